@@ -1,0 +1,76 @@
+// The driver contract: what a VMM must do for a node. Every driver passes tests/vmm-contract.ts.
+//
+// A VMM process is no child of the agent in any way that matters: it survives the agent's death and is adopted again by pid and
+// start time, never by pid alone. All calls are idempotent where a repeat makes sense (kill of a dead VMM, stop of a stopped one).
+
+/** Everything a driver needs to boot one VM. Paths are absolute and belong to this VM alone, except `base` and `kernel`. */
+export interface VmmSpec {
+  readonly vmId: string;
+  /** Placement number: part of every name made on the host, so that two placements never collide. */
+  readonly epoch: bigint;
+  /** Existing folder, 0700, for sockets, console ring and logs of this VM. */
+  readonly dir: string;
+  /** Uncompressed kernel (ELF). */
+  readonly kernel: string;
+  /** Initramfs with powerunit and this VM's configuration. May be removed once `start` has returned. */
+  readonly initramfs: string;
+  /** Read-only squashfs, shared. Guest sees a virtio disk with serial `base`. */
+  readonly base: string;
+  /** Writable ext4. Guest sees a virtio disk with serial `data`. */
+  readonly disk: string;
+  /** At least 1. */
+  readonly vcpus: number;
+  readonly memBytes: number;
+}
+
+/** Identity of a VMM process that survives the agent: both fields must match for it to be the same one. */
+export interface VmmProcess {
+  readonly driver: string;
+  readonly pid: number;
+  /** Clock ticks since boot, field 22 of /proc/PID/stat. */
+  readonly startTicks: bigint;
+}
+
+/** How a VMM ended. */
+export interface VmmExit {
+  /** Null when the process was not our child (adopted), or ended by a signal. */
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** Last lines of console and VMM output, at most 4 KiB, for the failure message. */
+  readonly tail: string;
+}
+
+export interface VmmUsage {
+  /** CPU time of the VMM process since its start. */
+  readonly cpuMs: number;
+  readonly rssBytes: number;
+}
+
+/** One running VMM. */
+export interface Vmm {
+  readonly process: VmmProcess;
+  /** Resolves, never rejects, when the VMM process is gone, however that came about. */
+  readonly exited: Promise<VmmExit>;
+  /**
+   * Opens a byte stream to powerunit's guest channel; the preamble (docs/architecture.md, "Guest channel") has been exchanged.
+   * One stream at a time: a new one ends the one before. Rejects with `unavailable` when the signal aborts or the VMM is gone.
+   */
+  openChannel(signal: AbortSignal): Promise<import("node:stream").Duplex>;
+  /** Freezes the virtual CPUs. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Ends the VMM process at once; resolves when it is gone. */
+  kill(): Promise<void>;
+  usage(): Promise<VmmUsage>;
+}
+
+/** A way to run VMs. */
+export interface VmmDriver {
+  readonly name: "qemu" | "sim" | "firecracker";
+  /** What a probe boot proved; cached per host. Throws `unsupported` with the remedy when the driver cannot run here. */
+  probe(): Promise<{ readonly version: string; readonly acceleration: "kvm" | "tcg" | "none" }>;
+  /** Resolves once the VMM runs and the virtual CPUs have started. On failure nothing is left: no process, socket or file. */
+  start(spec: VmmSpec): Promise<Vmm>;
+  /** The same VMM again after a restart of the agent; undefined when that process is gone or another one has its pid. */
+  adopt(spec: Pick<VmmSpec, "vmId" | "epoch" | "dir">, process: VmmProcess): Promise<Vmm | undefined>;
+}

@@ -1,0 +1,11 @@
+// Plumbing that services share. No noun of Pitwall's domain lives here.
+export * from "./backoff.ts";
+export * from "./clock.ts";
+export * from "./config.ts";
+export * from "./deadline.ts";
+export * from "./errors.ts";
+export * from "./files.ts";
+export * from "./log.ts";
+export * from "./main.ts";
+export * from "./outbox.ts";
+export * from "./rpc-boundary.ts";
