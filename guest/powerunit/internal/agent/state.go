@@ -1,0 +1,71 @@
+// Package agent serves powerunit's gRPC services: GuestControlService to the node, GuestService also to users.
+package agent
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	pb "pitwall.dev/powerunit/internal/gen/pitwallv1"
+	"pitwall.dev/powerunit/internal/supervise"
+)
+
+// State is what WatchState tells: BOOTING -> READY -> STOPPING, or FAILED from anywhere.
+type State struct {
+	mu      sync.Mutex
+	version string
+	state   pb.GuestState
+	message string
+	exit    *pb.Exit
+	changed chan struct{} // closed and replaced at each change
+}
+
+// NewState begins as BOOTING.
+func NewState(version string) *State {
+	return &State{version: version, state: pb.GuestState_GUEST_STATE_BOOTING, changed: make(chan struct{})}
+}
+
+func (s *State) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Ready says that the VM is up.
+func (s *State) Ready() { s.change(func() { s.state = pb.GuestState_GUEST_STATE_READY }) }
+
+// Stopping says that the VM is on its way down.
+func (s *State) Stopping() { s.change(func() { s.state = pb.GuestState_GUEST_STATE_STOPPING }) }
+
+// Fail says that the VM cannot go on.
+func (s *State) Fail(err error) {
+	s.change(func() { s.state, s.message = pb.GuestState_GUEST_STATE_FAILED, err.Error() })
+}
+
+// ServiceExited records how the image's process ended.
+func (s *State) ServiceExited(exit supervise.Exit) { s.change(func() { s.exit = wireExit(exit) }) }
+
+func wireExit(exit supervise.Exit) *pb.Exit {
+	return &pb.Exit{Code: int32(exit.Code), Signal: int32(exit.Signal)}
+}
+
+func (s *State) current() (*pb.WatchStateResponse, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &pb.WatchStateResponse{
+		State: s.state, Message: s.message, ServiceExit: s.exit, Uptime: durationpb.New(uptime()), PowerunitVersion: s.version,
+	}, s.changed
+}
+
+// uptime is the time since the kernel started, proc(5).
+func uptime() time.Duration {
+	content, _ := os.ReadFile("/proc/uptime")
+	first, _, _ := strings.Cut(string(content), " ")
+	seconds, _ := strconv.ParseFloat(first, 64)
+	return time.Duration(seconds * float64(time.Second))
+}

@@ -1,0 +1,244 @@
+package sshd
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/creack/pty"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
+	"pitwall.dev/powerunit/internal/supervise"
+	"pitwall.dev/powerunit/internal/users"
+)
+
+// session is one session channel (RFC 4254, section 6): requests set it up, one of shell, exec and subsystem starts its process.
+type session struct {
+	server   *Server
+	user     users.Identity
+	channel  ssh.Channel
+	env      []string
+	terminal string
+	master   *os.File
+	slave    *os.File
+	process  *supervise.Process
+	// drained waits until both output pipes are empty; nil with a terminal.
+	drained func()
+}
+
+func (s *Server) serveSession(incoming ssh.NewChannel, user users.Identity) {
+	channel, requests, err := incoming.Accept()
+	if err != nil {
+		return
+	}
+	x := &session{server: s, user: user, channel: channel}
+	for request := range requests {
+		ok := x.handle(request)
+		if request.WantReply {
+			_ = request.Reply(ok, nil)
+		}
+		if ok && x.process != nil && isStart(request.Type) {
+			go x.finish()
+		}
+	}
+	// The client is gone or has closed the channel: what it started hangs up.
+	if x.process != nil {
+		x.process.Signal(syscall.SIGHUP)
+	} else {
+		x.closeTerminal()
+		channel.Close()
+	}
+}
+
+func isStart(kind string) bool { return kind == "shell" || kind == "exec" || kind == "subsystem" }
+
+func (x *session) handle(request *ssh.Request) bool {
+	switch request.Type {
+	case "env":
+		var m struct{ Name, Value string }
+		if ssh.Unmarshal(request.Payload, &m) != nil || len(x.env) >= 64 || strings.ContainsAny(m.Name, "=\x00") || strings.Contains(m.Value, "\x00") {
+			return false
+		}
+		x.env = append(x.env, m.Name+"="+m.Value)
+		return true
+	case "pty-req":
+		var m struct {
+			Term                         string
+			Columns, Rows, Width, Height uint32
+			Modes                        string
+		}
+		if ssh.Unmarshal(request.Payload, &m) != nil || x.master != nil {
+			return false
+		}
+		return x.openTerminal(m.Term, m.Columns, m.Rows)
+	case "window-change":
+		var m struct{ Columns, Rows, Width, Height uint32 }
+		return ssh.Unmarshal(request.Payload, &m) == nil && x.master != nil && resize(x.master, m.Columns, m.Rows) == nil
+	case "signal":
+		var m struct{ Name string }
+		if ssh.Unmarshal(request.Payload, &m) != nil || x.process == nil {
+			return false
+		}
+		number := unix.SignalNum("SIG" + m.Name)
+		if number != 0 {
+			x.process.Signal(number)
+		}
+		return number != 0
+	case "shell":
+		return x.process == nil && x.startShell("")
+	case "exec":
+		var m struct{ Command string }
+		return ssh.Unmarshal(request.Payload, &m) == nil && x.process == nil && x.startShell(m.Command)
+	case "subsystem":
+		var m struct{ Name string }
+		return ssh.Unmarshal(request.Payload, &m) == nil && m.Name == "sftp" && x.process == nil && x.startSftp()
+	default:
+		return false
+	}
+}
+
+func (x *session) openTerminal(term string, columns, rows uint32) bool {
+	master, slave, err := pty.Open()
+	if err != nil {
+		return false
+	}
+	_ = slave.Chown(int(x.user.UID), 5) // group tty
+	_ = resize(master, columns, rows)
+	x.master, x.slave, x.terminal = master, slave, term
+	return true
+}
+
+func resize(terminal *os.File, columns, rows uint32) error {
+	return pty.Setsize(terminal, &pty.Winsize{Cols: uint16(min(columns, 65535)), Rows: uint16(min(rows, 65535))})
+}
+
+func (x *session) closeTerminal() {
+	if x.master != nil {
+		x.master.Close()
+		x.slave.Close()
+	}
+}
+
+func (x *session) environment(shell string) []string {
+	env := append([]string{}, x.server.env...)
+	env = supervise.WithDefault(env, "PATH", supervise.DefaultPath)
+	env = append(env, "HOME="+x.user.Home, "USER="+x.user.Name, "LOGNAME="+x.user.Name, "SHELL="+shell)
+	if x.terminal != "" {
+		env = append(env, "TERM="+x.terminal)
+	}
+	return append(env, x.env...)
+}
+
+func (x *session) startShell(command string) bool {
+	shell := x.user.Shell
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	argv := []string{"-" + filepath.Base(shell)}
+	if command != "" {
+		argv = []string{filepath.Base(shell), "-c", command}
+	}
+	if _, err := os.Stat(shell); err != nil {
+		return x.refuse("this image has no shell (" + shell + "); use the API's Exec")
+	}
+	return x.start(supervise.Spec{Path: shell, Argv: argv, Env: x.environment(shell)})
+}
+
+func (x *session) startSftp() bool {
+	return x.start(supervise.Spec{Path: "/proc/self/exe", Argv: []string{SftpName}, Env: x.environment("")})
+}
+
+// refuse tells the person at the other end, who would otherwise see a bare failure.
+func (x *session) refuse(message string) bool {
+	_, _ = io.WriteString(x.channel.Stderr(), message+"\r\n")
+	return false
+}
+
+func (x *session) start(spec supervise.Spec) bool {
+	spec.User, spec.Dir = x.user, x.user.Home
+	if info, err := os.Stat(spec.Dir); err != nil || !info.IsDir() {
+		spec.Dir = "/"
+	}
+	if x.master != nil {
+		return x.startOnTerminal(spec)
+	}
+	return x.startOnPipes(spec)
+}
+
+func (x *session) startOnTerminal(spec supervise.Spec) bool {
+	spec.Files, spec.Terminal = [3]*os.File{x.slave, x.slave, x.slave}, true
+	process, err := x.server.processes.Start(spec)
+	x.slave.Close()
+	if err != nil {
+		x.master.Close()
+		return x.refuse(err.Error())
+	}
+	x.process = process
+	go func() { _, _ = io.Copy(x.master, x.channel) }()
+	return true
+}
+
+func (x *session) startOnPipes(spec supervise.Spec) bool {
+	var ours, theirs [3]*os.File
+	for i := range theirs {
+		reader, writer, err := os.Pipe()
+		if err != nil {
+			return x.refuse(err.Error())
+		}
+		ours[i], theirs[i] = reader, writer
+	}
+	ours[0], theirs[0] = theirs[0], ours[0] // stdin flows the other way
+	spec.Files = theirs
+	process, err := x.server.processes.Start(spec)
+	for _, file := range theirs {
+		file.Close()
+	}
+	if err != nil {
+		for _, file := range ours {
+			file.Close()
+		}
+		return x.refuse(err.Error())
+	}
+	x.process = process
+	go func() {
+		_, _ = io.Copy(ours[0], x.channel)
+		ours[0].Close()
+	}()
+	x.outputs(ours[1], ours[2])
+	return true
+}
+
+// outputs copies both streams and makes finish wait for them.
+func (x *session) outputs(stdout, stderr *os.File) {
+	var copies sync.WaitGroup
+	copies.Go(func() { _, _ = io.Copy(x.channel, stdout); stdout.Close() })
+	copies.Go(func() { _, _ = io.Copy(x.channel.Stderr(), stderr); stderr.Close() })
+	x.drained = copies.Wait
+}
+
+// finish sends what is left of the output, then how the process ended.
+func (x *session) finish() {
+	if x.master != nil {
+		_, _ = io.Copy(x.channel, x.master) // ends with EIO when the last holder of the terminal has gone
+		x.master.Close()
+	} else {
+		x.drained()
+	}
+	exit := x.process.Wait()
+	_ = x.channel.CloseWrite()
+	if exit.Signal != 0 {
+		name := strings.TrimPrefix(unix.SignalName(exit.Signal), "SIG")
+		_, _ = x.channel.SendRequest("exit-signal", false, ssh.Marshal(struct {
+			Name    string
+			Core    bool
+			Message string
+			Lang    string
+		}{name, false, "", ""}))
+	} else {
+		_, _ = x.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(exit.Code)}))
+	}
+	x.channel.Close()
+}

@@ -1,0 +1,64 @@
+package supervise
+
+import (
+	"os"
+	"syscall"
+	"testing"
+
+	"pitwall.dev/powerunit/internal/users"
+)
+
+func TestParseSignal(t *testing.T) {
+	for text, want := range map[string]syscall.Signal{
+		"": syscall.SIGTERM, "SIGQUIT": syscall.SIGQUIT, "quit": syscall.SIGQUIT, "9": syscall.SIGKILL, "SIGRTMIN+3": 37, "nonsense": syscall.SIGTERM, "99": syscall.SIGTERM,
+	} {
+		if got := parseSignal(text); got != want {
+			t.Errorf("parseSignal(%q) = %v; want %v", text, got, want)
+		}
+	}
+}
+
+func TestLookPathUsesTheGivenPath(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/tool", nil, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/data", nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PATH=/nowhere:" + dir}
+	if got, err := LookPath("tool", env, "/"); err != nil || got != dir+"/tool" {
+		t.Errorf("LookPath = %q, %v", got, err)
+	}
+	if _, err := LookPath("data", env, "/"); err == nil {
+		t.Error("found a file that cannot be run")
+	}
+	if got, _ := LookPath("./x", env, "/"); got != "./x" {
+		t.Errorf("a name with a slash became %q", got)
+	}
+}
+
+func TestEndsReachTheirStarter(t *testing.T) {
+	processes := NewProcesses()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self := users.Identity{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	if self.UID != 0 {
+		t.Skip("setting groups needs root")
+	}
+	for script, want := range map[string]Exit{"exit 7": {Code: 7}, "kill -9 $$": {Signal: syscall.SIGKILL}, "true": {}} {
+		p, err := processes.Start(Spec{Argv: []string{"sh", "-c", script}, Dir: "/", User: self, Files: [3]*os.File{null, null, null}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Wait(); got != want {
+			t.Errorf("%s: %+v; want %+v", script, got, want)
+		}
+	}
+	_, err = processes.Start(Spec{Argv: []string{"/no/such"}, Dir: "/", User: self, Files: [3]*os.File{null, null, null}})
+	if start, ok := err.(*StartError); !ok || start.Code != 127 {
+		t.Errorf("missing program: %v", err)
+	}
+}
