@@ -2029,7 +2029,8 @@ export const GuestControlServiceDefinition = {
     },
     /**
      * One byte stream to a target in the guest. The first message up is `target`; then bytes both ways.
-     * A half-close is the end of one direction. NOT_FOUND: nothing listens on the port.
+     * Upwards a half-close ends one direction; downwards an empty `data` does, as a gRPC server cannot half-close.
+     * NOT_FOUND: nothing listens on the port.
      */
     dial: {
       name: "Dial",
@@ -2052,7 +2053,8 @@ export interface GuestControlServiceImplementation<CallContextExt = {}> {
   shutdown(request: ShutdownRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ShutdownResponse>>;
   /**
    * One byte stream to a target in the guest. The first message up is `target`; then bytes both ways.
-   * A half-close is the end of one direction. NOT_FOUND: nothing listens on the port.
+   * Upwards a half-close ends one direction; downwards an empty `data` does, as a gRPC server cannot half-close.
+   * NOT_FOUND: nothing listens on the port.
    */
   dial(
     request: AsyncIterable<DialRequest>,
@@ -2070,7 +2072,8 @@ export interface GuestControlServiceClient<CallOptionsExt = {}> {
   shutdown(request: DeepPartial<ShutdownRequest>, options?: CallOptions & CallOptionsExt): Promise<ShutdownResponse>;
   /**
    * One byte stream to a target in the guest. The first message up is `target`; then bytes both ways.
-   * A half-close is the end of one direction. NOT_FOUND: nothing listens on the port.
+   * Upwards a half-close ends one direction; downwards an empty `data` does, as a gRPC server cannot half-close.
+   * NOT_FOUND: nothing listens on the port.
    */
   dial(
     request: AsyncIterable<DeepPartial<DialRequest>>,

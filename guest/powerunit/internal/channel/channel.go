@@ -58,43 +58,61 @@ func open(name string) (*os.File, error) {
 	}
 }
 
-// greet waits for a preamble, answers it and returns what was read beyond it.
+// greet waits for a preamble, answers it and returns what follows it. A host that had to wait sends its preamble again: all of them
+// are answered, and the session is what follows the last.
 func greet(port io.ReadWriter) ([]byte, error) {
-	var scan scanner
+	var held []byte
 	buffer := make([]byte, 4096)
 	for {
+		var answers, rest []byte
+		answers, held, rest = scan(held)
+		if len(answers) > 0 {
+			if _, err := port.Write(answers); err != nil {
+				return nil, err
+			}
+		}
+		if rest != nil {
+			return rest, nil
+		}
 		n, err := port.Read(buffer)
 		if n == 0 {
 			if err != nil && err != io.EOF {
 				return nil, err
 			}
+			held = nil
 			time.Sleep(idle) // no host
 			continue
 		}
-		if preamble, rest := scan.feed(buffer[:n]); preamble != nil {
-			_, err := port.Write(preamble)
-			return rest, err
-		}
+		held = append(held, buffer[:n]...)
 	}
 }
 
-// scanner finds a preamble in a stream that may hold anything before it.
-type scanner struct{ held []byte }
+// answered marks held bytes that follow a preamble.
+const answered = "\x00"
 
-func (s *scanner) feed(data []byte) (preamble, rest []byte) {
-	s.held = append(s.held, data...)
-	at := strings.Index(string(s.held), magic)
-	if at < 0 {
-		if keep := len(magic) - 1; len(s.held) > keep {
-			s.held = append([]byte{}, s.held[len(s.held)-keep:]...)
+// scan takes whole preambles off the front of held, skipping anything before the first. It returns them, what is still to be
+// decided, and, once the byte after a preamble shows that a session begins, that session's first bytes.
+func scan(held []byte) (answers, undecided, rest []byte) {
+	inSession := strings.HasPrefix(string(held), answered)
+	held = []byte(strings.TrimPrefix(string(held), answered))
+	for {
+		if inSession && len(held) > 0 && !strings.HasPrefix(magic, string(held[:min(len(held), len(magic))])) {
+			return answers, nil, held
 		}
-		return nil, nil
+		at := strings.Index(string(held), magic)
+		if at < 0 || len(held)-at < len(magic)+nonceSize {
+			if at < 0 {
+				at = max(0, len(held)-len(magic)+1)
+			}
+			if inSession {
+				return answers, append([]byte(answered), held...), nil
+			}
+			return answers, append([]byte{}, held[at:]...), nil
+		}
+		answers = append(answers, held[at:at+len(magic)+nonceSize]...)
+		held = held[at+len(magic)+nonceSize:]
+		inSession = true
 	}
-	s.held = s.held[at:]
-	if len(s.held) < len(magic)+nonceSize {
-		return nil, nil
-	}
-	return s.held[:len(magic)+nonceSize], s.held[len(magic)+nonceSize:]
 }
 
 // conn is one session. Closing it unblocks reads and writes but leaves the port open for the next, which begins only when none of

@@ -2,36 +2,54 @@ package channel
 
 import (
 	"bytes"
+	"io"
 	"testing"
 )
 
-func TestScannerFindsPreambleInAnyPieces(t *testing.T) {
-	preamble := []byte(magic + "0123456789abcdef")
-	stream := append(append([]byte("old bytes PWCHAN"), preamble...), "PRI *"...)
+// port feeds its pieces one read at a time and keeps what is written.
+type port struct {
+	pieces  [][]byte
+	written bytes.Buffer
+}
+
+func (p *port) Read(b []byte) (int, error) {
+	if len(p.pieces) == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	n := copy(b, p.pieces[0])
+	p.pieces = p.pieces[1:]
+	return n, nil
+}
+
+func (p *port) Write(b []byte) (int, error) { return p.written.Write(b) }
+
+func TestGreetAnswersEveryPreambleInAnyPieces(t *testing.T) {
+	first, second := magic+"0123456789abcdef", magic+"fedcba9876543210"
+	stream := []byte("old bytes PWCHAN" + first + second + "PRI * HTTP/2.0")
 	for size := 1; size <= len(stream); size++ {
-		var scan scanner
-		var found, rest []byte
-		at := 0
-		for ; found == nil && at < len(stream); at += size {
-			found, rest = scan.feed(stream[at:min(at+size, len(stream))])
+		p := &port{}
+		for at := 0; at < len(stream); at += size {
+			p.pieces = append(p.pieces, stream[at:min(at+size, len(stream))])
 		}
-		if !bytes.Equal(found, preamble) {
-			t.Fatalf("pieces of %d: found %q", size, found)
+		rest, err := greet(p)
+		if err != nil {
+			t.Fatalf("pieces of %d: %v", size, err)
 		}
-		if got := string(rest) + string(stream[min(at, len(stream)):]); got != "PRI *" {
+		if p.written.String() != first+second {
+			t.Fatalf("pieces of %d: answered %q", size, p.written.String())
+		}
+		if got := string(rest) + string(bytes.Join(p.pieces, nil)); got != "PRI * HTTP/2.0" {
 			t.Fatalf("pieces of %d: rest %q", size, got)
 		}
 	}
 }
 
-func TestScannerKeepsLittle(t *testing.T) {
-	var scan scanner
+func TestScanKeepsLittle(t *testing.T) {
+	var held []byte
 	for range 1000 {
-		if found, _ := scan.feed(make([]byte, 4096)); found != nil {
-			t.Fatal("found a preamble in zeros")
-		}
+		_, held, _ = scan(append(held, make([]byte, 4096)...))
 	}
-	if len(scan.held) >= len(magic) {
-		t.Errorf("holds %d bytes", len(scan.held))
+	if len(held) >= len(magic) {
+		t.Errorf("holds %d bytes", len(held))
 	}
 }

@@ -221,7 +221,8 @@ type GuestControlServiceClient interface {
 	// Stops the service (its stop signal, grace, kill), syncs, powers off. Answers before it powers off.
 	Shutdown(ctx context.Context, in *ShutdownRequest, opts ...grpc.CallOption) (*ShutdownResponse, error)
 	// One byte stream to a target in the guest. The first message up is `target`; then bytes both ways.
-	// A half-close is the end of one direction. NOT_FOUND: nothing listens on the port.
+	// Upwards a half-close ends one direction; downwards an empty `data` does, as a gRPC server cannot half-close.
+	// NOT_FOUND: nothing listens on the port.
 	Dial(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DialRequest, DialResponse], error)
 }
 
@@ -286,7 +287,8 @@ type GuestControlServiceServer interface {
 	// Stops the service (its stop signal, grace, kill), syncs, powers off. Answers before it powers off.
 	Shutdown(context.Context, *ShutdownRequest) (*ShutdownResponse, error)
 	// One byte stream to a target in the guest. The first message up is `target`; then bytes both ways.
-	// A half-close is the end of one direction. NOT_FOUND: nothing listens on the port.
+	// Upwards a half-close ends one direction; downwards an empty `data` does, as a gRPC server cannot half-close.
+	// NOT_FOUND: nothing listens on the port.
 	Dial(grpc.BidiStreamingServer[DialRequest, DialResponse]) error
 	mustEmbedUnimplementedGuestControlServiceServer()
 }

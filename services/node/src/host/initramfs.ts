@@ -1,0 +1,89 @@
+// The initramfs: powerunit and kernel modules once per version, then one VM's configuration appended as a second archive.
+import { createHash } from "node:crypto";
+import { appendFile, chmod, copyFile, mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
+
+/** What powerunit reads as /pitwall/config.json; docs/architecture.md, "Initramfs". */
+export interface GuestConfig {
+  readonly hostname: string;
+  readonly network: { readonly interface: string; readonly address: string; readonly gateway: string; readonly dns: readonly string[] };
+  readonly ssh: { readonly host_key: string; readonly authorized_keys: readonly string[] };
+  readonly process: {
+    readonly argv: readonly string[];
+    readonly env: readonly string[];
+    readonly user: string;
+    readonly working_dir: string;
+    readonly stop_signal: string;
+  };
+  readonly channel: { readonly kind: "virtio-serial"; readonly name: string };
+}
+
+interface Entry {
+  readonly name: string;
+  /** File type and permissions, stat(2). */
+  readonly mode: number;
+  readonly data?: Uint8Array;
+}
+
+const directory = 0o040000;
+const file = 0o100000;
+
+/** A cpio archive in the kernel's "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst). */
+export function cpio(entries: readonly Entry[]): Buffer {
+  const parts: Buffer[] = [];
+  const pad = (length: number): Buffer => Buffer.alloc((4 - (length % 4)) % 4);
+  for (const [index, { name, mode, data = new Uint8Array() }] of [...entries, { name: "TRAILER!!!", mode: 0 }].entries()) {
+    const fields = [index + 1, mode, 0, 0, 1, 0, data.length, 0, 0, 0, 0, name.length + 1, 0];
+    const header = Buffer.from(`070701${fields.map((n) => n.toString(16).padStart(8, "0")).join("")}${name}\0`);
+    parts.push(header, pad(header.length), Buffer.from(data), pad(data.length));
+  }
+  return Buffer.concat(parts);
+}
+
+/**
+ * Makes the part that all VMs share and returns its path in `cacheDir`. The name is the digest of what is in it, so a new
+ * powerunit or kernel makes a new file. `modulesDir` holds `NN-name.ko`, loaded in the order of their names.
+ */
+export async function buildBaseInitramfs(options: { powerunit: string; modulesDir: string; cacheDir: string }): Promise<string> {
+  const init = await readFile(options.powerunit).catch((error: unknown) => {
+    throw new PitwallError("unsupported", "powerunit cannot be read: build guest/powerunit and name it in PITWALL_POWERUNIT", { cause: error });
+  });
+  const names = (await readdir(options.modulesDir)).filter((name) => name.endsWith(".ko")).toSorted();
+  const modules = await Promise.all(names.map(async (name) => ({ name, data: withoutSignature(await readFile(join(options.modulesDir, name))) })));
+  const hash = createHash("sha256").update(init);
+  for (const { name, data } of modules) hash.update(name).update(data);
+  const path = join(options.cacheDir, `initramfs-${hash.digest("hex").slice(0, 16)}.cpio`);
+  if (await stat(path).catch(() => undefined)) return path;
+  await mkdir(options.cacheDir, { recursive: true });
+  const entries: Entry[] = [
+    { name: "init", mode: file | 0o755, data: init },
+    { name: "lib", mode: directory | 0o755 },
+    { name: "lib/modules", mode: directory | 0o755 },
+    ...modules.map(({ name, data }) => ({ name: `lib/modules/${name}`, mode: file | 0o644, data })),
+    { name: "pitwall", mode: directory | 0o700 },
+  ];
+  await writeFileAtomic(path, cpio(entries), 0o644);
+  return path;
+}
+
+/** Writes the initramfs of one VM, 0600 because it holds the host key and the environment. */
+export async function writeVmInitramfs(base: string, config: GuestConfig, path: string): Promise<void> {
+  await copyFile(base, path);
+  await chmod(path, 0o600);
+  await appendFile(path, cpio([{ name: "pitwall/config.json", mode: file | 0o600, data: Buffer.from(JSON.stringify(config)) }]));
+}
+
+const signatureMagic = Buffer.from("~Module signature appended~\n");
+
+/**
+ * A module without its appended signature (kernel/module_signature.c): checking SHA-256 and RSA for each costs the guest more than
+ * loading it, and an initramfs that the host has made proves nothing by it.
+ */
+export function withoutSignature(module: Buffer): Buffer {
+  const trailer = module.length - signatureMagic.length;
+  if (trailer < 12 || !module.subarray(trailer).equals(signatureMagic)) return module;
+  const signatureBytes = module.readUInt32BE(trailer - 4);
+  const end = trailer - 12 - signatureBytes;
+  return end > 0 ? module.subarray(0, end) : module;
+}
