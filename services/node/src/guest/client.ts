@@ -43,7 +43,7 @@ export async function openGuest(vmm: Vmm, signal: AbortSignal): Promise<Guest> {
     });
   });
   await new Promise<void>((resolve, reject) => relay.once("error", reject).listen(path, resolve));
-  const channel = createChannel(`unix:${path}`, ChannelCredentials.createInsecure(), {
+  const channel = createChannel(`unix://${path}`, ChannelCredentials.createInsecure(), {
     "grpc-node.flow_control_window": 4 * window,
     "grpc.enable_retries": 0,
     "grpc.max_receive_message_length": window,

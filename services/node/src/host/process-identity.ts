@@ -1,5 +1,5 @@
 // Processes that outlive the agent, told apart by pid and start time (proc(5), /proc/PID/stat), never by pid alone.
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 
 /** What makes a process that process. */
@@ -55,4 +55,18 @@ export async function waitForExit(identity: ProcessIdentity, pollMs = 50): Promi
 export function processUsage(identity: ProcessIdentity): { readonly cpuMs: number; readonly rssBytes: number } {
   const stat = isAlive(identity) ? readStat(identity.pid) : undefined;
   return { cpuMs: (stat?.cpuTicks ?? 0) * 10, rssBytes: (stat?.rssPages ?? 0) * 4096 }; // USER_HZ is 100, pages are 4 KiB on amd64
+}
+
+/** Every process that works in this folder: how a VMM is found that was started and not yet written down. */
+export function processesIn(dir: string): ProcessIdentity[] {
+  const pids = readdirSync("/proc").map(Number).filter((pid) => Number.isInteger(pid) && pid !== process.pid);
+  return pids.flatMap((pid) => {
+    try {
+      const cwd = readlinkSync(`/proc/${pid}/cwd`);
+      const identity = cwd === dir || cwd === `${dir} (deleted)` ? identify(pid) : undefined;
+      return identity ? [identity] : [];
+    } catch {
+      return []; // it went, or belongs to somebody else
+    }
+  });
 }

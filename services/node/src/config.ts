@@ -1,0 +1,48 @@
+// The node's configuration.
+import { availableParallelism, hostname, totalmem } from "node:os";
+import { bytes, list, readConfig, secretFile } from "@pitwall/runtime";
+import { z } from "zod";
+
+/** CPU time is shared: this many virtual CPUs for each real one. */
+const cpuOvercommit = 4;
+/** Kept for the host itself. */
+const reservedMemBytes = 512 * 2 ** 20;
+
+const schema = z.object({
+  PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
+  PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
+  PITWALL_JOIN: z.string().optional(),
+  PITWALL_JOIN_FILE: secretFile.optional(),
+  PITWALL_NAME: z
+    .string()
+    .regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be lower-case letters, digits and dashes, beginning with a letter, at most 63")
+    .default(defaultName),
+  PITWALL_DRIVER: z.enum(["auto", "qemu", "sim"]).default("auto"),
+  PITWALL_KERNEL: z.string().default("/var/lib/pitwall/vmlinux"),
+  PITWALL_MODULES_DIR: z.string().default("/var/lib/pitwall/modules"),
+  PITWALL_POWERUNIT: z.string().default("/var/lib/pitwall/powerunit"),
+  PITWALL_CACHE_DIR: z.string().optional(),
+  PITWALL_CAPACITY_CPU_MILLIS: z.coerce.number().int().positive().optional(),
+  PITWALL_CAPACITY_MEM: bytes.optional(),
+  PITWALL_CAPACITY_DISK: bytes.optional(),
+  PITWALL_IMAGE_ROOTS: list.default([]),
+  PITWALL_INSECURE_REGISTRIES: list.default([]),
+});
+
+export type NodeConfig = ReturnType<typeof readNodeConfig>;
+
+/** Throws `invalid` with all faults. */
+export function readNodeConfig(env: NodeJS.ProcessEnv): Readonly<z.output<typeof schema>> {
+  return readConfig(schema, env);
+}
+
+function defaultName(): string {
+  const name = hostname().toLowerCase().replaceAll(/[^a-z0-9-]/g, "-").replace(/^[^a-z]+/, "").slice(0, 63).replace(/-+$/, "");
+  return name || "node";
+}
+
+/** What VMs may have of this host, where the configuration does not say. */
+export function measuredCapacity(): { cpuMillis: number; memBytes: number } {
+  const total = Math.min(totalmem(), process.constrainedMemory() || Infinity);
+  return { cpuMillis: availableParallelism() * 1000 * cpuOvercommit, memBytes: Math.max(0, total - reservedMemBytes) };
+}

@@ -1,0 +1,68 @@
+// How QEMU is called: a microvm machine with virtio-mmio devices and nothing else.
+import { PitwallError } from "@pitwall/runtime";
+import type { VmmSpec } from "../machine/vmm.ts";
+
+export type Acceleration = "kvm" | "tcg";
+
+const mib = 2 ** 20;
+
+/** Sockets and logs, relative to the VM's folder, which is QEMU's working directory: a UNIX socket's path has at most 107 bytes. */
+export const files = { qmp: "qmp.sock", channel: "guest.sock", console: "console.log", output: "qemu.log" } as const;
+
+/**
+ * Kernel parameters that each boot has. `tsc_early_khz`: without it the emulated clocks are calibrated against each other, which
+ * under load never ends. `random.trust_cpu`: no waiting for entropy. The rest skips work that a guest of this kind has no use for.
+ */
+export const kernelParameters = [
+  "reboot=t",
+  "panic=-1",
+  "quiet",
+  "tsc_early_khz=1000000",
+  "mitigations=off",
+  "random.trust_cpu=on",
+  "cryptomgr.notests",
+  "noreplace-smp",
+  "console=ttyS0",
+] as const;
+
+/** Acceleration and machine, shared by VMs and the probe. */
+export function machineArguments(acceleration: Acceleration): string[] {
+  return [
+    ...["-M", "microvm,acpi=on", "-accel", acceleration, "-cpu", acceleration === "kvm" ? "host" : "max"],
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
+    ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
+  ];
+}
+
+/** The whole command line of one VM, without the command itself. Throws `internal` for paths that QEMU's option syntax cannot carry. */
+export function vmArguments(spec: VmmSpec, acceleration: Acceleration): string[] {
+  const drive = (id: string, path: string, readOnly: boolean): string[] => [
+    "-blockdev",
+    JSON.stringify({
+      "node-name": id,
+      driver: "raw",
+      "read-only": readOnly,
+      // The image cache shares one base among many VMs: a lock for writing must not be taken, and is not.
+      file: { driver: "file", filename: path, "read-only": readOnly, ...(!readOnly && { discard: "unmap" }) },
+    }),
+    "-device",
+    JSON.stringify({ driver: "virtio-blk-device", drive: id, serial: id }),
+  ];
+  for (const path of [spec.kernel, spec.initramfs, spec.base, spec.disk]) {
+    if (!path.startsWith("/")) throw new PitwallError("internal", "a driver was given a relative path");
+  }
+  return [
+    ...machineArguments(acceleration),
+    ...["-name", `pitwall-${spec.vmId}-${spec.epoch}`, "-uuid", spec.vmId],
+    ...["-m", `${Math.floor(spec.memBytes / mib)}M`, "-smp", String(spec.vcpus)],
+    ...["-kernel", spec.kernel, "-initrd", spec.initramfs, "-append", kernelParameters.join(" ")],
+    ...["-chardev", `file,id=console,path=${files.console},append=on`, "-serial", "chardev:console"],
+    ...["-chardev", `socket,id=qmp,path=${files.qmp},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
+    ...["-chardev", `socket,id=guest,path=${files.channel},server=on,wait=off`],
+    ...["-device", "virtio-serial-device", "-device", "virtserialport,chardev=guest,name=pitwall.guest"],
+    ...["-device", "virtio-rng-device"],
+    ...drive("base", spec.base, true),
+    ...drive("data", spec.disk, false),
+    ...["-netdev", "user,id=net,ipv6=off", "-device", "virtio-net-device,netdev=net"],
+  ];
+}

@@ -1,0 +1,145 @@
+// The QEMU driver. QEMU runs detached, in the VM's folder; the agent finds it again by pid and start time.
+import { spawn } from "node:child_process";
+import { open, rm, stat, truncate } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import type { Duplex } from "node:stream";
+import { PitwallError, systemClock } from "@pitwall/runtime";
+import { greetGuest } from "../guest/channel.ts";
+import { identify, isAlive, processUsage, signalProcess, waitForExit, type ProcessIdentity } from "../host/process-identity.ts";
+import type { Vmm, VmmDriver, VmmExit, VmmProcess, VmmSpec } from "../machine/vmm.ts";
+import { files, vmArguments } from "./arguments.ts";
+import { probeQemu, type Probed } from "./probe.ts";
+import { qmp } from "./qmp.ts";
+
+const startLimitMs = 10_000;
+const tailBytes = 2048;
+const maxConsoleBytes = 1 << 20;
+const consoleCheckMs = 10_000;
+
+/** `kernel` is what the probe boots. `cacheDir` keeps what it found. */
+export function openQemuDriver(options: { kernel: string; cacheDir: string }): VmmDriver {
+  let probed: Promise<Probed> | undefined;
+  const probe = (): Promise<Probed> => {
+    probed ??= probeQemu(options.kernel, options.cacheDir);
+    probed.catch(() => {
+      probed = undefined;
+    });
+    return probed;
+  };
+  return {
+    name: "qemu",
+    probe,
+    async start(spec) {
+      const { acceleration } = await probe();
+      return start(spec, vmArguments(spec, acceleration));
+    },
+    async adopt({ dir }, process) {
+      return isAlive(process) ? handle(dir, process, waitForExit(process).then(() => ({ code: null, signal: null }))) : undefined;
+    },
+  };
+}
+
+async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
+  await removeRuntimeFiles(spec.dir);
+  const output = await open(join(spec.dir, files.output), "w", 0o600);
+  const child = spawn("qemu-system-x86_64", args, { cwd: spec.dir, detached: true, stdio: ["ignore", output.fd, output.fd] });
+  const ended = new Promise<Pick<VmmExit, "code" | "signal">>((resolve) => {
+    child.once("exit", (code, signal) => resolve({ code, signal }));
+    child.once("error", () => resolve({ code: null, signal: null }));
+  });
+  await output.close();
+  child.unref();
+  const identity = child.pid === undefined ? undefined : identify(child.pid);
+  try {
+    if (!identity) throw new Error("the process could not be started");
+    await greeted(identity, ended);
+    return handle(spec.dir, { driver: "qemu", ...identity }, ended);
+  } catch (error) {
+    if (identity) signalProcess(identity, "SIGKILL");
+    await ended;
+    const said = await tail(spec.dir);
+    await removeRuntimeFiles(spec.dir);
+    throw new PitwallError("unavailable", `QEMU did not start${said === "" ? "" : `: ${said}`}`, { reason: "VMM_START_FAILED", cause: error });
+  }
+}
+
+/** QEMU greets on its control socket once the machine is made. */
+async function greeted(identity: ProcessIdentity, ended: Promise<unknown>): Promise<void> {
+  const deadline = systemClock.monotonicMs() + startLimitMs;
+  const path = socketPath(identity.pid, files.qmp);
+  while (!(await stat(path).catch(() => undefined))) {
+    if (systemClock.monotonicMs() > deadline) throw new Error("no control socket");
+    await Promise.race([systemClock.sleep(5), ended]);
+    if (!isAlive(identity)) throw new Error("it ended at once");
+  }
+  await Promise.race([qmp(path), ended.then(() => Promise.reject(new Error("it ended at once")))]);
+}
+
+/** Short whatever the state folder is called: a UNIX socket's path has at most 107 bytes. */
+function socketPath(pid: number, name: string): string {
+  return `/proc/${pid}/cwd/${name}`;
+}
+
+function handle(dir: string, process: VmmProcess, ended: Promise<Pick<VmmExit, "code" | "signal">>): Vmm {
+  let stream: Socket | undefined;
+  const trim = setInterval(() => void trimConsole(dir), consoleCheckMs).unref();
+  const exited = ended.then(async (exit) => {
+    clearInterval(trim);
+    stream?.destroy();
+    return { ...exit, tail: await tail(dir) };
+  });
+  return {
+    process,
+    exited,
+    async openChannel(signal): Promise<Duplex> {
+      stream?.destroy();
+      if (!isAlive(process)) throw new PitwallError("unavailable", "the VM's QEMU is gone", { reason: "VMM_GONE" });
+      const socket = connect(socketPath(process.pid, files.channel));
+      stream = socket;
+      return greetGuest(socket, signal);
+    },
+    async pause() {
+      await qmp(socketPath(process.pid, files.qmp), "stop");
+    },
+    async resume() {
+      await qmp(socketPath(process.pid, files.qmp), "cont");
+    },
+    async kill() {
+      signalProcess(process, "SIGKILL");
+      await exited;
+    },
+    usage: async () => processUsage(process),
+  };
+}
+
+async function removeRuntimeFiles(dir: string): Promise<void> {
+  await Promise.all(Object.values(files).map((name) => rm(join(dir, name), { force: true })));
+}
+
+/** QEMU appends, so a file that is cut begins anew. */
+async function trimConsole(dir: string): Promise<void> {
+  const path = join(dir, files.console);
+  const size = await stat(path).then(
+    (found) => found.size,
+    () => 0,
+  );
+  if (size > maxConsoleBytes) await truncate(path, 0).catch(() => undefined); // gone with its VM
+}
+
+async function tail(dir: string): Promise<string> {
+  const parts = await Promise.all([files.output, files.console].map((name) => lastBytes(join(dir, name))));
+  return parts.filter((part) => part !== "").join("\n");
+}
+
+async function lastBytes(path: string): Promise<string> {
+  const file = await open(path, "r").catch(() => undefined);
+  if (!file) return "";
+  try {
+    const { size } = await file.stat();
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(tailBytes), 0, tailBytes, Math.max(0, size - tailBytes));
+    return buffer.toString("utf8", 0, bytesRead).trim();
+  } finally {
+    await file.close();
+  }
+}

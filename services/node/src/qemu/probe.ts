@@ -1,0 +1,129 @@
+// Proves by a real boot which acceleration works: /dev/kvm may open and yet never run a guest.
+import { execFile, spawn } from "node:child_process";
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
+import { z } from "zod";
+import { cpio } from "../host/initramfs.ts";
+import { machineArguments, type Acceleration } from "./arguments.ts";
+
+const run = promisify(execFile);
+const command = "qemu-system-x86_64";
+const exitPort = 0xf4;
+const exitValue = 0x10;
+/** What isa-debug-exit makes of {@link exitValue}. */
+export const probeExitCode = exitValue * 2 + 1;
+const limitMs = { kvm: 5_000, tcg: 30_000 } as const;
+
+const probed = z.object({ version: z.string(), acceleration: z.enum(["kvm", "tcg"]) });
+export type Probed = z.output<typeof probed>;
+
+/** Boots a tiny guest with KVM and, if that does not come up, with TCG. The result is kept until QEMU, kernel or the host's boot change. */
+export async function probeQemu(kernel: string, cacheDir: string): Promise<Probed> {
+  const version = await qemuVersion();
+  const image = await stat(kernel).catch((error: unknown) => {
+    throw new PitwallError("unsupported", "the guest kernel cannot be read: name an uncompressed kernel (vmlinux) in PITWALL_KERNEL", { cause: error });
+  });
+  const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
+  const kvm = await stat("/dev/kvm").catch(() => undefined);
+  const key = createHash("sha256").update([version, kernel, image.size, image.mtimeMs, bootId, kvm?.mode ?? 0].join("\n")).digest("hex");
+  const kept = join(cacheDir, `probe-${key.slice(0, 16)}.json`);
+  const known = await readFile(kept, "utf8").catch(() => undefined);
+  if (known !== undefined) return probed.parse(JSON.parse(known));
+  await mkdir(cacheDir, { recursive: true });
+  const tries: Acceleration[] = kvm ? ["kvm", "tcg"] : ["tcg"];
+  const output: string[] = [];
+  for (const acceleration of tries) {
+    const result = await probeBoot(kernel, cacheDir, acceleration);
+    if (result.code === probeExitCode) {
+      await writeFileAtomic(kept, JSON.stringify({ version, acceleration }));
+      return { version, acceleration };
+    }
+    output.push(`${acceleration}: ${result.output.trim().split("\n").at(-1) || "did not boot in time"}`);
+  }
+  throw new PitwallError("unsupported", `QEMU cannot boot the guest kernel here (${output.join("; ")})`, { reason: "VMM_UNUSABLE" });
+}
+
+async function qemuVersion(): Promise<string> {
+  try {
+    const { stdout } = await run(command, ["--version"]);
+    return /version (\S+)/.exec(stdout)?.[1] ?? "unknown";
+  } catch (error) {
+    throw new PitwallError("unsupported", `${command} is missing: install the Debian package qemu-system-x86`, { reason: "VMM_MISSING", cause: error });
+  }
+}
+
+async function probeBoot(kernel: string, cacheDir: string, acceleration: Acceleration): Promise<{ code: number | null; output: string }> {
+  const initramfs = join(cacheDir, `probe-init-${process.pid}.cpio`);
+  await writeFileAtomic(initramfs, probeInitramfs());
+  try {
+    return await boot(kernel, initramfs, acceleration);
+  } finally {
+    await rm(initramfs, { force: true });
+  }
+}
+
+async function boot(kernel: string, initramfs: string, acceleration: Acceleration): Promise<{ code: number | null; output: string }> {
+  const parameters = "reboot=t panic=-1 quiet tsc_early_khz=1000000 mitigations=off random.trust_cpu=on";
+  const child = spawn(
+    command,
+    [
+      ...machineArguments(acceleration),
+      ...["-m", "128M", "-kernel", kernel, "-initrd", initramfs, "-append", parameters],
+      ...["-device", `isa-debug-exit,iobase=${exitPort},iosize=4`],
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
+  let output = "";
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    output = (output + text).slice(-2048);
+  });
+  const timer = setTimeout(() => child.kill("SIGKILL"), limitMs[acceleration]);
+  const code = await new Promise<number | null>((resolve) => {
+    child.once("close", resolve);
+    child.once("error", () => resolve(null));
+  });
+  clearTimeout(timer);
+  return { code, output };
+}
+
+/** An archive whose `/init` ends the machine with {@link probeExitCode}: what the quickest possible boot is. */
+export function probeInitramfs(): Buffer {
+  return cpio([{ name: "init", mode: 0o100755, data: probeInit() }]);
+}
+
+/** A static ELF of 32 instructions' worth of bytes: ioperm(0xf4, 4, 1), out 0xf4, then spin. */
+function probeInit(): Buffer {
+  const base = 0x400000;
+  const headers = 64 + 56;
+  const code = Buffer.from([
+    ...[0xb8, 173, 0, 0, 0], // mov eax, ioperm
+    ...[0xbf, exitPort, 0, 0, 0], // mov edi, 0xf4
+    ...[0xbe, 4, 0, 0, 0], // mov esi, 4
+    ...[0xba, 1, 0, 0, 0], // mov edx, 1
+    ...[0x0f, 0x05], // syscall
+    ...[0xb0, exitValue], // mov al, 0x10
+    ...[0xe6, exitPort], // out 0xf4, al
+    ...[0xeb, 0xfe], // jmp self
+  ]);
+  const elf = Buffer.alloc(headers);
+  elf.write("\x7fELF\x02\x01\x01", 0, "latin1");
+  elf.writeUInt16LE(2, 16); // executable
+  elf.writeUInt16LE(62, 18); // x86-64
+  elf.writeUInt32LE(1, 20);
+  elf.writeBigUInt64LE(BigInt(base + headers), 24); // entry
+  elf.writeBigUInt64LE(64n, 32); // program headers
+  elf.writeUInt16LE(64, 52);
+  elf.writeUInt16LE(56, 54);
+  elf.writeUInt16LE(1, 56);
+  elf.writeUInt32LE(1, 64); // PT_LOAD
+  elf.writeUInt32LE(5, 68); // readable, executable
+  elf.writeBigUInt64LE(BigInt(base), 80);
+  elf.writeBigUInt64LE(BigInt(base), 88);
+  elf.writeBigUInt64LE(BigInt(headers + code.length), 96);
+  elf.writeBigUInt64LE(BigInt(headers + code.length), 104);
+  elf.writeBigUInt64LE(0x1000n, 112);
+  return Buffer.concat([elf, code]);
+}

@@ -1,0 +1,78 @@
+// The simulated VMM: a process per VM that speaks the guest channel and runs nothing. For rehearsals of a fleet, and for tests of
+// everything above the driver.
+import { spawn } from "node:child_process";
+import { open, rm, stat } from "node:fs/promises";
+import { connect, type Socket } from "node:net";
+import { join } from "node:path";
+import { PitwallError, systemClock } from "@pitwall/runtime";
+import { greetGuest } from "../guest/channel.ts";
+import { identify, isAlive, processUsage, signalProcess, waitForExit } from "../host/process-identity.ts";
+import type { Vmm, VmmDriver, VmmExit, VmmProcess } from "../machine/vmm.ts";
+
+const socketName = "guest.sock";
+const outputName = "sim.log";
+const startLimitMs = 10_000;
+const program = join(import.meta.dirname, "guest.ts");
+
+type Ended = Pick<VmmExit, "code" | "signal">;
+
+export function openSimDriver(): VmmDriver {
+  return {
+    name: "sim",
+    probe: async () => ({ version: "1", acceleration: "none" }),
+    async start({ dir }) {
+      await rm(join(dir, socketName), { force: true });
+      const output = await open(join(dir, outputName), "w", 0o600);
+      const child = spawn(process.execPath, [program, socketName], { cwd: dir, detached: true, stdio: ["ignore", output.fd, output.fd] });
+      const ended = new Promise<Ended>((resolve) => {
+        child.once("exit", (code, signal) => resolve({ code, signal }));
+        child.once("error", () => resolve({ code: null, signal: null }));
+      });
+      await output.close();
+      child.unref();
+      const identity = child.pid === undefined ? undefined : identify(child.pid);
+      const deadline = systemClock.monotonicMs() + startLimitMs;
+      while (!(await stat(join(dir, socketName)).catch(() => undefined))) {
+        if (!identity || !isAlive(identity) || systemClock.monotonicMs() > deadline) {
+          if (identity) signalProcess(identity, "SIGKILL");
+          await ended;
+          await rm(join(dir, outputName), { force: true });
+          throw new PitwallError("unavailable", "the simulated VMM did not start", { reason: "VMM_START_FAILED" });
+        }
+        await systemClock.sleep(5);
+      }
+      if (!identity) throw new PitwallError("internal", "a process without an identity");
+      return handle(dir, { driver: "sim", ...identity }, ended);
+    },
+    async adopt({ dir }, process) {
+      return isAlive(process) ? handle(dir, process, waitForExit(process).then(() => ({ code: null, signal: null }))) : undefined;
+    },
+  };
+}
+
+function handle(dir: string, process: VmmProcess, ended: Promise<Ended>): Vmm {
+  let stream: Socket | undefined;
+  const exited = ended.then(async (exit) => {
+    stream?.destroy();
+    await rm(join(dir, socketName), { force: true });
+    return { ...exit, tail: "the simulated VMM ended" };
+  });
+  return {
+    process,
+    exited,
+    async openChannel(signal) {
+      stream?.destroy();
+      if (!isAlive(process)) throw new PitwallError("unavailable", "the simulated VMM is gone", { reason: "VMM_GONE" });
+      const socket = connect(`/proc/${process.pid}/cwd/${socketName}`);
+      stream = socket;
+      return greetGuest(socket, signal);
+    },
+    pause: async () => signalProcess(process, "SIGSTOP"),
+    resume: async () => signalProcess(process, "SIGCONT"),
+    async kill() {
+      signalProcess(process, "SIGKILL");
+      await exited;
+    },
+    usage: async () => processUsage(process),
+  };
+}

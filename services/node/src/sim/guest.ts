@@ -1,0 +1,85 @@
+// The program of a simulated VM: powerunit's control service on a UNIX socket, nothing behind it. TCP targets echo.
+import { rm } from "node:fs/promises";
+import { connect, createServer, type Socket } from "node:net";
+import { GuestControlServiceDefinition, GuestState, type DialRequest, type DialResponse, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
+import { splice, toDuration } from "@pitwall/runtime";
+import { createServer as createRpcServer, ServerError, Status, type CallContext } from "nice-grpc";
+
+const magic = Buffer.from("PWCHAN1\n");
+const preambleBytes = magic.length + 16;
+const bootMs = 20;
+const [path] = process.argv.slice(2);
+if (path === undefined) throw new Error("usage: guest.ts SOCKET");
+
+let state: WatchStateResponse["state"] = GuestState.GUEST_STATE_BOOTING;
+const watchers = new Set<() => void>();
+const enter = (next: WatchStateResponse["state"]): void => {
+  state = next;
+  for (const wake of watchers) wake();
+};
+setTimeout(() => enter(GuestState.GUEST_STATE_READY), bootMs);
+
+const rpc = createRpcServer();
+rpc.add(GuestControlServiceDefinition, {
+  async *watchState(_, { signal }: CallContext) {
+    for (let told: typeof state | undefined; !signal.aborted; ) {
+      if (told !== state) {
+        told = state;
+        yield { state: told, message: "", uptime: toDuration(performance.now()), powerunitVersion: "sim" };
+      }
+      await new Promise<void>((resolve) => {
+        watchers.add(resolve);
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      watchers.clear();
+    }
+  },
+  async shutdown() {
+    enter(GuestState.GUEST_STATE_STOPPING);
+    setTimeout(() => process.exit(0), bootMs);
+    return {};
+  },
+  async *dial(requests: AsyncIterable<DialRequest>): AsyncGenerator<DialResponse> {
+    for await (const { message } of requests) {
+      if (message?.$case === "data") yield { message: { $case: "data", value: message.value } };
+      else if (message?.value.target?.$case === "tcp") yield { message: { $case: "accepted", value: {} } };
+      else throw new ServerError(Status.UNIMPLEMENTED, "a simulated VM has no SSH and runs nothing");
+    }
+    yield { message: { $case: "data", value: Buffer.alloc(0) } };
+  },
+});
+const rpcSocket = "rpc.sock";
+await rm(rpcSocket, { force: true });
+await rpc.listen(`unix:${rpcSocket}`);
+
+let current: Socket | undefined;
+createServer((socket) => {
+  current?.destroy();
+  current = socket;
+  greet(socket);
+}).listen(path);
+
+/** Answers preambles until something else comes; that begins the session. */
+function greet(socket: Socket): void {
+  let held = Buffer.alloc(0);
+  let greeted = false;
+  socket.on("error", () => undefined);
+  const onData = (chunk: Buffer): void => {
+    held = Buffer.concat([held, chunk]);
+    for (;;) {
+      const at = held.indexOf(magic);
+      if (at >= 0 && held.length >= at + preambleBytes) {
+        socket.write(held.subarray(at, at + preambleBytes));
+        held = held.subarray(at + preambleBytes);
+        greeted = true;
+      } else if (greeted && at < 0 && held.length >= magic.length) {
+        socket.off("data", onData);
+        socket.pause();
+        socket.unshift(held);
+        void splice(socket, connect(rpcSocket));
+        return;
+      } else return;
+    }
+  };
+  socket.on("data", onData);
+}

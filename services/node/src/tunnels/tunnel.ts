@@ -1,0 +1,65 @@
+// Connects a gateway to a target in a VM: the guest first, then the gateway, so that a refusal costs the gateway nothing.
+import { createHash } from "node:crypto";
+import { isIP } from "node:net";
+import { connect, type TLSSocket } from "node:tls";
+import type { Identity } from "@pitwall/enroll";
+import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
+import { hostPort, messageChain, readLine, splice, type Log } from "@pitwall/runtime";
+import type { Machines } from "../machine/machines.ts";
+
+const limitMs = 10_000;
+const maxReplyBytes = 256;
+
+/** Opens tunnels until it is closed. */
+export interface Tunnels {
+  /** Resolves once bytes flow, or to why they do not. */
+  open(request: TunnelRequest): Promise<{ reason: string; tokenDigest: string } | undefined>;
+  close(): void;
+}
+
+export function openTunnels(machines: Machines, identity: Identity, log: Log): Tunnels {
+  const stop = new AbortController();
+  return {
+    async open(request) {
+      const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(limitMs)]);
+      try {
+        if (!request.target) throw new Error("the request has no target");
+        const guest = await machines.get(request.vmId).dial(request.target, signal);
+        const gateway = await dialGateway(request, identity, signal).catch((error: unknown) => {
+          guest.destroy();
+          throw error;
+        });
+        stop.signal.addEventListener("abort", () => gateway.destroy(), { once: true });
+        void splice(gateway, guest);
+        return undefined;
+      } catch (error) {
+        log.info("a tunnel was not opened", { vm: request.vmId, error });
+        return { reason: messageChain(error).slice(0, 256), tokenDigest: createHash("sha256").update(request.token).digest("base64url") };
+      }
+    },
+    close: () => stop.abort(),
+  };
+}
+
+async function dialGateway({ gatewayAddress, token }: TunnelRequest, identity: Identity, signal: AbortSignal): Promise<TLSSocket> {
+  const { host, port } = hostPort.parse(gatewayAddress);
+  const socket = connect({ host, port, ...identity.tls(), minVersion: "TLSv1.3", ...(isIP(host) === 0 && { servername: host }) });
+  socket.allowHalfOpen = true;
+  socket.setNoDelay(true);
+  const onAbort = (): void => {
+    socket.destroy(new Error("the gateway does not answer"));
+  };
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    await new Promise<void>((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
+    socket.write(`PITWALL-TUNNEL/1 ${token}\n`);
+    const reply = await readLine(socket, maxReplyBytes, signal);
+    if (reply !== "OK") throw new Error(`the gateway refused: ${reply}`);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
