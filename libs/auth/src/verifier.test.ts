@@ -1,0 +1,70 @@
+import { createServer, type Server } from "node:http";
+import { exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openVerifier } from "./verifier.ts";
+
+let server: Server;
+let issuer = "";
+let key: CryptoKey;
+let publicKey: CryptoKey;
+
+beforeAll(async () => {
+  ({ privateKey: key, publicKey } = await generateKeyPair("ES256", { extractable: true }));
+  const jwk = { ...(await exportJWK(publicKey)), kid: "one", alg: "ES256" };
+  server = createServer((request, response) => {
+    response.setHeader("content-type", "application/json");
+    response.end(JSON.stringify(request.url === "/keys" ? { keys: [jwk] } : { issuer, jwks_uri: `${issuer}/keys` }));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  issuer = typeof address === "object" ? `http://127.0.0.1:${address?.port}` : "";
+});
+afterAll(() => server.close());
+
+const now = (): number => Math.floor(Date.now() / 1000);
+const sign = async (claims: JWTPayload = {}, header: { typ?: string; kid?: string } = {}, signer = key): Promise<string> => {
+  const payload = { iss: issuer, aud: "pitwall", sub: "ada", iat: now(), exp: now() + 60, ...claims };
+  return `Bearer ${await new SignJWT(payload).setProtectedHeader({ alg: "ES256", kid: "one", typ: "at+jwt", ...header }).sign(signer)}`;
+};
+
+describe("a token is accepted", () => {
+  test("when everything is right", async () => {
+    const verified = await openVerifier({ issuer, audience: "pitwall" }).verify(await sign());
+    expect(verified.subject).toBe("ada");
+    expect(verified.expiresAt.getTime()).toBeGreaterThan(Date.now());
+  });
+});
+
+describe("a token is refused", () => {
+  const reasonOf = async (token: string | undefined): Promise<unknown> => {
+    const error: unknown = await openVerifier({ issuer, audience: "pitwall" }).verify(token).then(() => undefined, (thrown: unknown) => thrown);
+    return error instanceof Error && "reason" in error ? error.reason : error;
+  };
+  test("when there is none", async () => expect(await reasonOf(undefined)).toBe("TOKEN_MISSING"));
+  test("when the scheme is another", async () => expect(await reasonOf("Basic YTpi")).toBe("TOKEN_MISSING"));
+  test("when it has expired", async () => expect(await reasonOf(await sign({ exp: now() - 60 }))).toBe("TOKEN_EXPIRED"));
+  test("of another issuer", async () => expect(await reasonOf(await sign({ iss: "https://else.example" }))).toBe("TOKEN_ISSUER"));
+  test("for another audience", async () => expect(await reasonOf(await sign({ aud: "else" }))).toBe("TOKEN_AUDIENCE"));
+  test("without a subject", async () => expect(await reasonOf(await sign({ sub: "" }))).toBe("TOKEN_INVALID"));
+  test("that is an ID token", async () => expect(await reasonOf(await sign({ nonce: "n" }, { typ: "JWT" }))).toBe("TOKEN_INVALID"));
+  test("with another type", async () => expect(await reasonOf(await sign({}, { typ: "logout+jwt" }))).toBe("TOKEN_INVALID"));
+  test("that is a Keycloak ID token", async () => expect(await reasonOf(await sign({ typ: "ID" }, { typ: "JWT" }))).toBe("TOKEN_INVALID"));
+  test("of an unknown key", async () => expect(await reasonOf(await sign({}, { kid: "two" }))).toBe("TOKEN_ISSUER"));
+  test("signed by somebody else", async () => {
+    const { privateKey } = await generateKeyPair("ES256");
+    expect(await reasonOf(await sign({}, {}, privateKey))).toBe("TOKEN_INVALID");
+  });
+  test("without a signature", async () => {
+    const token = new UnsecuredJWT({ iss: issuer, aud: "pitwall", sub: "ada", iat: now(), exp: now() + 60 }).encode();
+    expect(await reasonOf(`Bearer ${token}`)).toBe("TOKEN_INVALID");
+  });
+  test("signed with the public key as a shared secret", async () => {
+    const secret = new TextEncoder().encode(await exportSPKI(publicKey));
+    const token = await new SignJWT({ iss: issuer, aud: "pitwall", sub: "ada", iat: now(), exp: now() + 60 }).setProtectedHeader({ alg: "HS256", kid: "one" }).sign(secret);
+    expect(await reasonOf(`Bearer ${token}`)).toBe("TOKEN_INVALID");
+  });
+  test("while the issuer cannot be reached, as unavailable", async () => {
+    const verifier = openVerifier({ issuer: "http://127.0.0.1:9", audience: "pitwall" });
+    await expect(verifier.verify(await sign())).rejects.toMatchObject({ fault: "unavailable", reason: "ISSUER_UNREACHABLE" });
+  });
+});

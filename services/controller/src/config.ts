@@ -1,0 +1,25 @@
+// The controller's configuration.
+import { duration, hostPort, list, readConfig } from "@pitwall/runtime";
+import { z } from "zod";
+
+const schema = z.object({
+  PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
+  PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
+  PITWALL_LISTEN: hostPort.prefault("127.0.0.1:7000"),
+  PITWALL_LINK_LISTEN: hostPort.prefault("127.0.0.1:7001"),
+  PITWALL_ADVERTISE: list.default([]),
+  PITWALL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, "must be a postgresql:// URL").optional(),
+  PITWALL_ISSUER: z.url(),
+  PITWALL_AUDIENCE: z.string().default("pitwall"),
+  PITWALL_ADMIN_SUBJECTS: list.default([]),
+  PITWALL_IMAGE_ROOTS: list.default([]),
+  PITWALL_INSECURE_REGISTRIES: list.default([]),
+  PITWALL_BOOTSTRAP_DIR: z.string().optional(),
+  PITWALL_HEARTBEAT: duration.prefault("2s"),
+  PITWALL_LEASE: duration.prefault("10s"),
+});
+
+/** Throws `invalid` with all faults. */
+export function readControllerConfig(env: NodeJS.ProcessEnv): Readonly<z.output<typeof schema>> {
+  return readConfig(schema, env);
+}

@@ -1,0 +1,103 @@
+// How hosts become members: one-time tokens, and certificates for those who hold one.
+import { createHash, randomBytes, randomUUID } from "node:crypto";
+import { isIP } from "node:net";
+import type { EntityManager } from "@mikro-orm/postgresql";
+import { formatJoin } from "@pitwall/enroll";
+import type { JoinRequest, JoinResponse, RenewRequest, RenewResponse } from "@pitwall/proto/pitwall/v1/enroll.ts";
+import { invalid, PitwallError, type Log } from "@pitwall/runtime";
+import type { Ca, Role } from "../ca/ca.ts";
+import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
+import type { Store } from "../store/store.ts";
+import { checkName } from "../vm/names.ts";
+
+const tokenLifeMs = 60 * 60_000;
+const hostName = /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$/;
+const maxServerNames = 32;
+
+/** A member as its certificate names it. */
+export interface Member {
+  readonly role: Role;
+  readonly id: string;
+}
+
+export class Enroll {
+  readonly #store: Store;
+  readonly #ca: Ca;
+  readonly #addresses: { readonly api: string; readonly link: string };
+  readonly #log: Log;
+
+  /** `addresses` are `host:port` as members reach the API and the link. */
+  constructor(store: Store, ca: Ca, addresses: { api: string; link: string }, log: Log) {
+    this.#store = store;
+    this.#ca = ca;
+    this.#addresses = addresses;
+    this.#log = log;
+  }
+
+  /** A join string for one host; `name` is the one it must take, empty for any. */
+  async createToken(role: Role, name: string): Promise<{ join: string; expireTime: Date }> {
+    if (name !== "") checkName(name);
+    const token = randomBytes(32).toString("base64url");
+    const expireTime = new Date(Date.now() + tokenLifeMs);
+    await this.#store.change(async (em) => {
+      await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date() } });
+      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null });
+    });
+    return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...this.#addresses }), expireTime };
+  }
+
+  async join(request: JoinRequest): Promise<JoinResponse> {
+    const name = checkName(request.name);
+    checkServerNames(request.serverNames);
+    return this.#store.change(async (em) => {
+      const token = await em.findOne(JoinTokenEntity, { digest: digestOf(request.token) });
+      const refuse = (message: string, reason: string): PitwallError => new PitwallError("unauthenticated", `${message}; make a new one with \`pitwall join-token\``, { reason });
+      if (!token) throw refuse("this join token is not known", "JOIN_TOKEN_UNKNOWN");
+      if (token.usedTime) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
+      if (token.expireTime.getTime() < Date.now()) throw refuse("this join token has expired", "JOIN_TOKEN_EXPIRED");
+      if (token.name !== "" && token.name !== name) throw invalid("name", `the join token lets in ${token.name} only`);
+      const role = token.role === "gateway" ? "gateway" : "node";
+      const id = await memberId(em, role, name);
+      const { certificate, expireTime } = await this.#ca.issueMember({ role, id, serverNames: request.serverNames }, request.csr);
+      await upsertMember(em, { role, id }, name, expireTime);
+      token.usedTime = new Date();
+      await em.flush();
+      this.#log.info("a member joined", { role, id, name });
+      return { id, certificate, ca: this.#ca.certificate };
+    });
+  }
+
+  async renew({ role, id }: Member, request: RenewRequest): Promise<RenewResponse> {
+    checkServerNames(request.serverNames);
+    return this.#store.change(async (em) => {
+      const { certificate, expireTime } = await this.#ca.issueMember({ role, id, serverNames: request.serverNames }, request.csr);
+      const renewed = await em.nativeUpdate(MemberEntity, { id, role }, { certificateExpireTime: expireTime });
+      if (renewed === 0) throw new PitwallError("denied", "this member was removed", { reason: "MEMBER_UNKNOWN" });
+      return { certificate, ca: this.#ca.certificate };
+    });
+  }
+}
+
+/** A name whose certificate has run out may be taken again, by the same host as far as anybody can tell: it keeps its id. */
+async function memberId(em: EntityManager, role: Role, name: string): Promise<string> {
+  const known = await em.findOne(MemberEntity, { role, name });
+  if (!known) return randomUUID();
+  if (known.certificateExpireTime.getTime() < Date.now()) return known.id;
+  throw new PitwallError("exists", `name: there is a live ${role} called ${name}`, { reason: "NAME_TAKEN", field: "name" });
+}
+
+async function upsertMember(em: EntityManager, { role, id }: Member, name: string, certificateExpireTime: Date): Promise<void> {
+  if ((await em.nativeUpdate(MemberEntity, { id }, { certificateExpireTime })) > 0) return;
+  const createTime = new Date();
+  await em.insert(MemberEntity, { id, role, name, createTime, certificateExpireTime });
+  if (role !== "node") return;
+  const empty = { sessionEpoch: 0n, cpuMillis: 0n, memBytes: 0n, diskBytes: 0n, drivers: [], labels: {}, agentVersion: "", lastHeartbeatTime: null };
+  await em.insert(NodeEntity, { id, name, createTime, ...empty });
+}
+
+function checkServerNames(names: readonly string[]): void {
+  if (names.length > maxServerNames) throw invalid("server_names", `holds ${names.length} names; the limit is ${maxServerNames}`);
+  for (const name of names) if (isIP(name) === 0 && !hostName.test(name)) throw invalid("server_names", `${JSON.stringify(name.slice(0, 80))} is no host name or IP address`);
+}
+
+const digestOf = (token: string): string => createHash("sha256").update(token).digest("hex");

@@ -1,0 +1,141 @@
+// The controller's composition root.
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ServerCredentials } from "@grpc/grpc-js";
+import { openVerifier } from "@pitwall/auth";
+import { openImageSources } from "@pitwall/oci";
+import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
+import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
+import { GuestServiceDefinition } from "@pitwall/proto/pitwall/v1/guest.ts";
+import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
+import { LinkServiceDefinition } from "@pitwall/proto/pitwall/v1/link.ts";
+import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
+import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
+import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { errorBoundary, isLoopback, openLog, PitwallError, runMain, systemClock, writeFileAtomic, type HostPort } from "@pitwall/runtime";
+import { createServer, type Server } from "nice-grpc";
+import { errorDetailsServerMiddleware } from "nice-grpc-error-details";
+import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
+import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
+import { Access } from "./access/access.ts";
+import { openCa, type KeyPair } from "./ca/ca.ts";
+import { readControllerConfig } from "./config.ts";
+import { Enroll } from "./enroll/enroll.ts";
+import { Nodes } from "./nodes/nodes.ts";
+import { Sessions } from "./nodes/sessions.ts";
+import { Profiles } from "./profile/profiles.ts";
+import { authenticate, peerInterceptor } from "./rpc/identity.ts";
+import { linkService } from "./rpc/link-service.ts";
+import { nodeService } from "./rpc/node-service.ts";
+import { accessService, enrollService, imageService, profileService } from "./rpc/small-services.ts";
+import { vmService } from "./rpc/vm-service.ts";
+import { openEmbeddedPostgres } from "./store/embedded-postgres.ts";
+import { openStore } from "./store/store.ts";
+import { Vms } from "./vm/vms.ts";
+
+const drainMs = 3_000;
+
+const log = openLog("controller", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
+await runMain(log, start);
+
+async function start(): Promise<AsyncDisposable> {
+  const config = readControllerConfig(process.env);
+  const stateDir = config.PITWALL_STATE_DIR;
+  await using stack = new AsyncDisposableStack();
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  const ca = await openCa(join(stateDir, "ca"));
+  const databaseUrl = config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), log)).url;
+  const store = stack.use(await openStore(databaseUrl));
+  const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
+  const images = openImageSources({ imageRoots: config.PITWALL_IMAGE_ROOTS, insecureRegistries: config.PITWALL_INSECURE_REGISTRIES });
+  const sessions = new Sessions();
+  const nodes = new Nodes(store, sessions);
+  const vms = await Vms.open({ store, nodes, sessions, images, log });
+  const profiles = new Profiles(store);
+  const guard = authenticate(verifier, config.PITWALL_ADMIN_SUBJECTS);
+
+  const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
+  const keys = await ca.issueServer(names);
+  const descriptors = await readFile(new URL("../../../gen/descriptor.binpb", import.meta.url));
+  const publicServices = [VmServiceDefinition, NodeServiceDefinition, ImageServiceDefinition, ProfileServiceDefinition, GuestServiceDefinition, EnrollServiceDefinition];
+
+  // The ports must be known before join strings can name them, and Enroll is served on both: it gets the addresses once they are.
+  const addresses = { api: "", link: "" };
+  const enroll = new Enroll(store, ca, addresses, log);
+  const api = createServer(serverOptions).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(guard);
+  api.add(VmServiceDefinition, vmService(vms));
+  api.add(NodeServiceDefinition, nodeService(nodes, sessions, enroll));
+  api.add(ImageServiceDefinition, imageService(images));
+  api.add(ProfileServiceDefinition, profileService(profiles));
+  api.add(EnrollServiceDefinition, enrollService(enroll));
+  api.add(HealthDefinition, HealthServiceImpl(HealthState()));
+  api.add(ServerReflectionService, ServerReflection(descriptors, publicServices.map(({ fullName }) => fullName)));
+
+  const link = createServer({ ...serverOptions, interceptors: [peerInterceptor] }).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(guard);
+  const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
+  link.add(LinkServiceDefinition, linkService({ vms, nodes, sessions, heartbeatMs, leaseMs, log }));
+  link.add(AccessServiceDefinition, accessService(new Access(store, sessions, verifier)));
+  link.add(EnrollServiceDefinition, enrollService(enroll));
+
+  const advertised = names[0] ?? "127.0.0.1";
+  addresses.api = `${advertised}:${await listen(api, config.PITWALL_LISTEN, credentials(keys))}`;
+  stack.defer(() => drain(api));
+  addresses.link = `${advertised}:${await listen(link, config.PITWALL_LINK_LISTEN, credentials(keys, ca.certificate))}`;
+  stack.defer(() => drain(link));
+  stack.defer(() => {
+    vms.feed.close();
+    sessions.drain("the controller stops");
+  });
+  if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, enroll, ca.certificate);
+  process.stdout.write(`${JSON.stringify({ ready: true, ...addresses })}\n`);
+  return stack.move();
+}
+
+/** Members keep idle connections; a peer that vanished is noticed. */
+const serverOptions = {
+  "grpc.max_receive_message_length": 4 * 2 ** 20,
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  "grpc.keepalive_permit_without_calls": 1,
+};
+
+function serverNames(advertise: readonly string[], listenHosts: readonly string[]): string[] {
+  const hosts = listenHosts.filter((host) => host !== "0.0.0.0" && host !== "::");
+  const names = [...new Set([...advertise, ...hosts, ...(hosts.some(isLoopback) ? ["127.0.0.1", "localhost"] : [])])];
+  if (names.length === 0) {
+    throw new PitwallError("invalid", "configuration: PITWALL_ADVERTISE: is required when the controller listens on all addresses", { reason: "INVALID_CONFIG" });
+  }
+  return names;
+}
+
+/** With a CA, only its certificates may connect. */
+function credentials({ key, chain }: KeyPair, clientCa?: string): ServerCredentials {
+  const pair = [{ private_key: Buffer.from(key), cert_chain: Buffer.from(chain) }];
+  return clientCa === undefined ? ServerCredentials.createSsl(null, pair, false) : ServerCredentials.createSsl(Buffer.from(clientCa), pair, true);
+}
+
+async function listen(server: Server, { host, port }: HostPort, using: ServerCredentials): Promise<number> {
+  try {
+    return await server.listen(host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, using);
+  } catch (cause) {
+    throw new PitwallError("unavailable", `cannot listen on ${host}:${port}; is another controller running?`, { reason: "PORT_IN_USE", cause });
+  }
+}
+
+/** Waits for calls in flight, but not for ever: grpc-js keeps idle connections open. */
+async function drain(server: Server): Promise<void> {
+  const timeout = new AbortController();
+  await Promise.race([server.shutdown(), systemClock.sleep(drainMs, timeout.signal).catch(() => undefined)]);
+  timeout.abort();
+  server.forceShutdown();
+}
+
+/** What a node and a gateway on the same host need to join by themselves. */
+async function writeBootstrap(dir: string, enroll: Enroll, caCertificate: string): Promise<void> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  for (const role of ["node", "gateway"] as const) {
+    const { join: text } = await enroll.createToken(role, "");
+    await writeFileAtomic(join(dir, `${role}.join`), text);
+  }
+  await writeFileAtomic(join(dir, "ca.pem"), caCertificate, 0o644);
+}

@@ -1,0 +1,42 @@
+// Users' SSH keys.
+import type { SshKey } from "@pitwall/proto/pitwall/v1/profile.ts";
+import { PitwallError } from "@pitwall/runtime";
+import { SshKeyEntity } from "../store/entities.ts";
+import type { Store } from "../store/store.ts";
+import { parseSshKey } from "../vm/ssh-keys.ts";
+
+const maxKeys = 100;
+
+export class Profiles {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** Adding a key again returns it. Throws `exists` when another user has it. */
+  async addKey(owner: string, text: string): Promise<SshKey> {
+    const { line, fingerprint } = parseSshKey(text, "public_key");
+    return this.#store.change(async (em) => {
+      const known = await em.findOne(SshKeyEntity, { fingerprint });
+      if (known && known.owner !== owner) {
+        throw new PitwallError("exists", "public_key: another user has this key; make a key of your own", { reason: "KEY_TAKEN", field: "public_key" });
+      }
+      if (known) return known;
+      if ((await em.count(SshKeyEntity, { owner })) >= maxKeys) throw new PitwallError("exhausted", `you have ${maxKeys} keys: delete one first`, { reason: "TOO_MANY_KEYS" });
+      const key = { fingerprint, owner, publicKey: line, createTime: new Date() };
+      await em.insert(SshKeyEntity, key);
+      return key;
+    });
+  }
+
+  async listKeys(owner: string): Promise<SshKey[]> {
+    return this.#store.read().find(SshKeyEntity, { owner }, { orderBy: { createTime: "asc", fingerprint: "asc" } });
+  }
+
+  /** Throws `not-found`. */
+  async deleteKey(owner: string, fingerprint: string): Promise<void> {
+    const deleted = await this.#store.change((em) => em.nativeDelete(SshKeyEntity, { owner, fingerprint }));
+    if (deleted === 0) throw new PitwallError("not-found", "you have no such key; `pitwall keys ls` shows them", { reason: "KEY_NOT_FOUND", field: "fingerprint" });
+  }
+}

@@ -1,0 +1,48 @@
+// The services that need no more than a line per method.
+import type { AccessServiceImplementation } from "@pitwall/proto/pitwall/v1/access.ts";
+import type { EnrollServiceImplementation } from "@pitwall/proto/pitwall/v1/enroll.ts";
+import type { ImageServiceImplementation } from "@pitwall/proto/pitwall/v1/image.ts";
+import type { ProfileServiceImplementation } from "@pitwall/proto/pitwall/v1/profile.ts";
+import { formatReference, parseReference, type ImageSources } from "@pitwall/oci";
+import type { Access } from "../access/access.ts";
+import type { Enroll } from "../enroll/enroll.ts";
+import type { Profiles } from "../profile/profiles.ts";
+import { memberIn, userOf, type CallerContext } from "./identity.ts";
+
+export function imageService(images: ImageSources): ImageServiceImplementation<CallerContext> {
+  return {
+    async resolveImage({ image }, { signal }) {
+      const reference = formatReference(parseReference(image, "image"));
+      const { digest, sizeBytes, config } = await images.resolve(reference, signal);
+      return { image: reference, digest, sizeBytes: BigInt(sizeBytes), config };
+    },
+  };
+}
+
+export function profileService(profiles: Profiles): ProfileServiceImplementation<CallerContext> {
+  return {
+    async getProfile(_, context) {
+      return userOf(context);
+    },
+    addSshKey: async ({ publicKey }, context) => ({ key: await profiles.addKey(userOf(context).subject, publicKey) }),
+    listSshKeys: async (_, context) => ({ keys: await profiles.listKeys(userOf(context).subject) }),
+    async deleteSshKey({ fingerprint }, context) {
+      await profiles.deleteKey(userOf(context).subject, fingerprint);
+      return {};
+    },
+  };
+}
+
+export function enrollService(enroll: Enroll): EnrollServiceImplementation<CallerContext> {
+  return {
+    join: (request) => enroll.join(request),
+    renew: (request, context) => enroll.renew(memberIn(context), request),
+  };
+}
+
+export function accessService(access: Access): AccessServiceImplementation<CallerContext> {
+  return {
+    authorizeSsh: (request) => access.authorizeSsh(request),
+    openTunnel: (request) => access.openTunnel(request),
+  };
+}

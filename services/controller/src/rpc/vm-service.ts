@@ -1,0 +1,89 @@
+// VmService: the API's words around Vms.
+import { Desired, Phase, type Vm, type VmServiceImplementation, type WatchVmsResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { invalid, PitwallError } from "@pitwall/runtime";
+import type { CallContext } from "nice-grpc";
+import type { Vms } from "../vm/vms.ts";
+import { userOf, type CallerContext } from "./identity.ts";
+
+const pageDefault = 50;
+const pageMax = 1000;
+/** Many clients and proxies give up on a stream that is silent for a minute. */
+const keepAliveMs = 25_000;
+
+export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
+  return {
+    createVm: async (request, context) => ({ vm: await vms.create(userOf(context).subject, request, context.signal) }),
+    getVm: async ({ vm }, context) => ({ vm: await vms.get(userOf(context).subject, vm) }),
+    async listVms({ pageSize, pageToken }, context) {
+      if (pageSize < 0) throw invalid("page_size", "must not be negative");
+      const limit = Math.min(pageSize || pageDefault, pageMax);
+      const found = await vms.list(userOf(context).subject, limit + 1, pageToken);
+      const page = found.slice(0, limit);
+      return { vms: page, nextPageToken: found.length > limit ? (page.at(-1)?.name ?? "") : "" };
+    },
+    async *watchVms({ vm, resumeToken }, context) {
+      const { subject } = userOf(context);
+      const only = vm === "" ? undefined : (await vms.get(subject, vm)).id;
+      yield* watch(vms, subject, only, resumeToken, context);
+    },
+    startVm: async ({ vm }, context) => ({ vm: await vms.setDesired(userOf(context).subject, vm, Desired.DESIRED_RUNNING) }),
+    stopVm: async ({ vm }, context) => ({ vm: await vms.setDesired(userOf(context).subject, vm, Desired.DESIRED_STOPPED) }),
+    deleteVm: async ({ vm }, context) => ({ vm: await vms.setDesired(userOf(context).subject, vm, Desired.DESIRED_DELETED) }),
+    async waitVm({ vm, phases }, context) {
+      const { subject } = userOf(context);
+      const wanted: ReadonlySet<Phase> = new Set(phases.length > 0 ? phases : [Phase.PHASE_RUNNING]);
+      const { id } = await vms.get(subject, vm);
+      for await (const message of watch(vms, subject, id, "", context)) {
+        if (message.vm && isOver(message.vm, wanted)) return { vm: message.vm };
+      }
+      throw new PitwallError("unavailable", "the controller stops; wait again", { reason: "DRAINING" });
+    },
+  };
+}
+
+/** A phase counts once it speaks of the latest generation. */
+function isOver(vm: Vm, wanted: ReadonlySet<Phase>): boolean {
+  if (vm.phase === Phase.PHASE_GONE) return true;
+  return vm.observedGeneration === vm.generation && (wanted.has(vm.phase) || vm.phase === Phase.PHASE_FAILED);
+}
+
+async function* watch(vms: Vms, subject: string, only: string | undefined, resumeToken: string, { signal }: CallContext): AsyncGenerator<WatchVmsResponse> {
+  const { feed } = vms;
+  const changes = feed.subscribe(); // before reading, so that nothing falls between
+  const keepAlive = setInterval(() => changes.push({ revision: 0n, vm: keepAliveVm }), keepAliveMs);
+  signal.addEventListener("abort", () => changes.close(), { once: true });
+  const isTheirs = (vm: Vm): boolean => vm.owner === subject && (only === undefined || vm.id === only);
+  try {
+    const start = feed.revision;
+    const missed = resumeToken === "" ? undefined : feed.since(resumeToken);
+    const sent = new Map<string, bigint>();
+    if (missed) {
+      for (const { revision, vm } of missed) if (isTheirs(vm)) yield { vm, resumeToken: feed.token(revision), synced: false };
+    } else {
+      for (const vm of await current(vms, subject, only)) {
+        sent.set(vm.id, BigInt(vm.etag));
+        yield { vm, resumeToken: feed.token(start), synced: false };
+      }
+    }
+    yield { vm: undefined, resumeToken: feed.token(start), synced: true };
+    for await (const { revision, vm } of changes) {
+      if (vm === keepAliveVm) yield { vm: undefined, resumeToken: "", synced: false };
+      else if (isTheirs(vm) && revision > (sent.get(vm.id) ?? 0n)) yield { vm, resumeToken: feed.token(revision), synced: false };
+    }
+  } finally {
+    clearInterval(keepAlive);
+    changes.close();
+  }
+}
+
+const keepAliveVm = {} as Vm; // compared by identity, never sent
+
+async function current(vms: Vms, subject: string, only: string | undefined): Promise<Vm[]> {
+  if (only !== undefined) {
+    const vm = await vms.get(subject, only).catch(() => undefined);
+    return vm ? [vm] : [];
+  }
+  const all: Vm[] = [];
+  for (let page = await vms.list(subject, pageMax, ""); page.length > 0; page = await vms.list(subject, pageMax, all.at(-1)?.name ?? "")) all.push(...page);
+  return all;
+}

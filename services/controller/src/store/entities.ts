@@ -1,0 +1,105 @@
+// The tables, as MikroORM sees them. `migrations.ts` makes them.
+import { defineEntity, p, type InferEntity } from "@mikro-orm/core";
+
+/** A VM: what is desired and what was observed, apart. JSON columns hold what the generated `toJSON` writes. */
+export const VmEntity = defineEntity({
+  name: "Vm",
+  tableName: "vm",
+  properties: {
+    id: p.uuid().primary(),
+    name: p.text(),
+    owner: p.text(),
+    spec: p.json<unknown>(),
+    imageDigest: p.text(),
+    desired: p.integer(),
+    generation: p.bigint(),
+    observedGeneration: p.bigint(),
+    phase: p.integer(),
+    reason: p.text(),
+    message: p.text(),
+    nodeId: p.uuid(),
+    epoch: p.bigint(),
+    sshHostKey: p.text(),
+    serviceExit: p.json<unknown>().nullable(),
+    timings: p.json<unknown>(),
+    createTime: p.datetime(),
+    updateTime: p.datetime(),
+    /** Grows with every change of any VM; the order of the change feed. */
+    revision: p.bigint(),
+    /** What it takes of its node, kept beside the spec so that the database can add it up. */
+    cpuMillis: p.integer(),
+    memBytes: p.bigint(),
+    diskBytes: p.bigint(),
+  },
+});
+export type VmRow = InferEntity<typeof VmEntity>;
+
+export const NodeEntity = defineEntity({
+  name: "Node",
+  tableName: "node",
+  properties: {
+    id: p.uuid().primary(),
+    name: p.text(),
+    sessionEpoch: p.bigint(),
+    cpuMillis: p.bigint(),
+    memBytes: p.bigint(),
+    diskBytes: p.bigint(),
+    drivers: p.json<unknown[]>(),
+    labels: p.json<Record<string, string>>(),
+    agentVersion: p.text(),
+    createTime: p.datetime(),
+    lastHeartbeatTime: p.datetime().nullable(),
+  },
+});
+export type NodeRow = InferEntity<typeof NodeEntity>;
+
+/** Whoever has a certificate: nodes and gateways. */
+export const MemberEntity = defineEntity({
+  name: "Member",
+  tableName: "member",
+  properties: { id: p.uuid().primary(), role: p.text(), name: p.text(), createTime: p.datetime(), certificateExpireTime: p.datetime() },
+});
+
+/** One-time secrets, by their digest. */
+export const JoinTokenEntity = defineEntity({
+  name: "JoinToken",
+  tableName: "join_token",
+  properties: {
+    /** Hex SHA-256. */
+    digest: p.text().primary(),
+    role: p.text(),
+    /** Empty: any. */
+    name: p.text(),
+    expireTime: p.datetime(),
+    usedTime: p.datetime().nullable(),
+  },
+});
+
+export const SshKeyEntity = defineEntity({
+  name: "SshKey",
+  tableName: "ssh_key",
+  properties: {
+    /** `SHA256:…` */
+    fingerprint: p.text().primary(),
+    owner: p.text(),
+    publicKey: p.text(),
+    createTime: p.datetime(),
+  },
+});
+
+/** What a request id was answered with. */
+export const RequestEntity = defineEntity({
+  name: "Request",
+  tableName: "request",
+  properties: {
+    owner: p.text().primary(),
+    requestId: p.uuid().primary(),
+    method: p.text(),
+    /** Hex SHA-256 of the request without its id. */
+    digest: p.text(),
+    vmId: p.uuid(),
+    createTime: p.datetime(),
+  },
+});
+
+export const entities = [VmEntity, NodeEntity, MemberEntity, JoinTokenEntity, SshKeyEntity, RequestEntity];

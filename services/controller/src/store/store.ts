@@ -1,0 +1,63 @@
+// The database: opened, migrated, and changed by one writer at a time.
+import { MikroORM, type EntityManager } from "@mikro-orm/postgresql";
+import { Migrator } from "@mikro-orm/migrations";
+import { PitwallError } from "@pitwall/runtime";
+import { entities } from "./entities.ts";
+import { migrations } from "./migrations.ts";
+
+/** Disposing it closes the connections. */
+export interface Store extends AsyncDisposable {
+  /** For reading; one per request. */
+  read(): EntityManager;
+  /**
+   * Runs a change in a transaction of its own. Changes run one after the other, so that revisions become visible in their order and
+   * `after` is called in that order too, once the transaction is on disk.
+   */
+  change<T>(work: (em: EntityManager, after: (publish: () => void) => void) => Promise<T>): Promise<T>;
+}
+
+/** Throws `unavailable` when the database does not answer. */
+export async function openStore(url: string): Promise<Store> {
+  const orm = await MikroORM.init({
+    clientUrl: url,
+    entities,
+    extensions: [Migrator],
+    migrations: { migrationsList: migrations, tableName: "schema_migration", snapshot: false, transactional: true },
+    pool: { min: 1, max: 12 },
+    driverOptions: { connectionTimeoutMillis: 5_000 },
+    discovery: { warnWhenNoEntities: false },
+    ensureDatabase: false,
+    allowGlobalContext: false,
+    logger: () => undefined,
+  }).catch(unavailable);
+  try {
+    await orm.em.fork().execute("select 1");
+    await orm.migrator.up();
+  } catch (error) {
+    await orm.close(true).catch(() => undefined);
+    unavailable(error);
+  }
+  let last: Promise<unknown> = Promise.resolve();
+  return {
+    read: () => orm.em.fork(),
+    change(work) {
+      const turn = last.then(async () => {
+        const published: (() => void)[] = [];
+        const result = await orm.em.fork().transactional((em) => work(em, (publish) => published.push(publish)));
+        for (const publish of published) publish();
+        return result;
+      });
+      last = turn.catch(() => undefined);
+      return turn;
+    },
+    async [Symbol.asyncDispose]() {
+      await last;
+      await orm.close();
+    },
+  };
+}
+
+function unavailable(cause: unknown): never {
+  const said = cause instanceof Error ? cause.message || ("code" in cause ? String(cause.code) : cause.name) : String(cause);
+  throw new PitwallError("unavailable", `the database cannot be used: ${said}`, { reason: "DATABASE_UNAVAILABLE", cause });
+}
