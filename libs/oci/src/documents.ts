@@ -1,0 +1,130 @@
+// The JSON documents of images, OCI image-spec 1.1 and Docker schema 2: what is read of them, and no more.
+import { createHash } from "node:crypto";
+import { PitwallError } from "@pitwall/runtime";
+import { z } from "zod";
+import { digestMismatch, malformed, unsupported } from "./image-error.ts";
+import type { ImageConfig, LayerDescriptor, ResolvedImage } from "./image.ts";
+
+export const maxDocumentBytes = 4 * 2 ** 20;
+
+const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, "only sha256 digests are taken");
+const size = z.int().nonnegative();
+const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
+const annotations = z.record(z.string(), z.string()).optional();
+const descriptor = z.object({ mediaType: z.string().default(""), digest, size, platform: platform.optional(), annotations });
+export type Descriptor = z.output<typeof descriptor>;
+
+const index = z.object({ manifests: z.array(descriptor) });
+const manifest = z.object({ config: descriptor, layers: z.array(descriptor).max(1024) });
+export type Manifest = z.output<typeof manifest>;
+
+const texts = z.array(z.string()).nullish().transform((value) => value ?? []);
+const text = z.string().nullish().transform((value) => value ?? "");
+const config = z.object({
+  architecture: text,
+  os: text,
+  rootfs: z.object({ diff_ids: z.array(digest).nullish().transform((value) => value ?? []) }),
+  config: z
+    .object({
+      Entrypoint: texts,
+      Cmd: texts,
+      Env: texts,
+      User: text,
+      WorkingDir: text,
+      StopSignal: text,
+      ExposedPorts: z.record(z.string(), z.unknown()).nullish(),
+      Labels: z.record(z.string(), z.string()).nullish(),
+    })
+    .nullish(),
+});
+
+const imageManifest = /^application\/vnd\.(?:oci\.image\.manifest\.v1|docker\.distribution\.manifest\.v2)\+json$/;
+export const acceptedManifests = [
+  "application/vnd.oci.image.index.v1+json",
+  "application/vnd.oci.image.manifest.v1+json",
+  "application/vnd.docker.distribution.manifest.list.v2+json",
+  "application/vnd.docker.distribution.manifest.v2+json",
+].join(", ");
+
+/** Reads a document that is named by a digest. Throws `corrupt`. */
+export type ReadDocument = (descriptor: Descriptor) => Promise<Buffer>;
+
+export function digestOf(content: Buffer): string {
+  return `sha256:${createHash("sha256").update(content).digest("hex")}`;
+}
+
+/** Throws `corrupt` unless the content has the digest. */
+export function verify(content: Buffer, expected: string, what: string): Buffer {
+  const got = digestOf(content);
+  if (got !== expected) throw digestMismatch(what, expected, got);
+  return content;
+}
+
+export function parseJson<S extends z.ZodType>(schema: S, content: Buffer, what: string): z.output<S> {
+  try {
+    return schema.parse(JSON.parse(content.toString("utf8")));
+  } catch (cause) {
+    throw malformed(`the ${what} cannot be understood`, cause);
+  }
+}
+
+export const parseIndex = (content: Buffer): Descriptor[] => parseJson(index, content, "image index").manifests;
+
+/** From an index or a manifest to the image for linux/amd64. `content` has been checked against `contentDigest`. */
+export async function toImage(reference: string, content: Buffer, contentDigest: string, read: ReadDocument): Promise<ResolvedImage> {
+  const kind = parseJson(z.object({ manifests: z.unknown(), config: z.unknown(), schemaVersion: z.unknown() }).partial(), content, "image manifest");
+  if (kind.manifests !== undefined) {
+    const chosen = choosePlatform(reference, parseIndex(content));
+    return toImage(reference, verify(await read(chosen), chosen.digest, "the image's manifest"), chosen.digest, read);
+  }
+  if (kind.config === undefined) throw unsupported("the image has an old or unknown manifest format; push it again with a current tool");
+  const parsed = parseJson(manifest, content, "image manifest");
+  const document = verify(await read(parsed.config), parsed.config.digest, "the image's configuration");
+  const { imageConfig, diffIds } = parseConfig(reference, document);
+  if (diffIds.length !== parsed.layers.length) throw malformed(`the image has ${parsed.layers.length} layers and ${diffIds.length} diff ids`);
+  const layers = parsed.layers.map((layer, at) => ({
+    digest: layer.digest,
+    diffId: diffIds[at] ?? "",
+    sizeBytes: layer.size,
+    compression: compressionOf(layer.mediaType),
+  }));
+  return { reference, digest: contentDigest, sizeBytes: layers.reduce((sum, layer) => sum + layer.sizeBytes, 0), config: imageConfig, layers };
+}
+
+/** The configuration of an image; throws `state` for another platform. */
+export function parseConfig(reference: string, document: Buffer): { imageConfig: ImageConfig; diffIds: string[] } {
+  const { architecture, os, rootfs, config: run } = parseJson(config, document, "image configuration");
+  if (os !== "linux" || architecture !== "amd64") throw otherPlatform(reference, [`${os || "unknown"}/${architecture || "unknown"}`]);
+  const imageConfig = {
+    entrypoint: run?.Entrypoint ?? [],
+    cmd: run?.Cmd ?? [],
+    env: run?.Env ?? [],
+    user: run?.User ?? "",
+    workingDir: run?.WorkingDir ?? "",
+    stopSignal: run?.StopSignal ?? "",
+    exposedPorts: Object.keys(run?.ExposedPorts ?? {}),
+    labels: run?.Labels ?? {},
+    architecture,
+    os,
+  };
+  return { imageConfig, diffIds: rootfs.diff_ids };
+}
+
+function choosePlatform(reference: string, manifests: readonly Descriptor[]): Descriptor {
+  const images = manifests.filter(({ mediaType, platform: on }) => (mediaType === "" || imageManifest.test(mediaType)) && on?.architecture !== "unknown");
+  const match = images.find(({ platform: on }) => on?.os === "linux" && on.architecture === "amd64") ?? (images.length === 1 && !images[0]?.platform ? images[0] : undefined);
+  if (match) return match;
+  throw otherPlatform(reference, [...new Set(images.map(({ platform: on }) => (on ? `${on.os}/${on.architecture}` : "unknown")))]);
+}
+
+function otherPlatform(reference: string, found: readonly string[]): PitwallError {
+  const message = `image: ${reference} is for ${found.join(", ") || "no platform"}; Pitwall runs linux/amd64`;
+  return new PitwallError("state", message, { reason: "IMAGE_PLATFORM", field: "image" });
+}
+
+function compressionOf(mediaType: string): LayerDescriptor["compression"] {
+  if (/\+zstd$/.test(mediaType)) return "zstd";
+  if (/(?:\+|\.)gzip$/.test(mediaType)) return "gzip";
+  if (/(?:\.tar|layer\.v1\.tar)$/.test(mediaType)) return "none";
+  throw unsupported(`a layer has the type ${JSON.stringify(mediaType)}, which is not taken`);
+}

@@ -1,0 +1,116 @@
+// Reads a tar as a stream, entry by entry, with memory bounded by one header.
+import { malformed, truncated } from "./image-error.ts";
+import { blockSize, padding, parseHeader, parsePax, toEntry, type TarEntry } from "./tar-header.ts";
+
+/** An entry and its content. The content can be read once, before the next entry is asked for; what is not read is skipped. */
+export interface TarItem {
+  readonly entry: TarEntry;
+  body(): AsyncGenerator<Buffer>;
+}
+
+export const maxExtensionBytes = 1024 * 1024;
+
+/** The entries of a tar, to the end of `source` (bytes after the end mark are read and ignored, so that a digest covers them). */
+export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<TarItem> {
+  const bytes = new ByteReader(source);
+  try {
+    const shared = new Map<string, string>();
+    let pax = new Map<string, string>();
+    for (let block = await bytes.block(); block !== undefined; block = await bytes.block()) {
+      const raw = parseHeader(block);
+      if (raw === undefined) break;
+      if (raw.flag === "x" || raw.flag === "g" || raw.flag === "L" || raw.flag === "K") {
+        if (raw.size > maxExtensionBytes) throw malformed(`a tar entry has ${raw.size} bytes of extensions; the limit is ${maxExtensionBytes}`);
+        const content = await bytes.exactly(raw.size);
+        await bytes.skip(padding(raw.size));
+        if (raw.flag === "g") {
+          parsePax(content, shared);
+          if (shared.size > 1000) throw malformed("a tar has too many global records");
+        } else if (raw.flag === "x") parsePax(content, pax);
+        else pax.set(raw.flag === "L" ? "path" : "linkpath", cString(content));
+        continue;
+      }
+      const entry = toEntry(raw, shared.size === 0 ? pax : new Map([...shared, ...pax]));
+      pax = new Map();
+      let left = entry.size;
+      yield {
+        entry,
+        async *body() {
+          while (left > 0) {
+            const chunk = await bytes.atMost(left);
+            left -= chunk.length;
+            yield chunk;
+          }
+        },
+      };
+      await bytes.skip(left + padding(entry.size));
+    }
+    await bytes.drain();
+  } finally {
+    await bytes.close();
+  }
+}
+
+function cString(content: Buffer): string {
+  const end = content.indexOf(0);
+  return content.toString("latin1", 0, end === -1 ? content.length : end);
+}
+
+class ByteReader {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #held: Buffer = Buffer.alloc(0);
+
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#chunks = source[Symbol.asyncIterator]();
+  }
+
+  /** The next header block, or undefined at the end of the input. */
+  async block(): Promise<Buffer | undefined> {
+    if (this.#held.length === 0 && !(await this.#fill())) return undefined;
+    return this.exactly(blockSize);
+  }
+
+  async exactly(size: number): Promise<Buffer> {
+    if (this.#held.length >= size) return this.#take(size);
+    const parts: Buffer[] = [];
+    for (let missing = size; missing > 0; ) {
+      const part = await this.atMost(missing);
+      parts.push(part);
+      missing -= part.length;
+    }
+    return Buffer.concat(parts);
+  }
+
+  async atMost(size: number): Promise<Buffer> {
+    if (this.#held.length === 0 && !(await this.#fill())) throw truncated("a tar");
+    return this.#take(Math.min(size, this.#held.length));
+  }
+
+  async skip(size: number): Promise<void> {
+    for (let left = size; left > 0; ) left -= (await this.atMost(left)).length;
+  }
+
+  async drain(): Promise<void> {
+    while (await this.#fill());
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.();
+  }
+
+  #take(size: number): Buffer {
+    const part = this.#held.subarray(0, size);
+    this.#held = this.#held.subarray(size);
+    return part;
+  }
+
+  /** Replaces the held bytes, which must be used up or unwanted; false at the end. */
+  async #fill(): Promise<boolean> {
+    for (;;) {
+      const next = await this.#chunks.next();
+      if (next.done === true) return false;
+      this.#held = next.value;
+      if (next.value.length > 0) return true;
+    }
+  }
+}
