@@ -1,4 +1,5 @@
 // A key and the certificate request for it.
+import "reflect-metadata"; // @peculiar/x509 wants it and does not bring it
 import { Pkcs10CertificateRequestGenerator } from "@peculiar/x509";
 
 export interface KeyAndRequest {

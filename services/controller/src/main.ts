@@ -34,6 +34,13 @@ import { openStore } from "./store/store.ts";
 import { Vms } from "./vm/vms.ts";
 
 const drainMs = 3_000;
+/** Members keep idle connections; a peer that vanished is noticed. */
+const serverOptions = {
+  "grpc.max_receive_message_length": 4 * 2 ** 20,
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 10_000,
+  "grpc.keepalive_permit_without_calls": 1,
+};
 
 const log = openLog("controller", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
 await runMain(log, start);
@@ -90,14 +97,6 @@ async function start(): Promise<AsyncDisposable> {
   process.stdout.write(`${JSON.stringify({ ready: true, ...addresses })}\n`);
   return stack.move();
 }
-
-/** Members keep idle connections; a peer that vanished is noticed. */
-const serverOptions = {
-  "grpc.max_receive_message_length": 4 * 2 ** 20,
-  "grpc.keepalive_time_ms": 30_000,
-  "grpc.keepalive_timeout_ms": 10_000,
-  "grpc.keepalive_permit_without_calls": 1,
-};
 
 function serverNames(advertise: readonly string[], listenHosts: readonly string[]): string[] {
   const hosts = listenHosts.filter((host) => host !== "0.0.0.0" && host !== "::");

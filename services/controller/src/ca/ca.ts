@@ -1,4 +1,5 @@
 // The controller's own certificate authority: a key on disk, certificates for its servers, and for members that join.
+import "reflect-metadata"; // @peculiar/x509 wants it and does not bring it
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
