@@ -39,6 +39,8 @@ export interface Identity extends AsyncDisposable {
   readonly name: string;
   /** `host:port` of the controller's link. */
   readonly link: string;
+  /** `host:port` of its API. */
+  readonly api: string;
   /** The current certificate; ask again for each connection. */
   tls(): TlsIdentity;
   /** Calls back after each renewal. */
@@ -85,6 +87,7 @@ export async function openIdentity(options: IdentityOptions): Promise<Identity> 
     id: member.id,
     name: member.name,
     link: member.link,
+    api: member.api,
     tls: () => ({ key: member.key, cert: member.certificate, ca: member.ca }),
     onRenewed: (listener) => listeners.push(listener),
     async [Symbol.asyncDispose]() {

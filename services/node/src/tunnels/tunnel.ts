@@ -1,10 +1,12 @@
 // Connects a gateway to a target in a VM: the guest first, then the gateway, so that a refusal costs the gateway nothing.
 import { createHash } from "node:crypto";
 import { isIP } from "node:net";
+import type { Duplex } from "node:stream";
 import { connect, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
-import { hostPort, messageChain, readLine, splice, type Log } from "@pitwall/runtime";
+import { hostPort, messageChain, PitwallError, readLine, splice, type Log } from "@pitwall/runtime";
+import { ClientError } from "nice-grpc";
 import type { Machines } from "../machine/machines.ts";
 
 const limitMs = 10_000;
@@ -23,8 +25,12 @@ export function openTunnels(machines: Machines, identity: Identity, log: Log): T
     async open(request) {
       const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(limitMs)]);
       try {
-        if (!request.target) throw new Error("the request has no target");
-        const guest = await machines.get(request.vmId).dial(request.target, signal);
+        const guest = await dialGuest(machines, request, signal).catch(async (error: unknown) => {
+          // The gateway waits for this token: it should hear now that nothing will come.
+          const refused = await dialGateway(request, identity, signal, reasonOf(error)).catch(() => undefined);
+          refused?.destroy();
+          throw error;
+        });
         const gateway = await dialGateway(request, identity, signal).catch((error: unknown) => {
           guest.destroy();
           throw error;
@@ -34,14 +40,25 @@ export function openTunnels(machines: Machines, identity: Identity, log: Log): T
         return undefined;
       } catch (error) {
         log.info("a tunnel was not opened", { vm: request.vmId, error });
-        return { reason: messageChain(error).slice(0, 256), tokenDigest: createHash("sha256").update(request.token).digest("base64url") };
+        return { reason: reasonOf(error), tokenDigest: createHash("sha256").update(request.token).digest("base64url") };
       }
     },
     close: () => stop.abort(),
   };
 }
 
-async function dialGateway({ gatewayAddress, token }: TunnelRequest, identity: Identity, signal: AbortSignal): Promise<TLSSocket> {
+async function dialGuest(machines: Machines, { vmId, target }: TunnelRequest, signal: AbortSignal): Promise<Duplex> {
+  if (!target) throw new PitwallError("invalid", "the request has no target");
+  return machines.get(vmId).dial(target, signal);
+}
+
+/** One line. A guest's status says more than the words around it. */
+function reasonOf(error: unknown): string {
+  return (error instanceof ClientError ? error.details : messageChain(error)).replaceAll(/[^ -~]/g, " ").slice(0, 256);
+}
+
+/** With `refusal`, the gateway is only told why. */
+async function dialGateway({ gatewayAddress, token }: TunnelRequest, identity: Identity, signal: AbortSignal, refusal?: string): Promise<TLSSocket> {
   const { host, port } = hostPort.parse(gatewayAddress);
   const socket = connect({ host, port, ...identity.tls(), minVersion: "TLSv1.3", ...(isIP(host) === 0 && { servername: host }) });
   socket.allowHalfOpen = true;
@@ -52,7 +69,7 @@ async function dialGateway({ gatewayAddress, token }: TunnelRequest, identity: I
   signal.addEventListener("abort", onAbort, { once: true });
   try {
     await new Promise<void>((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
-    socket.write(`PITWALL-TUNNEL/1 ${token}\n`);
+    socket.write(`PITWALL-TUNNEL/1 ${token}${refusal === undefined ? "" : ` ERR ${refusal}`}\n`);
     const reply = await readLine(socket, maxReplyBytes, signal);
     if (reply !== "OK") throw new Error(`the gateway refused: ${reply}`);
     return socket;

@@ -1,0 +1,63 @@
+// The gateway's composition root.
+import { mkdir } from "node:fs/promises";
+import { isIP } from "node:net";
+import { join } from "node:path";
+import { openVerifier } from "@pitwall/auth";
+import { openIdentity } from "@pitwall/enroll";
+import { openLog, PitwallError, runMain } from "@pitwall/runtime";
+import { readGatewayConfig } from "./config.ts";
+import { openAccess, openApi } from "./controller-link.ts";
+import { openHostKey } from "./ssh/host-key.ts";
+import { openSshServer } from "./ssh/server.ts";
+import { openTunnels } from "./tunnels/tunnels.ts";
+import { openIngress } from "./web/ingress.ts";
+import { openWebServer } from "./web/server.ts";
+import { upstreams } from "./web/upstreams.ts";
+
+const cliClientId = "pitwall-cli";
+
+const log = openLog("gateway", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
+await runMain(log, start);
+
+async function start(): Promise<AsyncDisposable> {
+  const config = readGatewayConfig(process.env);
+  const stateDir = config.PITWALL_STATE_DIR;
+  await using stack = new AsyncDisposableStack();
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  const tunnelHost = config.PITWALL_TUNNEL_ADVERTISE?.host ?? config.PITWALL_TUNNEL_LISTEN.host;
+  if (tunnelHost === "0.0.0.0" || tunnelHost === "::") {
+    throw new PitwallError("invalid", "configuration: PITWALL_TUNNEL_ADVERTISE: is required when tunnels are taken on all addresses", { reason: "INVALID_CONFIG" });
+  }
+  const identity = stack.use(
+    await openIdentity({
+      dir: join(stateDir, "identity"),
+      join: config.PITWALL_JOIN ?? config.PITWALL_JOIN_FILE,
+      name: config.PITWALL_NAME,
+      serverNames: [tunnelHost],
+      log,
+    }),
+  );
+  const hostKey = await openHostKey(join(stateDir, "ssh_host_key"));
+  const access = openAccess(identity);
+  stack.defer(() => access.close());
+  const api = openApi(identity);
+  stack.defer(() => api.close());
+  const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
+  const address = (port: number): string => `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
+  const tunnels = stack.use(await openTunnels(config.PITWALL_TUNNEL_LISTEN, address, identity, () => access.client(), log));
+  const ssh = stack.use(await openSshServer(config.PITWALL_SSH_LISTEN, { hostKey, access: () => access.client(), tunnels, log }));
+  const discovery = {
+    issuer: config.PITWALL_ISSUER,
+    audience: config.PITWALL_AUDIENCE,
+    clientId: cliClientId,
+    sshHost: config.PITWALL_SSH_LISTEN.host,
+    sshPort: ssh.port,
+    sshHostKey: hostKey.publicLine,
+  };
+  const open = upstreams(verifier, api, tunnels);
+  const web = stack.use(
+    await openWebServer(config.PITWALL_LISTEN, { open, ingress: openIngress(verifier, tunnels), discovery, corsOrigins: config.PITWALL_CORS_ORIGINS, log }),
+  );
+  process.stdout.write(`${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine })}\n`);
+  return stack.move();
+}

@@ -1,0 +1,32 @@
+// `ssh -L` into the VM one is logged in to, and `ssh -J` to the SSH server of any VM that the key opens.
+import { splice, type Log } from "@pitwall/runtime";
+import type { Connection } from "ssh2";
+import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
+import type { Tunnels } from "../tunnels/tunnels.ts";
+import type { Login } from "./server.ts";
+import { parseTarget } from "./target.ts";
+
+const sshPort = 22;
+const loopbacks: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "::1"]);
+
+export function openForwards(client: Connection, login: Login, tunnels: Tunnels, log: Log): void {
+  client.on("tcpip", (accept, reject, { destIP, destPort }) => {
+    const way = wayTo(login, destIP, destPort);
+    if (!way) return void reject();
+    tunnels.open({ credential: { $case: "sshPublicKey", value: login.publicKey } }, way.vm, way.target).then(
+      ({ stream }) => void splice(accept(), stream),
+      (error: unknown) => {
+        log.debug("a forward was refused", { error });
+        reject();
+      },
+    );
+  });
+}
+
+/** Names of VMs with port 22 are jumps; the loopback addresses are those of the VM one is logged in to. */
+function wayTo({ target, publicKey }: Login, host: string, port: number): { vm: string; target: TunnelTarget } | undefined {
+  if (target && loopbacks.has(host)) return { vm: target.vm, target: { target: { $case: "tcp", value: { port } } } };
+  const named = parseTarget(host);
+  if (!named || port !== sshPort || target) return undefined;
+  return { vm: named.vm, target: { target: { $case: "ssh", value: { sessionKey: publicKey } } } };
+}

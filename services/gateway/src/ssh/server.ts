@@ -1,0 +1,127 @@
+// The SSH door: lets in who has a key of the VM, and connects each connection to the SSH server in that VM.
+import type { Socket } from "node:net";
+import { PitwallError, type HostPort, type Log } from "@pitwall/runtime";
+import ssh2, { type AuthContext, type Connection, type ParsedKey } from "ssh2";
+import { fromRpc, type AccessClient } from "../controller-link.ts";
+import type { Tunnels } from "../tunnels/tunnels.ts";
+import { algorithms } from "./algorithms.ts";
+import { openForwards } from "./forwards.ts";
+import type { SshKeyPair } from "./host-key.ts";
+import { openSessions } from "./sessions.ts";
+import { jumpUser, parseTarget, type SshTarget } from "./target.ts";
+import { openVmConnection } from "./vm-connection.ts";
+
+const loginGraceMs = 30_000;
+/** Connections that have not yet proven a key. */
+const maxUnproven = 100;
+const maxAuthTries = 20;
+const authorizeLimitMs = 5_000;
+
+export interface SshParts {
+  readonly hostKey: SshKeyPair;
+  readonly access: () => AccessClient;
+  readonly tunnels: Tunnels;
+  readonly log: Log;
+}
+
+/** Who came in, by which key, for which VM. */
+export interface Login {
+  /** `ssh-ed25519 AAAA…`, proven. */
+  readonly publicKey: string;
+  /** Undefined on a connection that only jumps. */
+  readonly target: SshTarget | undefined;
+}
+
+/** Disposing it ends all connections. */
+export async function openSshServer(listen: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
+  const { log } = parts;
+  const connections = new Set<Connection>();
+  let unproven = 0;
+  const server = new ssh2.Server({ hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall", keepaliveInterval: 30_000, keepaliveCountMax: 4 }, (client) => {
+    connections.add(client);
+    const grace = setTimeout(() => client.end(), loginGraceMs);
+    let isProven = false;
+    const proven = (): void => {
+      if (!isProven) unproven--;
+      isProven = true;
+      clearTimeout(grace);
+    };
+    unproven++;
+    client.on("error", (error) => log.debug("an SSH connection broke", { error }));
+    client.once("close", () => {
+      proven();
+      connections.delete(client);
+    });
+    if (unproven > maxUnproven) return void client.end();
+    let login: Login | undefined;
+    let tries = 0;
+    client.on("authentication", (context) => {
+      if (++tries > maxAuthTries) return void client.end();
+      void authenticate(context, parts).then((accepted) => {
+        login = accepted ?? login;
+        if (accepted) context.accept();
+      });
+    });
+    client.once("ready", () => {
+      proven();
+      if (login) serve(client, login, parts);
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause: unknown) => reject(new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, { reason: "PORT_IN_USE", cause })));
+    server.listen(listen.port, listen.host, resolve);
+  });
+  const address: unknown = server.address();
+  const port = typeof address === "object" && address !== null && "port" in address && typeof address.port === "number" ? address.port : listen.port;
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      for (const connection of connections) connection.end();
+      const timer = setTimeout(() => {
+        for (const connection of connections) destroy(connection);
+      }, 500);
+      await closed;
+      clearTimeout(timer);
+    },
+  };
+}
+
+/** ssh2 has no public way to cut a connection whose peer does not answer. */
+function destroy(connection: Connection): void {
+  const socket: unknown = Reflect.get(connection, "_sock");
+  if (typeof socket === "object" && socket !== null && "destroy" in socket) (socket as Socket).destroy(); // ssh2 1.17, lib/server.js
+}
+
+/** Accepts a key that opens the VM: without a signature the client only asks whether it should sign. */
+async function authenticate(context: AuthContext, { access, log }: SshParts): Promise<Login | undefined> {
+  const refuse = (): undefined => void context.reject(["publickey"]);
+  if (context.method !== "publickey") return refuse();
+  const target = context.username === jumpUser ? undefined : parseTarget(context.username);
+  if (!target && context.username !== jumpUser) return refuse();
+  const key = ssh2.utils.parseKey(`${context.key.algo.replace(/^rsa-sha2-\d+$/, "ssh-rsa")} ${context.key.data.toString("base64")}`);
+  if (key instanceof Error) return refuse();
+  const publicKey = `${key.type} ${key.getPublicSSH().toString("base64")}`;
+  try {
+    await access().authorizeSsh({ sshPublicKey: publicKey, vm: target?.vm ?? "" }, { timeoutMs: authorizeLimitMs });
+  } catch (error) {
+    log.debug("an SSH key was not let in", { error: fromRpc(error) });
+    return refuse();
+  }
+  if (!context.signature || !context.blob) {
+    context.accept(); // "this key would do": the proof comes next
+    return undefined;
+  }
+  return verifies(key, context.blob, context.signature, context.hashAlgo) ? { publicKey, target } : refuse();
+}
+
+function verifies(key: ParsedKey, blob: Buffer, signature: Buffer, hash: string | undefined): boolean {
+  return key.verify(blob, signature, hash) === true;
+}
+
+function serve(client: Connection, login: Login, parts: SshParts): void {
+  const vm = login.target && openVmConnection(login.target, login.publicKey, parts.tunnels);
+  client.once("close", () => vm?.close());
+  openSessions(client, vm, parts.log);
+  openForwards(client, login, parts.tunnels, parts.log);
+}

@@ -1,0 +1,19 @@
+// What an SSH user name asks for.
+
+/** A VM, and the user in it; no VM for a connection that only jumps. */
+export interface SshTarget {
+  readonly vm: string;
+  readonly user: string;
+}
+
+const name = "[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
+const pattern = new RegExp(`^(?:([A-Za-z_][A-Za-z0-9_.-]{0,31})\\+)?(${name})$`);
+
+/** `NAME` is root in that VM, `USER+NAME` is USER in it. Undefined when it is neither. */
+export function parseTarget(username: string): SshTarget | undefined {
+  const [, user = "root", vm] = pattern.exec(username) ?? [];
+  return vm === undefined ? undefined : { vm, user };
+}
+
+/** The user name of a connection that is for `ssh -J` only. */
+export const jumpUser = "jump";

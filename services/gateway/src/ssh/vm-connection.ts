@@ -1,0 +1,67 @@
+// The gateway's own SSH connection to a VM, opened when first needed and shared by the channels of one client.
+import type { Duplex } from "node:stream";
+import { PitwallError } from "@pitwall/runtime";
+import ssh2, { type Client } from "ssh2";
+import type { Tunnels } from "../tunnels/tunnels.ts";
+import { algorithms } from "./algorithms.ts";
+import { makeKeyPair } from "./host-key.ts";
+import type { SshTarget } from "./target.ts";
+
+const readyLimitMs = 20_000;
+
+export interface VmConnection {
+  client(): Promise<Client>;
+  close(): void;
+}
+
+/** The key in use is made for this connection, and the VM lets it in on this tunnel only. The VM's host key must be the one its node reported. */
+export function openVmConnection({ vm, user }: SshTarget, publicKey: string, tunnels: Tunnels): VmConnection {
+  let opening: Promise<Client> | undefined;
+  let current: Client | undefined;
+  let isClosed = false;
+
+  async function open(): Promise<Client> {
+    const keys = makeKeyPair();
+    const target = { target: { $case: "ssh" as const, value: { sessionKey: keys.publicLine } } };
+    const { stream, sshHostKey } = await tunnels.open({ credential: { $case: "sshPublicKey", value: publicKey } }, vm, target);
+    const client = new ssh2.Client();
+    current = client;
+    if (isClosed) stream.destroy();
+    return connected(client, stream, { user, privateKey: keys.privateKey, hostKey: sshHostKey });
+  }
+
+  return {
+    client() {
+      opening ??= open();
+      opening.catch(() => {
+        opening = undefined;
+      });
+      return opening;
+    },
+    close() {
+      isClosed = true;
+      current?.destroy();
+    },
+  };
+}
+
+async function connected(client: Client, stream: Duplex, { user, privateKey, hostKey }: { user: string; privateKey: string; hostKey: string }): Promise<Client> {
+  const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
+  return new Promise((resolve, reject) => {
+    client.once("ready", () => resolve(client));
+    client.on("error", (cause) => {
+      stream.destroy();
+      const isAuth = "level" in cause && cause.level === "client-authentication";
+      reject(isAuth ? new PitwallError("denied", `there is no user ${JSON.stringify(user)} in the VM`, { cause }) : new PitwallError("unavailable", "the VM's SSH server does not answer", { cause }));
+    });
+    client.once("close", () => stream.destroy());
+    client.connect({
+      sock: stream,
+      username: user,
+      privateKey,
+      algorithms,
+      readyTimeout: readyLimitMs,
+      hostVerifier: (key: Buffer) => key.equals(expected),
+    });
+  });
+}

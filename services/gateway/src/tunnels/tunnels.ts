@@ -1,0 +1,121 @@
+// Ways into VMs: asks the controller, then waits for the VM's node to dial in with the token of this one request.
+import { createHash, randomBytes, X509Certificate } from "node:crypto";
+import type { Duplex } from "node:stream";
+import { createServer, type TLSSocket } from "node:tls";
+import type { Identity } from "@pitwall/enroll";
+import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
+import { PitwallError, readLine, systemClock, type HostPort, type Log } from "@pitwall/runtime";
+import { fromRpc, type AccessClient } from "../controller-link.ts";
+
+const tunnelLimitMs = 10_000;
+const helloLimitMs = 5_000;
+const maxHelloBytes = 512;
+const maxUnproven = 256;
+
+/** An open way into a VM. */
+export interface Tunnel {
+  readonly stream: Duplex;
+  readonly vmId: string;
+  /** `ssh-ed25519 AAAA…` */
+  readonly sshHostKey: string;
+  readonly subject: string;
+}
+
+/** Disposing it ends all tunnels. */
+export interface Tunnels extends AsyncDisposable {
+  readonly port: number;
+  /** Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
+  open(caller: Caller, vm: string, target: TunnelTarget): Promise<Tunnel>;
+}
+
+interface Waiting {
+  accept(stream: Duplex): void;
+  refuse(error: PitwallError): void;
+}
+
+/** Listens for nodes. `advertise` gives the address that nodes are told, once the port is known. */
+export async function openTunnels(
+  listen: HostPort,
+  advertise: (port: number) => string,
+  identity: Identity,
+  access: () => AccessClient,
+  log: Log,
+): Promise<Tunnels> {
+  const waiting = new Map<string, Waiting>();
+  const sockets = new Set<TLSSocket>();
+  let unproven = 0;
+
+  const context = (): { key: string; cert: string; ca: string } => identity.tls();
+  const server = createServer({ ...context(), requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3", allowHalfOpen: true, handshakeTimeout: helloLimitMs }, (socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
+    if (unproven >= maxUnproven) return void socket.destroy();
+    unproven++;
+    void receive(socket).finally(() => unproven--);
+  });
+  server.on("tlsClientError", (error) => log.debug("a TLS handshake failed", { error }));
+  identity.onRenewed(() => server.setSecureContext(context()));
+
+  async function receive(socket: TLSSocket): Promise<void> {
+    socket.setNoDelay(true);
+    try {
+      const names = new X509Certificate(socket.getPeerCertificate().raw).subjectAltName ?? "";
+      if (!/(?:^|, )URI:pitwall:\/\/node\//.test(names)) throw new Error("the peer is no node");
+      const line = await readLine(socket, maxHelloBytes, AbortSignal.timeout(helloLimitMs));
+      const [, token = "", refusal] = /^PITWALL-TUNNEL\/1 ([A-Za-z0-9_-]{43})(?: ERR (.*))?$/.exec(line) ?? [];
+      const digest = digestOf(token);
+      const waiter = waiting.get(digest);
+      waiting.delete(digest);
+      if (!waiter) throw new Error("the token is not known, or too old");
+      if (refusal !== undefined) {
+        waiter.refuse(new PitwallError("not-found", refusal, { reason: "TARGET_REFUSED" }));
+        socket.end("OK\n");
+        return;
+      }
+      socket.write("OK\n");
+      waiter.accept(socket);
+    } catch (error) {
+      log.warn("a tunnel was refused", { error });
+      socket.end(`ERR ${error instanceof Error ? error.message : "refused"}\n`, () => socket.destroy());
+    }
+  }
+
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (cause) => reject(new PitwallError("unavailable", `cannot listen for tunnels on ${listen.host}:${listen.port}`, { reason: "PORT_IN_USE", cause })));
+    server.listen(listen.port, listen.host, resolve);
+  });
+  const address = server.address();
+  const port = typeof address === "object" && address !== null ? address.port : listen.port;
+
+  return {
+    port,
+    async open(caller, vm, target) {
+      const token = randomBytes(32).toString("base64url");
+      const digest = digestOf(token);
+      const dialled = new Promise<Duplex>((accept, refuse) => waiting.set(digest, { accept, refuse }));
+      dialled.catch(() => undefined); // raced below
+      const timeout = new AbortController();
+      try {
+        const { vmId, sshHostKey, subject } = await access()
+          .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port) }, { timeoutMs: tunnelLimitMs })
+          .catch((error: unknown) => {
+            throw fromRpc(error);
+          });
+        const late = systemClock.sleep(tunnelLimitMs, timeout.signal).then(() => {
+          throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
+        });
+        late.catch(() => undefined); // raced
+        return { stream: await Promise.race([dialled, late]), vmId, sshHostKey, subject };
+      } finally {
+        timeout.abort();
+        waiting.delete(digest);
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      for (const socket of sockets) socket.destroy();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+const digestOf = (token: string): string => createHash("sha256").update(token).digest("base64url");

@@ -1,0 +1,40 @@
+// Where a call goes: the controller's API, or powerunit in a VM.
+import { connect as connectHttp2, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
+import type { Verifier } from "@pitwall/auth";
+import { invalid, PitwallError } from "@pitwall/runtime";
+import type { openApi } from "../controller-link.ts";
+import type { Tunnels } from "../tunnels/tunnels.ts";
+import { upstreamHeaders } from "./headers.ts";
+
+/** Served by the controller's API to users. Members' services are not for this door. */
+const apiServices: ReadonlySet<string> = new Set([
+  "pitwall.v1.VmService",
+  "pitwall.v1.NodeService",
+  "pitwall.v1.ImageService",
+  "pitwall.v1.ProfileService",
+  "grpc.reflection.v1.ServerReflection",
+  "grpc.reflection.v1alpha.ServerReflection",
+]);
+const guestService = "pitwall.v1.GuestService";
+
+/** Opens the upstream call for a request, its JWT checked. */
+export type OpenUpstream = (path: string, headers: IncomingHttpHeaders) => Promise<ClientHttp2Stream>;
+
+export function upstreams(verifier: Verifier, api: ReturnType<typeof openApi>, tunnels: Tunnels): OpenUpstream {
+  return async (path, headers) => {
+    await verifier.verify(headers.authorization);
+    const service = path.split("/")[1] ?? "";
+    if (apiServices.has(service)) return api.session().request(upstreamHeaders(path, headers));
+    if (service !== guestService) throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, { reason: "NO_SUCH_SERVICE" });
+    const vm = headers["pitwall-vm"];
+    if (typeof vm !== "string" || vm === "") throw invalid("pitwall-vm", "calls to GuestService name their VM in this metadata");
+    const bearerToken = (headers.authorization ?? "").replace(/^bearer /i, "");
+    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value: bearerToken } }, vm, { target: { $case: "guestApi", value: {} } });
+    const session = connectHttp2("http://guest", { createConnection: () => stream });
+    session.on("error", () => stream.destroy());
+    const { authorization: _, ...rest } = upstreamHeaders(path, headers); // the guest has no business with it
+    const call = session.request(rest);
+    call.once("close", () => session.close(() => stream.destroy()));
+    return call;
+  };
+}
