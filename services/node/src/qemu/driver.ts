@@ -53,7 +53,7 @@ async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
   const identity = child.pid === undefined ? undefined : identify(child.pid);
   try {
     if (!identity) throw new Error("the process could not be started");
-    await greeted(identity, ended);
+    await running(identity, ended);
     return handle(spec.dir, { driver: "qemu", ...identity }, ended);
   } catch (error) {
     if (identity) signalProcess(identity, "SIGKILL");
@@ -64,8 +64,8 @@ async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
   }
 }
 
-/** QEMU greets on its control socket once the machine is made. */
-async function greeted(identity: ProcessIdentity, ended: Promise<unknown>): Promise<void> {
+/** QEMU greets early, but answers a command only once the machine is made and all its files are open. */
+async function running(identity: ProcessIdentity, ended: Promise<unknown>): Promise<void> {
   const deadline = systemClock.monotonicMs() + startLimitMs;
   const path = socketPath(identity.pid, files.qmp);
   while (!(await stat(path).catch(() => undefined))) {
@@ -73,7 +73,7 @@ async function greeted(identity: ProcessIdentity, ended: Promise<unknown>): Prom
     await Promise.race([systemClock.sleep(5), ended]);
     if (!isAlive(identity)) throw new Error("it ended at once");
   }
-  await Promise.race([qmp(path), ended.then(() => Promise.reject(new Error("it ended at once")))]);
+  await Promise.race([qmp(path, "query-status"), ended.then(() => Promise.reject(new Error("it ended at once")))]);
 }
 
 /** Short whatever the state folder is called: a UNIX socket's path has at most 107 bytes. */

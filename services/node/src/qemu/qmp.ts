@@ -7,8 +7,8 @@ import { z } from "zod";
 const message = z.object({ QMP: z.unknown(), return: z.unknown(), error: z.object({ desc: z.string() }), event: z.string() }).partial();
 const timeoutMs = 10_000;
 
-/** Runs one command and returns its result; without a command only the greeting is awaited. Rejects with `unavailable`. */
-export async function qmp(path: string, command?: string): Promise<unknown> {
+/** Runs one command and returns its result. Rejects with `unavailable`. */
+export async function qmp(path: string, command: string): Promise<unknown> {
   const socket = connect(path);
   const timer = setTimeout(() => socket.destroy(new Error("QMP does not answer")), timeoutMs);
   try {
@@ -21,10 +21,10 @@ export async function qmp(path: string, command?: string): Promise<unknown> {
   }
 }
 
-async function converse(socket: Socket, command: string | undefined): Promise<unknown> {
+async function converse(socket: Socket, command: string): Promise<unknown> {
   const failed = new Promise<never>((_, reject) => socket.once("error", reject));
   failed.catch(() => undefined); // raced below
-  const pending = command === undefined ? [] : ["qmp_capabilities", command];
+  const pending = ["qmp_capabilities", command];
   const answered = (async () => {
     for await (const line of createInterface({ input: socket, crlfDelay: Infinity })) {
       const { QMP, error, event, return: result } = message.parse(JSON.parse(line));
