@@ -1,7 +1,8 @@
 // Where a call goes: the controller's API, or powerunit in a VM.
 import { connect as connectHttp2, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
+import { duplexPair } from "node:stream";
 import type { Verifier } from "@pitwall/auth";
-import { invalid, PitwallError } from "@pitwall/runtime";
+import { invalid, PitwallError, splice } from "@pitwall/runtime";
 import type { openApi } from "../controller-link.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import { upstreamHeaders } from "./headers.ts";
@@ -30,7 +31,10 @@ export function upstreams(verifier: Verifier, api: ReturnType<typeof openApi>, t
     if (typeof vm !== "string" || vm === "") throw invalid("pitwall-vm", "calls to GuestService name their VM in this metadata");
     const bearerToken = (headers.authorization ?? "").replace(/^bearer /i, "");
     const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value: bearerToken } }, vm, { target: { $case: "guestApi", value: {} } });
-    const session = connectHttp2("http://guest", { createConnection: () => stream });
+    // HTTP/2 takes a TLS socket's handle over, and node aborts when a write is still under way on it: it is given a stream of ours.
+    const [inner, outer] = duplexPair();
+    void splice(outer, stream);
+    const session = connectHttp2("http://guest", { createConnection: () => inner });
     session.on("error", () => stream.destroy());
     const { authorization: _, ...rest } = upstreamHeaders(path, headers); // the guest has no business with it
     const call = session.request(rest);

@@ -1,0 +1,27 @@
+// What a gateway says of itself before anybody signs in.
+
+export interface Discovery {
+  readonly issuer: string;
+  readonly audience: string;
+  readonly clientId: string;
+  readonly sshHost: string;
+  readonly sshPort: number;
+  /** `ssh-ed25519 AAAA…` */
+  readonly sshHostKey: string;
+}
+
+/** Throws when nothing that speaks Pitwall is at `endpoint`. */
+export async function discover(endpoint: string, signal?: AbortSignal): Promise<Discovery> {
+  const url = new URL("/.well-known/pitwall", endpoint);
+  const response = await fetch(url, signal ? { signal } : {}).catch((cause: unknown) => {
+    throw new Error(`no gateway answers at ${endpoint}`, { cause });
+  });
+  const found: unknown = response.ok ? await response.json().catch(() => undefined) : undefined;
+  if (!isDiscovery(found)) throw new Error(`${endpoint} is no Pitwall gateway`);
+  return found;
+}
+
+function isDiscovery(value: unknown): value is Discovery {
+  const fields = { issuer: "string", audience: "string", clientId: "string", sshHost: "string", sshPort: "number", sshHostKey: "string" };
+  return typeof value === "object" && value !== null && Object.entries(fields).every(([name, type]) => typeof Reflect.get(value, name) === type);
+}

@@ -1,0 +1,27 @@
+// What the server said no with.
+import { ClientError, Status } from "nice-grpc-common";
+import { RichClientError } from "nice-grpc-error-details";
+
+/** A refusal by Pitwall. `message` is for people; `code`, `reason` and `field` are for programs. */
+export class PitwallRpcError extends Error {
+  /** gRPC status name, such as `NOT_FOUND`. */
+  readonly code: keyof typeof Status;
+  /** Stable UPPER_SNAKE word, such as `NAME_TAKEN`; empty when the server gave none. */
+  readonly reason: string;
+  /** The request field that was wrong, dotted. */
+  readonly field: string | undefined;
+
+  constructor(error: ClientError) {
+    super(error.details, { cause: error });
+    this.name = "PitwallRpcError";
+    this.code = Status[error.code] as keyof typeof Status; // the enum maps numbers to its own names
+    const details = error instanceof RichClientError ? error.extra : [];
+    this.reason = details.flatMap((detail) => (detail.$type === "google.rpc.ErrorInfo" ? [detail.reason] : []))[0] ?? "";
+    this.field = details.flatMap((detail) => (detail.$type === "google.rpc.BadRequest" ? detail.fieldViolations.map(({ field }) => field) : []))[0];
+  }
+}
+
+/** Turns a call's failure into {@link PitwallRpcError}; leaves anything else (an abort, a bug) as it is. */
+export function translate(error: unknown): unknown {
+  return error instanceof ClientError ? new PitwallRpcError(error) : error;
+}

@@ -1,0 +1,92 @@
+// The client: one object per endpoint and user.
+import { createChannel, createClientFactory, type Client } from "nice-grpc-web";
+import { Metadata } from "nice-grpc-common";
+import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
+import { retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
+import { GuestServiceDefinition, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
+import { ImageServiceDefinition, type ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
+import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
+import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
+import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
+import { Vms } from "./vms.ts";
+
+export interface PitwallOptions {
+  /** The gateway, such as `https://pitwall.example.com`. */
+  endpoint: string;
+  /** An access token, or how to get one; asked before each call. */
+  token: string | (() => Promise<string>);
+}
+
+/** All calls throw `PitwallRpcError`. Needs no closing: each call is a request of its own. */
+export class Pitwall {
+  readonly vms: Vms;
+  readonly #nodes: Client<typeof NodeServiceDefinition, CallExtras>;
+  readonly #images: Client<typeof ImageServiceDefinition, CallExtras>;
+  readonly #profile: Client<typeof ProfileServiceDefinition, CallExtras>;
+  readonly #guest: (vm: string) => Client<typeof GuestServiceDefinition, CallExtras>;
+
+  constructor({ endpoint, token }: PitwallOptions) {
+    const channel = createChannel(endpoint);
+    // The one used first is the innermost: errors are typed last, after retries had a look at their codes.
+    const factory = createClientFactory()
+      .use(errorDetailsClientMiddleware)
+      .use(withToken(typeof token === "string" ? async () => token : token))
+      .use(retries)
+      .use(typedErrors);
+    this.vms = new Vms(factory.create(VmServiceDefinition, channel));
+    this.#nodes = factory.create(NodeServiceDefinition, channel);
+    this.#images = factory.create(ImageServiceDefinition, channel);
+    this.#profile = factory.create(ProfileServiceDefinition, channel);
+    this.#guest = (vm) => factory.create(GuestServiceDefinition, channel, { "*": { metadata: Metadata().set("pitwall-vm", vm) } });
+  }
+
+  /** All nodes, by name. */
+  async listNodes(): Promise<Node[]> {
+    const nodes: Node[] = [];
+    for (let pageToken = ""; ; ) {
+      const page = await this.#nodes.listNodes({ pageSize: 500, pageToken }, { retry: true });
+      nodes.push(...page.nodes);
+      pageToken = page.nextPageToken;
+      if (pageToken === "") return nodes;
+    }
+  }
+
+  /** For administrators. Without a name the host chooses it. */
+  async createJoinToken(role: "node" | "gateway", name = ""): Promise<CreateJoinTokenResponse> {
+    return this.#nodes.createJoinToken({ role: role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY, name });
+  }
+
+  async resolveImage(image: string): Promise<ResolveImageResponse> {
+    return this.#images.resolveImage({ image }, { retry: true });
+  }
+
+  async getProfile(): Promise<GetProfileResponse> {
+    return this.#profile.getProfile({}, { retry: true });
+  }
+
+  /** `publicKey` is a line of a `.pub` file. */
+  async addSshKey(publicKey: string): Promise<SshKey> {
+    const { key } = await this.#profile.addSshKey({ publicKey }, { retry: true });
+    if (!key) throw new Error("the server's answer is incomplete");
+    return key;
+  }
+
+  async listSshKeys(): Promise<SshKey[]> {
+    return (await this.#profile.listSshKeys({}, { retry: true })).keys;
+  }
+
+  async deleteSshKey(fingerprint: string): Promise<void> {
+    await this.#profile.deleteSshKey({ fingerprint });
+  }
+
+  /** What the image's own process wrote; with `follow`, until the signal aborts. */
+  readLogs(vm: string, options: { follow?: boolean; tailLines?: number; signal?: AbortSignal } = {}): AsyncIterable<ReadLogsResponse> {
+    const { signal, follow = false, tailLines = 0 } = options;
+    return this.#guest(vm).readLogs({ follow, tailLines }, signal ? { signal } : {});
+  }
+
+  /** Memory, disk and network as the guest sees them. */
+  async getStats(vm: string): Promise<GetStatsResponse> {
+    return this.#guest(vm).getStats({});
+  }
+}
