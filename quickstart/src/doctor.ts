@@ -1,12 +1,10 @@
 // `npm start -- --doctor`: what is there, what is missing, and whether what was made still is what it was.
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { access, constants, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { pipeline } from "node:stream/promises";
 import { cacheDir } from "./provision/cache.ts";
 import { command } from "./provision/command.ts";
 import { missingPackages, runtimeCommands } from "./provision/packages.ts";
+import { damagedFiles, sha256 } from "./provision/sums.ts";
 
 interface Finding {
   readonly what: string;
@@ -17,9 +15,15 @@ interface Finding {
 /** Prints the findings; false when something is missing or damaged. */
 export async function doctor(print: (text: string) => void): Promise<boolean> {
   const dir = cacheDir();
-  const findings = [await packages(), await kvm(), await kernel(dir), await starter(dir), await powerunit(dir)];
+  const findings = [node(), await packages(), await kvm(), await kernel(dir), await starter(dir), await powerunit(dir), await bases(dir)];
+  print(`cache    ${dir}`);
   for (const { what, ok, detail } of findings) print(`${ok ? "ok     " : "MISSING"}  ${what}: ${detail}`);
   return findings.every(({ ok }) => ok);
+}
+
+/** The lock file pins it by checksum, and npm verified that. */
+function node(): Finding {
+  return { what: "Node", ok: Number(process.versions.node.split(".")[0]) >= 24, detail: `${process.version} at ${process.execPath}` };
 }
 
 async function packages(): Promise<Finding> {
@@ -39,7 +43,12 @@ async function kvm(): Promise<Finding> {
 async function kernel(dir: string): Promise<Finding> {
   const version = await readFile(join(dir, "kernel", "version"), "utf8").catch(() => undefined);
   const modules = await readdir(join(dir, "kernel", "modules")).catch(() => []);
-  return { what: "guest kernel", ok: version !== undefined, detail: version === undefined ? "not downloaded yet" : `${version}, ${modules.length} modules` };
+  if (version === undefined) return { what: "guest kernel", ok: false, detail: "not downloaded yet; `npm start` does it" };
+  const damaged = await damagedFiles(join(dir, "kernel"));
+  if (damaged === undefined || damaged.length > 0) {
+    return { what: "guest kernel", ok: false, detail: `${damaged?.join(", ") ?? "its checksums"} damaged or missing: remove ${join(dir, "kernel")}` };
+  }
+  return { what: "guest kernel", ok: true, detail: `${version}, ${modules.length} modules, checksums verify` };
 }
 
 async function powerunit(dir: string): Promise<Finding> {
@@ -54,9 +63,13 @@ async function starter(dir: string): Promise<Finding> {
   const blobs = join(dir, layout, "blobs", "sha256");
   const names = await readdir(blobs);
   for (const name of names) {
-    const hash = createHash("sha256");
-    await pipeline(createReadStream(join(blobs, name)), hash);
-    if (hash.digest("hex") !== name) return { what: "starter image", ok: false, detail: `blob ${name} is damaged: remove ${join(dir, layout)}` };
+    if ((await sha256(join(blobs, name))) !== name) return { what: "starter image", ok: false, detail: `blob ${name} is damaged: remove ${join(dir, layout)}` };
   }
   return { what: "starter image", ok: true, detail: `${names.length} blobs verify` };
+}
+
+/** Made from images on demand; none is fine. */
+async function bases(dir: string): Promise<Finding> {
+  const found = (await readdir(join(dir, "images", "bases")).catch(() => [])).filter((name) => name.endsWith(".sqfs"));
+  return { what: "converted images", ok: true, detail: `${found.length}` };
 }

@@ -6,7 +6,8 @@ import { Desired, Phase, PitwallRpcError, type Pitwall, type Vm } from "@pitwall
 import { messageChain, systemClock } from "@pitwall/runtime";
 import { help, localPath, parseStartArguments, type StartArguments } from "./arguments.ts";
 import { doctor } from "./doctor.ts";
-import { provision } from "./provision/provision.ts";
+import { withProgress } from "./progress.ts";
+import { provision, type Provisioned } from "./provision/provision.ts";
 import { openSshAccess } from "./ssh-access.ts";
 import { endLeftovers } from "./stack/leftovers.ts";
 import { startStack, type Stack } from "./stack/stack.ts";
@@ -52,7 +53,7 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function run(options: StartArguments): Promise<number> {
   const timings: Record<string, number> = {};
-  const timed = async <T>(name: string, work: Promise<T>): Promise<T> => {
+  const timed: Timed = async <T>(name: string, work: Promise<T>): Promise<T> => {
     const begun = systemClock.monotonicMs();
     const result = await work;
     timings[name] = Math.round(systemClock.monotonicMs() - begun);
@@ -60,20 +61,39 @@ async function run(options: StartArguments): Promise<number> {
   };
   const provisioned = await timed("provision", provision(say));
   stop.signal.throwIfAborted();
-  // The starter image takes longest and needs no service.
-  const making = options.image === undefined ? timed("image", starterImage(provisioned.cacheDir, say)) : undefined;
+  // The starter image takes longest and needs no service. Whatever ends this run ends its making.
+  const over = new AbortController();
+  const making = options.image === undefined ? timed("image", starterImage(provisioned.cacheDir, say, AbortSignal.any([stop.signal, over.signal]))) : undefined;
   making?.catch(() => undefined); // awaited below
-  say("starting issuer, controller, node and gateway");
+  try {
+    return await runStack(options, provisioned, making, timings, timed);
+  } finally {
+    over.abort(new Error("stopped"));
+    await making?.catch(() => undefined);
+  }
+}
+
+type Timed = <T>(name: string, work: Promise<T>) => Promise<T>;
+
+async function runStack(
+  options: StartArguments,
+  provisioned: Provisioned,
+  making: Promise<string> | undefined,
+  timings: Record<string, number>,
+  timed: Timed,
+): Promise<number> {
   const local = options.image === undefined ? undefined : localPath(options.image);
   const stack = await timed(
     "services",
-    startStack({
-      stateDir: options.stateDir,
-      provisioned,
-      imageRoots: local === undefined ? [provisioned.cacheDir] : [provisioned.cacheDir, local, dirname(local)],
-      insecureRegistries: (process.env["PITWALL_INSECURE_REGISTRIES"] ?? "").split(",").filter((host) => host !== ""),
-      say,
-    }),
+    withProgress(say, "starting issuer, controller, node and gateway", () =>
+      startStack({
+        stateDir: options.stateDir,
+        provisioned,
+        imageRoots: local === undefined ? [provisioned.cacheDir] : [provisioned.cacheDir, local, dirname(local)],
+        insecureRegistries: (process.env["PITWALL_INSECURE_REGISTRIES"] ?? "").split(",").filter((host) => host !== ""),
+        say,
+      }),
+    ),
   );
   try {
     stop.signal.throwIfAborted();

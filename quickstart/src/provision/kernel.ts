@@ -1,9 +1,11 @@
 // The guest kernel: Debian's cloud kernel, taken apart into an uncompressed image and the modules that a VM needs.
 import { execFile } from "node:child_process";
-import { mkdtemp, mkdir, readdir, readFile, rename, rm, writeFile, copyFile, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile, copyFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { withProgress, type Say } from "../progress.ts";
 import { command } from "./command.ts";
+import { writeSums } from "./sums.ts";
 import { apt } from "./packages.ts";
 
 const metaPackage = "linux-image-cloud-amd64";
@@ -23,16 +25,16 @@ export interface GuestKernel {
 }
 
 /** Downloads and takes apart the kernel, unless that was done. */
-export async function provideKernel(cacheDir: string, say: (text: string) => void): Promise<GuestKernel> {
+export async function provideKernel(cacheDir: string, say: Say): Promise<GuestKernel> {
   const dir = join(cacheDir, "kernel");
   const known = await readFile(join(dir, "version"), "utf8").catch(() => undefined);
   if (known !== undefined) return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: known };
-  await mkdir(cacheDir, { recursive: true });
-  const work = await mkdtemp(join(cacheDir, "kernel-"));
+  const work = join(cacheDir, "kernel-work"); // one at a time, under the cache's lock: what a killed run left there goes
+  await rm(work, { recursive: true, force: true });
+  await mkdir(work, { recursive: true });
   try {
     const packageName = await findPackage();
-    say(`downloading the guest kernel ${packageName}`);
-    await apt(["download", packageName], work);
+    await withProgress(say, `downloading the guest kernel ${packageName}`, () => apt(["download", packageName], work)); // apt checks its signature
     const archive = (await readdir(work)).find((name) => name.endsWith(".deb"));
     if (archive === undefined) throw new Error(`apt downloaded nothing for ${packageName}`);
     await command("dpkg-deb", ["-x", archive, "x"], { cwd: work });
@@ -41,6 +43,7 @@ export async function provideKernel(cacheDir: string, say: (text: string) => voi
     await unpackKernel(join(work, "x", "boot"), join(made, "vmlinux"));
     await collectModules(join(work, "x"), join(made, "modules"));
     await writeFile(join(made, "version"), archive.replace(/\.deb$/, ""));
+    await writeSums(made);
     await rm(dir, { recursive: true, force: true });
     await rename(made, dir);
     return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: archive.replace(/\.deb$/, "") };
@@ -56,7 +59,7 @@ async function findPackage(): Promise<string> {
   };
   const known = await find();
   if (known !== undefined) return known;
-  if (process.getuid?.() === 0) await apt(["update"]);
+  await apt(["update"]).catch(() => undefined); // may need rights; the sentence below tells
   const found = await find();
   if (found === undefined) throw new Error(`apt does not know the package ${metaPackage}: run \`apt-get update\`, on Debian 12 or later`);
   return found;

@@ -1,6 +1,7 @@
 // Commands that Pitwall needs from the system, and the Debian packages that bring them.
 import { access, constants } from "node:fs/promises";
 import { delimiter, join } from "node:path";
+import { withProgress, type Say } from "../progress.ts";
 import { command } from "./command.ts";
 
 /** What a node and its quick start need. */
@@ -39,22 +40,34 @@ async function isThere(name: string, folders: readonly string[]): Promise<boolea
 }
 
 /** Installs what is missing, with apt. Throws one sentence that says what to run where it may not. */
-export async function installPackages(needed: Readonly<Record<string, string>>, say: (text: string) => void): Promise<void> {
+export async function installPackages(needed: Readonly<Record<string, string>>, say: Say): Promise<void> {
   const missing = await missingPackages(needed);
   if (missing.length === 0) return;
-  const isRoot = process.getuid?.() === 0;
   const line = `apt-get install --no-install-recommends ${missing.join(" ")}`;
-  if (process.env["PITWALL_NO_INSTALL"] === "1" || !isRoot) throw new Error(`these packages are missing: run \`${isRoot ? "" : "sudo "}${line}\``);
+  if (process.env["PITWALL_NO_INSTALL"] === "1" || !(await mayInstall())) throw new Error(`these packages are missing: run \`${isRoot() ? "" : "sudo "}${line}\``);
   if ((await missingPackages({ "apt-get": "apt" })).length > 0) throw new Error(`these Debian packages, or what your system calls them, are missing: ${missing.join(", ")}`);
-  say(`installing Debian packages: ${missing.join(", ")}`);
-  await apt(["update"]);
-  await apt(["install", "--yes", "--no-install-recommends", ...missing]);
+  await withProgress(say, `installing Debian packages: ${missing.join(", ")}`, async () => {
+    await apt(["update"]);
+    await apt(["install", "--yes", "--no-install-recommends", ...missing]);
+  });
   const still = await missingPackages(needed);
   if (still.length > 0) throw new Error(`apt installed ${still.join(", ")}, and yet their commands are not on PATH`);
 }
 
-/** apt-get without questions; waits while another one runs. */
+const isRoot = (): boolean => process.getuid?.() === 0;
+
+/** Root may, and so may who has sudo without a password: a question in the middle of all this would be missed. */
+async function mayInstall(): Promise<boolean> {
+  if (isRoot()) return true;
+  return command("sudo", ["-n", "true"]).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** apt-get without questions; waits while another one runs. Downloads need no rights, all else does. */
 export async function apt(args: readonly string[], cwd?: string): Promise<string> {
-  const env = { DEBIAN_FRONTEND: "noninteractive" };
-  return command("apt-get", ["-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", ...args], { env, ...(cwd !== undefined && { cwd }) });
+  const line = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3", ...args];
+  const [name = "", ...rest] = isRoot() || args[0] === "download" ? line : ["sudo", "-n", "DEBIAN_FRONTEND=noninteractive", ...line];
+  return command(name, rest, { env: { DEBIAN_FRONTEND: "noninteractive" }, ...(cwd !== undefined && { cwd }) });
 }

