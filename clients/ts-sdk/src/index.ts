@@ -7,4 +7,4 @@ export { Desired, Phase, type Exit, type Vm, type VmSpec, type VmTimings } from 
 export { JoinRole, NodeState, type Node } from "./gen/pitwall/v1/node.ts";
 export type { SshKey } from "./gen/pitwall/v1/profile.ts";
 export type { ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
-export type { GetStatsResponse, ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
+export { ReadLogsResponse_Stream as LogStream, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
