@@ -4,8 +4,21 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     projects: [
-      { test: { name: "unit", include: ["{libs,services,clients}/*/src/**/*.test.ts", "quickstart/src/**/*.test.ts", "*.test.ts"], testTimeout: 5_000 } },
-      { test: { name: "integration", include: ["{libs,services,clients}/*/tests/**/*.test.ts", "quickstart/tests/**/*.test.ts"], testTimeout: 60_000, hookTimeout: 60_000 } },
+      {
+        test: {
+          name: "unit",
+          include: ["{libs,services,clients}/*/src/**/*.test.ts", "quickstart/src/**/*.test.ts", "*.test.ts"],
+          testTimeout: 5_000,
+        },
+      },
+      {
+        test: {
+          name: "integration",
+          include: ["{libs,services,clients}/*/tests/**/*.test.ts", "quickstart/tests/**/*.test.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
       { test: { name: "e2e", include: ["tests/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 300_000, fileParallelism: false } },
     ],
   },

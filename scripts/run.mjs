@@ -43,11 +43,16 @@ child.once("error", (error) => fail(error.message));
 /** Installs the packages of the lock file, unless that was done for this very lock file. */
 function install() {
   const stamp = join(root, "node_modules", ".pitwall-lock");
-  const wanted = createHash("sha256").update(readFileSync(join(root, "package-lock.json"))).digest("hex");
+  const wanted = createHash("sha256")
+    .update(readFileSync(join(root, "package-lock.json")))
+    .digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
   say("installing packages…");
   const started = Date.now();
-  const npm = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: root, stdio: ["ignore", 2, 2] });
+  const npm = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
+    cwd: root,
+    stdio: ["ignore", 2, 2],
+  });
   if (npm.error) fail(`npm cannot be run: ${npm.error.message}`);
   if (npm.status !== 0) fail("packages could not be installed; npm says why above");
   // The libraries of the embedded PostgreSQL are links that its install script makes.

@@ -32,7 +32,13 @@ export function parseStartArguments(args: readonly string[], env: NodeJS.Process
   const { values, positionals } = parseArgs({
     args: [...args],
     allowPositionals: true,
-    options: { state: { type: "string" }, fresh: { type: "boolean" }, json: { type: "boolean" }, doctor: { type: "boolean" }, help: { type: "boolean", short: "h" } },
+    options: {
+      state: { type: "string" },
+      fresh: { type: "boolean" },
+      json: { type: "boolean" },
+      doctor: { type: "boolean" },
+      help: { type: "boolean", short: "h" },
+    },
   });
   const [image, ...more] = positionals;
   if (more.length > 0) throw new Error(`one image at a time: ${more.join(" ")} is too much`);

@@ -29,7 +29,11 @@ function node(): Finding {
 async function packages(): Promise<Finding> {
   const missing = await missingPackages(runtimeCommands);
   const qemu = (await command("qemu-system-x86_64", ["--version"]).catch(() => "")).split("\n")[0] ?? "";
-  return { what: "Debian packages", ok: missing.length === 0, detail: missing.length === 0 ? qemu : `${missing.join(", ")}; \`npm start\` installs them` };
+  return {
+    what: "Debian packages",
+    ok: missing.length === 0,
+    detail: missing.length === 0 ? qemu : `${missing.join(", ")}; \`npm start\` installs them`,
+  };
 }
 
 async function kvm(): Promise<Finding> {
@@ -37,7 +41,11 @@ async function kvm(): Promise<Finding> {
     () => true,
     () => false,
   );
-  return { what: "KVM", ok: true, detail: usable ? "/dev/kvm opens; a probe boot decides" : "absent: VMs run by software emulation, which is slower" };
+  return {
+    what: "KVM",
+    ok: true,
+    detail: usable ? "/dev/kvm opens; a probe boot decides" : "absent: VMs run by software emulation, which is slower",
+  };
 }
 
 async function kernel(dir: string): Promise<Finding> {
@@ -46,7 +54,11 @@ async function kernel(dir: string): Promise<Finding> {
   if (version === undefined) return { what: "guest kernel", ok: false, detail: "not downloaded yet; `npm start` does it" };
   const damaged = await damagedFiles(join(dir, "kernel"));
   if (damaged === undefined || damaged.length > 0) {
-    return { what: "guest kernel", ok: false, detail: `${damaged?.join(", ") ?? "its checksums"} damaged or missing: remove ${join(dir, "kernel")}` };
+    return {
+      what: "guest kernel",
+      ok: false,
+      detail: `${damaged?.join(", ") ?? "its checksums"} damaged or missing: remove ${join(dir, "kernel")}`,
+    };
   }
   return { what: "guest kernel", ok: true, detail: `${version}, ${modules.length} modules, checksums verify` };
 }
@@ -63,7 +75,8 @@ async function starter(dir: string): Promise<Finding> {
   const blobs = join(dir, layout, "blobs", "sha256");
   const names = await readdir(blobs);
   for (const name of names) {
-    if ((await sha256(join(blobs, name))) !== name) return { what: "starter image", ok: false, detail: `blob ${name} is damaged: remove ${join(dir, layout)}` };
+    if ((await sha256(join(blobs, name))) !== name)
+      return { what: "starter image", ok: false, detail: `blob ${name} is damaged: remove ${join(dir, layout)}` };
   }
   return { what: "starter image", ok: true, detail: `${names.length} blobs verify` };
 }

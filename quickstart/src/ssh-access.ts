@@ -20,7 +20,18 @@ export async function openSshAccess({ stateDir, ports, sshHostKey }: Pick<Stack,
   if (!(await stat(key).catch(() => undefined))) await command("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pitwall", "-f", key]);
   const knownHosts = join(dir, "known_hosts");
   await writeFile(knownHosts, `[127.0.0.1]:${ports.ssh} ${sshHostKey}\n`);
-  const options = ["-F", "/dev/null", "-i", key, "-o", "IdentitiesOnly=yes", "-o", `UserKnownHostsFile=${knownHosts}`, "-o", "StrictHostKeyChecking=yes"];
+  const options = [
+    "-F",
+    "/dev/null",
+    "-i",
+    key,
+    "-o",
+    "IdentitiesOnly=yes",
+    "-o",
+    `UserKnownHostsFile=${knownHosts}`,
+    "-o",
+    "StrictHostKeyChecking=yes",
+  ];
   return {
     publicKey: (await readFile(`${key}.pub`, "utf8")).trim(),
     options,

@@ -63,7 +63,10 @@ async function run(options: StartArguments): Promise<number> {
   stop.signal.throwIfAborted();
   // The starter image takes longest and needs no service. Whatever ends this run ends its making.
   const over = new AbortController();
-  const making = options.image === undefined ? timed("image", starterImage(provisioned.cacheDir, say, AbortSignal.any([stop.signal, over.signal]))) : undefined;
+  const making =
+    options.image === undefined
+      ? timed("image", starterImage(provisioned.cacheDir, say, AbortSignal.any([stop.signal, over.signal])))
+      : undefined;
   making?.catch(() => undefined); // awaited below
   try {
     return await runStack(options, provisioned, making, timings, timed);
@@ -130,7 +133,8 @@ async function boot(client: Pitwall, image: string): Promise<Vm> {
     if (error instanceof PitwallRpcError && error.code === "NOT_FOUND") return undefined;
     throw error;
   });
-  if (known && known.phase === Phase.PHASE_RUNNING && known.desired === Desired.DESIRED_RUNNING && known.spec?.image === image) return known;
+  if (known && known.phase === Phase.PHASE_RUNNING && known.desired === Desired.DESIRED_RUNNING && known.spec?.image === image)
+    return known;
   if (known) {
     await client.vms.delete(known.id);
     await client.vms.wait(known.id, { phases: [Phase.PHASE_GONE], timeoutMs: goneLimitMs }).catch(ignoreNotFound);
@@ -165,8 +169,14 @@ async function proveSsh([program = "ssh", ...args]: readonly string[]): Promise<
 async function endVms(client: Pitwall): Promise<void> {
   const ending: Promise<unknown>[] = [];
   for await (const vm of client.vms.list()) {
-    if (vm.name === vmName) ending.push(client.vms.delete(vm.id).then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_GONE], timeoutMs: goneLimitMs }).catch(ignoreNotFound)));
-    else if (vm.desired === Desired.DESIRED_RUNNING) ending.push(client.vms.stop(vm.id).then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_STOPPED], timeoutMs: goneLimitMs })));
+    if (vm.name === vmName)
+      ending.push(
+        client.vms
+          .delete(vm.id)
+          .then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_GONE], timeoutMs: goneLimitMs }).catch(ignoreNotFound)),
+      );
+    else if (vm.desired === Desired.DESIRED_RUNNING)
+      ending.push(client.vms.stop(vm.id).then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_STOPPED], timeoutMs: goneLimitMs })));
   }
   await Promise.all(ending);
 }

@@ -23,5 +23,7 @@ export async function discover(endpoint: string, signal?: AbortSignal): Promise<
 
 function isDiscovery(value: unknown): value is Discovery {
   const fields = { issuer: "string", audience: "string", clientId: "string", sshHost: "string", sshPort: "number", sshHostKey: "string" };
-  return typeof value === "object" && value !== null && Object.entries(fields).every(([name, type]) => typeof Reflect.get(value, name) === type);
+  return (
+    typeof value === "object" && value !== null && Object.entries(fields).every(([name, type]) => typeof Reflect.get(value, name) === type)
+  );
 }

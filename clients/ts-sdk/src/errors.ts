@@ -17,7 +17,9 @@ export class PitwallRpcError extends Error {
     this.code = Status[error.code] as keyof typeof Status; // the enum maps numbers to its own names
     const details = error instanceof RichClientError ? error.extra : [];
     this.reason = details.flatMap((detail) => (detail.$type === "google.rpc.ErrorInfo" ? [detail.reason] : []))[0] ?? "";
-    this.field = details.flatMap((detail) => (detail.$type === "google.rpc.BadRequest" ? detail.fieldViolations.map(({ field }) => field) : []))[0];
+    this.field = details.flatMap((detail) =>
+      detail.$type === "google.rpc.BadRequest" ? detail.fieldViolations.map(({ field }) => field) : [],
+    )[0];
   }
 }
 

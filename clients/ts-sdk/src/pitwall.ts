@@ -43,7 +43,7 @@ export class Pitwall {
   /** All nodes, by name. */
   async listNodes(): Promise<Node[]> {
     const nodes: Node[] = [];
-    for (let pageToken = ""; ; ) {
+    for (let pageToken = ""; ;) {
       const page = await this.#nodes.listNodes({ pageSize: 500, pageToken }, { retry: true });
       nodes.push(...page.nodes);
       pageToken = page.nextPageToken;

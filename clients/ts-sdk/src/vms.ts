@@ -50,7 +50,7 @@ export class Vms {
 
   /** All of the caller's VMs, by name. */
   async *list(): AsyncGenerator<Vm, void, undefined> {
-    for (let pageToken = ""; ; ) {
+    for (let pageToken = ""; ;) {
       const page = await this.#raw.listVms({ pageSize, pageToken }, { retry: true });
       yield* page.vms;
       pageToken = page.nextPageToken;
@@ -72,7 +72,11 @@ export class Vms {
   }
 
   /** The current VMs, then every change. Reconnects where it left off; ends when the signal aborts. */
-  async *watch({ vm = "", resumeToken = "", signal }: { vm?: string; resumeToken?: string; signal?: AbortSignal } = {}): AsyncGenerator<VmChange, void, undefined> {
+  async *watch({ vm = "", resumeToken = "", signal }: { vm?: string; resumeToken?: string; signal?: AbortSignal } = {}): AsyncGenerator<
+    VmChange,
+    void,
+    undefined
+  > {
     let token = resumeToken;
     let known = new Map<string, Vm>();
     while (!signal?.aborted) {
@@ -88,13 +92,16 @@ export class Vms {
             else known.set(message.vm.id, message.vm);
             yield { vm: message.vm, resumeToken: token };
           } else if (message.synced && resumed !== "" && token.split(".")[0] !== resumed.split(".")[0]) {
-            for (const lost of known.values()) if (!seen.has(lost.id)) yield { vm: { ...lost, phase: Phase.PHASE_GONE }, resumeToken: token };
+            for (const lost of known.values())
+              if (!seen.has(lost.id)) yield { vm: { ...lost, phase: Phase.PHASE_GONE }, resumeToken: token };
             known = new Map(seen);
           }
         }
       } catch (error) {
         if (signal?.aborted) return;
-        const isTransient = error instanceof PitwallRpcError && (error.code === "UNAVAILABLE" || error.code === "UNKNOWN" || error.code === "CANCELLED" || error.code === "INTERNAL");
+        const isTransient =
+          error instanceof PitwallRpcError &&
+          (error.code === "UNAVAILABLE" || error.code === "UNKNOWN" || error.code === "CANCELLED" || error.code === "INTERNAL");
         if (!isTransient) throw error;
       }
       await sleep(reconnectMs, signal);
@@ -106,7 +113,9 @@ export class Vms {
     const { id, generation } = await this.get(vm);
     return this.waitUntil(
       id,
-      (seen) => seen.phase === Phase.PHASE_GONE || (seen.observedGeneration >= generation && (phases.includes(seen.phase) || seen.phase === Phase.PHASE_FAILED)),
+      (seen) =>
+        seen.phase === Phase.PHASE_GONE ||
+        (seen.observedGeneration >= generation && (phases.includes(seen.phase) || seen.phase === Phase.PHASE_FAILED)),
       options,
     );
   }
@@ -120,7 +129,9 @@ export class Vms {
       if (predicate(last)) return last;
     }
     signal?.throwIfAborted();
-    throw new Error(`${vm} did not get there within ${timeoutMs} ms: ${last ? `${phaseName(last.phase)} ${last.message}` : "nothing was heard of it"}`);
+    throw new Error(
+      `${vm} did not get there within ${timeoutMs} ms: ${last ? `${phaseName(last.phase)} ${last.message}` : "nothing was heard of it"}`,
+    );
   }
 }
 

@@ -37,7 +37,12 @@ describe("a token is accepted", () => {
 
 describe("a token is refused", () => {
   const reasonOf = async (token: string | undefined): Promise<unknown> => {
-    const error: unknown = await openVerifier({ issuer, audience: "pitwall" }).verify(token).then(() => undefined, (thrown: unknown) => thrown);
+    const error: unknown = await openVerifier({ issuer, audience: "pitwall" })
+      .verify(token)
+      .then(
+        () => undefined,
+        (thrown: unknown) => thrown,
+      );
     return error instanceof Error && "reason" in error ? error.reason : error;
   };
   test("when there is none", async () => expect(await reasonOf(undefined)).toBe("TOKEN_MISSING"));
@@ -60,7 +65,9 @@ describe("a token is refused", () => {
   });
   test("signed with the public key as a shared secret", async () => {
     const secret = new TextEncoder().encode(await exportSPKI(publicKey));
-    const token = await new SignJWT({ iss: issuer, aud: "pitwall", sub: "ada", iat: now(), exp: now() + 60 }).setProtectedHeader({ alg: "HS256", kid: "one" }).sign(secret);
+    const token = await new SignJWT({ iss: issuer, aud: "pitwall", sub: "ada", iat: now(), exp: now() + 60 })
+      .setProtectedHeader({ alg: "HS256", kid: "one" })
+      .sign(secret);
     expect(await reasonOf(`Bearer ${token}`)).toBe("TOKEN_INVALID");
   });
   test("while the issuer cannot be reached, as unavailable", async () => {

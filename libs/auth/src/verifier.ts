@@ -62,7 +62,9 @@ export function openVerifier(options: { issuer: string; audience: string }): Ver
 function bearer(authorization: string | undefined): string {
   const token = /^Bearer ([A-Za-z0-9._~+/=-]+)$/i.exec(authorization ?? "")?.[1];
   if (token === undefined) {
-    throw new PitwallError("unauthenticated", "a bearer token is needed: send `authorization: Bearer TOKEN`, or run `pitwall login`", { reason: "TOKEN_MISSING" });
+    throw new PitwallError("unauthenticated", "a bearer token is needed: send `authorization: Bearer TOKEN`, or run `pitwall login`", {
+      reason: "TOKEN_MISSING",
+    });
   }
   if (token.length > maxTokenBytes) throw invalidToken("it is too long");
   return token;
@@ -79,7 +81,10 @@ function requireAccessToken(token: string, payload: JWTPayload): void {
 
 async function discover(issuer: string): Promise<JWTVerifyGetKey> {
   try {
-    const response = await fetch(`${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`, { redirect: "error", signal: AbortSignal.timeout(discoveryLimitMs) });
+    const response = await fetch(`${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`, {
+      redirect: "error",
+      signal: AbortSignal.timeout(discoveryLimitMs),
+    });
     if (!response.ok) throw new Error(`status ${response.status}`);
     const document = discovery.parse(await response.json());
     if (document.issuer !== issuer) throw new Error("its discovery document names another issuer");
@@ -93,14 +98,20 @@ async function discover(issuer: string): Promise<JWTVerifyGetKey> {
 
 function translate(error: unknown, issuer: string, audience: string): unknown {
   if (error instanceof PitwallError) return error;
-  if (error instanceof errors.JWTExpired) return new PitwallError("unauthenticated", "the token has expired: sign in again", { reason: "TOKEN_EXPIRED" });
-  if (error instanceof errors.JWTClaimValidationFailed && error.claim === "iss") return new PitwallError("unauthenticated", "the token is of another issuer", { reason: "TOKEN_ISSUER" });
+  if (error instanceof errors.JWTExpired)
+    return new PitwallError("unauthenticated", "the token has expired: sign in again", { reason: "TOKEN_EXPIRED" });
+  if (error instanceof errors.JWTClaimValidationFailed && error.claim === "iss")
+    return new PitwallError("unauthenticated", "the token is of another issuer", { reason: "TOKEN_ISSUER" });
   if (error instanceof errors.JWTClaimValidationFailed && error.claim === "aud") {
-    return new PitwallError("unauthenticated", `the token is not for the audience ${JSON.stringify(audience)}`, { reason: "TOKEN_AUDIENCE" });
+    return new PitwallError("unauthenticated", `the token is not for the audience ${JSON.stringify(audience)}`, {
+      reason: "TOKEN_AUDIENCE",
+    });
   }
   if (error instanceof errors.JWKSTimeout) return unreachable(issuer, error);
-  if (error instanceof errors.JWKSNoMatchingKey) return new PitwallError("unauthenticated", "the token is not signed by the issuer's keys", { reason: "TOKEN_ISSUER" });
-  if (error instanceof errors.JOSEError && error.code !== "ERR_JOSE_GENERIC") return invalidToken("it is damaged, or not signed by the issuer", error);
+  if (error instanceof errors.JWKSNoMatchingKey)
+    return new PitwallError("unauthenticated", "the token is not signed by the issuer's keys", { reason: "TOKEN_ISSUER" });
+  if (error instanceof errors.JOSEError && error.code !== "ERR_JOSE_GENERIC")
+    return invalidToken("it is damaged, or not signed by the issuer", error);
   return unreachable(issuer, error);
 }
 
@@ -109,5 +120,8 @@ function invalidToken(why: string, cause?: unknown): PitwallError {
 }
 
 function unreachable(issuer: string, cause: unknown): PitwallError {
-  return new PitwallError("unavailable", `the keys of the issuer ${issuer} cannot be fetched; try again`, { reason: "ISSUER_UNREACHABLE", cause });
+  return new PitwallError("unavailable", `the keys of the issuer ${issuer} cannot be fetched; try again`, {
+    reason: "ISSUER_UNREACHABLE",
+    cause,
+  });
 }

@@ -106,7 +106,8 @@ const expiry = ({ certificate }: Stored): number => new X509Certificate(certific
 
 async function join(options: IdentityOptions): Promise<Stored> {
   if (options.join === undefined) {
-    const message = "this host has not joined: make a join string with `pitwall join-token`, and give it in PITWALL_JOIN or PITWALL_JOIN_FILE";
+    const message =
+      "this host has not joined: make a join string with `pitwall join-token`, and give it in PITWALL_JOIN or PITWALL_JOIN_FILE";
     throw new PitwallError("invalid", message, { field: "join", reason: "INVALID_CONFIG" });
   }
   const { token, ca: fingerprint, api, link } = parseJoin(options.join);
@@ -127,7 +128,12 @@ async function join(options: IdentityOptions): Promise<Stored> {
 }
 
 /** Renews at two thirds of the certificate's life, and then tries until it works. */
-async function keepFresh(current: () => Stored, store: (fresh: Stored) => Promise<void>, options: IdentityOptions, signal: AbortSignal): Promise<void> {
+async function keepFresh(
+  current: () => Stored,
+  store: (fresh: Stored) => Promise<void>,
+  options: IdentityOptions,
+  signal: AbortSignal,
+): Promise<void> {
   const wait = backoff(5_000, 60_000);
   while (!signal.aborted) {
     const { validFromDate, validToDate } = new X509Certificate(current().certificate);

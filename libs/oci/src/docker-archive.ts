@@ -18,15 +18,24 @@ export interface ArchivedImage {
 }
 
 /** Reads the archive twice: for its documents, then for the digests of its layers. */
-export async function resolveArchive(file: string, reference: string, tag: string | undefined, digest: string | undefined): Promise<ArchivedImage> {
+export async function resolveArchive(
+  file: string,
+  reference: string,
+  tag: string | undefined,
+  digest: string | undefined,
+): Promise<ArchivedImage> {
   const documents = await readDocuments(file, reference);
   const listed = documents.get("manifest.json");
   if (!listed) throw imageNotFound(reference, "the file is no docker archive: it has no manifest.json");
   const entries = parseJson(manifest, listed, "archive's manifest.json");
-  const named = tag === undefined ? entries : entries.filter(({ RepoTags }) => RepoTags?.some((name) => name === tag || name.endsWith(`/${tag}`)));
+  const named =
+    tag === undefined ? entries : entries.filter(({ RepoTags }) => RepoTags?.some((name) => name === tag || name.endsWith(`/${tag}`)));
   const [entry, ...more] = named;
   if (!entry || more.length > 0) {
-    throw imageNotFound(reference, `the archive holds ${entries.flatMap(({ RepoTags }) => RepoTags ?? []).join(", ") || "unnamed images"}: name one after a colon`);
+    throw imageNotFound(
+      reference,
+      `the archive holds ${entries.flatMap(({ RepoTags }) => RepoTags ?? []).join(", ") || "unnamed images"}: name one after a colon`,
+    );
   }
   const document = documents.get(entry.Config);
   if (!document) throw malformed("the archive lacks the image's configuration");
@@ -96,14 +105,18 @@ function compressionOf(head: Buffer): LayerDescriptor["compression"] {
   return head.length >= 4 && head.readUInt32LE(0) === 0xfd2fb528 ? "zstd" : "none";
 }
 
-const cleanName = (latin1: string): string => Buffer.from(latin1, "latin1").toString("utf8").replace(/^(?:\.?\/)+/, "");
+const cleanName = (latin1: string): string =>
+  Buffer.from(latin1, "latin1")
+    .toString("utf8")
+    .replace(/^(?:\.?\/)+/, "");
 
 async function* entries(file: string, reference = ""): ReturnType<typeof readTar> {
   const source = createReadStream(file, { highWaterMark: 256 * 1024 });
   try {
     yield* readTar(source as AsyncIterable<Buffer>); // no encoding is set, so chunks are buffers
   } catch (error) {
-    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "EISDIR")) throw imageNotFound(reference, "there is no such file");
+    if (error instanceof Error && "code" in error && (error.code === "ENOENT" || error.code === "EISDIR"))
+      throw imageNotFound(reference, "there is no such file");
     throw error;
   } finally {
     source.destroy();

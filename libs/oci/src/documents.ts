@@ -18,12 +18,23 @@ const index = z.object({ manifests: z.array(descriptor) });
 const manifest = z.object({ config: descriptor, layers: z.array(descriptor).max(1024) });
 export type Manifest = z.output<typeof manifest>;
 
-const texts = z.array(z.string()).nullish().transform((value) => value ?? []);
-const text = z.string().nullish().transform((value) => value ?? "");
+const texts = z
+  .array(z.string())
+  .nullish()
+  .transform((value) => value ?? []);
+const text = z
+  .string()
+  .nullish()
+  .transform((value) => value ?? "");
 const config = z.object({
   architecture: text,
   os: text,
-  rootfs: z.object({ diff_ids: z.array(digest).nullish().transform((value) => value ?? []) }),
+  rootfs: z.object({
+    diff_ids: z
+      .array(digest)
+      .nullish()
+      .transform((value) => value ?? []),
+  }),
   config: z
     .object({
       Entrypoint: texts,
@@ -72,7 +83,11 @@ export const parseIndex = (content: Buffer): Descriptor[] => parseJson(index, co
 
 /** From an index or a manifest to the image for linux/amd64. `content` has been checked against `contentDigest`. */
 export async function toImage(reference: string, content: Buffer, contentDigest: string, read: ReadDocument): Promise<ResolvedImage> {
-  const kind = parseJson(z.object({ manifests: z.unknown(), config: z.unknown(), schemaVersion: z.unknown() }).partial(), content, "image manifest");
+  const kind = parseJson(
+    z.object({ manifests: z.unknown(), config: z.unknown(), schemaVersion: z.unknown() }).partial(),
+    content,
+    "image manifest",
+  );
   if (kind.manifests !== undefined) {
     const chosen = choosePlatform(reference, parseIndex(content));
     return toImage(reference, verify(await read(chosen), chosen.digest, "the image's manifest"), chosen.digest, read);
@@ -81,14 +96,21 @@ export async function toImage(reference: string, content: Buffer, contentDigest:
   const parsed = parseJson(manifest, content, "image manifest");
   const document = verify(await read(parsed.config), parsed.config.digest, "the image's configuration");
   const { imageConfig, diffIds } = parseConfig(reference, document);
-  if (diffIds.length !== parsed.layers.length) throw malformed(`the image has ${parsed.layers.length} layers and ${diffIds.length} diff ids`);
+  if (diffIds.length !== parsed.layers.length)
+    throw malformed(`the image has ${parsed.layers.length} layers and ${diffIds.length} diff ids`);
   const layers = parsed.layers.map((layer, at) => ({
     digest: layer.digest,
     diffId: diffIds[at] ?? "",
     sizeBytes: layer.size,
     compression: compressionOf(layer.mediaType),
   }));
-  return { reference, digest: contentDigest, sizeBytes: layers.reduce((sum, layer) => sum + layer.sizeBytes, 0), config: imageConfig, layers };
+  return {
+    reference,
+    digest: contentDigest,
+    sizeBytes: layers.reduce((sum, layer) => sum + layer.sizeBytes, 0),
+    config: imageConfig,
+    layers,
+  };
 }
 
 /** The configuration of an image; throws `state` for another platform. */
@@ -111,8 +133,12 @@ export function parseConfig(reference: string, document: Buffer): { imageConfig:
 }
 
 function choosePlatform(reference: string, manifests: readonly Descriptor[]): Descriptor {
-  const images = manifests.filter(({ mediaType, platform: on }) => (mediaType === "" || imageManifest.test(mediaType)) && on?.architecture !== "unknown");
-  const match = images.find(({ platform: on }) => on?.os === "linux" && on.architecture === "amd64") ?? (images.length === 1 && !images[0]?.platform ? images[0] : undefined);
+  const images = manifests.filter(
+    ({ mediaType, platform: on }) => (mediaType === "" || imageManifest.test(mediaType)) && on?.architecture !== "unknown",
+  );
+  const match =
+    images.find(({ platform: on }) => on?.os === "linux" && on.architecture === "amd64") ??
+    (images.length === 1 && !images[0]?.platform ? images[0] : undefined);
   if (match) return match;
   throw otherPlatform(reference, [...new Set(images.map(({ platform: on }) => (on ? `${on.os}/${on.architecture}` : "unknown")))]);
 }

@@ -61,7 +61,8 @@ async function* contents(tar: AsyncIterable<Buffer>, wanted: Winners): AsyncGene
     yield encodeHeader(named(winner.entry, first));
     yield* body();
     if (padding(entry.size) > 0) yield Buffer.alloc(padding(entry.size));
-    for (const path of others) yield encodeHeader({ ...named(winner.entry, path), type: "link", linkname: first, size: 0, xattrs: undefined });
+    for (const path of others)
+      yield encodeHeader({ ...named(winner.entry, path), type: "link", linkname: first, size: 0, xattrs: undefined });
     if (--left === 0) return;
   }
   throw malformed("a layer changed while it was read");
@@ -70,6 +71,8 @@ async function* contents(tar: AsyncIterable<Buffer>, wanted: Winners): AsyncGene
 /** The entry under its path in the tree, without attributes that the guest's overlay would take for its own. */
 function named(entry: TarEntry, name: string): TarEntry {
   if (entry.xattrs === undefined) return { ...entry, name };
-  const xattrs = new Map([...entry.xattrs].filter(([key]) => /^(?:user|security|trusted)\./.test(key) && !/^(?:user|trusted)\.overlay\./.test(key)));
+  const xattrs = new Map(
+    [...entry.xattrs].filter(([key]) => /^(?:user|security|trusted)\./.test(key) && !/^(?:user|trusted)\.overlay\./.test(key)),
+  );
   return { ...entry, name, xattrs };
 }

@@ -8,7 +8,9 @@ export function malformed(message: string, cause?: unknown): PitwallError {
 
 /** Bytes that do not have the digest they are named by. */
 export function digestMismatch(what: string, expected: string, got: string): PitwallError {
-  return new PitwallError("corrupt", `${what} should have digest ${expected} but has ${got}; push or save the image again`, { reason: "IMAGE_DIGEST_MISMATCH" });
+  return new PitwallError("corrupt", `${what} should have digest ${expected} but has ${got}; push or save the image again`, {
+    reason: "IMAGE_DIGEST_MISMATCH",
+  });
 }
 
 /** Fewer bytes than were promised. */

@@ -17,9 +17,18 @@ export interface StoredLayer {
 const chunkBytes = 256 * 1024;
 
 /** Yields the tar of a layer; takes each byte from `budget`. Read to its end, it throws `corrupt` when the digest is not the diff id. */
-export async function* inflate(layer: StoredLayer, budget: { bytesLeft: number; readonly maxBytes: number }, signal: AbortSignal): AsyncGenerator<Buffer> {
+export async function* inflate(
+  layer: StoredLayer,
+  budget: { bytesLeft: number; readonly maxBytes: number },
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
   const file = createReadStream(layer.path, { highWaterMark: chunkBytes });
-  const inflater = layer.compression === "gzip" ? createGunzip({ chunkSize: chunkBytes }) : layer.compression === "zstd" ? createZstdDecompress({ chunkSize: chunkBytes }) : undefined;
+  const inflater =
+    layer.compression === "gzip"
+      ? createGunzip({ chunkSize: chunkBytes })
+      : layer.compression === "zstd"
+        ? createZstdDecompress({ chunkSize: chunkBytes })
+        : undefined;
   // The end and every error of the pipeline reach the loop through the last stream.
   const output = inflater === undefined ? file : pipeline(file, inflater, () => {});
   const hash = createHash("sha256");
@@ -44,7 +53,8 @@ export async function* inflate(layer: StoredLayer, budget: { bytesLeft: number; 
 
 function translate(error: unknown, layer: StoredLayer): unknown {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "Z_BUF_ERROR" || (code === "ERR_ZLIB_INITIALIZATION_FAILED" && layer.compression === "zstd")) return truncated(`layer ${layer.diffId}`, error);
+  if (code === "Z_BUF_ERROR" || (code === "ERR_ZLIB_INITIALIZATION_FAILED" && layer.compression === "zstd"))
+    return truncated(`layer ${layer.diffId}`, error);
   if (/^(?:Z_|ZSTD_|ERR_ZSTD|ERR_ZLIB)/.test(code)) return malformed(`layer ${layer.diffId} is not valid ${layer.compression}`, error);
   return error;
 }

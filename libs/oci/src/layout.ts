@@ -10,7 +10,12 @@ import type { LayerDescriptor, ResolvedImage } from "./image.ts";
 const refName = "org.opencontainers.image.ref.name";
 
 /** `tag` is matched with the name annotation; without one a layout must hold a single image. */
-export async function resolveLayout(dir: string, reference: string, tag: string | undefined, digest: string | undefined): Promise<ResolvedImage> {
+export async function resolveLayout(
+  dir: string,
+  reference: string,
+  tag: string | undefined,
+  digest: string | undefined,
+): Promise<ResolvedImage> {
   const read = ({ digest: wanted }: Descriptor): Promise<Buffer> => readDocument(blobPath(dir, wanted), reference);
   const entries = parseIndex(await readDocument(join(dir, "index.json"), reference));
   if (digest !== undefined) {

@@ -21,7 +21,10 @@ export async function* listFiles(tar: Readable): AsyncGenerator<ListedFile> {
   const hashes = new Map<string, { sha256: string; size: number }>();
   // A byte stream without an encoding yields buffers.
   for await (const { entry, body } of readTar(tar as AsyncIterable<Buffer>)) {
-    const path = readable(entry.name).replace(/^(?:\.?\/)+/, "").replace(/\/$/, "") || ".";
+    const path =
+      readable(entry.name)
+        .replace(/^(?:\.?\/)+/, "")
+        .replace(/\/$/, "") || ".";
     const { type, mode, uid, gid } = entry;
     const attributes = { path, type, mode, uid, gid, ...(entry.linkname !== "" && { linkname: readable(entry.linkname) }) };
     if (type === "file") {

@@ -36,7 +36,19 @@ const maxPathBytes = 4096;
 const maxIndexBytes = 256 * 1024 * 1024;
 
 const isFolder = (node: Node | undefined): node is Folder => node !== undefined && "children" in node;
-const implicitFolder: TarEntry = { name: "", type: "directory", linkname: "", mode: 0o755, uid: 0, gid: 0, mtime: 0, size: 0, devMajor: 0, devMinor: 0, xattrs: undefined };
+const implicitFolder: TarEntry = {
+  name: "",
+  type: "directory",
+  linkname: "",
+  mode: 0o755,
+  uid: 0,
+  gid: 0,
+  mtime: 0,
+  size: 0,
+  devMajor: 0,
+  devMinor: 0,
+  xattrs: undefined,
+};
 
 /** The tree so far. `apply` throws `corrupt` for entries no tool could unpack and `exhausted` beyond the limits. */
 export class MergedTree {
@@ -154,7 +166,8 @@ export class MergedTree {
 
   #count(entry: TarEntry): void {
     if (++this.#entries > this.#limits.maxEntries) throw tooLarge(`has more than ${this.#limits.maxEntries} entries`);
-    if (entry.name.length > maxPathBytes || entry.linkname.length > maxPathBytes) throw malformed(`a layer holds a path of more than ${maxPathBytes} bytes`);
+    if (entry.name.length > maxPathBytes || entry.linkname.length > maxPathBytes)
+      throw malformed(`a layer holds a path of more than ${maxPathBytes} bytes`);
     this.#indexBytes += entry.name.length + entry.linkname.length;
     for (const [key, value] of entry.xattrs ?? []) this.#indexBytes += key.length + value.length;
     if (this.#indexBytes > maxIndexBytes) throw tooLarge("has too many long names and attributes");

@@ -32,12 +32,19 @@ export async function pullLayer(
   } catch (error) {
     await rm(temporary, { force: true });
     if (error instanceof Error && "code" in error && error.code === "ENOSPC") {
-      throw new PitwallError("exhausted", "the node's disk is full: free some space or use another node", { reason: "DISK_FULL", cause: error });
+      throw new PitwallError("exhausted", "the node's disk is full: free some space or use another node", {
+        reason: "DISK_FULL",
+        cause: error,
+      });
     }
     signal.throwIfAborted();
     if (error instanceof PitwallError) throw error;
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") throw truncated(`layer ${layer.digest} is missing and the image`, error);
-    throw new PitwallError("unavailable", `layer ${layer.digest} could not be read to its end`, { reason: "REGISTRY_UNREACHABLE", cause: error });
+    if (error instanceof Error && "code" in error && error.code === "ENOENT")
+      throw truncated(`layer ${layer.digest} is missing and the image`, error);
+    throw new PitwallError("unavailable", `layer ${layer.digest} could not be read to its end`, {
+      reason: "REGISTRY_UNREACHABLE",
+      cause: error,
+    });
   }
 }
 

@@ -25,7 +25,8 @@ export function parseReference(text: string, field = "image"): ImageReference {
   for (const kind of ["oci", "docker-archive"] as const) {
     if (text.startsWith(`${kind}:/`) || text === `${kind}:`) return parseLocal(kind, text.slice(kind.length + 1), field);
   }
-  if (/^(?:oci|docker-archive):[^0-9]/.test(text)) throw invalid(field, `${JSON.stringify(text)}: the path after ${text.split(":")[0]}: must be absolute`);
+  if (/^(?:oci|docker-archive):[^0-9]/.test(text))
+    throw invalid(field, `${JSON.stringify(text)}: the path after ${text.split(":")[0]}: must be absolute`);
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//.exec(text);
   if (scheme) throw invalid(field, `${JSON.stringify(text)}: leave out ${scheme[0]}, and write host/name:tag`);
   return parseRegistry(text, field);
@@ -45,18 +46,24 @@ function parseRegistry(text: string, field: string): ImageReference {
   const quoted = JSON.stringify(text);
   const at = text.indexOf("@");
   const digest = at === -1 ? undefined : text.slice(at + 1);
-  if (digest !== undefined && !digestPattern.test(digest)) throw invalid(field, `${quoted}: after @ comes sha256: and 64 lower-case hex digits`);
+  if (digest !== undefined && !digestPattern.test(digest))
+    throw invalid(field, `${quoted}: after @ comes sha256: and 64 lower-case hex digits`);
   const named = at === -1 ? text : text.slice(0, at);
   const colon = named.indexOf(":", named.lastIndexOf("/") + 1);
   const tag = colon === -1 ? undefined : named.slice(colon + 1);
-  if (tag !== undefined && !tagPattern.test(tag)) throw invalid(field, `${quoted}: a tag is 1 to 128 letters, digits, "_", "." or "-", and begins with no "." or "-"`);
+  if (tag !== undefined && !tagPattern.test(tag))
+    throw invalid(field, `${quoted}: a tag is 1 to 128 letters, digits, "_", "." or "-", and begins with no "." or "-"`);
   const { host, repository } = splitHost(colon === -1 ? named : named.slice(0, colon));
   if (!hostPattern.test(host)) throw invalid(field, `${quoted}: ${JSON.stringify(host)} is not a host or host:port`);
-  if (repository.length > maxRepositoryLength) throw invalid(field, `${quoted}: a repository name has at most ${maxRepositoryLength} characters`);
+  if (repository.length > maxRepositoryLength)
+    throw invalid(field, `${quoted}: a repository name has at most ${maxRepositoryLength} characters`);
   if (!repository.split("/").every((part) => componentPattern.test(part))) {
     throw invalid(field, `${quoted}: a repository name is lower-case letters and digits, joined by "/", ".", "_" or "-"`);
   }
-  const version = tag === undefined && digest === undefined ? { tag: "latest" } : { ...(tag !== undefined && { tag }), ...(digest !== undefined && { digest }) };
+  const version =
+    tag === undefined && digest === undefined
+      ? { tag: "latest" }
+      : { ...(tag !== undefined && { tag }), ...(digest !== undefined && { digest }) };
   return { kind: "registry", host, repository, ...version };
 }
 

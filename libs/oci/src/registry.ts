@@ -19,10 +19,25 @@ const tokenReply = z.object({ token: z.string().optional(), access_token: z.stri
 
 /** Addresses that are this host's or its network's own: a user must not reach them through the server (SSRF). */
 const privateNets = new BlockList();
-for (const [net, prefix] of [["0.0.0.0", 8], ["10.0.0.0", 8], ["100.64.0.0", 10], ["127.0.0.0", 8], ["169.254.0.0", 16], ["172.16.0.0", 12], ["192.168.0.0", 16], ["224.0.0.0", 3]] as const) {
+for (const [net, prefix] of [
+  ["0.0.0.0", 8],
+  ["10.0.0.0", 8],
+  ["100.64.0.0", 10],
+  ["127.0.0.0", 8],
+  ["169.254.0.0", 16],
+  ["172.16.0.0", 12],
+  ["192.168.0.0", 16],
+  ["224.0.0.0", 3],
+] as const) {
   privateNets.addSubnet(net, prefix);
 }
-for (const [net, prefix] of [["::", 127], ["fc00::", 7], ["fe80::", 10], ["ff00::", 8]] as const) privateNets.addSubnet(net, prefix, "ipv6");
+for (const [net, prefix] of [
+  ["::", 127],
+  ["fc00::", 7],
+  ["fe80::", 10],
+  ["ff00::", 8],
+] as const)
+  privateNets.addSubnet(net, prefix, "ipv6");
 
 /** Whether an address is not of the public Internet. IPv4 in IPv6 counts as IPv4. */
 export function isPrivateAddress(address: string): boolean {
@@ -65,11 +80,14 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
       const isTrusted = insecure.has(target.host) || (insecure.has(host) && target.host === host);
       const bare = target.hostname.replace(/^\[|\]$/g, "");
       if (!isTrusted && isIP(bare) !== 0 && isPrivateAddress(bare)) throw refusedAddress(target.host);
-      if (!isTrusted && target.protocol !== "https:") throw new PitwallError("unavailable", `the registry ${host} redirects to plain HTTP`, { reason: "REGISTRY_UNREACHABLE" });
-      const response = await fetch(target, { headers: sent, redirect: "manual", signal, dispatcher: isTrusted ? trusting : guarded }).catch((cause: unknown) => {
-        signal.throwIfAborted();
-        throw cause instanceof Error && cause.cause instanceof PitwallError ? cause.cause : unreachable(host, cause);
-      });
+      if (!isTrusted && target.protocol !== "https:")
+        throw new PitwallError("unavailable", `the registry ${host} redirects to plain HTTP`, { reason: "REGISTRY_UNREACHABLE" });
+      const response = await fetch(target, { headers: sent, redirect: "manual", signal, dispatcher: isTrusted ? trusting : guarded }).catch(
+        (cause: unknown) => {
+          signal.throwIfAborted();
+          throw cause instanceof Error && cause.cause instanceof PitwallError ? cause.cause : unreachable(host, cause);
+        },
+      );
       const location = response.status >= 300 && response.status < 400 ? response.headers.get("location") : null;
       if (location === null) return response;
       await response.body?.cancel();
@@ -86,7 +104,12 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
     const key = `${host}/${repository}`;
     const send = (): Promise<Response> => {
       const token = tokens.get(key);
-      return request(`${base}/v2/${repository}/${path}`, { accept, ...(token !== undefined && { authorization: `Bearer ${token}` }) }, host, signal);
+      return request(
+        `${base}/v2/${repository}/${path}`,
+        { accept, ...(token !== undefined && { authorization: `Bearer ${token}` }) },
+        host,
+        signal,
+      );
     };
     let response = await send();
     if (response.status === 401) {
@@ -102,7 +125,8 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
       const message = `image: the registry ${host} does not let anybody read ${repository}; it may not exist, or need a sign-in, which is not supported yet`;
       throw new PitwallError("denied", message, { reason: "REGISTRY_DENIED", field: "image" });
     }
-    if (response.status === 429) throw new PitwallError("unavailable", `the registry ${host} asks to slow down; try again later`, { reason: "REGISTRY_BUSY" });
+    if (response.status === 429)
+      throw new PitwallError("unavailable", `the registry ${host} asks to slow down; try again later`, { reason: "REGISTRY_BUSY" });
     throw unreachable(host, new Error(`status ${response.status}`));
   }
 
@@ -110,7 +134,10 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
     const fields = new Map([...challenge.matchAll(/([a-z]+)="([^"]*)"/gi)].map(([, name, value]) => [name?.toLowerCase(), value] as const));
     const realm = fields.get("realm");
     if (!/^bearer /i.test(challenge) || realm === undefined || !URL.canParse(realm)) {
-      throw new PitwallError("denied", `image: the registry ${host} needs a sign-in, which is not supported yet`, { reason: "REGISTRY_DENIED", field: "image" });
+      throw new PitwallError("denied", `image: the registry ${host} needs a sign-in, which is not supported yet`, {
+        reason: "REGISTRY_DENIED",
+        field: "image",
+      });
     }
     const url = new URL(realm);
     const service = fields.get("service");
@@ -119,7 +146,11 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
     const response = await request(url.href, { accept: "application/json" }, host, signal);
     const reply = tokenReply.safeParse(await response.json().catch(() => undefined));
     const token = reply.data?.token ?? reply.data?.access_token;
-    if (!response.ok || token === undefined) throw new PitwallError("denied", `image: the registry ${host} gives no anonymous access to ${repository}`, { reason: "REGISTRY_DENIED", field: "image" });
+    if (!response.ok || token === undefined)
+      throw new PitwallError("denied", `image: the registry ${host} gives no anonymous access to ${repository}`, {
+        reason: "REGISTRY_DENIED",
+        field: "image",
+      });
     return token;
   }
 
@@ -156,7 +187,10 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
 }
 
 function unreachable(host: string, cause: unknown): PitwallError {
-  return new PitwallError("unavailable", `the registry ${host} cannot be reached: ${reasonOf(cause)}`, { reason: "REGISTRY_UNREACHABLE", cause });
+  return new PitwallError("unavailable", `the registry ${host} cannot be reached: ${reasonOf(cause)}`, {
+    reason: "REGISTRY_UNREACHABLE",
+    cause,
+  });
 }
 
 /** fetch says "fetch failed" and hides why in the cause. */

@@ -55,14 +55,23 @@ export function parseHeader(block: Buffer): RawHeader | undefined {
 }
 
 const typeOfFlag: Readonly<Record<string, EntryType>> = {
-  "\0": "file", "0": "file", "7": "file", "1": "link", "2": "symlink", "3": "character-device", "4": "block-device", "5": "directory", "6": "fifo",
+  "\0": "file",
+  "0": "file",
+  "7": "file",
+  "1": "link",
+  "2": "symlink",
+  "3": "character-device",
+  "4": "block-device",
+  "5": "directory",
+  "6": "fifo",
 };
 
 /** A header and the extensions that came before it, as one entry. */
 export function toEntry(raw: RawHeader, pax: ReadonlyMap<string, string>): TarEntry {
   const name = pax.get("path") ?? raw.name;
   let type = typeOfFlag[raw.flag];
-  if (raw.flag === "S" || [...pax.keys()].some((key) => key.startsWith("GNU.sparse."))) throw unsupported("a layer holds a sparse tar entry; build the image with a tool that writes plain entries");
+  if (raw.flag === "S" || [...pax.keys()].some((key) => key.startsWith("GNU.sparse.")))
+    throw unsupported("a layer holds a sparse tar entry; build the image with a tool that writes plain entries");
   if (type === undefined) throw malformed(`a tar entry has the unknown type ${JSON.stringify(raw.flag)}`);
   if (type === "file" && name.endsWith("/")) type = "directory";
   let xattrs: Map<string, string> | undefined;
@@ -70,7 +79,9 @@ export function toEntry(raw: RawHeader, pax: ReadonlyMap<string, string>): TarEn
     if (key.startsWith(xattrPrefix)) (xattrs ??= new Map()).set(key.slice(xattrPrefix.length), value);
   }
   return {
-    name, type, xattrs,
+    name,
+    type,
+    xattrs,
     linkname: type === "link" || type === "symlink" ? (pax.get("linkpath") ?? raw.linkname) : "",
     mode: raw.mode,
     uid: paxNumber(pax, "uid") ?? raw.uid,
@@ -89,18 +100,20 @@ function paxNumber(pax: ReadonlyMap<string, string>, key: string): number | unde
   const value = pax.get(key);
   if (value === undefined) return undefined;
   const parsed = Number(value);
-  if (!/^-?[0-9]+(\.[0-9]*)?$/.test(value) || Math.abs(parsed) > Number.MAX_SAFE_INTEGER || (parsed < 0 && key !== "mtime")) throw malformed(`a tar entry has a pax ${key} that is no number`);
+  if (!/^-?[0-9]+(\.[0-9]*)?$/.test(value) || Math.abs(parsed) > Number.MAX_SAFE_INTEGER || (parsed < 0 && key !== "mtime"))
+    throw malformed(`a tar entry has a pax ${key} that is no number`);
   return parsed;
 }
 
 /** Adds the records of a pax header to `into`; an empty value takes a record away. */
 export function parsePax(content: Buffer, into: Map<string, string>): void {
-  for (let at = 0; at < content.length; ) {
+  for (let at = 0; at < content.length;) {
     const space = content.indexOf(0x20, at);
     const digits = space === -1 ? "" : content.toString("latin1", at, space);
     const end = at + Number(digits);
     const equals = content.indexOf(0x3d, space);
-    if (!/^[0-9]{1,9}$/.test(digits) || end > content.length || equals === -1 || equals >= end || content[end - 1] !== 0x0a) throw malformed("a tar entry has a broken pax header");
+    if (!/^[0-9]{1,9}$/.test(digits) || end > content.length || equals === -1 || equals >= end || content[end - 1] !== 0x0a)
+      throw malformed("a tar entry has a broken pax header");
     const key = content.toString("latin1", space + 1, equals);
     const value = content.toString("latin1", equals + 1, end - 1);
     if (value === "") into.delete(key);
@@ -118,7 +131,10 @@ function text(block: Buffer, at: number, length: number): string {
 function number(block: Buffer, at: number, length: number): number {
   const first = block[at] ?? 0;
   if ((first & 0x80) === 0) {
-    const digits = block.toString("latin1", at, at + length).replaceAll("\0", " ").trim();
+    const digits = block
+      .toString("latin1", at, at + length)
+      .replaceAll("\0", " ")
+      .trim();
     if (digits === "") return 0;
     if (!/^[0-7]+$/.test(digits)) throw malformed("a tar header has a number that is not octal");
     return Number.parseInt(digits, 8);
@@ -130,7 +146,15 @@ function number(block: Buffer, at: number, length: number): number {
   return value;
 }
 
-const flagOfType: Readonly<Record<EntryType, string>> = { file: "0", link: "1", symlink: "2", "character-device": "3", "block-device": "4", directory: "5", fifo: "6" };
+const flagOfType: Readonly<Record<EntryType, string>> = {
+  file: "0",
+  link: "1",
+  symlink: "2",
+  "character-device": "3",
+  "block-device": "4",
+  directory: "5",
+  fifo: "6",
+};
 const maxOctal8 = 0o7777777;
 const maxOctal12 = 0o77777777777;
 
@@ -146,7 +170,10 @@ export function encodeHeader(entry: TarEntry): Buffer {
   const header = ustar(entry, flagOfType[entry.type]);
   if (records.length === 0) return header;
   const body = Buffer.from(records.join(""), "latin1");
-  const extension = ustar({ ...entry, name: "pax", linkname: "", size: body.length, mode: 0o644, uid: 0, gid: 0, devMajor: 0, devMinor: 0 }, "x");
+  const extension = ustar(
+    { ...entry, name: "pax", linkname: "", size: body.length, mode: 0o644, uid: 0, gid: 0, devMajor: 0, devMinor: 0 },
+    "x",
+  );
   return Buffer.concat([extension, body, Buffer.alloc(padding(body.length)), header]);
 }
 
@@ -161,7 +188,13 @@ function ustar(entry: TarEntry, flag: string): Buffer {
   const block = Buffer.alloc(blockSize);
   const octal = (value: number, at: number, length: number): void => {
     const max = 8 ** (length - 1) - 1;
-    block.write(Math.min(value, max).toString(8).padStart(length - 1, "0"), at, "latin1");
+    block.write(
+      Math.min(value, max)
+        .toString(8)
+        .padStart(length - 1, "0"),
+      at,
+      "latin1",
+    );
   };
   block.write(entry.name.slice(0, 100), 0, "latin1");
   octal(entry.mode, 100, 8);

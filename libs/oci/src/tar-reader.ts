@@ -20,7 +20,8 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
       const raw = parseHeader(block);
       if (raw === undefined) break;
       if (raw.flag === "x" || raw.flag === "g" || raw.flag === "L" || raw.flag === "K") {
-        if (raw.size > maxExtensionBytes) throw malformed(`a tar entry has ${raw.size} bytes of extensions; the limit is ${maxExtensionBytes}`);
+        if (raw.size > maxExtensionBytes)
+          throw malformed(`a tar entry has ${raw.size} bytes of extensions; the limit is ${maxExtensionBytes}`);
         const content = await bytes.exactly(raw.size);
         await bytes.skip(padding(raw.size));
         if (raw.flag === "g") {
@@ -73,7 +74,7 @@ class ByteReader {
   async exactly(size: number): Promise<Buffer> {
     if (this.#held.length >= size) return this.#take(size);
     const parts: Buffer[] = [];
-    for (let missing = size; missing > 0; ) {
+    for (let missing = size; missing > 0;) {
       const part = await this.atMost(missing);
       parts.push(part);
       missing -= part.length;
@@ -87,7 +88,7 @@ class ByteReader {
   }
 
   async skip(size: number): Promise<void> {
-    for (let left = size; left > 0; ) left -= (await this.atMost(left)).length;
+    for (let left = size; left > 0;) left -= (await this.atMost(left)).length;
   }
 
   async drain(): Promise<void> {

@@ -16,7 +16,7 @@ export function cacheDir(env: NodeJS.ProcessEnv = process.env): string {
 export async function withLock<T>(dir: string, say: (text: string) => void, work: () => Promise<T>): Promise<T> {
   await mkdir(dir, { recursive: true });
   const path = join(dir, "lock");
-  for (let told = false; ; ) {
+  for (let told = false; ;) {
     const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "EEXIST") throw error;
       return undefined;

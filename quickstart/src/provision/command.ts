@@ -15,7 +15,12 @@ export interface CommandOptions {
 /** Its standard output. Throws with the last lines it wrote. */
 export async function command(name: string, args: readonly string[], { cwd, env, signal }: CommandOptions = {}): Promise<string> {
   try {
-    const { stdout } = await run(name, [...args], { maxBuffer: maxOutput, ...(cwd !== undefined && { cwd }), ...(signal && { signal }), env: { ...process.env, ...env } });
+    const { stdout } = await run(name, [...args], {
+      maxBuffer: maxOutput,
+      ...(cwd !== undefined && { cwd }),
+      ...(signal && { signal }),
+      env: { ...process.env, ...env },
+    });
     return stdout;
   } catch (cause) {
     signal?.throwIfAborted();

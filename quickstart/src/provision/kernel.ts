@@ -10,7 +10,19 @@ import { apt } from "./packages.ts";
 
 const metaPackage = "linux-image-cloud-amd64";
 /** In the order in which they are loaded. */
-const modules = ["virtio_ring", "virtio", "virtio_mmio", "virtio_blk", "failover", "net_failover", "virtio_net", "virtio_console", "squashfs", "overlay", "virtio-rng"];
+const modules = [
+  "virtio_ring",
+  "virtio",
+  "virtio_mmio",
+  "virtio_blk",
+  "failover",
+  "net_failover",
+  "virtio_net",
+  "virtio_console",
+  "squashfs",
+  "overlay",
+  "virtio-rng",
+];
 /** The legacy LZ4 frame that Debian's bzImage carries (Documentation/x86/boot.rst: the payload). */
 const lz4Magic = Buffer.from([0x02, 0x21, 0x4c, 0x18]);
 const elfMagic = Buffer.from("\x7fELF", "latin1");

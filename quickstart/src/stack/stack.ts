@@ -54,7 +54,12 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const start = async (name: ServiceName, env: Readonly<Record<string, string>>): Promise<Service> => {
     const logFile = join(stateDir, "log", `${name}.log`);
     const inherited = process.env["PITWALL_LOG_LEVEL"];
-    const all = { PITWALL_STATE_DIR: join(stateDir, name), ...(inherited !== undefined && { PITWALL_LOG_LEVEL: inherited }), ...env, ...options.env?.[name] };
+    const all = {
+      PITWALL_STATE_DIR: join(stateDir, name),
+      ...(inherited !== undefined && { PITWALL_LOG_LEVEL: inherited }),
+      ...env,
+      ...options.env?.[name],
+    };
     const service = stack.use(await startService({ name, env: all, logFile }, say));
     pids.push(service.pid() ?? 0);
     await remember(stateDir, pids);

@@ -71,7 +71,10 @@ async function debian(to: string, include: readonly string[], signal: AbortSigna
     ...(include.length > 0 ? [`--include=${include.join(",")}`] : []),
     ...excluded.map((path) => `--dpkgopt=path-exclude=${path}`),
   ];
-  await command("mmdebstrap", [...options, suite, to], { env: { SOURCE_DATE_EPOCH: String(imageDate.getTime() / 1000), LC_ALL: "C.UTF-8" }, signal });
+  await command("mmdebstrap", [...options, suite, to], {
+    env: { SOURCE_DATE_EPOCH: String(imageDate.getTime() / 1000), LC_ALL: "C.UTF-8" },
+    signal,
+  });
 }
 
 async function writeLayout(dir: string, layers: readonly Layer[]): Promise<void> {
@@ -102,9 +105,17 @@ async function writeLayout(dir: string, layers: readonly Layer[]): Promise<void>
     schemaVersion: 2,
     mediaType: "application/vnd.oci.image.manifest.v1+json",
     config,
-    layers: layers.map(({ digest, size }) => ({ mediaType: "application/vnd.oci.image.layer.v1.tar+gzip", digest: `sha256:${digest}`, size })),
+    layers: layers.map(({ digest, size }) => ({
+      mediaType: "application/vnd.oci.image.layer.v1.tar+gzip",
+      digest: `sha256:${digest}`,
+      size,
+    })),
   });
   await writeFile(join(dir, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
-  const named = { ...manifest, platform: { os: "linux", architecture: "amd64" }, annotations: { "org.opencontainers.image.ref.name": "latest" } };
+  const named = {
+    ...manifest,
+    platform: { os: "linux", architecture: "amd64" },
+    annotations: { "org.opencontainers.image.ref.name": "latest" },
+  };
   await writeFile(join(dir, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [named] })); // last: it tells that all is there
 }

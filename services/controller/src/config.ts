@@ -8,7 +8,10 @@ const schema = z.object({
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:7000"),
   PITWALL_LINK_LISTEN: hostPort.prefault("127.0.0.1:7001"),
   PITWALL_ADVERTISE: list.default([]),
-  PITWALL_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, "must be a postgresql:// URL").optional(),
+  PITWALL_DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, "must be a postgresql:// URL")
+    .optional(),
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
   PITWALL_ADMIN_SUBJECTS: list.default([]),

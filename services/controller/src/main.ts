@@ -64,7 +64,14 @@ async function start(): Promise<AsyncDisposable> {
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueServer(names);
   const descriptors = await readFile(new URL("../../../gen/descriptor.binpb", import.meta.url));
-  const publicServices = [VmServiceDefinition, NodeServiceDefinition, ImageServiceDefinition, ProfileServiceDefinition, GuestServiceDefinition, EnrollServiceDefinition];
+  const publicServices = [
+    VmServiceDefinition,
+    NodeServiceDefinition,
+    ImageServiceDefinition,
+    ProfileServiceDefinition,
+    GuestServiceDefinition,
+    EnrollServiceDefinition,
+  ];
 
   // The ports must be known before join strings can name them, and Enroll is served on both: it gets the addresses once they are.
   const addresses = { api: "", link: "" };
@@ -76,9 +83,18 @@ async function start(): Promise<AsyncDisposable> {
   api.add(ProfileServiceDefinition, profileService(profiles));
   api.add(EnrollServiceDefinition, enrollService(enroll));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));
-  api.add(ServerReflectionService, ServerReflection(descriptors, publicServices.map(({ fullName }) => fullName)));
+  api.add(
+    ServerReflectionService,
+    ServerReflection(
+      descriptors,
+      publicServices.map(({ fullName }) => fullName),
+    ),
+  );
 
-  const link = createServer({ ...serverOptions, interceptors: [peerInterceptor] }).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(guard);
+  const link = createServer({ ...serverOptions, interceptors: [peerInterceptor] })
+    .use(errorDetailsServerMiddleware)
+    .use(errorBoundary(log))
+    .use(guard);
   const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
   link.add(LinkServiceDefinition, linkService({ vms, nodes, sessions, heartbeatMs, leaseMs, log }));
   link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, verifier, feed: vms.feed })));
@@ -102,7 +118,9 @@ function serverNames(advertise: readonly string[], listenHosts: readonly string[
   const hosts = listenHosts.filter((host) => host !== "0.0.0.0" && host !== "::");
   const names = [...new Set([...advertise, ...hosts, ...(hosts.some(isLoopback) ? ["127.0.0.1", "localhost"] : [])])];
   if (names.length === 0) {
-    throw new PitwallError("invalid", "configuration: PITWALL_ADVERTISE: is required when the controller listens on all addresses", { reason: "INVALID_CONFIG" });
+    throw new PitwallError("invalid", "configuration: PITWALL_ADVERTISE: is required when the controller listens on all addresses", {
+      reason: "INVALID_CONFIG",
+    });
   }
   return names;
 }
@@ -110,14 +128,19 @@ function serverNames(advertise: readonly string[], listenHosts: readonly string[
 /** With a CA, only its certificates may connect. */
 function credentials({ key, chain }: KeyPair, clientCa?: string): ServerCredentials {
   const pair = [{ private_key: Buffer.from(key), cert_chain: Buffer.from(chain) }];
-  return clientCa === undefined ? ServerCredentials.createSsl(null, pair, false) : ServerCredentials.createSsl(Buffer.from(clientCa), pair, true);
+  return clientCa === undefined
+    ? ServerCredentials.createSsl(null, pair, false)
+    : ServerCredentials.createSsl(Buffer.from(clientCa), pair, true);
 }
 
 async function listen(server: Server, { host, port }: HostPort, using: ServerCredentials): Promise<number> {
   try {
     return await server.listen(host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, using);
   } catch (cause) {
-    throw new PitwallError("unavailable", `cannot listen on ${host}:${port}; is another controller running?`, { reason: "PORT_IN_USE", cause });
+    throw new PitwallError("unavailable", `cannot listen on ${host}:${port}; is another controller running?`, {
+      reason: "PORT_IN_USE",
+      cause,
+    });
   }
 }
 

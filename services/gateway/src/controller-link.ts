@@ -39,7 +39,11 @@ export function openAccess(identity: Identity): { client(): AccessClient; close(
 export function fromRpc(error: unknown): unknown {
   if (!(error instanceof ClientError)) return error;
   const fault = (Object.keys(statusOf) as Fault[]).find((name) => statusOf[name] === error.code) ?? "internal"; // the keys of a Record<Fault, …>
-  if (fault === "unavailable") return new PitwallError("unavailable", "the controller cannot be reached right now; try again", { reason: "CONTROLLER_UNREACHABLE", cause: error });
+  if (fault === "unavailable")
+    return new PitwallError("unavailable", "the controller cannot be reached right now; try again", {
+      reason: "CONTROLLER_UNREACHABLE",
+      cause: error,
+    });
   return new PitwallError(fault, error.details, { cause: error });
 }
 

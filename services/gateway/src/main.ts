@@ -26,7 +26,9 @@ async function start(): Promise<AsyncDisposable> {
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const tunnelHost = config.PITWALL_TUNNEL_ADVERTISE?.host ?? config.PITWALL_TUNNEL_LISTEN.host;
   if (tunnelHost === "0.0.0.0" || tunnelHost === "::") {
-    throw new PitwallError("invalid", "configuration: PITWALL_TUNNEL_ADVERTISE: is required when tunnels are taken on all addresses", { reason: "INVALID_CONFIG" });
+    throw new PitwallError("invalid", "configuration: PITWALL_TUNNEL_ADVERTISE: is required when tunnels are taken on all addresses", {
+      reason: "INVALID_CONFIG",
+    });
   }
   const identity = stack.use(
     await openIdentity({
@@ -43,7 +45,8 @@ async function start(): Promise<AsyncDisposable> {
   const api = openApi(identity);
   stack.defer(() => api.close());
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
-  const address = (port: number): string => `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
+  const address = (port: number): string =>
+    `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
   const tunnels = stack.use(await openTunnels(config.PITWALL_TUNNEL_LISTEN, address, identity, () => access.client(), log));
   const ssh = stack.use(await openSshServer(config.PITWALL_SSH_LISTEN, { hostKey, access: () => access.client(), tunnels, log }));
   const discovery = {
@@ -56,8 +59,16 @@ async function start(): Promise<AsyncDisposable> {
   };
   const open = upstreams(verifier, api, tunnels);
   const web = stack.use(
-    await openWebServer(config.PITWALL_LISTEN, { open, ingress: openIngress(verifier, tunnels), discovery, corsOrigins: config.PITWALL_CORS_ORIGINS, log }),
+    await openWebServer(config.PITWALL_LISTEN, {
+      open,
+      ingress: openIngress(verifier, tunnels),
+      discovery,
+      corsOrigins: config.PITWALL_CORS_ORIGINS,
+      log,
+    }),
   );
-  process.stdout.write(`${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine })}\n`,
+  );
   return stack.move();
 }

@@ -14,7 +14,12 @@ async function start(): Promise<AsyncDisposable> {
   const server = createServer();
   await new Promise<void>((resolve, reject) => {
     server.once("error", (cause) => {
-      reject(new PitwallError("unavailable", `cannot listen on ${address.host}:${address.port}; is another issuer running?`, { reason: "PORT_IN_USE", cause }));
+      reject(
+        new PitwallError("unavailable", `cannot listen on ${address.host}:${address.port}; is another issuer running?`, {
+          reason: "PORT_IN_USE",
+          cause,
+        }),
+      );
     });
     server.listen(address.port, address.host, resolve);
   });

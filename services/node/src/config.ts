@@ -37,7 +37,12 @@ export function readNodeConfig(env: NodeJS.ProcessEnv): Readonly<z.output<typeof
 }
 
 function defaultName(): string {
-  const name = hostname().toLowerCase().replaceAll(/[^a-z0-9-]/g, "-").replace(/^[^a-z]+/, "").slice(0, 63).replace(/-+$/, "");
+  const name = hostname()
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9-]/g, "-")
+    .replace(/^[^a-z]+/, "")
+    .slice(0, 63)
+    .replace(/-+$/, "");
   return name || "node";
 }
 

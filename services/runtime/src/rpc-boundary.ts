@@ -29,7 +29,10 @@ export function toServerError(error: PitwallError): RichServerError {
 export function statusDetails(error: PitwallError): Uint8Array {
   const { info, request } = detailsOf(error);
   const any = ($type: string, value: Uint8Array): Any => Any.fromPartial({ typeUrl: `type.googleapis.com/${$type}`, value });
-  const details = [any(info.$type, ErrorInfo.encode(info).finish()), ...(request ? [any(request.$type, BadRequest.encode(request).finish())] : [])];
+  const details = [
+    any(info.$type, ErrorInfo.encode(info).finish()),
+    ...(request ? [any(request.$type, BadRequest.encode(request).finish())] : []),
+  ];
   return RpcStatus.encode(RpcStatus.fromPartial({ code: statusOf[error.fault], message: error.message, details })).finish();
 }
 

@@ -1,7 +1,13 @@
 // Who may reach which VM, asked by gateways.
 import type { EntityManager } from "@mikro-orm/postgresql";
 import type { Verifier } from "@pitwall/auth";
-import type { AuthorizeSshRequest, AuthorizeSshResponse, Caller, OpenTunnelRequest, OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
+import type {
+  AuthorizeSshRequest,
+  AuthorizeSshResponse,
+  Caller,
+  OpenTunnelRequest,
+  OpenTunnelResponse,
+} from "@pitwall/proto/pitwall/v1/access.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
 import type { Sessions } from "../nodes/sessions.ts";
@@ -39,12 +45,15 @@ export class Access {
   /** Has the VM's node dial the gateway. A VM that is on its way up is waited for, until the signal aborts. */
   async openTunnel({ caller, vm, target, token, gatewayAddress }: OpenTunnelRequest, signal: AbortSignal): Promise<OpenTunnelResponse> {
     if (!target?.target) throw invalid("target", "is required");
-    if (target.target.$case === "tcp" && (target.target.value.port < 1 || target.target.value.port > 65535)) throw invalid("target.tcp.port", "must be 1 to 65535");
+    if (target.target.$case === "tcp" && (target.target.value.port < 1 || target.target.value.port > 65535))
+      throw invalid("target.tcp.port", "must be 1 to 65535");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
     const row = await this.#running(() => this.#reach(caller, vm), signal);
     if (!this.#sessions.tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress })) {
-      throw new PitwallError("unavailable", "the VM's node has no link to the controller right now; try again", { reason: "NODE_UNREACHABLE" });
+      throw new PitwallError("unavailable", "the VM's node has no link to the controller right now; try again", {
+        reason: "NODE_UNREACHABLE",
+      });
     }
     return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner };
   }
@@ -85,7 +94,13 @@ export class Access {
   }
 }
 
-const onTheWayUp: ReadonlySet<number> = new Set([Phase.PHASE_PENDING, Phase.PHASE_PLACED, Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RESUMING]);
+const onTheWayUp: ReadonlySet<number> = new Set([
+  Phase.PHASE_PENDING,
+  Phase.PHASE_PLACED,
+  Phase.PHASE_PREPARING,
+  Phase.PHASE_BOOTING,
+  Phase.PHASE_RESUMING,
+]);
 
 /** A start that was asked for and not reported yet counts. */
 function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): boolean {

@@ -47,7 +47,10 @@ export interface Ca {
   /** A key and certificate for a server reached by these DNS names and IP addresses. */
   issueServer(names: readonly string[]): Promise<KeyPair>;
   /** A certificate for the key of a request; nothing else of the request is used. Throws `invalid` for a bad one. */
-  issueMember(member: { role: Role; id: string; serverNames: readonly string[] }, csr: string): Promise<{ certificate: string; expireTime: Date }>;
+  issueMember(
+    member: { role: Role; id: string; serverNames: readonly string[] },
+    csr: string,
+  ): Promise<{ certificate: string; expireTime: Date }>;
 }
 
 /** Reads the CA below `dir`, or makes it. */
@@ -76,7 +79,13 @@ export async function openCa(dir: string): Promise<Ca> {
   const der = PemConverter.decodeFirst(await readFile(keyPath, "utf8"));
   const signingKey = await crypto.subtle.importKey("pkcs8", der, algorithm, false, ["sign"]);
 
-  async function issue(publicKey: PublicKey | CryptoKey, subject: string, lifeMs: number, usages: ExtendedKeyUsage[], names: readonly { type: "url" | "dns" | "ip"; value: string }[]) {
+  async function issue(
+    publicKey: PublicKey | CryptoKey,
+    subject: string,
+    lifeMs: number,
+    usages: ExtendedKeyUsage[],
+    names: readonly { type: "url" | "dns" | "ip"; value: string }[],
+  ) {
     return X509CertificateGenerator.create({
       serialNumber: serial(),
       subject,

@@ -51,7 +51,8 @@ export class Enroll {
     checkServerNames(request.serverNames);
     return this.#store.change(async (em) => {
       const token = await em.findOne(JoinTokenEntity, { digest: digestOf(request.token) });
-      const refuse = (message: string, reason: string): PitwallError => new PitwallError("unauthenticated", `${message}; make a new one with \`pitwall join-token\``, { reason });
+      const refuse = (message: string, reason: string): PitwallError =>
+        new PitwallError("unauthenticated", `${message}; make a new one with \`pitwall join-token\``, { reason });
       if (!token) throw refuse("this join token is not known", "JOIN_TOKEN_UNKNOWN");
       if (token.usedTime) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
       if (token.expireTime.getTime() < Date.now()) throw refuse("this join token has expired", "JOIN_TOKEN_EXPIRED");
@@ -91,13 +92,24 @@ async function upsertMember(em: EntityManager, { role, id }: Member, name: strin
   const createTime = new Date();
   await em.insert(MemberEntity, { id, role, name, createTime, certificateExpireTime });
   if (role !== "node") return;
-  const empty = { sessionEpoch: 0n, cpuMillis: 0n, memBytes: 0n, diskBytes: 0n, drivers: [], labels: {}, agentVersion: "", lastHeartbeatTime: null };
+  const empty = {
+    sessionEpoch: 0n,
+    cpuMillis: 0n,
+    memBytes: 0n,
+    diskBytes: 0n,
+    drivers: [],
+    labels: {},
+    agentVersion: "",
+    lastHeartbeatTime: null,
+  };
   await em.insert(NodeEntity, { id, name, createTime, ...empty });
 }
 
 function checkServerNames(names: readonly string[]): void {
   if (names.length > maxServerNames) throw invalid("server_names", `holds ${names.length} names; the limit is ${maxServerNames}`);
-  for (const name of names) if (isIP(name) === 0 && !hostName.test(name)) throw invalid("server_names", `${JSON.stringify(name.slice(0, 80))} is no host name or IP address`);
+  for (const name of names)
+    if (isIP(name) === 0 && !hostName.test(name))
+      throw invalid("server_names", `${JSON.stringify(name.slice(0, 80))} is no host name or IP address`);
 }
 
 const digestOf = (token: string): string => createHash("sha256").update(token).digest("hex");

@@ -78,7 +78,11 @@ export class Nodes {
   async get(nameOrId: string): Promise<Node> {
     const nodes = await this.list();
     const found = nodes.find(({ id, name }) => id === nameOrId || name === nameOrId);
-    if (!found) throw new PitwallError("not-found", `there is no node ${JSON.stringify(nameOrId.slice(0, 80))}`, { reason: "NODE_NOT_FOUND", field: "node" });
+    if (!found)
+      throw new PitwallError("not-found", `there is no node ${JSON.stringify(nameOrId.slice(0, 80))}`, {
+        reason: "NODE_NOT_FOUND",
+        field: "node",
+      });
     return found;
   }
 

@@ -44,10 +44,14 @@ export function noRoom(nodes: readonly Pick<Candidate, "capacity" | "allocated">
       const left = capacity[dimension] - allocated[dimension];
       return left > max ? left : max;
     }, 0n);
-    return most < wanted[dimension] ? [`${words[dimension]} (wanted ${show(dimension, wanted[dimension])}, free at most ${show(dimension, most)})`] : [];
+    return most < wanted[dimension]
+      ? [`${words[dimension]} (wanted ${show(dimension, wanted[dimension])}, free at most ${show(dimension, most)})`]
+      : [];
   });
   const what = short.length > 0 ? short.join(", ") : "all of it at once";
-  return new PitwallError("exhausted", `no node has room for the VM: not enough ${what}; stop or delete VMs, or add a node`, { reason: "NO_CAPACITY" });
+  return new PitwallError("exhausted", `no node has room for the VM: not enough ${what}; stop or delete VMs, or add a node`, {
+    reason: "NO_CAPACITY",
+  });
 }
 
 function show(dimension: (typeof dimensions)[number], amount: bigint): string {

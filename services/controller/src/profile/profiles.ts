@@ -20,10 +20,14 @@ export class Profiles {
     return this.#store.change(async (em) => {
       const known = await em.findOne(SshKeyEntity, { fingerprint });
       if (known && known.owner !== owner) {
-        throw new PitwallError("exists", "public_key: another user has this key; make a key of your own", { reason: "KEY_TAKEN", field: "public_key" });
+        throw new PitwallError("exists", "public_key: another user has this key; make a key of your own", {
+          reason: "KEY_TAKEN",
+          field: "public_key",
+        });
       }
       if (known) return known;
-      if ((await em.count(SshKeyEntity, { owner })) >= maxKeys) throw new PitwallError("exhausted", `you have ${maxKeys} keys: delete one first`, { reason: "TOO_MANY_KEYS" });
+      if ((await em.count(SshKeyEntity, { owner })) >= maxKeys)
+        throw new PitwallError("exhausted", `you have ${maxKeys} keys: delete one first`, { reason: "TOO_MANY_KEYS" });
       const key = { fingerprint, owner, publicKey: line, createTime: new Date() };
       await em.insert(SshKeyEntity, key);
       return key;
@@ -37,6 +41,10 @@ export class Profiles {
   /** Throws `not-found`. */
   async deleteKey(owner: string, fingerprint: string): Promise<void> {
     const deleted = await this.#store.change((em) => em.nativeDelete(SshKeyEntity, { owner, fingerprint }));
-    if (deleted === 0) throw new PitwallError("not-found", "you have no such key; `pitwall keys ls` shows them", { reason: "KEY_NOT_FOUND", field: "fingerprint" });
+    if (deleted === 0)
+      throw new PitwallError("not-found", "you have no such key; `pitwall keys ls` shows them", {
+        reason: "KEY_NOT_FOUND",
+        field: "fingerprint",
+      });
   }
 }

@@ -65,7 +65,8 @@ export function authenticate(verifier: Verifier, admins: readonly string[]) {
       case "node":
       case "gateway":
       case "member":
-        if (!member || (wanted !== "member" && member.role !== wanted)) throw new PitwallError("denied", `this is for the certificate of a ${wanted}`, { reason: "WRONG_ROLE" });
+        if (!member || (wanted !== "member" && member.role !== wanted))
+          throw new PitwallError("denied", `this is for the certificate of a ${wanted}`, { reason: "WRONG_ROLE" });
         return yield* call.next(call.request, { ...context, ...none });
       case undefined:
         throw new PitwallError("denied", "this method has no policy", { reason: "NO_POLICY" });

@@ -53,7 +53,12 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
 }
 
 function welcome(session: Session, heartbeatMs: number, leaseMs: number): ConnectResponse {
-  const value = { nodeId: session.nodeId, sessionEpoch: session.epoch, heartbeatInterval: toDuration(heartbeatMs), leaseTtl: toDuration(leaseMs) };
+  const value = {
+    nodeId: session.nodeId,
+    sessionEpoch: session.epoch,
+    heartbeatInterval: toDuration(heartbeatMs),
+    leaseTtl: toDuration(leaseMs),
+  };
   return { message: { $case: "welcome", value } };
 }
 

@@ -47,7 +47,13 @@ function isOver(vm: Vm, wanted: ReadonlySet<Phase>): boolean {
   return vm.observedGeneration === vm.generation && (wanted.has(vm.phase) || vm.phase === Phase.PHASE_FAILED);
 }
 
-async function* watch(vms: Vms, subject: string, only: string | undefined, resumeToken: string, { signal }: CallContext): AsyncGenerator<WatchVmsResponse> {
+async function* watch(
+  vms: Vms,
+  subject: string,
+  only: string | undefined,
+  resumeToken: string,
+  { signal }: CallContext,
+): AsyncGenerator<WatchVmsResponse> {
   const { feed } = vms;
   const changes = feed.subscribe(); // before reading, so that nothing falls between
   const keepAlive = setInterval(() => changes.push({ revision: 0n, vm: keepAliveVm }), keepAliveMs);
@@ -84,6 +90,7 @@ async function current(vms: Vms, subject: string, only: string | undefined): Pro
     return vm ? [vm] : [];
   }
   const all: Vm[] = [];
-  for (let page = await vms.list(subject, pageMax, ""); page.length > 0; page = await vms.list(subject, pageMax, all.at(-1)?.name ?? "")) all.push(...page);
+  for (let page = await vms.list(subject, pageMax, ""); page.length > 0; page = await vms.list(subject, pageMax, all.at(-1)?.name ?? ""))
+    all.push(...page);
   return all;
 }

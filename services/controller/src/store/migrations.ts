@@ -24,7 +24,9 @@ class First extends Migration {
     this.addSql(`create table join_token (
       digest text primary key, role text not null check (role in ('node', 'gateway')), name text not null,
       expire_time timestamptz not null, used_time timestamptz)`);
-    this.addSql("create table ssh_key (fingerprint text primary key, owner text not null, public_key text not null, create_time timestamptz not null)");
+    this.addSql(
+      "create table ssh_key (fingerprint text primary key, owner text not null, public_key text not null, create_time timestamptz not null)",
+    );
     this.addSql("create index ssh_key_owner on ssh_key (owner)");
     this.addSql(`create table request (
       owner text not null, request_id uuid not null, method text not null, digest text not null, vm_id uuid not null,

@@ -4,13 +4,50 @@ import { invalid } from "@pitwall/runtime";
 
 /** A DNS label, RFC 1035: it is the VM's host name. */
 const pattern = /^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/;
-const adjectives = ["amber", "brisk", "calm", "deft", "early", "fleet", "glad", "handy", "ideal", "jolly", "keen", "lucid", "merry", "neat", "open", "plain"];
-const nouns = ["apex", "boost", "curve", "draft", "engine", "flag", "grid", "hairpin", "inlap", "jack", "kerb", "lap", "marshal", "nose", "outlap", "pit"];
+const adjectives = [
+  "amber",
+  "brisk",
+  "calm",
+  "deft",
+  "early",
+  "fleet",
+  "glad",
+  "handy",
+  "ideal",
+  "jolly",
+  "keen",
+  "lucid",
+  "merry",
+  "neat",
+  "open",
+  "plain",
+];
+const nouns = [
+  "apex",
+  "boost",
+  "curve",
+  "draft",
+  "engine",
+  "flag",
+  "grid",
+  "hairpin",
+  "inlap",
+  "jack",
+  "kerb",
+  "lap",
+  "marshal",
+  "nose",
+  "outlap",
+  "pit",
+];
 
 /** Throws `invalid` naming the field. */
 export function checkName(name: string, field = "name"): string {
   if (!pattern.test(name)) {
-    throw invalid(field, `must be 1 to 63 lower-case letters, digits and dashes, beginning with a letter and not ending with a dash, got ${JSON.stringify(name.slice(0, 80))}`);
+    throw invalid(
+      field,
+      `must be 1 to 63 lower-case letters, digits and dashes, beginning with a letter and not ending with a dash, got ${JSON.stringify(name.slice(0, 80))}`,
+    );
   }
   return name;
 }

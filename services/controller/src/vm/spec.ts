@@ -22,20 +22,35 @@ export function checkSpec(spec: VmSpec | undefined): VmSpec {
   if (!spec) throw invalid("spec", "is required");
   const image = formatReference(parseReference(spec.image, "spec.image"));
   const authorizedKeys = spec.authorizedKeys.map((key, at) => parseSshKey(key, `spec.authorized_keys[${at}]`).line);
-  if (authorizedKeys.length > maxKeys) throw invalid("spec.authorized_keys", `holds ${authorizedKeys.length} keys; the limit is ${maxKeys}`);
+  if (authorizedKeys.length > maxKeys)
+    throw invalid("spec.authorized_keys", `holds ${authorizedKeys.length} keys; the limit is ${maxKeys}`);
   checkTexts("spec.args", spec.args, maxArgs);
-  checkTexts("spec.env", Object.entries(spec.env).map(([name, value]) => `${name}=${value}`), maxEnv);
+  checkTexts(
+    "spec.env",
+    Object.entries(spec.env).map(([name, value]) => `${name}=${value}`),
+    maxEnv,
+  );
   for (const name of Object.keys(spec.env)) {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) throw invalid("spec.env", `${JSON.stringify(name.slice(0, 80))} is not a variable name`);
   }
-  checkTexts("spec.labels", Object.entries(spec.labels).map(([name, value]) => `${name}=${value}`), maxLabels);
+  checkTexts(
+    "spec.labels",
+    Object.entries(spec.labels).map(([name, value]) => `${name}=${value}`),
+    maxLabels,
+  );
   return {
     ...spec,
     image,
     authorizedKeys: [...new Set(authorizedKeys)],
     cpuMillis: spec.cpuMillis === 0 ? limits.cpuMillis.default : within("spec.cpu_millis", spec.cpuMillis, limits.cpuMillis, String),
-    memBytes: spec.memBytes === 0n ? limits.memBytes.default : within("spec.mem_bytes", spec.memBytes, limits.memBytes, inMib) - (spec.memBytes % mib),
-    diskBytes: spec.diskBytes === 0n ? limits.diskBytes.default : within("spec.disk_bytes", spec.diskBytes, limits.diskBytes, inMib) - (spec.diskBytes % mib),
+    memBytes:
+      spec.memBytes === 0n
+        ? limits.memBytes.default
+        : within("spec.mem_bytes", spec.memBytes, limits.memBytes, inMib) - (spec.memBytes % mib),
+    diskBytes:
+      spec.diskBytes === 0n
+        ? limits.diskBytes.default
+        : within("spec.disk_bytes", spec.diskBytes, limits.diskBytes, inMib) - (spec.diskBytes % mib),
   };
 }
 

@@ -25,11 +25,13 @@ export interface SshPublicKey {
 export function parseSshKey(text: string, field: string): SshPublicKey {
   const [type = "", body = "", ...comment] = text.trim().split(/[ \t]+/);
   if (text.length > maxBytes || /[\r\n\0]/.test(text.trim())) throw invalid(field, "is not one line of at most 8 KiB");
-  if (type.startsWith("-----BEGIN")) throw invalid(field, "is a private key: give the file that ends with .pub, and make a new key, since this one was sent");
+  if (type.startsWith("-----BEGIN"))
+    throw invalid(field, "is a private key: give the file that ends with .pub, and make a new key, since this one was sent");
   if (!types.has(type)) throw invalid(field, `must begin with a key type such as ssh-ed25519, got ${JSON.stringify(type.slice(0, 40))}`);
   const blob = Buffer.from(body, "base64");
   const inner = blob.length > 4 ? blob.subarray(4, 4 + blob.readUInt32BE(0)).toString("latin1") : "";
-  if (blob.toString("base64") !== body || inner !== type) throw invalid(field, "is cut off or damaged: copy the whole line of the .pub file");
+  if (blob.toString("base64") !== body || inner !== type)
+    throw invalid(field, "is cut off or damaged: copy the whole line of the .pub file");
   const digest = createHash("sha256").update(blob).digest("base64").replace(/=+$/, "");
   return { line: `${type} ${body}`, comment: comment.join(" "), fingerprint: `SHA256:${digest}` };
 }

@@ -51,7 +51,9 @@ export class Vms {
     if (request.requestId !== "" && !uuid.test(request.requestId)) throw invalid("request_id", "must be a UUID in lower case");
     const spec = checkSpec(request.spec);
     const name = request.name === "" ? makeName() : checkName(request.name);
-    const digest = createHash("sha256").update(CreateVmRequest.encode({ ...request, requestId: "" }).finish()).digest("hex");
+    const digest = createHash("sha256")
+      .update(CreateVmRequest.encode({ ...request, requestId: "" }).finish())
+      .digest("hex");
     const reader = this.#store.read();
     const earlier = await this.#answered(reader, owner, request.requestId, digest);
     if (earlier) return earlier;
@@ -91,7 +93,14 @@ export class Vms {
         await em.flush(); // before the request that refers to it
         if (request.requestId !== "") {
           await em.nativeDelete(RequestEntity, { createTime: { $lt: new Date(now.getTime() - requestMemoryMs) } });
-          await em.insert(RequestEntity, { owner, requestId: request.requestId, method: "CreateVm", digest, vmId: row.id, createTime: now });
+          await em.insert(RequestEntity, {
+            owner,
+            requestId: request.requestId,
+            method: "CreateVm",
+            digest,
+            vmId: row.id,
+            createTime: now,
+          });
         }
         return this.#changed(em, after, row);
       })
@@ -104,7 +113,8 @@ export class Vms {
     if (requestId === "") return undefined;
     const known = await em.findOne(RequestEntity, { owner, requestId });
     if (!known) return undefined;
-    if (known.digest !== digest) throw new PitwallError("invalid", "request_id: was used for another request", { field: "request_id", reason: "REQUEST_ID_REUSED" });
+    if (known.digest !== digest)
+      throw new PitwallError("invalid", "request_id: was used for another request", { field: "request_id", reason: "REQUEST_ID_REUSED" });
     const row = await em.findOne(VmEntity, { id: known.vmId });
     if (!row) throw new PitwallError("not-found", "the VM that this request made has been deleted since", { reason: "VM_NOT_FOUND" });
     return this.#toVm(em, row);
@@ -176,7 +186,9 @@ export class Vms {
   async pending(nodeId: string): Promise<Assignment[]> {
     const em = this.#store.read();
     const rows = await em.find(VmEntity, { nodeId });
-    const differ = rows.filter((row) => !isLost(row) && (row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED));
+    const differ = rows.filter(
+      (row) => !isLost(row) && (row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED),
+    );
     return Promise.all(differ.map((row) => this.#assignment(em, row)));
   }
 
@@ -256,7 +268,8 @@ export class Vms {
   }
 }
 
-const isLost = (row: VmRow): boolean => row.reason === lost && row.generation === row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
+const isLost = (row: VmRow): boolean =>
+  row.reason === lost && row.generation === row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
 
 async function nextRevision(em: EntityManager): Promise<bigint> {
   const [row]: { next: string }[] = await em.execute("select nextval('vm_revision') as next");
@@ -281,7 +294,10 @@ export function notFound(nameOrId: string): PitwallError {
 }
 
 function nameTaken(name: string): PitwallError {
-  return new PitwallError("exists", `name: you have a VM called ${name}; choose another name, or delete that VM`, { reason: "NAME_TAKEN", field: "name" });
+  return new PitwallError("exists", `name: you have a VM called ${name}; choose another name, or delete that VM`, {
+    reason: "NAME_TAKEN",
+    field: "name",
+  });
 }
 
 function deletion({ vmId, generation, epoch }: VmReport): Assignment {

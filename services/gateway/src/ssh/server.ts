@@ -37,42 +37,53 @@ export async function openSshServer(listen: HostPort, parts: SshParts): Promise<
   const { log } = parts;
   const connections = new Set<Connection>();
   let unproven = 0;
-  const server = new ssh2.Server({ hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall", keepaliveInterval: 30_000, keepaliveCountMax: 4 }, (client) => {
-    connections.add(client);
-    const grace = setTimeout(() => client.end(), loginGraceMs);
-    let isProven = false;
-    const proven = (): void => {
-      if (!isProven) unproven--;
-      isProven = true;
-      clearTimeout(grace);
-    };
-    unproven++;
-    client.on("error", (error) => log.debug("an SSH connection broke", { error }));
-    client.once("close", () => {
-      proven();
-      connections.delete(client);
-    });
-    if (unproven > maxUnproven) return void client.end();
-    let login: Login | undefined;
-    let tries = 0;
-    client.on("authentication", (context) => {
-      if (++tries > maxAuthTries) return void client.end();
-      void authenticate(context, parts).then((accepted) => {
-        login = accepted ?? login;
-        if (accepted) context.accept();
+  const server = new ssh2.Server(
+    { hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall", keepaliveInterval: 30_000, keepaliveCountMax: 4 },
+    (client) => {
+      connections.add(client);
+      const grace = setTimeout(() => client.end(), loginGraceMs);
+      let isProven = false;
+      const proven = (): void => {
+        if (!isProven) unproven--;
+        isProven = true;
+        clearTimeout(grace);
+      };
+      unproven++;
+      client.on("error", (error) => log.debug("an SSH connection broke", { error }));
+      client.once("close", () => {
+        proven();
+        connections.delete(client);
       });
-    });
-    client.once("ready", () => {
-      proven();
-      if (login) serve(client, login, parts);
-    });
-  });
+      if (unproven > maxUnproven) return void client.end();
+      let login: Login | undefined;
+      let tries = 0;
+      client.on("authentication", (context) => {
+        if (++tries > maxAuthTries) return void client.end();
+        void authenticate(context, parts).then((accepted) => {
+          login = accepted ?? login;
+          if (accepted) context.accept();
+        });
+      });
+      client.once("ready", () => {
+        proven();
+        if (login) serve(client, login, parts);
+      });
+    },
+  );
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause: unknown) => reject(new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, { reason: "PORT_IN_USE", cause })));
+    server.once("error", (cause: unknown) =>
+      reject(
+        new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, {
+          reason: "PORT_IN_USE",
+          cause,
+        }),
+      ),
+    );
     server.listen(listen.port, listen.host, resolve);
   });
   const address: unknown = server.address();
-  const port = typeof address === "object" && address !== null && "port" in address && typeof address.port === "number" ? address.port : listen.port;
+  const port =
+    typeof address === "object" && address !== null && "port" in address && typeof address.port === "number" ? address.port : listen.port;
   return {
     port,
     async [Symbol.asyncDispose]() {

@@ -40,7 +40,9 @@ function bridge(session: Session, vm: VmConnection, log: Log): void {
   const run = async (outer: ServerChannel, how: (client: Awaited<ReturnType<VmConnection["client"]>>) => Start): Promise<void> => {
     try {
       const client = await vm.client();
-      inner = await new Promise<ClientChannel>((resolve, reject) => how(client)((error, channel) => (error ? reject(error) : resolve(channel))));
+      inner = await new Promise<ClientChannel>((resolve, reject) =>
+        how(client)((error, channel) => (error ? reject(error) : resolve(channel))),
+      );
       if (outer.destroyed) return void inner.close();
       join(outer, inner);
     } catch (error) {
@@ -80,7 +82,10 @@ function join(outer: ServerChannel, inner: ClientChannel): void {
   inner.on("exit", (code: number | null, signal?: string, didCoreDump?: boolean, description?: string) => {
     exit = () => (code === null ? outer.exit(signal ?? "KILL", didCoreDump ?? false, description ?? "") : outer.exit(code));
   });
-  for (const [from, to] of [[inner, outer], [inner.stderr, outer.stderr]] as const) {
+  for (const [from, to] of [
+    [inner, outer],
+    [inner.stderr, outer.stderr],
+  ] as const) {
     from.pipe(to, { end: false });
     from.once("end", () => {
       open--;

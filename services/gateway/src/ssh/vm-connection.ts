@@ -45,14 +45,22 @@ export function openVmConnection({ vm, user }: SshTarget, publicKey: string, tun
   };
 }
 
-async function connected(client: Client, stream: Duplex, { user, privateKey, hostKey }: { user: string; privateKey: string; hostKey: string }): Promise<Client> {
+async function connected(
+  client: Client,
+  stream: Duplex,
+  { user, privateKey, hostKey }: { user: string; privateKey: string; hostKey: string },
+): Promise<Client> {
   const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
   return new Promise((resolve, reject) => {
     client.once("ready", () => resolve(client));
     client.on("error", (cause) => {
       stream.destroy();
       const isAuth = "level" in cause && cause.level === "client-authentication";
-      reject(isAuth ? new PitwallError("denied", `there is no user ${JSON.stringify(user)} in the VM`, { cause }) : new PitwallError("unavailable", "the VM's SSH server does not answer", { cause }));
+      reject(
+        isAuth
+          ? new PitwallError("denied", `there is no user ${JSON.stringify(user)} in the VM`, { cause })
+          : new PitwallError("unavailable", "the VM's SSH server does not answer", { cause }),
+      );
     });
     client.once("close", () => stream.destroy());
     client.connect({

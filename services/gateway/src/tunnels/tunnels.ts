@@ -48,13 +48,23 @@ export async function openTunnels(
   let unproven = 0;
 
   const context = (): { key: string; cert: string; ca: string } => identity.tls();
-  const server = createServer({ ...context(), requestCert: true, rejectUnauthorized: true, minVersion: "TLSv1.3", allowHalfOpen: true, handshakeTimeout: helloLimitMs }, (socket) => {
-    sockets.add(socket);
-    socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
-    if (unproven >= maxUnproven) return void socket.destroy();
-    unproven++;
-    void receive(socket).finally(() => unproven--);
-  });
+  const server = createServer(
+    {
+      ...context(),
+      requestCert: true,
+      rejectUnauthorized: true,
+      minVersion: "TLSv1.3",
+      allowHalfOpen: true,
+      handshakeTimeout: helloLimitMs,
+    },
+    (socket) => {
+      sockets.add(socket);
+      socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
+      if (unproven >= maxUnproven) return void socket.destroy();
+      unproven++;
+      void receive(socket).finally(() => unproven--);
+    },
+  );
   server.on("tlsClientError", (error) => log.debug("a TLS handshake failed", { error }));
   identity.onRenewed(() => server.setSecureContext(context()));
 
@@ -83,7 +93,11 @@ export async function openTunnels(
   }
 
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => reject(new PitwallError("unavailable", `cannot listen for tunnels on ${listen.host}:${listen.port}`, { reason: "PORT_IN_USE", cause })));
+    server.once("error", (cause) =>
+      reject(
+        new PitwallError("unavailable", `cannot listen for tunnels on ${listen.host}:${listen.port}`, { reason: "PORT_IN_USE", cause }),
+      ),
+    );
     server.listen(listen.port, listen.host, resolve);
   });
   const address = server.address();

@@ -16,14 +16,20 @@ export function statusTrailers(error: unknown): Trailers {
 
 /** Bytes other than printable ASCII, and `%`, as %XX. */
 function percentEncode(text: string): string {
-  return [...Buffer.from(text)].map((byte) => (byte >= 0x20 && byte <= 0x7e && byte !== 0x25 ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`)).join("");
+  return [...Buffer.from(text)]
+    .map((byte) =>
+      byte >= 0x20 && byte <= 0x7e && byte !== 0x25 ? String.fromCharCode(byte) : `%${byte.toString(16).toUpperCase().padStart(2, "0")}`,
+    )
+    .join("");
 }
 
 const trailersFlag = 0x80;
 
 /** The frame that carries trailers in a gRPC-Web body. */
 export function trailersFrame(trailers: IncomingHttpHeaders | Trailers): Buffer {
-  const lines = Object.entries(trailers).flatMap(([name, value]) => (name.startsWith(":") || value === undefined ? [] : [`${name}: ${String(value)}\r\n`]));
+  const lines = Object.entries(trailers).flatMap(([name, value]) =>
+    name.startsWith(":") || value === undefined ? [] : [`${name}: ${String(value)}\r\n`],
+  );
   const body = Buffer.from(lines.join(""), "latin1");
   const head = Buffer.alloc(5);
   head[0] = trailersFlag;

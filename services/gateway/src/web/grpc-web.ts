@@ -14,7 +14,13 @@ export function grpcWebKind(contentType: string | undefined): "binary" | "text" 
 }
 
 /** Serves one call. Never throws: a failure is its status. */
-export async function serveGrpcWeb(request: IncomingMessage, response: ServerResponse, kind: "binary" | "text", open: OpenUpstream, log: Log): Promise<void> {
+export async function serveGrpcWeb(
+  request: IncomingMessage,
+  response: ServerResponse,
+  kind: "binary" | "text",
+  open: OpenUpstream,
+  log: Log,
+): Promise<void> {
   const path = (request.url ?? "").split("?", 1)[0] ?? "";
   const isText = kind === "text";
   response.on("error", () => undefined);

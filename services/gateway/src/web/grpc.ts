@@ -9,7 +9,13 @@ import type { OpenUpstream } from "./upstreams.ts";
 const contentType = { ":status": 200, "content-type": "application/grpc+proto" };
 
 /** Serves one call. Never throws: a failure is its status. */
-export async function serveGrpc(stream: ServerHttp2Stream, path: string, headers: IncomingHttpHeaders, open: OpenUpstream, log: Log): Promise<void> {
+export async function serveGrpc(
+  stream: ServerHttp2Stream,
+  path: string,
+  headers: IncomingHttpHeaders,
+  open: OpenUpstream,
+  log: Log,
+): Promise<void> {
   stream.on("error", () => undefined);
   const fail = (error: unknown): void => {
     log.debug("a call failed", { path, error });

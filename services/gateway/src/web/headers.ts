@@ -4,7 +4,19 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
 /** Of the connection, of the browser, or of our own making: never forwarded. */
 const dropped: ReadonlySet<string> = new Set([
   ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host", "te", "trailer", "expect"],
-  ...["content-type", "content-length", "accept", "accept-encoding", "accept-language", "origin", "referer", "cookie", "x-grpc-web", "x-user-agent", "dnt"],
+  ...[
+    "content-type",
+    "content-length",
+    "accept",
+    "accept-encoding",
+    "accept-language",
+    "origin",
+    "referer",
+    "cookie",
+    "x-grpc-web",
+    "x-user-agent",
+    "dnt",
+  ],
   "pitwall-peer-internal",
 ]);
 
@@ -12,7 +24,8 @@ const dropped: ReadonlySet<string> = new Set([
 export function upstreamHeaders(path: string, incoming: IncomingHttpHeaders): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = { ":method": "POST", ":path": path, "content-type": "application/grpc+proto", te: "trailers" };
   for (const [name, value] of Object.entries(incoming)) {
-    if (!name.startsWith(":") && !name.startsWith("sec-") && !name.startsWith("proxy-") && !dropped.has(name) && value !== undefined) headers[name] = value;
+    if (!name.startsWith(":") && !name.startsWith("sec-") && !name.startsWith("proxy-") && !dropped.has(name) && value !== undefined)
+      headers[name] = value;
   }
   return headers;
 }
@@ -21,7 +34,8 @@ export function upstreamHeaders(path: string, incoming: IncomingHttpHeaders): Ou
 export function responseHeaders(upstream: IncomingHttpHeaders): OutgoingHttpHeaders {
   const headers: OutgoingHttpHeaders = {};
   for (const [name, value] of Object.entries(upstream)) {
-    if (!name.startsWith(":") && name !== "content-type" && name !== "date" && name !== "connection" && value !== undefined) headers[name] = value;
+    if (!name.startsWith(":") && name !== "content-type" && name !== "date" && name !== "connection" && value !== undefined)
+      headers[name] = value;
   }
   return headers;
 }

@@ -6,7 +6,16 @@ import { invalid, PitwallError, splice, type Fault } from "@pitwall/runtime";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import { unreachable } from "./unreachable.ts";
 
-const httpStatus: Readonly<Partial<Record<Fault, number>>> = { invalid: 400, unauthenticated: 401, denied: 403, "not-found": 404, state: 409, exhausted: 429, unavailable: 503, deadline: 504 };
+const httpStatus: Readonly<Partial<Record<Fault, number>>> = {
+  invalid: 400,
+  unauthenticated: 401,
+  denied: 403,
+  "not-found": 404,
+  state: 409,
+  exhausted: 429,
+  unavailable: 503,
+  deadline: 504,
+};
 const hopByHop = ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 interface Target {
@@ -35,7 +44,9 @@ export function openIngress(verifier: Verifier, tunnels: Tunnels): Ingress {
     const { authorization } = request.headers;
     await verifier.verify(authorization);
     const value = (authorization ?? "").replace(/^bearer /i, "");
-    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value } }, vm, { target: { $case: "tcp", value: { port } } });
+    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value } }, vm, {
+      target: { $case: "tcp", value: { port } },
+    });
     return stream;
   }
 
@@ -44,7 +55,12 @@ export function openIngress(verifier: Verifier, tunnels: Tunnels): Ingress {
       try {
         const stream = await dial(request, target);
         response.once("close", () => stream.destroy());
-        const upstream = httpRequest({ method: request.method, path: target.path, headers: forwarded(request, false), createConnection: () => stream });
+        const upstream = httpRequest({
+          method: request.method,
+          path: target.path,
+          headers: forwarded(request, false),
+          createConnection: () => stream,
+        });
         upstream.on("error", (error) => replyError(response, unreachable(error)));
         upstream.once("response", (reply) => {
           const headers = Object.fromEntries(Object.entries(reply.headers).filter(([name]) => !hopByHop.includes(name)));
@@ -61,13 +77,17 @@ export function openIngress(verifier: Verifier, tunnels: Tunnels): Ingress {
       socket.on("error", () => undefined);
       try {
         const stream = await dial(request, target);
-        const lines = Object.entries(forwarded(request, true)).flatMap(([name, value]) => (value === undefined ? [] : [`${name}: ${String(value)}`]));
+        const lines = Object.entries(forwarded(request, true)).flatMap(([name, value]) =>
+          value === undefined ? [] : [`${name}: ${String(value)}`],
+        );
         stream.write(`${request.method} ${target.path} HTTP/1.1\r\n${lines.join("\r\n")}\r\n\r\n`, "latin1");
         if (head.length > 0) stream.write(head);
         await splice(socket, stream);
       } catch (error) {
         const { status, message } = describe(error);
-        socket.end(`HTTP/1.1 ${status} ${status === 401 ? "Unauthorized" : "Refused"}\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n${message}\n`);
+        socket.end(
+          `HTTP/1.1 ${status} ${status === 401 ? "Unauthorized" : "Refused"}\r\nconnection: close\r\ncontent-type: text/plain\r\n\r\n${message}\n`,
+        );
       }
     },
   };

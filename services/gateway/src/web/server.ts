@@ -32,7 +32,8 @@ export async function openWebServer(listen: HostPort, parts: WebParts): Promise<
   const http2 = createHttp2Server({ settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 }, maxSessionInvalidFrames: 100 });
   http2.on("stream", (stream, headers) => {
     const path = headers[":path"] ?? "";
-    if (headers[":method"] === "POST" && /^application\/grpc(\+proto)?$/.test(headers["content-type"] ?? "")) void serveGrpc(stream, path, headers, open, log);
+    if (headers[":method"] === "POST" && /^application\/grpc(\+proto)?$/.test(headers["content-type"] ?? ""))
+      void serveGrpc(stream, path, headers, open, log);
     else stream.respond({ ":status": 415, "content-type": "text/plain" }, { endStream: true });
   });
   http2.on("sessionError", (error) => log.debug("an HTTP/2 connection broke", { error }));
@@ -56,7 +57,11 @@ export async function openWebServer(listen: HostPort, parts: WebParts): Promise<
       response.setHeader("access-control-expose-headers", exposed);
       response.setHeader("vary", "origin");
       if (request.method === "OPTIONS") {
-        response.writeHead(204, { "access-control-allow-methods": "POST,GET", "access-control-allow-headers": allowed, "access-control-max-age": "7200" });
+        response.writeHead(204, {
+          "access-control-allow-methods": "POST,GET",
+          "access-control-allow-headers": allowed,
+          "access-control-max-age": "7200",
+        });
         return void response.end();
       }
     }
@@ -65,7 +70,8 @@ export async function openWebServer(listen: HostPort, parts: WebParts): Promise<
     const target = targetOf(request);
     if (target) return ingress.serve(request, response, target);
     const path = (request.url ?? "").split("?", 1)[0];
-    if (request.method !== "GET" && request.method !== "HEAD") return reply(response, 405, "text/plain", "this address takes gRPC-Web, or GET\n");
+    if (request.method !== "GET" && request.method !== "HEAD")
+      return reply(response, 405, "text/plain", "this address takes gRPC-Web, or GET\n");
     if (path === "/.well-known/pitwall") return reply(response, 200, "application/json", `${JSON.stringify(parts.discovery)}\n`);
     if (path === "/healthz") return reply(response, 200, "text/plain", "ok\n");
     reply(response, 404, "text/plain", "nothing is here\n");
@@ -88,7 +94,14 @@ export async function openWebServer(listen: HostPort, parts: WebParts): Promise<
     socket.once("readable", decide);
   });
   await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => reject(new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, { reason: "PORT_IN_USE", cause })));
+    server.once("error", (cause) =>
+      reject(
+        new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, {
+          reason: "PORT_IN_USE",
+          cause,
+        }),
+      ),
+    );
     server.listen(listen.port, listen.host, resolve);
   });
   const address = server.address();

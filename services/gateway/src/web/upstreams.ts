@@ -26,11 +26,16 @@ export function upstreams(verifier: Verifier, api: ReturnType<typeof openApi>, t
     await verifier.verify(headers.authorization);
     const service = path.split("/")[1] ?? "";
     if (apiServices.has(service)) return api.session().request(upstreamHeaders(path, headers));
-    if (service !== guestService) throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, { reason: "NO_SUCH_SERVICE" });
+    if (service !== guestService)
+      throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
+        reason: "NO_SUCH_SERVICE",
+      });
     const vm = headers["pitwall-vm"];
     if (typeof vm !== "string" || vm === "") throw invalid("pitwall-vm", "calls to GuestService name their VM in this metadata");
     const bearerToken = (headers.authorization ?? "").replace(/^bearer /i, "");
-    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value: bearerToken } }, vm, { target: { $case: "guestApi", value: {} } });
+    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value: bearerToken } }, vm, {
+      target: { $case: "guestApi", value: {} },
+    });
     // HTTP/2 takes a TLS socket's handle over, and node aborts when a write is still under way on it: it is given a stream of ours.
     const [inner, outer] = duplexPair();
     void splice(outer, stream);

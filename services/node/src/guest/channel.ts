@@ -8,7 +8,8 @@ const resendMs = 300;
 
 /** Exchanges preambles on a fresh connection; what resolves is the session. Destroys the stream when the signal aborts. */
 export async function greetGuest(stream: Duplex, signal: AbortSignal): Promise<Duplex> {
-  const unavailable = (cause?: unknown): PitwallError => new PitwallError("unavailable", "the guest does not answer", { reason: "GUEST_SILENT", cause });
+  const unavailable = (cause?: unknown): PitwallError =>
+    new PitwallError("unavailable", "the guest does not answer", { reason: "GUEST_SILENT", cause });
   return new Promise((resolve, reject) => {
     let preamble = Buffer.alloc(0);
     let held = Buffer.alloc(0);

@@ -28,7 +28,19 @@ async function makeTemplate(template: string, bytes: number): Promise<void> {
     await file.truncate(bytes);
     await file.close();
     // Lazily initialised tables keep it sparse; no reserved blocks: the guest's root owns all of it.
-    await run("mke2fs", ["-q", "-F", "-t", "ext4", "-m", "0", "-L", "pitwall", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", temporary]);
+    await run("mke2fs", [
+      "-q",
+      "-F",
+      "-t",
+      "ext4",
+      "-m",
+      "0",
+      "-L",
+      "pitwall",
+      "-E",
+      "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+      temporary,
+    ]);
     await rename(temporary, template);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -49,7 +61,10 @@ function diskError(error: unknown): PitwallError {
     return new PitwallError("unsupported", "mke2fs is missing: install the Debian package e2fsprogs", { cause: error });
   }
   if (/ENOSPC|No space left/.test(text)) {
-    return new PitwallError("exhausted", "the node's disk is full: free some space or use another node", { reason: "DISK_FULL", cause: error });
+    return new PitwallError("exhausted", "the node's disk is full: free some space or use another node", {
+      reason: "DISK_FULL",
+      cause: error,
+    });
   }
   return new PitwallError("internal", "the VM's disk could not be made", { cause: error });
 }

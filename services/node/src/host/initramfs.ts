@@ -47,10 +47,14 @@ export function cpio(entries: readonly Entry[]): Buffer {
  */
 export async function buildBaseInitramfs(options: { powerunit: string; modulesDir: string; cacheDir: string }): Promise<string> {
   const init = await readFile(options.powerunit).catch((error: unknown) => {
-    throw new PitwallError("unsupported", "powerunit cannot be read: build guest/powerunit and name it in PITWALL_POWERUNIT", { cause: error });
+    throw new PitwallError("unsupported", "powerunit cannot be read: build guest/powerunit and name it in PITWALL_POWERUNIT", {
+      cause: error,
+    });
   });
   const names = (await readdir(options.modulesDir)).filter((name) => name.endsWith(".ko")).toSorted();
-  const modules = await Promise.all(names.map(async (name) => ({ name, data: withoutSignature(await readFile(join(options.modulesDir, name))) })));
+  const modules = await Promise.all(
+    names.map(async (name) => ({ name, data: withoutSignature(await readFile(join(options.modulesDir, name))) })),
+  );
   const hash = createHash("sha256").update(init);
   for (const { name, data } of modules) hash.update(name).update(data);
   const path = join(options.cacheDir, `initramfs-${hash.digest("hex").slice(0, 16)}.cpio`);

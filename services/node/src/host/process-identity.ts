@@ -20,7 +20,12 @@ function readStat(pid: number): Stat | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" "); // the name before may hold anything
-    return { state: fields[0] ?? "", startTicks: BigInt(fields[19] ?? 0), cpuTicks: Number(fields[11]) + Number(fields[12]), rssPages: Number(fields[21]) };
+    return {
+      state: fields[0] ?? "",
+      startTicks: BigInt(fields[19] ?? 0),
+      cpuTicks: Number(fields[11]) + Number(fields[12]),
+      rssPages: Number(fields[21]),
+    };
   } catch {
     return undefined;
   }
@@ -59,7 +64,9 @@ export function processUsage(identity: ProcessIdentity): { readonly cpuMs: numbe
 
 /** Every process that works in this folder: how a VMM is found that was started and not yet written down. */
 export function processesIn(dir: string): ProcessIdentity[] {
-  const pids = readdirSync("/proc").map(Number).filter((pid) => Number.isInteger(pid) && pid !== process.pid);
+  const pids = readdirSync("/proc")
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && pid !== process.pid);
   return pids.flatMap((pid) => {
     try {
       const cwd = readlinkSync(`/proc/${pid}/cwd`);

@@ -100,9 +100,13 @@ async function readKept(base: string): Promise<ImageConfig | undefined> {
 
 async function convert(layers: readonly StoredLayer[], base: string, signal: AbortSignal): Promise<void> {
   const temporary = `${base}.${process.pid}.tmp`;
-  const packer = spawn("tar2sqfs", ["--quiet", "--force", "--compressor", "zstd", "--comp-extra", "level=3", "--defaults", "mtime=0", temporary], {
-    stdio: ["pipe", "ignore", "pipe"],
-  });
+  const packer = spawn(
+    "tar2sqfs",
+    ["--quiet", "--force", "--compressor", "zstd", "--comp-extra", "level=3", "--defaults", "mtime=0", temporary],
+    {
+      stdio: ["pipe", "ignore", "pipe"],
+    },
+  );
   let said = "";
   packer.stderr.setEncoding("utf8").on("data", (text: string) => {
     said = (said + text).slice(-1024);

@@ -1,7 +1,15 @@
 // The node's end of the link: connects, says hello with all it has, heartbeats, reports; and again after each break.
 import { Channel } from "@grpc/grpc-js";
 import type { Identity } from "@pitwall/enroll";
-import { LinkServiceDefinition, type Assignments, type ConnectRequest, type Hello, type TunnelRequest, type VmReport, type Welcome } from "@pitwall/proto/pitwall/v1/link.ts";
+import {
+  LinkServiceDefinition,
+  type Assignments,
+  type ConnectRequest,
+  type Hello,
+  type TunnelRequest,
+  type VmReport,
+  type Welcome,
+} from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { backoff, fromDuration, Outbox, PitwallError, systemClock, type Log } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
@@ -31,11 +39,15 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
 
   async function session(): Promise<void> {
     const { key, cert, ca } = identity.tls();
-    const channel: Channel = createChannel(identity.link, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
-      "grpc.keepalive_time_ms": 10_000,
-      "grpc.keepalive_timeout_ms": 5_000,
-      "grpc.use_local_subchannel_pool": 1, // a renewed certificate needs a connection of its own
-    });
+    const channel: Channel = createChannel(
+      identity.link,
+      ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)),
+      {
+        "grpc.keepalive_time_ms": 10_000,
+        "grpc.keepalive_timeout_ms": 5_000,
+        "grpc.use_local_subchannel_pool": 1, // a renewed certificate needs a connection of its own
+      },
+    );
     const abort = new AbortController();
     const signal = AbortSignal.any([stop.signal, abort.signal]);
     const messages = new Outbox<ConnectRequest>(outboxLimit);

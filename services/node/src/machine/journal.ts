@@ -60,7 +60,10 @@ export async function readJournals(root: string): Promise<readonly { readonly di
     else {
       const { assignment, report, process, starting, bootId } = stored.parse(JSON.parse(text));
       const identity = process && { ...process, startTicks: BigInt(process.startTicks) };
-      found.push({ dir, entry: { assignment: Assignment.fromJSON(assignment), report: VmReport.fromJSON(report), process: identity, starting, bootId } });
+      found.push({
+        dir,
+        entry: { assignment: Assignment.fromJSON(assignment), report: VmReport.fromJSON(report), process: identity, starting, bootId },
+      });
     }
   }
   return found;

@@ -25,7 +25,14 @@ import type { Vmm, VmmDriver, VmmExit } from "./vmm.ts";
 const bootLimitMs = 120_000;
 const graceMs = 10_000;
 const dialLimitMs = 10_000;
-const noTimings: VmTimings = { place: undefined, pull: undefined, convert: undefined, prepare: undefined, boot: undefined, ready: undefined };
+const noTimings: VmTimings = {
+  place: undefined,
+  pull: undefined,
+  convert: undefined,
+  prepare: undefined,
+  boot: undefined,
+  ready: undefined,
+};
 
 /** What all machines of a node share. */
 export interface MachineHost {
@@ -66,7 +73,8 @@ export class Machine {
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
     this.#report = kept?.report ?? firstReport(assignment);
-    const wasSettled = kept && settledPhases.has(kept.report.phase) && !(kept.report.phase === Phase.PHASE_RUNNING && kept.bootId !== host.bootId);
+    const wasSettled =
+      kept && settledPhases.has(kept.report.phase) && !(kept.report.phase === Phase.PHASE_RUNNING && kept.bootId !== host.bootId);
     this.#settled = wasSettled ? kept.report.generation : 0n;
     this.#done = this.#run(kept);
   }
@@ -93,7 +101,11 @@ export class Machine {
 
   /** Takes a new wish. Older ones than the current one are ignored. */
   apply(assignment: Assignment): void {
-    if (assignment.epoch < this.#wanted.epoch || (assignment.epoch === this.#wanted.epoch && assignment.generation < this.#wanted.generation)) return;
+    if (
+      assignment.epoch < this.#wanted.epoch ||
+      (assignment.epoch === this.#wanted.epoch && assignment.generation < this.#wanted.generation)
+    )
+      return;
     const turned = assignment.desired !== this.#wanted.desired;
     this.#wanted = assignment;
     if (turned) this.#stepAbort.abort(new PitwallError("race", "another wish came"));
@@ -160,7 +172,8 @@ export class Machine {
 
   /** After a restart of the agent: the same process again, or what became of it. */
   async #resume({ process, starting, report }: JournalEntry): Promise<void> {
-    const known = process && (await this.#host.driver.adopt({ vmId: this.#wanted.vmId, epoch: this.#wanted.epoch, dir: this.#dir }, process));
+    const known =
+      process && (await this.#host.driver.adopt({ vmId: this.#wanted.vmId, epoch: this.#wanted.epoch, dir: this.#dir }, process));
     if (known) return this.#attach(known);
     if (starting) await this.#killStrays();
     else if (process && report.phase === Phase.PHASE_RUNNING && this.#settled !== 0n) {
@@ -189,7 +202,15 @@ export class Machine {
   async #boot(wanted: Assignment, signal: AbortSignal): Promise<void> {
     const { spec, generation, epoch } = wanted;
     if (!spec) throw new PitwallError("internal", "an assignment came without a spec");
-    await this.#say({ generation, epoch, phase: Phase.PHASE_PREPARING, reason: "", message: "", serviceExit: undefined, timings: noTimings });
+    await this.#say({
+      generation,
+      epoch,
+      phase: Phase.PHASE_PREPARING,
+      reason: "",
+      message: "",
+      serviceExit: undefined,
+      timings: noTimings,
+    });
     const image = await this.#host.images.ensure(spec.image, wanted.imageDigest, signal);
     const started = systemClock.monotonicMs();
     const disk = join(this.#dir, "disk.ext4");
@@ -243,7 +264,11 @@ export class Machine {
       if (state !== undefined) firstWord ??= systemClock.monotonicMs();
       if (state === GuestState.GUEST_STATE_READY) {
         const boot = toDuration((firstWord ?? started) - started);
-        const timings = { ...(this.#report.timings ?? noTimings), boot, ready: toDuration(systemClock.monotonicMs() - (firstWord ?? started)) };
+        const timings = {
+          ...(this.#report.timings ?? noTimings),
+          boot,
+          ready: toDuration(systemClock.monotonicMs() - (firstWord ?? started)),
+        };
         return this.#say({ phase: Phase.PHASE_RUNNING, generation: wanted.generation, timings });
       }
       if (deadline.aborted) break;
@@ -252,7 +277,12 @@ export class Machine {
     if (signal.aborted || this.#exit) return this.#rouse();
     await this.#vmm?.kill();
     const exit = await this.#vmm?.exited;
-    await this.#fail(wanted, new PitwallError("deadline", `the guest was not ready within ${bootLimitMs / 1000} s: ${exit?.tail ?? ""}`, { reason: "BOOT_TIMEOUT" }));
+    await this.#fail(
+      wanted,
+      new PitwallError("deadline", `the guest was not ready within ${bootLimitMs / 1000} s: ${exit?.tail ?? ""}`, {
+        reason: "BOOT_TIMEOUT",
+      }),
+    );
   }
 
   async #nextEvent(signal: AbortSignal): Promise<void> {
@@ -302,7 +332,9 @@ export class Machine {
   async #shutDown(vmm: Vmm): Promise<void> {
     const signal = AbortSignal.timeout(graceMs + 5_000);
     const guest = await this.#watch?.guest(AbortSignal.timeout(2_000));
-    await guest?.control.shutdown({ grace: toDuration(graceMs) }, { signal }).catch((error: unknown) => this.#log.debug("shutdown was not answered", { error }));
+    await guest?.control
+      .shutdown({ grace: toDuration(graceMs) }, { signal })
+      .catch((error: unknown) => this.#log.debug("shutdown was not answered", { error }));
     const timer = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
     if (guest) await Promise.race([vmm.exited, timer]);
     await vmm.kill();
@@ -368,7 +400,13 @@ export class Machine {
 
   async #save(): Promise<void> {
     if (this.isGone) return;
-    const entry = { assignment: this.#wanted, report: this.#report, process: this.#vmm?.process, starting: this.#starting, bootId: this.#host.bootId };
+    const entry = {
+      assignment: this.#wanted,
+      report: this.#report,
+      process: this.#vmm?.process,
+      starting: this.#starting,
+      bootId: this.#host.bootId,
+    };
     this.#saving = this.#saving.catch(() => undefined).then(() => writeJournal(this.#dir, entry));
     await this.#saving;
   }

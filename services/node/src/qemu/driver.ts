@@ -35,7 +35,13 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string }): V
       return start(spec, vmArguments(spec, acceleration));
     },
     async adopt({ dir }, process) {
-      return isAlive(process) ? handle(dir, process, waitForExit(process).then(() => ({ code: null, signal: null }))) : undefined;
+      return isAlive(process)
+        ? handle(
+            dir,
+            process,
+            waitForExit(process).then(() => ({ code: null, signal: null })),
+          )
+        : undefined;
     },
   };
 }
@@ -60,7 +66,10 @@ async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
     await ended;
     const said = await tail(spec.dir);
     await removeRuntimeFiles(spec.dir);
-    throw new PitwallError("unavailable", `QEMU did not start${said === "" ? "" : `: ${said}`}`, { reason: "VMM_START_FAILED", cause: error });
+    throw new PitwallError("unavailable", `QEMU did not start${said === "" ? "" : `: ${said}`}`, {
+      reason: "VMM_START_FAILED",
+      cause: error,
+    });
   }
 }
 

@@ -24,11 +24,15 @@ export type Probed = z.output<typeof probed>;
 export async function probeQemu(kernel: string, cacheDir: string): Promise<Probed> {
   const version = await qemuVersion();
   const image = await stat(kernel).catch((error: unknown) => {
-    throw new PitwallError("unsupported", "the guest kernel cannot be read: name an uncompressed kernel (vmlinux) in PITWALL_KERNEL", { cause: error });
+    throw new PitwallError("unsupported", "the guest kernel cannot be read: name an uncompressed kernel (vmlinux) in PITWALL_KERNEL", {
+      cause: error,
+    });
   });
   const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
   const kvm = await stat("/dev/kvm").catch(() => undefined);
-  const key = createHash("sha256").update([version, kernel, image.size, image.mtimeMs, bootId, kvm?.mode ?? 0].join("\n")).digest("hex");
+  const key = createHash("sha256")
+    .update([version, kernel, image.size, image.mtimeMs, bootId, kvm?.mode ?? 0].join("\n"))
+    .digest("hex");
   const kept = join(cacheDir, `probe-${key.slice(0, 16)}.json`);
   const known = await readFile(kept, "utf8").catch(() => undefined);
   if (known !== undefined) return probed.parse(JSON.parse(known));
@@ -51,7 +55,10 @@ async function qemuVersion(): Promise<string> {
     const { stdout } = await run(command, ["--version"]);
     return /version (\S+)/.exec(stdout)?.[1] ?? "unknown";
   } catch (error) {
-    throw new PitwallError("unsupported", `${command} is missing: install the Debian package qemu-system-x86`, { reason: "VMM_MISSING", cause: error });
+    throw new PitwallError("unsupported", `${command} is missing: install the Debian package qemu-system-x86`, {
+      reason: "VMM_MISSING",
+      cause: error,
+    });
   }
 }
 

@@ -45,7 +45,13 @@ export function openSimDriver(): VmmDriver {
       return handle(dir, { driver: "sim", ...identity }, ended);
     },
     async adopt({ dir }, process) {
-      return isAlive(process) ? handle(dir, process, waitForExit(process).then(() => ({ code: null, signal: null }))) : undefined;
+      return isAlive(process)
+        ? handle(
+            dir,
+            process,
+            waitForExit(process).then(() => ({ code: null, signal: null })),
+          )
+        : undefined;
     },
   };
 }

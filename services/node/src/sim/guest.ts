@@ -1,7 +1,13 @@
 // The program of a simulated VM: powerunit's control service on a UNIX socket, nothing behind it. TCP targets echo.
 import { rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
-import { GuestControlServiceDefinition, GuestState, type DialRequest, type DialResponse, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
+import {
+  GuestControlServiceDefinition,
+  GuestState,
+  type DialRequest,
+  type DialResponse,
+  type WatchStateResponse,
+} from "@pitwall/proto/pitwall/v1/guest.ts";
 import { splice, toDuration } from "@pitwall/runtime";
 import { createServer as createRpcServer, ServerError, Status, type CallContext } from "nice-grpc";
 
@@ -22,7 +28,7 @@ setTimeout(() => enter(GuestState.GUEST_STATE_READY), bootMs);
 const rpc = createRpcServer();
 rpc.add(GuestControlServiceDefinition, {
   async *watchState(_, { signal }: CallContext) {
-    for (let told: typeof state | undefined; !signal.aborted; ) {
+    for (let told: typeof state | undefined; !signal.aborted;) {
       if (told !== state) {
         told = state;
         yield { state: told, message: "", uptime: toDuration(performance.now()), powerunitVersion: "sim" };

@@ -58,7 +58,12 @@ function reasonOf(error: unknown): string {
 }
 
 /** With `refusal`, the gateway is only told why. */
-async function dialGateway({ gatewayAddress, token }: TunnelRequest, identity: Identity, signal: AbortSignal, refusal?: string): Promise<TLSSocket> {
+async function dialGateway(
+  { gatewayAddress, token }: TunnelRequest,
+  identity: Identity,
+  signal: AbortSignal,
+  refusal?: string,
+): Promise<TLSSocket> {
   const { host, port } = hostPort.parse(gatewayAddress);
   const socket = connect({ host, port, ...identity.tls(), minVersion: "TLSv1.3", ...(isIP(host) === 0 && { servername: host }) });
   socket.allowHalfOpen = true;
