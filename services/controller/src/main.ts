@@ -64,6 +64,7 @@ async function start(): Promise<AsyncDisposable> {
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueServer(names);
   const descriptors = await readFile(new URL("../../../gen/descriptor.binpb", import.meta.url));
+  // What a gateway lets through; EnrollService is for members alone.
   const publicServices = [
     VmServiceDefinition,
     NodeServiceDefinition,
