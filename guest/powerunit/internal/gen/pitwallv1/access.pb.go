@@ -454,7 +454,7 @@ type OpenTunnelRequest struct {
 	Caller *Caller                `protobuf:"bytes,1,opt,name=caller,proto3" json:"caller,omitempty"`
 	Vm     string                 `protobuf:"bytes,2,opt,name=vm,proto3" json:"vm,omitempty"`
 	Target *TunnelTarget          `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
-	// Chosen by the gateway: 32 random bytes, base64url. Good for one dial within 10 s.
+	// Chosen by the gateway: 32 random bytes, base64url. Good for one dial within 10 s of the answer.
 	Token string `protobuf:"bytes,4,opt,name=token,proto3" json:"token,omitempty"`
 	// `host:port` of the gateway's tunnel listener, as nodes reach it.
 	GatewayAddress string `protobuf:"bytes,5,opt,name=gateway_address,json=gatewayAddress,proto3" json:"gateway_address,omitempty"`

@@ -35,7 +35,8 @@ type AccessServiceClient interface {
 	// The gateway has not yet seen a proof of possession when it asks.
 	AuthorizeSsh(ctx context.Context, in *AuthorizeSshRequest, opts ...grpc.CallOption) (*AuthorizeSshResponse, error)
 	// Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
-	// FAILED_PRECONDITION: the VM is not RUNNING. UNAVAILABLE: its node has no link.
+	// A VM on its way up is waited for until the deadline.
+	// FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
 	OpenTunnel(ctx context.Context, in *OpenTunnelRequest, opts ...grpc.CallOption) (*OpenTunnelResponse, error)
 }
 
@@ -77,7 +78,8 @@ type AccessServiceServer interface {
 	// The gateway has not yet seen a proof of possession when it asks.
 	AuthorizeSsh(context.Context, *AuthorizeSshRequest) (*AuthorizeSshResponse, error)
 	// Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
-	// FAILED_PRECONDITION: the VM is not RUNNING. UNAVAILABLE: its node has no link.
+	// A VM on its way up is waited for until the deadline.
+	// FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
 	OpenTunnel(context.Context, *OpenTunnelRequest) (*OpenTunnelResponse, error)
 	mustEmbedUnimplementedAccessServiceServer()
 }

@@ -65,7 +65,7 @@ export interface OpenTunnelRequest {
   target:
     | TunnelTarget
     | undefined;
-  /** Chosen by the gateway: 32 random bytes, base64url. Good for one dial within 10 s. */
+  /** Chosen by the gateway: 32 random bytes, base64url. Good for one dial within 10 s of the answer. */
   token: string;
   /** `host:port` of the gateway's tunnel listener, as nodes reach it. */
   gatewayAddress: string;
@@ -987,7 +987,8 @@ export const AccessServiceDefinition = {
     },
     /**
      * Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
-     * FAILED_PRECONDITION: the VM is not RUNNING. UNAVAILABLE: its node has no link.
+     * A VM on its way up is waited for until the deadline.
+     * FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
      */
     openTunnel: {
       name: "OpenTunnel",
@@ -1011,7 +1012,8 @@ export interface AccessServiceImplementation<CallContextExt = {}> {
   ): Promise<DeepPartial<AuthorizeSshResponse>>;
   /**
    * Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
-   * FAILED_PRECONDITION: the VM is not RUNNING. UNAVAILABLE: its node has no link.
+   * A VM on its way up is waited for until the deadline.
+   * FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
    */
   openTunnel(
     request: OpenTunnelRequest,
@@ -1030,7 +1032,8 @@ export interface AccessServiceClient<CallOptionsExt = {}> {
   ): Promise<AuthorizeSshResponse>;
   /**
    * Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
-   * FAILED_PRECONDITION: the VM is not RUNNING. UNAVAILABLE: its node has no link.
+   * A VM on its way up is waited for until the deadline.
+   * FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
    */
   openTunnel(
     request: DeepPartial<OpenTunnelRequest>,
