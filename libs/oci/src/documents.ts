@@ -14,18 +14,16 @@ const annotations = z.record(z.string(), z.string()).optional();
 const descriptor = z.object({ mediaType: z.string().default(""), digest, size, platform: platform.optional(), annotations });
 export type Descriptor = z.output<typeof descriptor>;
 
-const index = z.object({ manifests: z.array(descriptor) });
-const manifest = z.object({ config: descriptor, layers: z.array(descriptor).max(1024) });
-export type Manifest = z.output<typeof manifest>;
+const index = z.object({ manifests: z.array(descriptor).max(1024) });
+const manifest = z.object({ config: descriptor, layers: z.array(descriptor) });
 
+/** What reaches a process as an argument or a variable, which end at a zero byte. */
+const word = z.string().refine((value) => !value.includes("\0"), "holds a zero byte");
 const texts = z
-  .array(z.string())
+  .array(word)
   .nullish()
   .transform((value) => value ?? []);
-const text = z
-  .string()
-  .nullish()
-  .transform((value) => value ?? "");
+const text = word.nullish().transform((value) => value ?? "");
 const config = z.object({
   architecture: text,
   os: text,
@@ -50,6 +48,11 @@ const config = z.object({
 });
 
 const imageManifest = /^application\/vnd\.(?:oci\.image\.manifest\.v1|docker\.distribution\.manifest\.v2)\+json$/;
+const imageIndex = /^application\/vnd\.(?:oci\.image\.index\.v1|docker\.distribution\.manifest\.list\.v2)\+json$/;
+const layerType = /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar|docker\.image\.rootfs\.diff\.tar)(?:[.+](gzip|zstd))?$/;
+/** As overlay file systems and other runtimes have it. */
+const maxLayers = 127;
+const maxIndexDepth = 4;
 export const acceptedManifests = [
   "application/vnd.oci.image.index.v1+json",
   "application/vnd.oci.image.manifest.v1+json",
@@ -64,10 +67,12 @@ export function digestOf(content: Buffer): string {
   return `sha256:${createHash("sha256").update(content).digest("hex")}`;
 }
 
-/** Throws `corrupt` unless the content has the digest. */
-export function verify(content: Buffer, expected: string, what: string): Buffer {
+/** Throws `corrupt` unless the content has the digest and, where one is known, the size. */
+export function verify(content: Buffer, expected: { readonly digest: string; readonly size?: number }, what: string): Buffer {
   const got = digestOf(content);
-  if (got !== expected) throw digestMismatch(what, expected, got);
+  if (got !== expected.digest) throw digestMismatch(what, expected.digest, got);
+  if (expected.size !== undefined && content.length !== expected.size)
+    throw malformed(`${what} should have ${expected.size} bytes but has ${content.length}`);
   return content;
 }
 
@@ -81,20 +86,30 @@ export function parseJson<S extends z.ZodType>(schema: S, content: Buffer, what:
 
 export const parseIndex = (content: Buffer): Descriptor[] => parseJson(index, content, "image index").manifests;
 
+const kindOfDocument = z.object({ mediaType: z.string(), manifests: z.unknown(), config: z.unknown(), layers: z.unknown() }).partial();
+
 /** From an index or a manifest to the image for linux/amd64. `content` has been checked against `contentDigest`. */
-export async function toImage(reference: string, content: Buffer, contentDigest: string, read: ReadDocument): Promise<ResolvedImage> {
-  const kind = parseJson(
-    z.object({ manifests: z.unknown(), config: z.unknown(), schemaVersion: z.unknown() }).partial(),
-    content,
-    "image manifest",
-  );
+export async function toImage(
+  reference: string,
+  content: Buffer,
+  contentDigest: string,
+  read: ReadDocument,
+  depth = 0,
+): Promise<ResolvedImage> {
+  const kind = parseJson(kindOfDocument, content, "image manifest");
   if (kind.manifests !== undefined) {
+    // One document that is two things is read differently by different tools (image-spec, GHSA-77vh-xpmg-72qh).
+    if (kind.config !== undefined || kind.layers !== undefined || (kind.mediaType !== undefined && !imageIndex.test(kind.mediaType)))
+      throw confused();
+    if (depth >= maxIndexDepth) throw malformed(`the image has indexes more than ${maxIndexDepth} deep`);
     const chosen = choosePlatform(reference, parseIndex(content));
-    return toImage(reference, verify(await read(chosen), chosen.digest, "the image's manifest"), chosen.digest, read);
+    return toImage(reference, verify(await read(chosen), chosen, "the image's manifest"), chosen.digest, read, depth + 1);
   }
   if (kind.config === undefined) throw unsupported("the image has an old or unknown manifest format; push it again with a current tool");
+  if (kind.mediaType !== undefined && !imageManifest.test(kind.mediaType)) throw confused();
   const parsed = parseJson(manifest, content, "image manifest");
-  const document = verify(await read(parsed.config), parsed.config.digest, "the image's configuration");
+  if (parsed.layers.length > maxLayers) throw malformed(`the image has ${parsed.layers.length} layers; the limit is ${maxLayers}`);
+  const document = verify(await read(parsed.config), parsed.config, "the image's configuration");
   const { imageConfig, diffIds } = parseConfig(reference, document);
   if (diffIds.length !== parsed.layers.length)
     throw malformed(`the image has ${parsed.layers.length} layers and ${diffIds.length} diff ids`);
@@ -132,16 +147,23 @@ export function parseConfig(reference: string, document: Buffer): { imageConfig:
   return { imageConfig, diffIds: rootfs.diff_ids };
 }
 
+/** The manifest for linux/amd64; of several, the one for the oldest processors, which runs on all. */
 function choosePlatform(reference: string, manifests: readonly Descriptor[]): Descriptor {
   const images = manifests.filter(
-    ({ mediaType, platform: on }) => (mediaType === "" || imageManifest.test(mediaType)) && on?.architecture !== "unknown",
+    ({ mediaType, platform: on }) =>
+      (mediaType === "" || imageManifest.test(mediaType) || imageIndex.test(mediaType)) && on?.architecture !== "unknown",
   );
-  const match =
-    images.find(({ platform: on }) => on?.os === "linux" && on.architecture === "amd64") ??
-    (images.length === 1 && !images[0]?.platform ? images[0] : undefined);
+  const [best] = images
+    .filter(({ platform: on }) => on?.os === "linux" && on.architecture === "amd64")
+    .toSorted((a, b) => levelOf(a).localeCompare(levelOf(b)));
+  const match = best ?? (images.length === 1 && !images[0]?.platform ? images[0] : undefined);
   if (match) return match;
   throw otherPlatform(reference, [...new Set(images.map(({ platform: on }) => (on ? `${on.os}/${on.architecture}` : "unknown")))]);
 }
+
+const confused = (): PitwallError => malformed("an image document is not of the type that it says it is");
+
+const levelOf = ({ platform: on }: Descriptor): string => on?.variant ?? "";
 
 function otherPlatform(reference: string, found: readonly string[]): PitwallError {
   const message = `image: ${reference} is for ${found.join(", ") || "no platform"}; Pitwall runs linux/amd64`;
@@ -149,8 +171,9 @@ function otherPlatform(reference: string, found: readonly string[]): PitwallErro
 }
 
 function compressionOf(mediaType: string): LayerDescriptor["compression"] {
-  if (/\+zstd$/.test(mediaType)) return "zstd";
-  if (/(?:\+|\.)gzip$/.test(mediaType)) return "gzip";
-  if (/(?:\.tar|layer\.v1\.tar)$/.test(mediaType)) return "none";
+  const match = layerType.exec(mediaType);
+  if (match) return match[1] === "gzip" || match[1] === "zstd" ? match[1] : "none";
+  if (/\.(?:nondistributable|foreign)\./.test(mediaType))
+    throw unsupported("the image has a layer that its registry does not hold (a foreign layer); build it without such layers");
   throw unsupported(`a layer has the type ${JSON.stringify(mediaType)}, which is not taken`);
 }

@@ -45,7 +45,7 @@ async function readTree(layers: readonly StoredLayer[], limits: FlattenLimits, s
   const budget = { bytesLeft: limits.maxBytes, maxBytes: limits.maxBytes };
   for (const [at, layer] of layers.entries()) {
     let ordinal = 0;
-    for await (const { entry } of readTar(inflate(layer, budget, signal))) tree.apply(entry, at, ordinal++);
+    for await (const { entry, offset } of readTar(inflate(layer, budget, signal))) tree.apply(entry, at, { ordinal: ordinal++, offset });
   }
   return tree;
 }

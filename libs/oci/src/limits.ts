@@ -4,6 +4,8 @@
 export interface FlattenLimits {
   /** Decompressed bytes of all layers together. */
   maxBytes: number;
+  /** Bytes of one file. */
+  maxFileBytes: number;
   /** Entries of all layers together, and folders made for them. */
   maxEntries: number;
   /** Folders above an entry, after links are followed. */
@@ -11,4 +13,4 @@ export interface FlattenLimits {
 }
 
 /** Room for the large images people run today; a machine-learning image has about 200,000 entries. */
-export const defaultLimits: FlattenLimits = { maxBytes: 64 * 2 ** 30, maxEntries: 500_000, maxDepth: 128 };
+export const defaultLimits: FlattenLimits = { maxBytes: 64 * 2 ** 30, maxFileBytes: 32 * 2 ** 30, maxEntries: 500_000, maxDepth: 128 };

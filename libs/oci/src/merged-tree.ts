@@ -9,8 +9,10 @@ import type { TarEntry } from "./tar-header.ts";
 export interface Inode {
   readonly entry: TarEntry;
   readonly layer: number;
-  /** Position of the entry in its layer. */
+  /** Position of the entry in its layer: entries before it. */
   readonly ordinal: number;
+  /** Position of the content in its layer: bytes before it. */
+  readonly offset: number;
 }
 
 interface Folder {
@@ -33,7 +35,7 @@ const maxLinkHops = 40;
 const maxNameBytes = 255;
 const maxPathBytes = 4096;
 /** Names, link targets and attributes of the whole tree. */
-const maxIndexBytes = 256 * 1024 * 1024;
+const maxIndexBytes = 64 * 1024 * 1024;
 
 const isFolder = (node: Node | undefined): node is Folder => node !== undefined && "children" in node;
 const implicitFolder: TarEntry = {
@@ -62,12 +64,13 @@ export class MergedTree {
   }
 
   /** Takes the next entry of `layer`. */
-  apply(entry: TarEntry, layer: number, ordinal: number): void {
+  apply(entry: TarEntry, layer: number, at: { readonly ordinal: number; readonly offset: number }): void {
     this.#count(entry);
     const parts = cleanPath(entry.name);
     const name = parts.pop();
     if (name === undefined) {
-      if (entry.type === "directory") this.#root.entry = nameless(entry);
+      if (entry.type !== "directory") throw malformed("a layer makes the root something else than a folder");
+      this.#root.entry = nameless(entry);
       return;
     }
     if (name === opaque) {
@@ -89,7 +92,7 @@ export class MergedTree {
     } else if (entry.type === "link") {
       const target = this.#linkTarget(entry);
       parent.children.set(name, { ...target, placedBy: layer });
-    } else parent.children.set(name, { entry: nameless(entry), layer, ordinal, placedBy: layer });
+    } else parent.children.set(name, { entry: nameless(entry), layer, ordinal: at.ordinal, offset: at.offset, placedBy: layer });
   }
 
   /** Every path, parents before children, names in byte order. Paths have no leading `/`; the root's is empty. */
@@ -170,6 +173,8 @@ export class MergedTree {
       throw malformed(`a layer holds a path of more than ${maxPathBytes} bytes`);
     this.#indexBytes += entry.name.length + entry.linkname.length;
     for (const [key, value] of entry.xattrs ?? []) this.#indexBytes += key.length + value.length;
+    if (entry.size > this.#limits.maxFileBytes)
+      throw tooLarge(`holds a file of ${entry.size} bytes; the limit is ${this.#limits.maxFileBytes}`);
     if (this.#indexBytes > maxIndexBytes) throw tooLarge("has too many long names and attributes");
   }
 }

@@ -5,7 +5,8 @@ import { invalid } from "@pitwall/runtime";
 export type ImageReference =
   | { kind: "registry"; host: string; repository: string; tag?: string; digest?: string }
   | { kind: "oci"; path: string; tag?: string }
-  | { kind: "docker-archive"; path: string; tag?: string };
+  | { kind: "docker-archive"; path: string; tag?: string }
+  | { kind: "oci-archive"; path: string; tag?: string };
 
 const hubHost = "registry-1.docker.io";
 const hubNames: ReadonlySet<string> = new Set(["docker.io", "index.docker.io", hubHost]);
@@ -16,23 +17,26 @@ const digestPattern = /^sha256:[0-9a-f]{64}$/;
 const maxLength = 1024;
 const maxRepositoryLength = 255;
 
-/** Parses `nginx`, `host:port/name:tag@sha256:…`, `oci:/folder[:tag]` or `docker-archive:/file.tar[:name:tag]`; throws `invalid` naming `field`. */
+/**
+ * Parses `nginx`, `host:port/name:tag@sha256:…`, `oci:/folder[:tag]`, `oci-archive:/file.tar[:tag]` or
+ * `docker-archive:/file.tar[:name:tag]`; throws `invalid` naming `field`.
+ */
 export function parseReference(text: string, field = "image"): ImageReference {
   if (text === "") throw invalid(field, "an image reference is needed, such as docker.io/library/nginx:latest");
   if (text.length > maxLength) throw invalid(field, `an image reference has at most ${maxLength} characters, got ${text.length}`);
   // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
   if (/[\s\u0000-\u001f\u007f]/.test(text)) throw invalid(field, "an image reference holds no white space or control characters");
-  for (const kind of ["oci", "docker-archive"] as const) {
+  for (const kind of ["oci", "docker-archive", "oci-archive"] as const) {
     if (text.startsWith(`${kind}:/`) || text === `${kind}:`) return parseLocal(kind, text.slice(kind.length + 1), field);
   }
-  if (/^(?:oci|docker-archive):[^0-9]/.test(text))
+  if (/^(?:oci|docker-archive|oci-archive):[^0-9]/.test(text))
     throw invalid(field, `${JSON.stringify(text)}: the path after ${text.split(":")[0]}: must be absolute`);
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//.exec(text);
   if (scheme) throw invalid(field, `${JSON.stringify(text)}: leave out ${scheme[0]}, and write host/name:tag`);
   return parseRegistry(text, field);
 }
 
-function parseLocal(kind: "oci" | "docker-archive", rest: string, field: string): ImageReference {
+function parseLocal(kind: "oci" | "docker-archive" | "oci-archive", rest: string, field: string): ImageReference {
   const colon = rest.indexOf(":");
   const path = colon === -1 ? rest : rest.slice(0, colon);
   if (!path.startsWith("/")) throw invalid(field, `the path after ${kind}: must be absolute`);
@@ -46,8 +50,7 @@ function parseRegistry(text: string, field: string): ImageReference {
   const quoted = JSON.stringify(text);
   const at = text.indexOf("@");
   const digest = at === -1 ? undefined : text.slice(at + 1);
-  if (digest !== undefined && !digestPattern.test(digest))
-    throw invalid(field, `${quoted}: after @ comes sha256: and 64 lower-case hex digits`);
+  if (digest !== undefined && !digestPattern.test(digest)) throw invalid(field, "after @ comes sha256: and 64 lower-case hex digits"); // no quote: what comes before may be a password
   const named = at === -1 ? text : text.slice(0, at);
   const colon = named.indexOf(":", named.lastIndexOf("/") + 1);
   const tag = colon === -1 ? undefined : named.slice(colon + 1);

@@ -171,7 +171,7 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
     async resolve(reference, spelled, signal, digest) {
       const wanted = digest ?? reference.digest;
       const content = await document(reference, `manifests/${wanted ?? reference.tag ?? "latest"}`, acceptedManifests, signal);
-      if (wanted !== undefined) verify(content, wanted, "the image's manifest");
+      if (wanted !== undefined) verify(content, { digest: wanted }, "the image's manifest");
       const read = ({ digest: named, mediaType }: Descriptor): Promise<Buffer> => {
         const isManifest = /(?:manifest|index)/.test(mediaType);
         return document(reference, `${isManifest ? "manifests" : "blobs"}/${named}`, isManifest ? acceptedManifests : "*/*", signal);

@@ -1,20 +1,32 @@
 // Where images come from: one door for registries, layouts and archives.
-import { realpath } from "node:fs/promises";
+import { realpath, stat } from "node:fs/promises";
 import { relative, isAbsolute } from "node:path";
 import { PitwallError } from "@pitwall/runtime";
-import { openArchiveLayer, resolveArchive, type ArchivedImage } from "./docker-archive.ts";
+import { ArchiveFile } from "./archive-file.ts";
+import { resolveDockerArchive, type ArchivedImage } from "./docker-archive.ts";
 import { imageNotFound, malformed } from "./image-error.ts";
 import type { ImageSources } from "./image.ts";
-import { openLayoutBlob, resolveLayout } from "./layout.ts";
+import { layoutInArchive, layoutInFolder, openLayoutBlob, resolveLayout, type LayoutFiles } from "./layout.ts";
 import { formatReference, parseReference } from "./reference.ts";
 import { openRegistryClient } from "./registry.ts";
 
 const keptArchives = 16;
 
-/** `imageRoots`: folders that `oci:` and `docker-archive:` may read below; none, and they are refused. `insecureRegistries`: `host:port`. */
+interface OpenArchive {
+  readonly file: ArchiveFile;
+  /** Images of a docker archive by digest. */
+  readonly images: Map<string, ArchivedImage>;
+}
+
+interface OpenImage {
+  readonly file: ArchiveFile;
+  readonly found: ArchivedImage;
+}
+
+/** `imageRoots`: folders that `oci:`, `oci-archive:` and `docker-archive:` may read below; none, and they are refused. `insecureRegistries`: `host:port`. */
 export function openImageSources(options: { imageRoots: readonly string[]; insecureRegistries: readonly string[] }): ImageSources {
   const registry = openRegistryClient(new Set(options.insecureRegistries));
-  const archives = new Map<string, ArchivedImage>();
+  const archives = new Map<string, OpenArchive>();
 
   /** The real path, if it is below a root: links must not lead out. */
   async function allowed(path: string, reference: string): Promise<string> {
@@ -31,12 +43,31 @@ export function openImageSources(options: { imageRoots: readonly string[]; insec
     throw new PitwallError("invalid", message, { reason: "IMAGE_PATH_NOT_ALLOWED", field: "image" });
   }
 
-  async function archived(file: string, spelled: string, tag: string | undefined, digest: string | undefined): Promise<ArchivedImage> {
-    const found = await resolveArchive(file, spelled, tag, digest);
-    archives.set(found.image.digest, found);
-    const [oldest] = archives.keys();
-    if (archives.size > keptArchives && oldest !== undefined) archives.delete(oldest);
-    return found;
+  /** An archive is indexed again when the file has changed. */
+  async function archiveAt(path: string, spelled: string): Promise<OpenArchive> {
+    const file = await allowed(path, spelled);
+    const { size, mtimeMs, ino } = await stat(file);
+    const key = `${ino}:${size}:${mtimeMs}:${file}`;
+    let open = archives.get(key);
+    if (!open) {
+      open = { file: await ArchiveFile.open(file, spelled), images: new Map() };
+      archives.set(key, open);
+      const [oldest] = archives.keys();
+      if (archives.size > keptArchives && oldest !== undefined) archives.delete(oldest);
+    }
+    return open;
+  }
+
+  async function dockerImage(path: string, spelled: string, tag: string | undefined, digest: string | undefined): Promise<OpenImage> {
+    const { file, images } = await archiveAt(path, spelled);
+    const found = (digest !== undefined && images.get(digest)) || (await resolveDockerArchive(file, spelled, tag, digest));
+    images.set(found.image.digest, found);
+    return { file, found };
+  }
+
+  async function layoutOf(reference: { kind: "oci" | "oci-archive"; path: string }, spelled: string): Promise<LayoutFiles> {
+    if (reference.kind === "oci") return layoutInFolder(await allowed(reference.path, spelled));
+    return layoutInArchive((await archiveAt(reference.path, spelled)).file);
   }
 
   return {
@@ -46,10 +77,10 @@ export function openImageSources(options: { imageRoots: readonly string[]; insec
       switch (reference.kind) {
         case "registry":
           return registry.resolve(reference, spelled, signal, digest);
-        case "oci":
-          return resolveLayout(await allowed(reference.path, spelled), spelled, reference.tag, digest);
         case "docker-archive":
-          return (await archived(await allowed(reference.path, spelled), spelled, reference.tag, digest)).image;
+          return (await dockerImage(reference.path, spelled, reference.tag, digest)).found.image;
+        default:
+          return resolveLayout(await layoutOf(reference, spelled), spelled, reference.tag, digest);
       }
     },
     async openBlob(text, image, layer, signal) {
@@ -57,15 +88,14 @@ export function openImageSources(options: { imageRoots: readonly string[]; insec
       switch (reference.kind) {
         case "registry":
           return registry.openBlob(reference, layer, signal);
-        case "oci":
-          return openLayoutBlob(await allowed(reference.path, text), layer);
         case "docker-archive": {
-          const file = await allowed(reference.path, text);
-          const { paths } = archives.get(image.digest) ?? (await archived(file, text, reference.tag, image.digest));
-          const path = paths.get(layer.digest);
+          const { file, found } = await dockerImage(reference.path, text, reference.tag, image.digest);
+          const path = found.paths.get(layer.digest);
           if (path === undefined) throw malformed("the archive lacks a layer");
-          return openArchiveLayer(file, path);
+          return file.stream(path);
         }
+        default:
+          return openLayoutBlob(await layoutOf(reference, text), layer, text);
       }
     },
   };

@@ -73,7 +73,7 @@ export function toEntry(raw: RawHeader, pax: ReadonlyMap<string, string>): TarEn
   if (raw.flag === "S" || [...pax.keys()].some((key) => key.startsWith("GNU.sparse.")))
     throw unsupported("a layer holds a sparse tar entry; build the image with a tool that writes plain entries");
   if (type === undefined) throw malformed(`a tar entry has the unknown type ${JSON.stringify(raw.flag)}`);
-  if (type === "file" && name.endsWith("/")) type = "directory";
+  if (raw.flag === "\0" && name.endsWith("/")) type = "directory"; // tars older than POSIX have no type for it
   let xattrs: Map<string, string> | undefined;
   for (const [key, value] of pax) {
     if (key.startsWith(xattrPrefix)) (xattrs ??= new Map()).set(key.slice(xattrPrefix.length), value);
@@ -116,6 +116,7 @@ export function parsePax(content: Buffer, into: Map<string, string>): void {
       throw malformed("a tar entry has a broken pax header");
     const key = content.toString("latin1", space + 1, equals);
     const value = content.toString("latin1", equals + 1, end - 1);
+    if ((key === "path" || key === "linkpath") && value.includes("\0")) throw malformed(`a tar entry has a zero byte in its pax ${key}`);
     if (value === "") into.delete(key);
     else into.set(key, value);
     at = end;

@@ -5,9 +5,12 @@ import { blockSize, padding, parseHeader, parsePax, toEntry, type TarEntry } fro
 /** An entry and its content. The content can be read once, before the next entry is asked for; what is not read is skipped. */
 export interface TarItem {
   readonly entry: TarEntry;
-  body(): AsyncGenerator<Buffer>;
+  /** Bytes of the tar before the content. */
+  readonly offset: number;
+  readonly body: () => AsyncGenerator<Buffer>;
 }
 
+/** Of all extensions of one entry together. */
 export const maxExtensionBytes = 1024 * 1024;
 
 /** The entries of a tar, to the end of `source` (bytes after the end mark are read and ignored, so that a digest covers them). */
@@ -16,12 +19,13 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
   try {
     const shared = new Map<string, string>();
     let pax = new Map<string, string>();
+    let extensionBytes = 0;
     for (let block = await bytes.block(); block !== undefined; block = await bytes.block()) {
       const raw = parseHeader(block);
       if (raw === undefined) break;
       if (raw.flag === "x" || raw.flag === "g" || raw.flag === "L" || raw.flag === "K") {
-        if (raw.size > maxExtensionBytes)
-          throw malformed(`a tar entry has ${raw.size} bytes of extensions; the limit is ${maxExtensionBytes}`);
+        extensionBytes += raw.size;
+        if (extensionBytes > maxExtensionBytes) throw malformed(`a tar entry has more than ${maxExtensionBytes} bytes of extensions`);
         const content = await bytes.exactly(raw.size);
         await bytes.skip(padding(raw.size));
         if (raw.flag === "g") {
@@ -33,9 +37,11 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
       }
       const entry = toEntry(raw, shared.size === 0 ? pax : new Map([...shared, ...pax]));
       pax = new Map();
+      extensionBytes = 0;
       let left = entry.size;
       yield {
         entry,
+        offset: bytes.position,
         async *body() {
           while (left > 0) {
             const chunk = await bytes.atMost(left);
@@ -60,9 +66,15 @@ function cString(content: Buffer): string {
 class ByteReader {
   readonly #chunks: AsyncIterator<Buffer>;
   #held: Buffer = Buffer.alloc(0);
+  #received = 0;
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#chunks = source[Symbol.asyncIterator]();
+  }
+
+  /** Bytes that were taken. */
+  get position(): number {
+    return this.#received - this.#held.length;
   }
 
   /** The next header block, or undefined at the end of the input. */
@@ -111,6 +123,7 @@ class ByteReader {
       const next = await this.#chunks.next();
       if (next.done === true) return false;
       this.#held = next.value;
+      this.#received += next.value.length;
       if (next.value.length > 0) return true;
     }
   }
