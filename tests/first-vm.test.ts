@@ -19,7 +19,7 @@ beforeAll(async () => {
   pitwall = await startTestStack();
   links = (await run(["ip", "-o", "link"])).stdout;
   const { vms } = pitwall.stack.client();
-  const made = await vms.create({ name: "web", spec: { image: pitwall.image} });
+  const made = await vms.create({ name: "web", spec: { image: pitwall.image } });
   for await (const change of vms.watch({ vm: made.id })) {
     vm = change.vm;
     phases.push(vm.phase);
@@ -88,14 +88,20 @@ it("runs the image's own CMD, which answers through the gateway to whoever has a
 
 it("runs other arguments instead of CMD, with the image's environment and the VM's own, and tells how they ended", async () => {
   const client = pitwall.stack.client();
-  await client.vms.create({ name: "once", spec: { image: pitwall.image, args: ["sh", "-c", "env; pwd; echo oops >&2; exit 5"], env: { GREETING: "hello there" } } });
+  await client.vms.create({
+    name: "once",
+    spec: { image: pitwall.image, args: ["sh", "-c", "env; pwd; echo oops >&2; exit 5"], env: { GREETING: "hello there" } },
+  });
   const ended = await client.vms.waitUntil("once", ({ serviceExit }) => serviceExit !== undefined);
   expect(ended.serviceExit).toMatchObject({ code: 5, signal: 0 });
   expect(ended.phase).toBe(Phase.PHASE_RUNNING); // the VM goes on, and can be looked into
   const said = { stdout: "", stderr: "" };
-  for await (const { stream, data } of client.readLogs("once")) said[stream === LogStream.STREAM_STDERR ? "stderr" : "stdout"] += Buffer.from(data).toString();
+  for await (const { stream, data } of client.readLogs("once"))
+    said[stream === LogStream.STREAM_STDERR ? "stderr" : "stdout"] += Buffer.from(data).toString();
   expect(said.stderr).toBe("oops\n");
-  expect(said.stdout.split("\n")).toEqual(expect.arrayContaining(["GREETING=hello there", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/"]));
+  expect(said.stdout.split("\n")).toEqual(
+    expect.arrayContaining(["GREETING=hello there", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "/"]),
+  );
   await deleteVm(pitwall.stack, "once");
 });
 

@@ -29,7 +29,11 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-const lines = (text: string): string[] => text.split("\n").filter((line) => line !== "" && !line.startsWith(".\t")).toSorted();
+const lines = (text: string): string[] =>
+  text
+    .split("\n")
+    .filter((line) => line !== "" && !line.startsWith(".\t"))
+    .toSorted();
 
 it("every file of the image is in the VM with its content, owner, mode and time, and nothing else is", async () => {
   const { vms } = pitwall.stack.client();
@@ -39,7 +43,10 @@ it("every file of the image is in the VM with its content, owner, mode and time,
   expect(await run(["umoci", "unpack", "--image", layout, join(dir, "bundle")])).toMatchObject({ code: 0 });
   const cwd = join(dir, "bundle", "rootfs");
   for (const command of listings) {
-    const [inside, outside] = await Promise.all([run([...pitwall.ssh.commandFor("same"), `cd / && ${command}`]), run(["sh", "-c", command], { cwd })]);
+    const [inside, outside] = await Promise.all([
+      run([...pitwall.ssh.commandFor("same"), `cd / && ${command}`]),
+      run(["sh", "-c", command], { cwd }),
+    ]);
     expect(inside.code).toBe(0);
     expect(lines(outside.stdout).length).toBeGreaterThan(3000);
     expect(lines(inside.stdout)).toEqual(lines(outside.stdout));

@@ -15,8 +15,13 @@ export async function run(
   [program = "", ...args]: readonly string[],
   { input, env, cwd, timeoutMs = limitMs }: { input?: string; env?: NodeJS.ProcessEnv; cwd?: string; timeoutMs?: number } = {},
 ): Promise<Ended> {
-  const child = spawn(program, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env }, ...(cwd !== undefined && { cwd }) });
-  const timer = setTimeout(() => child.kill("SIGKILL"), timeoutMs);
+  const child = spawn(program, args, {
+    detached: true, // a group of its own, so that the limit ends what the program has started too
+    stdio: ["pipe", "pipe", "pipe"],
+    env: { ...process.env, ...env },
+    ...(cwd !== undefined && { cwd }),
+  });
+  const timer = setTimeout(() => child.pid !== undefined && process.kill(-child.pid, "SIGKILL"), timeoutMs);
   let stdout = "";
   let stderr = "";
   child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));

@@ -2,12 +2,22 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openSshAccess, provision, startStack, starterImage, type SshAccess, type Stack, type StackOptions } from "@pitwall/quickstart";
+import {
+  openSshAccess,
+  provision,
+  startStack,
+  starterImage,
+  type Provisioned,
+  type SshAccess,
+  type Stack,
+  type StackOptions,
+} from "@pitwall/quickstart";
 import { Phase } from "@pitwall/sdk";
 import pg from "pg";
 
 export interface TestStack extends AsyncDisposable {
   readonly stack: Stack;
+  readonly provisioned: Provisioned;
   readonly ssh: SshAccess;
   /** Reference of the starter image. */
   readonly image: string;
@@ -16,7 +26,9 @@ export interface TestStack extends AsyncDisposable {
 }
 
 /** Disposing it stops everything and removes the state folder. */
-export async function startTestStack(options: Partial<Pick<StackOptions, "env" | "imageRoots" | "insecureRegistries">> = {}): Promise<TestStack> {
+export async function startTestStack(
+  options: Partial<Pick<StackOptions, "env" | "imageRoots" | "insecureRegistries">> = {},
+): Promise<TestStack> {
   const said: string[] = [];
   const say = (text: string): void => void said.push(text);
   await using parts = new AsyncDisposableStack();
@@ -40,6 +52,7 @@ export async function startTestStack(options: Partial<Pick<StackOptions, "env" |
   const kept = parts.move();
   return {
     stack,
+    provisioned,
     ssh,
     image: `oci:${layout}:latest`,
     query: (sql, values = []) => query(stateDir, sql, values),

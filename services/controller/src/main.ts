@@ -71,7 +71,6 @@ async function start(): Promise<AsyncDisposable> {
     ImageServiceDefinition,
     ProfileServiceDefinition,
     GuestServiceDefinition,
-    EnrollServiceDefinition,
   ];
 
   // The ports must be known before join strings can name them, and Enroll is served on both: it gets the addresses once they are.
