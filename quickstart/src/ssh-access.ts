@@ -1,6 +1,7 @@
 // A key and a known_hosts file of the stack's own, so that plain ssh works without a question and touches nothing of the user's.
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { exists } from "@pitwall/runtime";
 import { command } from "./provision/command.ts";
 import type { Stack } from "./stack/stack.ts";
 
@@ -17,7 +18,7 @@ export async function openSshAccess({ stateDir, ports, sshHostKey }: Pick<Stack,
   const dir = join(stateDir, "ssh");
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const key = join(dir, "id_ed25519");
-  if (!(await stat(key).catch(() => undefined))) await command("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pitwall", "-f", key]);
+  if (!(await exists(key))) await command("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pitwall", "-f", key]);
   const knownHosts = join(dir, "known_hosts");
   await writeFile(knownHosts, `[127.0.0.1]:${ports.ssh} ${sshHostKey}\n`);
   const options = [

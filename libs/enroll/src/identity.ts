@@ -3,7 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join as joinPath } from "node:path";
 import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
-import { backoff, hostPort, PitwallError, systemClock, wireDeadline, writeFileAtomic, type Log } from "@pitwall/runtime";
+import { backoff, hostPort, PitwallError, sleepOrAbort, systemClock, wireDeadline, writeFileAtomic, type Log } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClientFactory, ClientError } from "nice-grpc";
 import { z } from "zod";
 import { parseJoin } from "./join-string.ts";
@@ -140,7 +140,7 @@ async function keepFresh(
     const due = validFromDate.getTime() + ((validToDate.getTime() - validFromDate.getTime()) * 2) / 3;
     const ms = due - systemClock.wallMs();
     // The wall clock may jump: look at it again every hour.
-    await sleepQuietly(Math.min(Math.max(ms, 0), maxWaitMs), signal);
+    await sleepOrAbort(Math.min(Math.max(ms, 0), maxWaitMs), signal);
     if (signal.aborted) return;
     if (due > systemClock.wallMs()) continue;
     try {
@@ -149,13 +149,9 @@ async function keepFresh(
       options.log.info("certificate renewed");
     } catch (error) {
       options.log.warn("the certificate could not be renewed", { error });
-      await sleepQuietly(5_000 + wait.nextMs(), signal);
+      await sleepOrAbort(5_000 + wait.nextMs(), signal);
     }
   }
-}
-
-async function sleepQuietly(ms: number, signal: AbortSignal): Promise<void> {
-  await systemClock.sleep(ms, signal).catch(() => undefined);
 }
 
 async function renew(member: Stored, { serverNames }: IdentityOptions): Promise<Stored> {

@@ -102,7 +102,7 @@ export class MergedTree {
       yield next;
       if (!isFolder(next.node)) continue;
       const { path, node } = next;
-      const names = [...node.children.keys()].sort().reverse();
+      const names = [...node.children.keys()].toSorted().toReversed();
       for (const name of names) {
         const child = node.children.get(name);
         if (child !== undefined) pending.push({ path: path === "" ? name : `${path}/${name}`, node: child });
@@ -152,7 +152,7 @@ export class MergedTree {
         if (++hops > maxLinkHops) throw malformed(`a path goes through more than ${maxLinkHops} symbolic links`);
         const target = child.entry.linkname;
         if (target.startsWith("/")) stack.length = 1;
-        pending.push(...target.split("/").reverse());
+        pending.push(...target.split("/").toReversed());
         continue;
       }
       if (!isFolder(child)) {

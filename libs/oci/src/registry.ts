@@ -64,7 +64,7 @@ export function openRegistryClient(insecure: ReadonlySet<string>): RegistryClien
             if (open.length === 0) callback(refusedAddress(hostname), []);
             else callback(null, open);
           },
-          (error: NodeJS.ErrnoException) => callback(error, []),
+          (error: unknown) => callback(error as NodeJS.ErrnoException, []), // lookup rejects with nothing else
         );
       },
     },

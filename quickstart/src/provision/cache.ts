@@ -17,8 +17,8 @@ export async function withLock<T>(dir: string, say: (text: string) => void, work
   await mkdir(dir, { recursive: true });
   const path = join(dir, "lock");
   for (let told = false; ;) {
-    const file = await open(path, "wx").catch((error: NodeJS.ErrnoException) => {
-      if (error.code !== "EEXIST") throw error;
+    const file = await open(path, "wx").catch((error: unknown) => {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
       return undefined;
     });
     if (file) {

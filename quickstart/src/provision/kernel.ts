@@ -1,8 +1,9 @@
 // The guest kernel: Debian's cloud kernel, taken apart into an uncompressed image and the modules that a VM needs.
 import { execFile } from "node:child_process";
-import { mkdir, readdir, readFile, rename, rm, writeFile, copyFile, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile, copyFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { exists } from "@pitwall/runtime";
 import { withProgress, type Say } from "../progress.ts";
 import { command } from "./command.ts";
 import { writeSums } from "./sums.ts";
@@ -108,7 +109,7 @@ async function collectModules(root: string, to: string): Promise<void> {
 
 async function firstFolder(candidates: readonly string[]): Promise<string> {
   for (const candidate of candidates) {
-    if (!(await stat(candidate).catch(() => undefined))) continue;
+    if (!(await exists(candidate))) continue;
     const [version] = await readdir(candidate);
     if (version !== undefined) return join(candidate, version);
   }

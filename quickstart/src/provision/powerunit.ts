@@ -1,7 +1,8 @@
 // powerunit, compiled once per content of its sources, by a Go that is found or fetched.
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { exists } from "@pitwall/runtime";
 import { withProgress, type Say } from "../progress.ts";
 import { command } from "./command.ts";
 
@@ -12,7 +13,7 @@ const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit")
 export async function providePowerunit(cacheDir: string, say: Say): Promise<string> {
   const digest = await sourceDigest();
   const path = join(cacheDir, "powerunit", digest.slice(0, 16));
-  if (await stat(path).catch(() => undefined)) return path;
+  if (await exists(path)) return path;
   const go = await findGo(cacheDir, say);
   await mkdir(join(cacheDir, "powerunit"), { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;

@@ -1,7 +1,8 @@
 // The image that `npm start` boots: Debian, then nginx, then a page of our own; three layers, with whiteouts.
 import { createHash } from "node:crypto";
-import { mkdir, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { exists } from "@pitwall/runtime";
 import { withProgress, type Say } from "../progress.ts";
 import { withLock } from "../provision/cache.ts";
 import { command } from "../provision/command.ts";
@@ -28,13 +29,13 @@ const page = `<!doctype html>
 /** Makes the image, unless it is there; the folder of its OCI layout. */
 export async function starterImage(cacheDir: string, say: Say, signal: AbortSignal): Promise<string> {
   const dir = join(cacheDir, `starter-${edition}`);
-  if (await stat(join(dir, "index.json")).catch(() => undefined)) return dir;
+  if (await exists(join(dir, "index.json"))) return dir;
   return withLock(join(cacheDir, "starter-work"), say, () => make(dir, join(cacheDir, "starter-work", "image"), say, signal));
 }
 
 /** `work` is made anew: what a killed run left there goes. */
 async function make(dir: string, work: string, say: Say, signal: AbortSignal): Promise<string> {
-  if (await stat(join(dir, "index.json")).catch(() => undefined)) return dir; // another process made it meanwhile
+  if (await exists(join(dir, "index.json"))) return dir; // another process made it meanwhile
   return withProgress(say, "making the starter image (Debian with nginx)", () => build(dir, work, signal));
 }
 

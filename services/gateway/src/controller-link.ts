@@ -1,6 +1,6 @@
 // The gateway's two ways to the controller: the API on behalf of users, and AccessService with its own certificate.
 import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
-import { Channel } from "@grpc/grpc-js";
+import type { Channel } from "@grpc/grpc-js";
 import type { Identity } from "@pitwall/enroll";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import { PitwallError, statusOf, wireDeadline, type Fault } from "@pitwall/runtime";

@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
-import { openLog, PitwallError, runMain } from "@pitwall/runtime";
+import { logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
 import { readGatewayConfig } from "./config.ts";
 import { openAccess, openApi } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
@@ -16,7 +16,7 @@ import { upstreams } from "./web/upstreams.ts";
 
 const cliClientId = "pitwall-cli";
 
-const log = openLog("gateway", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
+const log = openLog("gateway", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {

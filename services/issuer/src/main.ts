@@ -1,30 +1,18 @@
 // The development issuer's composition root. For production, use a real issuer, such as Keycloak.
 import { createServer } from "node:http";
-import { openLog, PitwallError, runMain } from "@pitwall/runtime";
+import { listen, logLevel, openLog, runMain } from "@pitwall/runtime";
 import { readIssuerConfig } from "./config.ts";
 import { makeProvider } from "./provider.ts";
 import { openSecrets } from "./secrets.ts";
 
-const log = openLog("issuer", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
+const log = openLog("issuer", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {
   const { PITWALL_LISTEN: address, PITWALL_AUDIENCE: audience, PITWALL_STATE_DIR: stateDir } = readIssuerConfig(process.env);
   const secrets = await openSecrets(stateDir);
   const server = createServer();
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) => {
-      reject(
-        new PitwallError("unavailable", `cannot listen on ${address.host}:${address.port}; is another issuer running?`, {
-          reason: "PORT_IN_USE",
-          cause,
-        }),
-      );
-    });
-    server.listen(address.port, address.host, resolve);
-  });
-  const bound = server.address();
-  const port = typeof bound === "object" && bound !== null ? bound.port : address.port;
+  const port = await listen(server, address, "issuer");
   const issuer = `http://${address.host.includes(":") ? `[${address.host}]` : address.host}:${port}`;
   const provider = makeProvider(issuer, audience, secrets);
   provider.on("server_error", (_, error) => log.error("a request failed", { error }));

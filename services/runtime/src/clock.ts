@@ -15,3 +15,8 @@ export const systemClock: Clock = {
   monotonicMs: () => performance.now(),
   sleep: (ms, signal) => delay(ms, undefined, signal ? { signal } : {}),
 };
+
+/** Resolves after `ms`, or as soon as the signal aborts: for loops that look at the signal themselves. */
+export async function sleepOrAbort(ms: number, signal: AbortSignal): Promise<void> {
+  await systemClock.sleep(ms, signal).catch(() => undefined);
+}

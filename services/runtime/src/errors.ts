@@ -72,8 +72,12 @@ export function assertNever(value: never): never {
 export function messageChain(error: unknown): string {
   const parts: string[] = [];
   for (let e: unknown = error; e !== undefined && parts.length < 8; e = e instanceof Error ? e.cause : undefined) {
-    const text = e instanceof Error ? e.message || e.name : String(e);
+    const text = wordsOf(e);
     if (!parts.includes(text)) parts.push(text);
   }
   return parts.join(": ");
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message || error.name : String(error);
 }

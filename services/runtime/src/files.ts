@@ -1,6 +1,6 @@
-// Files that survive a crash: whole or not at all.
+// Files: whether one is there, and ones that survive a crash, whole or not at all.
 import { randomBytes } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
+import { open, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Replaces `path` by write, fsync, rename, fsync of the folder. `mode` defaults to 0600. */
@@ -25,4 +25,12 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
   } finally {
     await folder.close();
   }
+}
+
+/** Whether anything is at `path` that this process may see. */
+export async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }

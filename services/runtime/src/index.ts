@@ -6,6 +6,7 @@ export * from "./deadline.ts";
 export * from "./duration.ts";
 export * from "./errors.ts";
 export * from "./files.ts";
+export * from "./listen.ts";
 export * from "./log.ts";
 export * from "./main.ts";
 export * from "./outbox.ts";

@@ -13,7 +13,13 @@ export interface Log {
   child(fields: Fields): Log;
 }
 
-export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
+const levels = ["debug", "info", "warn", "error", "silent"] as const;
+export type LogLevel = (typeof levels)[number];
+
+/** The level that PITWALL_LOG_LEVEL names; `info` for what is no level, which the configuration refuses in its own words. */
+export function logLevel(text: string | undefined): LogLevel {
+  return levels.find((level) => level === text) ?? "info";
+}
 
 /** Makes the log of one process. `fd` is where lines go; default 2, because stdout is for data. */
 export function openLog(service: string, level: LogLevel = "info", fd = 2): Log {

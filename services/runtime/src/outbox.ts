@@ -53,7 +53,7 @@ export class Outbox<T> implements AsyncIterable<T> {
           continue;
         }
         if (this.#end) {
-          if (this.#end.error !== undefined) throw this.#end.error;
+          if ("error" in this.#end) throw this.#end.error;
           return;
         }
         await new Promise<void>((resolve) => {

@@ -3,8 +3,7 @@ import { splice, type Log } from "@pitwall/runtime";
 import type { Connection } from "ssh2";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
-import type { Login } from "./server.ts";
-import { parseTarget } from "./target.ts";
+import { parseTarget, type Login } from "./target.ts";
 
 const sshPort = 22;
 const loopbacks: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "::1"]);

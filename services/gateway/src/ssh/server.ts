@@ -1,6 +1,6 @@
 // The SSH door: lets in who has a key of the VM, and connects each connection to the SSH server in that VM.
 import type { Socket } from "node:net";
-import { PitwallError, type HostPort, type Log } from "@pitwall/runtime";
+import { listen, type HostPort, type Log } from "@pitwall/runtime";
 import ssh2, { type AuthContext, type Connection, type ParsedKey } from "ssh2";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
@@ -8,7 +8,7 @@ import { algorithms } from "./algorithms.ts";
 import { openForwards } from "./forwards.ts";
 import type { SshKeyPair } from "./host-key.ts";
 import { openSessions } from "./sessions.ts";
-import { jumpUser, parseTarget, type SshTarget } from "./target.ts";
+import { jumpUser, parseTarget, type Login } from "./target.ts";
 import { openVmConnection } from "./vm-connection.ts";
 
 const loginGraceMs = 30_000;
@@ -24,16 +24,8 @@ export interface SshParts {
   readonly log: Log;
 }
 
-/** Who came in, by which key, for which VM. */
-export interface Login {
-  /** `ssh-ed25519 AAAA…`, proven. */
-  readonly publicKey: string;
-  /** Undefined on a connection that only jumps. */
-  readonly target: SshTarget | undefined;
-}
-
 /** Disposing it ends all connections. */
-export async function openSshServer(listen: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
+export async function openSshServer(at: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
   const { log } = parts;
   const connections = new Set<Connection>();
   let unproven = 0;
@@ -70,20 +62,7 @@ export async function openSshServer(listen: HostPort, parts: SshParts): Promise<
       });
     },
   );
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause: unknown) =>
-      reject(
-        new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, {
-          reason: "PORT_IN_USE",
-          cause,
-        }),
-      ),
-    );
-    server.listen(listen.port, listen.host, resolve);
-  });
-  const address: unknown = server.address();
-  const port =
-    typeof address === "object" && address !== null && "port" in address && typeof address.port === "number" ? address.port : listen.port;
+  const port = await listen(server, at, "gateway");
   return {
     port,
     async [Symbol.asyncDispose]() {
@@ -127,7 +106,7 @@ async function authenticate(context: AuthContext, { access, log }: SshParts): Pr
 }
 
 function verifies(key: ParsedKey, blob: Buffer, signature: Buffer, hash: string | undefined): boolean {
-  return key.verify(blob, signature, hash) === true;
+  return key.verify(blob, signature, hash);
 }
 
 function serve(client: Connection, login: Login, parts: SshParts): void {

@@ -6,6 +6,14 @@ export interface SshTarget {
   readonly user: string;
 }
 
+/** Who came in, by which key, for which VM. */
+export interface Login {
+  /** `ssh-ed25519 AAAA…`, proven. */
+  readonly publicKey: string;
+  /** Undefined on a connection that only jumps. */
+  readonly target: SshTarget | undefined;
+}
+
 const name = "[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const pattern = new RegExp(`^(?:([A-Za-z_][A-Za-z0-9_.-]{0,31})\\+)?(${name})$`);
 

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import { createServer, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
 import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
-import { PitwallError, readLine, systemClock, type HostPort, type Log } from "@pitwall/runtime";
+import { listen, PitwallError, readLine, systemClock, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 
 /** A VM that is booting is waited for. */
@@ -37,7 +37,7 @@ interface Waiting {
 
 /** Listens for nodes. `advertise` gives the address that nodes are told, once the port is known. */
 export async function openTunnels(
-  listen: HostPort,
+  at: HostPort,
   advertise: (port: number) => string,
   identity: Identity,
   access: () => AccessClient,
@@ -92,16 +92,7 @@ export async function openTunnels(
     }
   }
 
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) =>
-      reject(
-        new PitwallError("unavailable", `cannot listen for tunnels on ${listen.host}:${listen.port}`, { reason: "PORT_IN_USE", cause }),
-      ),
-    );
-    server.listen(listen.port, listen.host, resolve);
-  });
-  const address = server.address();
-  const port = typeof address === "object" && address !== null ? address.port : listen.port;
+  const port = await listen(server, at, "gateway");
 
   return {
     port,

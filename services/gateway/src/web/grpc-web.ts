@@ -1,5 +1,6 @@
 // gRPC-Web over HTTP/1.1: the same frames as gRPC, with the trailers as the body's last frame (PROTOCOL-WEB.md of grpc/grpc).
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingHttpHeaders } from "node:http2";
 import { Transform, type TransformCallback } from "node:stream";
 import type { Log } from "@pitwall/runtime";
 import { statusTrailers, trailersFrame, type Trailers } from "./grpc-reply.ts";
@@ -60,7 +61,7 @@ export async function serveGrpcWeb(
       response.on("drain", () => call.resume());
       call.once("end", () => finish(trailers));
     });
-    call.once("trailers", (received) => {
+    call.once("trailers", (received: IncomingHttpHeaders) => {
       trailers = plain(responseHeaders(received));
     });
     (isText ? request.pipe(new Base64Decode()) : request).pipe(call);

@@ -36,7 +36,7 @@ export async function serveGrpc(
       stream.once("wantTrailers", () => stream.sendTrailers(trailers));
       call.pipe(stream);
     });
-    call.once("trailers", (received) => {
+    call.once("trailers", (received: IncomingHttpHeaders) => {
       trailers = responseHeaders(received);
     });
     stream.pipe(call);

@@ -2,7 +2,7 @@
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer as createHttp2Server } from "node:http2";
 import { createServer as createTcpServer, type Socket } from "node:net";
-import { PitwallError, type HostPort, type Log } from "@pitwall/runtime";
+import { listen, type HostPort, type Log } from "@pitwall/runtime";
 import { serveGrpc } from "./grpc.ts";
 import { grpcWebKind, serveGrpcWeb } from "./grpc-web.ts";
 import { ingressTarget, type Ingress } from "./ingress.ts";
@@ -26,7 +26,7 @@ export interface WebParts {
 }
 
 /** Disposing it closes all connections. */
-export async function openWebServer(listen: HostPort, parts: WebParts): Promise<AsyncDisposable & { readonly port: number }> {
+export async function openWebServer(at: HostPort, parts: WebParts): Promise<AsyncDisposable & { readonly port: number }> {
   const { open, ingress, log } = parts;
   const sockets = new Set<Socket>();
   const http2 = createHttp2Server({ settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 }, maxSessionInvalidFrames: 100 });
@@ -93,20 +93,9 @@ export async function openWebServer(listen: HostPort, parts: WebParts): Promise<
     };
     socket.once("readable", decide);
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once("error", (cause) =>
-      reject(
-        new PitwallError("unavailable", `cannot listen on ${listen.host}:${listen.port}; is another gateway running?`, {
-          reason: "PORT_IN_USE",
-          cause,
-        }),
-      ),
-    );
-    server.listen(listen.port, listen.host, resolve);
-  });
-  const address = server.address();
+  const port = await listen(server, at, "gateway");
   return {
-    port: typeof address === "object" && address !== null ? address.port : listen.port,
+    port,
     async [Symbol.asyncDispose]() {
       const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of sockets) socket.destroy();
