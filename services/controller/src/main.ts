@@ -12,7 +12,18 @@ import { LinkServiceDefinition } from "@pitwall/proto/pitwall/v1/link.ts";
 import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { errorBoundary, isLoopback, openLog, PitwallError, runMain, systemClock, writeFileAtomic, type HostPort } from "@pitwall/runtime";
+import {
+  errorBoundary,
+  isLoopback,
+  logLevel,
+  openLog,
+  PitwallError,
+  portInUse,
+  runMain,
+  sleepOrAbort,
+  writeFileAtomic,
+  type HostPort,
+} from "@pitwall/runtime";
 import { createServer, type Server } from "nice-grpc";
 import { errorDetailsServerMiddleware } from "nice-grpc-error-details";
 import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
@@ -42,7 +53,7 @@ const serverOptions = {
   "grpc.keepalive_permit_without_calls": 1,
 };
 
-const log = openLog("controller", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
+const log = openLog("controller", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {
@@ -51,7 +62,8 @@ async function start(): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const ca = await openCa(join(stateDir, "ca"));
-  const databaseUrl = config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), log)).url;
+  const databaseUrl =
+    config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), process.env["PATH"] ?? "", log)).url;
   const store = stack.use(await openStore(databaseUrl));
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
   const images = openImageSources({ imageRoots: config.PITWALL_IMAGE_ROOTS, insecureRegistries: config.PITWALL_INSECURE_REGISTRIES });
@@ -137,17 +149,14 @@ async function listen(server: Server, { host, port }: HostPort, using: ServerCre
   try {
     return await server.listen(host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, using);
   } catch (cause) {
-    throw new PitwallError("unavailable", `cannot listen on ${host}:${port}; is another controller running?`, {
-      reason: "PORT_IN_USE",
-      cause,
-    });
+    throw portInUse({ host, port }, "controller", cause);
   }
 }
 
 /** Waits for calls in flight, but not for ever: grpc-js keeps idle connections open. */
 async function drain(server: Server): Promise<void> {
   const timeout = new AbortController();
-  await Promise.race([server.shutdown(), systemClock.sleep(drainMs, timeout.signal).catch(() => undefined)]);
+  await Promise.race([server.shutdown(), sleepOrAbort(drainMs, timeout.signal)]);
   timeout.abort();
   server.forceShutdown();
 }

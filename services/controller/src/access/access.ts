@@ -1,5 +1,4 @@
 // Who may reach which VM, asked by gateways.
-import type { EntityManager } from "@mikro-orm/postgresql";
 import type { Verifier } from "@pitwall/auth";
 import type {
   AuthorizeSshRequest,
@@ -13,7 +12,7 @@ import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
 import type { Sessions } from "../nodes/sessions.ts";
 import type { Feed } from "../vm/feed.ts";
 import { SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import { find, notFound } from "../vm/vms.ts";
 

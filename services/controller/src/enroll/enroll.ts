@@ -1,13 +1,12 @@
 // How hosts become members: one-time tokens, and certificates for those who hold one.
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { isIP } from "node:net";
-import type { EntityManager } from "@mikro-orm/postgresql";
 import { formatJoin } from "@pitwall/enroll";
 import type { JoinRequest, JoinResponse, RenewRequest, RenewResponse } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { invalid, PitwallError, type Log } from "@pitwall/runtime";
 import type { Ca, Role } from "../ca/ca.ts";
 import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import type { EntityManager, Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
 
 const tokenLifeMs = 60 * 60_000;

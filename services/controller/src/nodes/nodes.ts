@@ -1,12 +1,11 @@
 // Nodes: their rows, what is placed on them, and whether they are there.
-import type { EntityManager } from "@mikro-orm/postgresql";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { Driver, NodeState, type Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError } from "@pitwall/runtime";
 import type { Amounts, Candidate } from "../placement/place.ts";
 import { NodeEntity, type NodeRow } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import type { EntityManager, Store } from "../store/store.ts";
 import type { Session, Sessions } from "./sessions.ts";
 
 interface Load extends Amounts {

@@ -3,7 +3,7 @@ import { X509Certificate } from "node:crypto";
 import { ServerInterceptingCall, ServerListenerBuilder, type Metadata, type ServerInterceptor } from "@grpc/grpc-js";
 import type { Verifier } from "@pitwall/auth";
 import { PitwallError } from "@pitwall/runtime";
-import type { CallContext, ServerMiddlewareCall } from "nice-grpc";
+import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
 import type { Member } from "../enroll/enroll.ts";
 import { policyOf } from "./policy.ts";
 
@@ -46,7 +46,7 @@ function identityOf(der: Buffer): string | undefined {
 }
 
 /** Middleware that holds each method to its policy. `admins` are subjects. */
-export function authenticate(verifier: Verifier, admins: readonly string[]) {
+export function authenticate(verifier: Verifier, admins: readonly string[]): ServerMiddleware<CallerContext> {
   return async function* policy<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
     const wanted = policyOf(call.method.path);
     const member = memberOf(context.metadata.get(peerKey));

@@ -1,6 +1,6 @@
 // LinkService: one session of one node, from its hello to its end.
 import type { ConnectRequest, ConnectResponse, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError, systemClock, toDuration, type Log } from "@pitwall/runtime";
+import { PitwallError, sleepOrAbort, toDuration, type Log } from "@pitwall/runtime";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import type { Vms } from "../vm/vms.ts";
@@ -100,7 +100,7 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
 
 async function watchLease(session: Session, leaseMs: number, signal: AbortSignal, log: Log): Promise<void> {
   while (!signal.aborted) {
-    await systemClock.sleep(leaseMs / 4, signal).catch(() => undefined);
+    await sleepOrAbort(leaseMs / 4, signal);
     if (Date.now() - session.lastHeartbeat.getTime() <= leaseMs || signal.aborted) continue;
     log.warn("a node is silent", { node: session.nodeId });
     session.outbox.close();
@@ -111,7 +111,7 @@ async function watchLease(session: Session, leaseMs: number, signal: AbortSignal
 /** Level-triggered: a message that was lost or dropped is said again. */
 async function repeatPending({ nodeId, outbox }: Session, { vms, log }: LinkParts, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
-    await systemClock.sleep(repeatMs, signal).catch(() => undefined);
+    await sleepOrAbort(repeatMs, signal);
     if (signal.aborted) return;
     try {
       const assignments = await vms.pending(nodeId);

@@ -4,11 +4,11 @@
 // bound below /mnt: that works however closed the folders above the data are, and leaves nothing behind on the host.
 import { spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { chown, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { chown, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
 import { dirname, join } from "node:path";
-import { PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
+import { exists, PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 import pg from "pg";
 
 const user = "pitwall";
@@ -20,10 +20,19 @@ export interface EmbeddedPostgres extends AsyncDisposable {
   readonly url: string;
 }
 
-/** Starts, or finds running, the server whose data is below `dir`. Throws `unavailable` with the end of its log. */
-export async function openEmbeddedPostgres(dir: string, log: Log): Promise<EmbeddedPostgres> {
+/** Where its programs run, and as whom. */
+interface Surroundings {
+  readonly dir: string;
+  readonly isRoot: boolean;
+  /** As in the environment. */
+  readonly path: string;
+}
+
+/** Starts, or finds running, the server whose data is below `dir`. `path` is where commands are found. Throws `unavailable` with the end of its log. */
+export async function openEmbeddedPostgres(dir: string, path: string, log: Log): Promise<EmbeddedPostgres> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const isRoot = process.getuid?.() === 0;
+  const surroundings = { dir, isRoot, path };
   if (isRoot) await chown(dir, nobody, nobody);
   const passwordPath = join(dir, "password");
   if (!(await exists(passwordPath))) {
@@ -31,13 +40,13 @@ export async function openEmbeddedPostgres(dir: string, log: Log): Promise<Embed
     if (isRoot) await chown(passwordPath, nobody, nobody);
   }
   const password = await readFile(passwordPath, "utf8");
-  if (!(await exists(join(dir, "data")))) await initialise(dir, isRoot);
+  if (!(await exists(join(dir, "data")))) await initialise(surroundings);
   const urlOf = (port: number): string => `postgresql://${user}:${password}@127.0.0.1:${port}/postgres`;
 
   let found = await readPostmaster(dir);
   if (!found || !(await answers(urlOf(found.port)))) {
     const port = await freePort();
-    const child = await run(dir, isRoot, ["postgres", "-D", "data", ...settings(port)], join(dir, "postgres.log"));
+    const child = await run(surroundings, ["postgres", "-D", "data", ...settings(port)], join(dir, "postgres.log"));
     await waitUntilAnswers(urlOf(port), child, dir);
     child.unref();
     found = await readPostmaster(dir);
@@ -71,10 +80,11 @@ function settings(port: number): string[] {
   return Object.entries(values).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }
 
-async function initialise(dir: string, isRoot: boolean): Promise<void> {
+async function initialise(surroundings: Surroundings): Promise<void> {
+  const { dir } = surroundings;
   await rm(join(dir, "data.new"), { recursive: true, force: true });
   const args = ["initdb", "-D", "data.new", "-U", user, "--pwfile=password", "--auth=scram-sha-256", "--no-locale", "--encoding=UTF8"];
-  const child = await run(dir, isRoot, args, join(dir, "initdb.log"));
+  const child = await run(surroundings, args, join(dir, "initdb.log"));
   const code = await new Promise((resolve) => child.once("close", resolve));
   if (code !== 0)
     throw new PitwallError("unavailable", `the embedded PostgreSQL could not be set up: ${await tail(join(dir, "initdb.log"))}`);
@@ -82,10 +92,10 @@ async function initialise(dir: string, isRoot: boolean): Promise<void> {
 }
 
 /** Runs a program of PostgreSQL's with `dir` as its working directory, its output in `logPath`. */
-async function run(dir: string, isRoot: boolean, [program = "", ...args]: string[], logPath: string): Promise<ChildProcess> {
+async function run({ dir, isRoot, path }: Surroundings, [program = "", ...args]: string[], logPath: string): Promise<ChildProcess> {
   const native = nativeDir();
   const output = await open(logPath, "a", 0o600);
-  const env = { LC_ALL: "C", PATH: process.env["PATH"] ?? "" };
+  const env = { LC_ALL: "C", PATH: path };
   try {
     const stdio: ["ignore", number, number] = ["ignore", output.fd, output.fd];
     if (!isRoot) return spawned(spawn(join(native, "bin", program), args, { cwd: dir, detached: true, stdio, env }));
@@ -170,13 +180,6 @@ async function freePort(): Promise<number> {
   await new Promise((resolve) => server.close(resolve));
   if (typeof address !== "object" || address === null) throw new PitwallError("internal", "a listener without a port");
   return address.port;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 async function tail(path: string): Promise<string> {

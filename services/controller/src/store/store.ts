@@ -1,9 +1,12 @@
 // The database: opened, migrated, and changed by one writer at a time.
-import { MikroORM, type EntityManager } from "@mikro-orm/postgresql";
+import { MikroORM, UniqueConstraintViolationException, type EntityManager } from "@mikro-orm/postgresql";
 import { Migrator } from "@mikro-orm/migrations";
 import { PitwallError } from "@pitwall/runtime";
 import { entities } from "./entities.ts";
 import { migrations } from "./migrations.ts";
+
+/** The rows as one reader, or one change, sees them. */
+export type { EntityManager } from "@mikro-orm/postgresql";
 
 /** Disposing it closes the connections. */
 export interface Store extends AsyncDisposable {
@@ -55,6 +58,11 @@ export async function openStore(url: string): Promise<Store> {
       await orm.close();
     },
   };
+}
+
+/** Whether a change failed because another row has its key. */
+export function isKeyTaken(error: unknown): boolean {
+  return error instanceof UniqueConstraintViolationException;
 }
 
 function unavailable(cause: unknown): never {

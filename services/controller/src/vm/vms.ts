@@ -1,7 +1,5 @@
 // VMs: what their owners ask for, and what nodes report of them. Every change goes through here.
 import { createHash, randomUUID } from "node:crypto";
-import type { EntityManager } from "@mikro-orm/postgresql";
-import { UniqueConstraintViolationException } from "@mikro-orm/core";
 import type { ImageSources } from "@pitwall/oci";
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { CreateVmRequest, Desired, Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
@@ -10,7 +8,7 @@ import type { Nodes } from "../nodes/nodes.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import { choose, hasRoom, noRoom } from "../placement/place.ts";
 import { NodeEntity, RequestEntity, SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import { isKeyTaken, type EntityManager, type Store } from "../store/store.ts";
 import { Feed } from "./feed.ts";
 import { checkName, makeName } from "./names.ts";
 import { checkSpec } from "./spec.ts";
@@ -105,7 +103,7 @@ export class Vms {
         return this.#changed(em, after, row);
       })
       .catch((error: unknown) => {
-        throw error instanceof UniqueConstraintViolationException ? nameTaken(name) : error;
+        throw isKeyTaken(error) ? nameTaken(name) : error;
       });
   }
 
