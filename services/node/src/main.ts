@@ -4,7 +4,7 @@ import { freemem } from "node:os";
 import { join } from "node:path";
 import { openIdentity } from "@pitwall/enroll";
 import { openImageSources } from "@pitwall/oci";
-import { openLog, runMain } from "@pitwall/runtime";
+import { logLevel, openLog, runMain } from "@pitwall/runtime";
 import { measuredCapacity, readNodeConfig, type NodeConfig } from "./config.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
 import { lockState } from "./host/state-lock.ts";
@@ -20,7 +20,7 @@ const agentVersion = "0.1.0";
 /** docs/link.md */
 const capability = 1;
 
-const log = openLog("node", process.env["PITWALL_LOG_LEVEL"] === "debug" ? "debug" : "info");
+const log = openLog("node", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {

@@ -1,17 +1,21 @@
 // A VM's writable disk: a sparse ext4 file, copied from a template of the same size so that it costs milliseconds.
 import { execFile } from "node:child_process";
-import { access, mkdir, open, rename, rm } from "node:fs/promises";
+import { mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { PitwallError } from "@pitwall/runtime";
+import { exists, PitwallError } from "@pitwall/runtime";
 
 const run = promisify(execFile);
 
-/** Makes `path`, which must not exist, an empty ext4 of `bytes`. Throws `exhausted` when the host's disk is full. */
-export async function makeDisk(path: string, bytes: number, cacheDir: string): Promise<void> {
+/**
+ * The disk at `path`: the one that is there, or an empty ext4 of `bytes`. With `isNew`, what is there is nobody's and goes first.
+ * Throws `exhausted` when the host's disk is full.
+ */
+export async function provideDisk(path: string, bytes: number, cacheDir: string, isNew: boolean): Promise<void> {
+  if (isNew) await rm(path, { force: true });
+  if (await exists(path)) return;
   const template = join(cacheDir, `disk-${bytes}.ext4`);
   if (!(await exists(template))) await makeTemplate(template, bytes);
-  if (await exists(path)) throw new PitwallError("internal", "the VM's disk exists already");
   try {
     await run("cp", ["--reflink=auto", "--sparse=always", template, path]);
   } catch (error) {
@@ -46,13 +50,6 @@ async function makeTemplate(template: string, bytes: number): Promise<void> {
     await rm(temporary, { force: true });
     throw diskError(error);
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 function diskError(error: unknown): PitwallError {

@@ -1,8 +1,8 @@
 // The initramfs: powerunit and kernel modules once per version, then one VM's configuration appended as a second archive.
 import { createHash } from "node:crypto";
-import { appendFile, chmod, copyFile, mkdir, readdir, readFile, stat } from "node:fs/promises";
+import { appendFile, chmod, copyFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
+import { exists, PitwallError, writeFileAtomic } from "@pitwall/runtime";
 
 /** What powerunit reads as /pitwall/config.json; docs/architecture.md, "Initramfs". */
 export interface GuestConfig {
@@ -58,7 +58,7 @@ export async function buildBaseInitramfs(options: { powerunit: string; modulesDi
   const hash = createHash("sha256").update(init);
   for (const { name, data } of modules) hash.update(name).update(data);
   const path = join(options.cacheDir, `initramfs-${hash.digest("hex").slice(0, 16)}.cpio`);
-  if (await stat(path).catch(() => undefined)) return path;
+  if (await exists(path)) return path;
   await mkdir(options.cacheDir, { recursive: true });
   const entries: Entry[] = [
     { name: "init", mode: file | 0o755, data: init },
@@ -76,6 +76,11 @@ export async function writeVmInitramfs(base: string, config: GuestConfig, path: 
   await copyFile(base, path);
   await chmod(path, 0o600);
   await appendFile(path, cpio([{ name: "pitwall/config.json", mode: file | 0o600, data: Buffer.from(JSON.stringify(config)) }]));
+}
+
+/** Once the VM has read it. */
+export async function removeVmInitramfs(path: string): Promise<void> {
+  await rm(path, { force: true });
 }
 
 const signatureMagic = Buffer.from("~Module signature appended~\n");

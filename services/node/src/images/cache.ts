@@ -1,10 +1,10 @@
 // Turns an image into what a VM boots from: one read-only squashfs per image digest, and the image's configuration beside it.
 import { spawn } from "node:child_process";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { defaultLimits, flatten, pullLayer, type ImageConfig, type ImageSources, type StoredLayer } from "@pitwall/oci";
-import { PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
+import { exists, PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
 export interface BaseImage {
@@ -93,7 +93,7 @@ function hexOf(digest: string): string {
 const configPath = (base: string): string => base.replace(/\.sqfs$/, ".json");
 
 async function readKept(base: string): Promise<ImageConfig | undefined> {
-  if (!(await stat(base).catch(() => undefined))) return undefined;
+  if (!(await exists(base))) return undefined;
   const text = await readFile(configPath(base), "utf8").catch(() => undefined);
   return text === undefined ? undefined : (JSON.parse(text) as ImageConfig); // written by this file alone
 }

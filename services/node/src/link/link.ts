@@ -1,5 +1,5 @@
 // The node's end of the link: connects, says hello with all it has, heartbeats, reports; and again after each break.
-import { Channel } from "@grpc/grpc-js";
+import type { Channel } from "@grpc/grpc-js";
 import type { Identity } from "@pitwall/enroll";
 import {
   LinkServiceDefinition,
@@ -11,7 +11,7 @@ import {
   type Welcome,
 } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
-import { backoff, fromDuration, Outbox, PitwallError, systemClock, type Log } from "@pitwall/runtime";
+import { backoff, fromDuration, Outbox, PitwallError, sleepOrAbort, systemClock, type Log } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
 
 const outboxLimit = 10_000;
@@ -95,7 +95,7 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
     for (let sequence = 1n; !signal.aborted; sequence++) {
       const available = await handlers.available().catch(() => undefined);
       messages.push({ message: { $case: "heartbeat", value: { sequence, available } } });
-      await systemClock.sleep(interval, signal).catch(() => undefined);
+      await sleepOrAbort(interval, signal);
     }
   }
 
@@ -110,7 +110,7 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
       await session().catch((error: unknown) => {
         if (!stop.signal.aborted) log.warn("no link to the controller", { error });
       });
-      await systemClock.sleep(50 + retry.nextMs(), stop.signal).catch(() => undefined);
+      await sleepOrAbort(50 + retry.nextMs(), stop.signal);
     }
   })();
 

@@ -1,6 +1,6 @@
 // Follows what powerunit says of itself, over as many guest channels as it takes, until the VM is gone.
 import { GuestState, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { backoff, systemClock, type Log } from "@pitwall/runtime";
+import { backoff, sleepOrAbort, type Log } from "@pitwall/runtime";
 import { openGuest, type Guest } from "../guest/client.ts";
 import type { Vmm } from "./vmm.ts";
 
@@ -65,7 +65,7 @@ export class GuestWatch {
       } finally {
         this.#guest = undefined;
       }
-      if (!signal.aborted) await systemClock.sleep(wait.nextMs(), signal).catch(() => undefined);
+      if (!signal.aborted) await sleepOrAbort(wait.nextMs(), signal);
     }
     this.#wake();
   }

@@ -1,5 +1,5 @@
 // A VM's journal on disk: written before each effect, removed last, so that a killed agent finds all it made.
-import { readdir, readFile, rm } from "node:fs/promises";
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { writeFileAtomic } from "@pitwall/runtime";
@@ -31,6 +31,12 @@ const stored = z.object({
 
 const fileName = "vm.json";
 
+/** The first step of a VM: its folder, and in it what is wanted. */
+export async function createJournal(dir: string, entry: JournalEntry): Promise<void> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await writeJournal(dir, entry);
+}
+
 export async function writeJournal(dir: string, entry: JournalEntry): Promise<void> {
   const { assignment, report, process, starting, bootId } = entry;
   const text = JSON.stringify({
@@ -50,10 +56,11 @@ export async function removeJournal(dir: string): Promise<void> {
   await rm(dir, { recursive: true, force: true });
 }
 
-/** All VMs below `root`, by folder. A folder without a journal is what a crash left before anything was promised: it is removed. */
+/** All VMs below `root`, which is made when it is not there, by folder. A folder without a journal is what a crash left before anything was promised: it is removed. */
 export async function readJournals(root: string): Promise<readonly { readonly dir: string; readonly entry: JournalEntry }[]> {
+  await mkdir(root, { recursive: true, mode: 0o700 });
   const found = [];
-  for (const name of await readdir(root).catch(() => [])) {
+  for (const name of await readdir(root)) {
     const dir = join(root, name);
     const text = await readFile(join(dir, fileName), "utf8").catch(() => undefined);
     if (text === undefined) await rm(dir, { recursive: true, force: true });

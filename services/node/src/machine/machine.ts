@@ -4,44 +4,27 @@
 //   any -> DELETING -> GONE
 //
 // Only the loop in #run changes `#report`; everybody else sets what is wanted, or what happened, and wakes it.
-import { mkdir, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Phase, type VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, messageChain, systemClock, toDuration, type Log } from "@pitwall/runtime";
-import { makeDisk } from "../host/disk.ts";
-import { openHostKey } from "../host/host-key.ts";
-import { writeVmInitramfs } from "../host/initramfs.ts";
+import { removeVmInitramfs } from "../host/initramfs.ts";
 import { processesIn, signalProcess, waitForExit } from "../host/process-identity.ts";
-import type { ImageCache } from "../images/cache.ts";
 import { GuestWatch } from "./guest-watch.ts";
-import { removeJournal, writeJournal, type JournalEntry } from "./journal.ts";
-import { guestProcess } from "./process.ts";
+import { createJournal, removeJournal, writeJournal, type JournalEntry } from "./journal.ts";
+import { noTimings, prepare, type Ingredients } from "./prepare.ts";
 import type { Vmm, VmmDriver, VmmExit } from "./vmm.ts";
 
 const bootLimitMs = 120_000;
 const graceMs = 10_000;
 const dialLimitMs = 10_000;
-const noTimings: VmTimings = {
-  place: undefined,
-  pull: undefined,
-  convert: undefined,
-  prepare: undefined,
-  boot: undefined,
-  ready: undefined,
-};
 
 /** What all machines of a node share. */
-export interface MachineHost {
+export interface MachineHost extends Ingredients {
   readonly driver: VmmDriver;
-  readonly images: ImageCache;
   readonly kernel: string;
-  /** The initramfs that all VMs share. */
-  readonly initramfs: string;
-  readonly cacheDir: string;
   readonly bootId: string;
   readonly log: Log;
   /** Called after each change, when it is on disk. */
@@ -81,8 +64,7 @@ export class Machine {
 
   /** A VM that this node has never seen. Resolves when its journal is on disk. */
   static async create(host: MachineHost, dir: string, assignment: Assignment): Promise<Machine> {
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    await writeJournal(dir, { assignment, report: firstReport(assignment), process: undefined, starting: false, bootId: host.bootId });
+    await createJournal(dir, { assignment, report: firstReport(assignment), process: undefined, starting: false, bootId: host.bootId });
     return new Machine(host, dir, assignment, undefined);
   }
 
@@ -211,40 +193,17 @@ export class Machine {
       serviceExit: undefined,
       timings: noTimings,
     });
-    const image = await this.#host.images.ensure(spec.image, wanted.imageDigest, signal);
-    const started = systemClock.monotonicMs();
-    const disk = join(this.#dir, "disk.ext4");
-    if (this.#report.sshHostKey === "") await rm(disk, { force: true }); // of a start that was cut off
-    if (!(await exists(disk))) await makeDisk(disk, Number(spec.diskBytes), this.#host.cacheDir);
-    const hostKey = await openHostKey(join(this.#dir, "host_key.pem"));
-    const initramfs = join(this.#dir, "initramfs.cpio");
-    await writeVmInitramfs(
-      this.#host.initramfs,
-      {
-        hostname: wanted.vmName,
-        network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: ["10.0.2.3"] },
-        ssh: { host_key: hostKey.privatePem, authorized_keys: wanted.authorizedKeys },
-        process: guestProcess(image.config, spec),
-        channel: { kind: "virtio-serial", name: "pitwall.guest" },
-      },
-      initramfs,
-    );
-    signal.throwIfAborted();
-    const timings = {
-      ...noTimings,
-      pull: image.pullMs === undefined ? undefined : toDuration(image.pullMs),
-      convert: image.convertMs === undefined ? undefined : toDuration(image.convertMs),
-      prepare: toDuration(systemClock.monotonicMs() - started),
-    };
+    const isNew = this.#report.sshHostKey === "";
+    const { base, disk, initramfs, sshHostKey, timings } = await prepare(this.#host, this.#dir, wanted, spec, isNew, signal);
     this.#starting = true;
-    await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: hostKey.publicLine, timings });
+    await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey, timings });
     const vmm = await this.#host.driver.start({
       vmId: wanted.vmId,
       epoch,
       dir: this.#dir,
       kernel: this.#host.kernel,
       initramfs,
-      base: image.base,
+      base,
       disk,
       vcpus: Math.max(1, Math.ceil(spec.cpuMillis / 1000)),
       memBytes: Number(spec.memBytes),
@@ -252,7 +211,7 @@ export class Machine {
     this.#starting = false;
     this.#attach(vmm);
     await this.#save();
-    await rm(initramfs, { force: true });
+    await removeVmInitramfs(initramfs);
   }
 
   async #awaitReady(wanted: Assignment, signal: AbortSignal): Promise<void> {
@@ -417,11 +376,4 @@ const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PH
 function firstReport({ vmId, generation, epoch }: Assignment): VmReport {
   const rest = { reason: "", message: "", serviceExit: undefined, sshHostKey: "", timings: noTimings, observeTime: new Date() };
   return { vmId, generation, epoch, phase: Phase.PHASE_PLACED, ...rest };
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -1,6 +1,5 @@
 // All VMs of a node: takes assignments, gives inventories, remembers what is gone until the controller has heard it.
 import { join } from "node:path";
-import { mkdir } from "node:fs/promises";
 import type { Assignment, Assignments, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
@@ -19,7 +18,6 @@ export interface Machines {
 
 /** Adopts what an earlier run left below `root`. */
 export async function openMachines(root: string, host: MachineHost): Promise<Machines> {
-  await mkdir(root, { recursive: true, mode: 0o700 });
   const machines = new Map<string, Machine>();
   for (const { dir, entry } of await readJournals(root)) machines.set(entry.assignment.vmId, Machine.restore(host, dir, entry));
 

@@ -2,6 +2,7 @@
 //
 // A VMM process is no child of the agent in any way that matters: it survives the agent's death and is adopted again by pid and
 // start time, never by pid alone. All calls are idempotent where a repeat makes sense (kill of a dead VMM, stop of a stopped one).
+import type { Duplex } from "node:stream";
 
 /** Everything a driver needs to boot one VM. Paths are absolute and belong to this VM alone, except `base` and `kernel`. */
 export interface VmmSpec {
@@ -55,7 +56,7 @@ export interface Vmm {
    * Opens a byte stream to powerunit's guest channel; the preamble (docs/architecture.md, "Guest channel") has been exchanged.
    * One stream at a time: a new one ends the one before. Rejects with `unavailable` when the signal aborts or the VMM is gone.
    */
-  openChannel(signal: AbortSignal): Promise<import("node:stream").Duplex>;
+  openChannel(signal: AbortSignal): Promise<Duplex>;
   /** Freezes the virtual CPUs. */
   pause(): Promise<void>;
   resume(): Promise<void>;

@@ -1,13 +1,13 @@
 // The QEMU driver. QEMU runs detached, in the VM's folder; the agent finds it again by pid and start time.
-import { spawn } from "node:child_process";
 import { open, rm, stat, truncate } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { PitwallError, systemClock } from "@pitwall/runtime";
+import { exists, PitwallError, systemClock } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
-import { identify, isAlive, processUsage, signalProcess, waitForExit, type ProcessIdentity } from "../host/process-identity.ts";
-import type { Vmm, VmmDriver, VmmExit, VmmProcess, VmmSpec } from "../machine/vmm.ts";
+import { isAlive, processUsage, signalProcess, type ProcessIdentity } from "../host/process-identity.ts";
+import { endOf, spawnDetached, type ProcessEnd } from "../host/spawn-detached.ts";
+import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
 import { files, vmArguments } from "./arguments.ts";
 import { probeQemu, type Probed } from "./probe.ts";
 import { qmp } from "./qmp.ts";
@@ -35,28 +35,14 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string }): V
       return start(spec, vmArguments(spec, acceleration));
     },
     async adopt({ dir }, process) {
-      return isAlive(process)
-        ? handle(
-            dir,
-            process,
-            waitForExit(process).then(() => ({ code: null, signal: null })),
-          )
-        : undefined;
+      return isAlive(process) ? handle(dir, process, endOf(process)) : undefined;
     },
   };
 }
 
 async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
   await removeRuntimeFiles(spec.dir);
-  const output = await open(join(spec.dir, files.output), "w", 0o600);
-  const child = spawn("qemu-system-x86_64", args, { cwd: spec.dir, detached: true, stdio: ["ignore", output.fd, output.fd] });
-  const ended = new Promise<Pick<VmmExit, "code" | "signal">>((resolve) => {
-    child.once("exit", (code, signal) => resolve({ code, signal }));
-    child.once("error", () => resolve({ code: null, signal: null }));
-  });
-  await output.close();
-  child.unref();
-  const identity = child.pid === undefined ? undefined : identify(child.pid);
+  const { identity, ended } = await spawnDetached("qemu-system-x86_64", args, spec.dir, files.output);
   try {
     if (!identity) throw new Error("the process could not be started");
     await running(identity, ended);
@@ -77,12 +63,15 @@ async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
 async function running(identity: ProcessIdentity, ended: Promise<unknown>): Promise<void> {
   const deadline = systemClock.monotonicMs() + startLimitMs;
   const path = socketPath(identity.pid, files.qmp);
-  while (!(await stat(path).catch(() => undefined))) {
+  while (!(await exists(path))) {
     if (systemClock.monotonicMs() > deadline) throw new Error("no control socket");
     await Promise.race([systemClock.sleep(5), ended]);
     if (!isAlive(identity)) throw new Error("it ended at once");
   }
-  await Promise.race([qmp(path, "query-status"), ended.then(() => Promise.reject(new Error("it ended at once")))]);
+  const endedEarly = ended.then((): never => {
+    throw new Error("it ended at once");
+  });
+  await Promise.race([qmp(path, "query-status"), endedEarly]);
 }
 
 /** Short whatever the state folder is called: a UNIX socket's path has at most 107 bytes. */
@@ -90,7 +79,7 @@ function socketPath(pid: number, name: string): string {
   return `/proc/${pid}/cwd/${name}`;
 }
 
-function handle(dir: string, process: VmmProcess, ended: Promise<Pick<VmmExit, "code" | "signal">>): Vmm {
+function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): Vmm {
   let stream: Socket | undefined;
   const trim = setInterval(() => void trimConsole(dir), consoleCheckMs).unref();
   const exited = ended.then(async (exit) => {

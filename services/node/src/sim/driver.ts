@@ -1,20 +1,18 @@
 // The simulated VMM: a process per VM that speaks the guest channel and runs nothing. For rehearsals of a fleet, and for tests of
 // everything above the driver.
-import { spawn } from "node:child_process";
-import { open, rm, stat } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { PitwallError, systemClock } from "@pitwall/runtime";
+import { exists, PitwallError, systemClock } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
-import { identify, isAlive, processUsage, signalProcess, waitForExit } from "../host/process-identity.ts";
-import type { Vmm, VmmDriver, VmmExit, VmmProcess } from "../machine/vmm.ts";
+import { isAlive, processUsage, signalProcess } from "../host/process-identity.ts";
+import { endOf, spawnDetached, type ProcessEnd } from "../host/spawn-detached.ts";
+import type { Vmm, VmmDriver, VmmProcess } from "../machine/vmm.ts";
 
 const socketName = "guest.sock";
 const outputName = "sim.log";
 const startLimitMs = 10_000;
 const program = join(import.meta.dirname, "guest.ts");
-
-type Ended = Pick<VmmExit, "code" | "signal">;
 
 export function openSimDriver(): VmmDriver {
   return {
@@ -22,17 +20,9 @@ export function openSimDriver(): VmmDriver {
     probe: async () => ({ version: "1", acceleration: "none" }),
     async start({ dir }) {
       await rm(join(dir, socketName), { force: true });
-      const output = await open(join(dir, outputName), "w", 0o600);
-      const child = spawn(process.execPath, [program, socketName], { cwd: dir, detached: true, stdio: ["ignore", output.fd, output.fd] });
-      const ended = new Promise<Ended>((resolve) => {
-        child.once("exit", (code, signal) => resolve({ code, signal }));
-        child.once("error", () => resolve({ code: null, signal: null }));
-      });
-      await output.close();
-      child.unref();
-      const identity = child.pid === undefined ? undefined : identify(child.pid);
+      const { identity, ended } = await spawnDetached(process.execPath, [program, socketName], dir, outputName);
       const deadline = systemClock.monotonicMs() + startLimitMs;
-      while (!(await stat(join(dir, socketName)).catch(() => undefined))) {
+      while (!(await exists(join(dir, socketName)))) {
         if (!identity || !isAlive(identity) || systemClock.monotonicMs() > deadline) {
           if (identity) signalProcess(identity, "SIGKILL");
           await ended;
@@ -45,18 +35,12 @@ export function openSimDriver(): VmmDriver {
       return handle(dir, { driver: "sim", ...identity }, ended);
     },
     async adopt({ dir }, process) {
-      return isAlive(process)
-        ? handle(
-            dir,
-            process,
-            waitForExit(process).then(() => ({ code: null, signal: null })),
-          )
-        : undefined;
+      return isAlive(process) ? handle(dir, process, endOf(process)) : undefined;
     },
   };
 }
 
-function handle(dir: string, process: VmmProcess, ended: Promise<Ended>): Vmm {
+function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): Vmm {
   let stream: Socket | undefined;
   const exited = ended.then(async (exit) => {
     stream?.destroy();
