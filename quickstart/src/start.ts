@@ -9,7 +9,7 @@ import { doctor } from "./doctor.ts";
 import { withProgress } from "./progress.ts";
 import { provision, type Provisioned } from "./provision/provision.ts";
 import { openSshAccess } from "./ssh-access.ts";
-import { endLeftovers } from "./stack/leftovers.ts";
+import { endLeftovers, endSurvivors } from "./stack/leftovers.ts";
 import { startStack, type Stack } from "./stack/stack.ts";
 import { starterImage } from "./starter-image/starter-image.ts";
 
@@ -46,6 +46,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (options.doctor) return (await doctor((text) => process.stdout.write(`${text}\n`))) ? 0 : 1;
   if (options.fresh) {
     await endLeftovers(options.stateDir, say);
+    await endSurvivors(options.stateDir);
     await rm(options.stateDir, { recursive: true, force: true });
   }
   return run(options);

@@ -1,5 +1,5 @@
 // What an earlier supervisor left behind when it was killed: its services, found by pid and start time.
-import { readFile, rm } from "node:fs/promises";
+import { readdir, readFile, readlink, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
@@ -45,4 +45,25 @@ export async function endLeftovers(stateDir: string, say: (text: string) => void
     }
   }
   await forget(stateDir);
+}
+
+/** Ends what outlives its service on purpose, VMs and the database, before the state that would find them again is removed. */
+export async function endSurvivors(stateDir: string): Promise<void> {
+  const vms = join(stateDir, "node", "vms");
+  for (const name of await readdir("/proc")) {
+    const cwd = /^\d+$/.test(name) ? await readlink(`/proc/${name}/cwd`).catch(() => "") : "";
+    if (cwd.startsWith(`${vms}/`)) await end(Number(name), "SIGKILL");
+  }
+  // Line 1 of postmaster.pid is the server's pid, line 2 its data folder; SIGINT is its fast shutdown.
+  const [pid] = (await readFile(join(stateDir, "controller", "postgres", "data", "postmaster.pid"), "utf8").catch(() => "")).split("\n");
+  const command = pid ? await readFile(`/proc/${pid}/cmdline`, "latin1").catch(() => "") : "";
+  if (command.includes("postgres")) await end(Number(pid), "SIGINT");
+}
+
+async function end(pid: number, signal: NodeJS.Signals): Promise<void> {
+  const ticks = await startTicks(pid);
+  if (ticks === undefined) return;
+  process.kill(pid, signal);
+  const deadline = systemClock.monotonicMs() + limitMs;
+  while ((await startTicks(pid)) === ticks && systemClock.monotonicMs() < deadline) await systemClock.sleep(20);
 }
