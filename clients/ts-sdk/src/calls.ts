@@ -60,3 +60,9 @@ export async function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.addEventListener("abort", done);
   });
 }
+
+/** Messages are optional on the wire, and always there in the answers that are given to this. */
+export function present<T>(value: T | undefined): T {
+  if (value === undefined) throw new Error("the server's answer is incomplete");
+  return value;
+}

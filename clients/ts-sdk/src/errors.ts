@@ -1,6 +1,7 @@
 // What the server said no with.
 import { ClientError, Status } from "nice-grpc-common";
 import { RichClientError } from "nice-grpc-error-details";
+import { phaseToJSON, type Vm } from "./gen/pitwall/v1/vm.ts";
 
 /** A refusal by Pitwall. `message` is for people; `code`, `reason` and `field` are for programs. */
 export class PitwallRpcError extends Error {
@@ -20,6 +21,19 @@ export class PitwallRpcError extends Error {
     this.field = details.flatMap((detail) =>
       detail.$type === "google.rpc.BadRequest" ? detail.fieldViolations.map(({ field }) => field) : [],
     )[0];
+  }
+}
+
+/** A VM did not get in time where it was waited for; it may still get there. */
+export class WaitTimeoutError extends Error {
+  /** As it was seen last; undefined when nothing was heard of it. */
+  readonly vm: Vm | undefined;
+
+  constructor(name: string, timeoutMs: number, vm: Vm | undefined) {
+    const where = vm ? `${phaseToJSON(vm.phase)} ${vm.message}`.trim() : "nothing was heard of it";
+    super(`${name} did not get there within ${timeoutMs} ms: ${where}`);
+    this.name = "WaitTimeoutError";
+    this.vm = vm;
   }
 }
 

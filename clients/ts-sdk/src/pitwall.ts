@@ -2,7 +2,7 @@
 import { createChannel, createClientFactory, type Client } from "nice-grpc-web";
 import { Metadata } from "nice-grpc-common";
 import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
-import { retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
+import { present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
 import { GuestServiceDefinition, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
 import { ImageServiceDefinition, type ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
@@ -51,6 +51,11 @@ export class Pitwall {
     }
   }
 
+  /** `node` is a name or an id. */
+  async getNode(node: string): Promise<Node> {
+    return present((await this.#nodes.getNode({ node }, { retry: true })).node);
+  }
+
   /** For administrators. Without a name the host chooses it. */
   async createJoinToken(role: "node" | "gateway", name = ""): Promise<CreateJoinTokenResponse> {
     return this.#nodes.createJoinToken({ role: role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY, name });
@@ -66,9 +71,7 @@ export class Pitwall {
 
   /** `publicKey` is a line of a `.pub` file. */
   async addSshKey(publicKey: string): Promise<SshKey> {
-    const { key } = await this.#profile.addSshKey({ publicKey }, { retry: true });
-    if (!key) throw new Error("the server's answer is incomplete");
-    return key;
+    return present((await this.#profile.addSshKey({ publicKey }, { retry: true })).key);
   }
 
   async listSshKeys(): Promise<SshKey[]> {

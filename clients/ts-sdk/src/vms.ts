@@ -1,7 +1,7 @@
 // VMs: create, watch, wait.
 import type { Client } from "nice-grpc-web";
-import { sleep, type CallExtras } from "./calls.ts";
-import { PitwallRpcError } from "./errors.ts";
+import { present, sleep, type CallExtras } from "./calls.ts";
+import { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
 import { Phase, VmSpec, type Vm, type VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
 
 const pageSize = 500;
@@ -120,7 +120,7 @@ export class Vms {
     );
   }
 
-  /** The VM as soon as it satisfies `predicate`. Throws when the time is up, naming the phase it was in. */
+  /** The VM as soon as it satisfies `predicate`. Throws {@link WaitTimeoutError} when the time is up. */
   async waitUntil(vm: string, predicate: (vm: Vm) => boolean, { timeoutMs = 120_000, signal }: WaitOptions = {}): Promise<Vm> {
     const timeout = AbortSignal.timeout(timeoutMs);
     let last: Vm | undefined;
@@ -129,18 +129,6 @@ export class Vms {
       if (predicate(last)) return last;
     }
     signal?.throwIfAborted();
-    throw new Error(
-      `${vm} did not get there within ${timeoutMs} ms: ${last ? `${phaseName(last.phase)} ${last.message}` : "nothing was heard of it"}`,
-    );
+    throw new WaitTimeoutError(vm, timeoutMs, last);
   }
-}
-
-function phaseName(phase: Phase): string {
-  return Object.entries(Phase).find(([, value]) => value === phase)?.[0] ?? String(phase);
-}
-
-/** Messages are optional on the wire, and always there in these answers. */
-function present<T>(value: T | undefined): T {
-  if (value === undefined) throw new Error("the server's answer is incomplete");
-  return value;
 }
