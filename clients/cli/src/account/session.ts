@@ -1,0 +1,41 @@
+// A client of the gateway that a command means, as the user who is signed in there.
+import { Option, type Command } from "commander";
+import { Pitwall, PitwallRpcError } from "@pitwall/sdk";
+import { CliError, explainRefusal } from "../failure.ts";
+import type { Shell } from "../shell.ts";
+import { openAccountStore } from "./account-store.ts";
+import { chooseEndpoint } from "./endpoint.ts";
+
+export interface EndpointOption {
+  readonly endpoint?: string;
+}
+
+/** Declares --endpoint on a command. */
+export function withEndpoint(command: Command): Command {
+  return command.addOption(new Option("--endpoint <url>", "the gateway; default: PITWALL_ENDPOINT, or the one signed in to last"));
+}
+
+export interface Session {
+  readonly endpoint: string;
+  readonly pitwall: Pitwall;
+}
+
+/** Runs `work` with a client; a refusal of the server becomes a sentence. PITWALL_TOKEN is used as it is. */
+export async function inSession<T>(shell: Shell, { endpoint: flag }: EndpointOption, work: (session: Session) => Promise<T>): Promise<T> {
+  const { env, signals } = shell;
+  const store = openAccountStore(env, signals.signal);
+  const isNamed = flag !== undefined || (env["PITWALL_ENDPOINT"] ?? "") !== "";
+  const endpoint = chooseEndpoint(flag, env["PITWALL_ENDPOINT"], isNamed ? undefined : (await store.read()).current);
+  const session = { endpoint, pitwall: new Pitwall({ endpoint, token: env["PITWALL_TOKEN"] || (() => store.token(endpoint)) }) };
+  try {
+    return await work(session);
+  } catch (error) {
+    throw explained(shell, session, error);
+  }
+}
+
+/** A server's refusal as a sentence; anything else as it is. */
+export function explained({ env }: Shell, { endpoint }: Session, error: unknown): unknown {
+  if (!(error instanceof PitwallRpcError)) return error;
+  return new CliError(explainRefusal(error, { endpoint, hasOwnToken: (env["PITWALL_TOKEN"] ?? "") !== "" }));
+}
