@@ -1,0 +1,58 @@
+// The way into VMs for this user: the key, the gateway's address, and files with the host keys that ssh must see.
+import { createHash } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { discover, type Vm } from "@pitwall/sdk";
+import { configFolder, readIfThere, replaceFile } from "../account/config-folder.ts";
+import type { Session } from "../account/session.ts";
+import type { Shell } from "../shell.ts";
+import { checkedVm, gatewayAddress, knownHostsLine } from "./places.ts";
+import { ownKey } from "./own-key.ts";
+import { sshOptions, type SshGateway, type SshOption } from "./options.ts";
+
+const gatewayAlias = "pitwall-gateway";
+
+export interface SshAccess {
+  /** Options for ssh, once the VM's host key is pinned in a file. Throws when the VM has none yet. */
+  optionsFor(vm: Vm): Promise<SshOption[]>;
+}
+
+/** `key` is the user's own choice of a private key file; without one, Pitwall's own key is used and registered. */
+export async function openSshAccess({ env, signals }: Shell, session: Session, key: string | undefined): Promise<SshAccess> {
+  const folder = configFolder(env);
+  const [discovery, keyFile] = await Promise.all([
+    discover(session.endpoint, signals.signal),
+    key ?? ownKey(folder, session, signals.signal),
+  ]);
+  const digest = createHash("sha256").update(session.endpoint).digest("hex").slice(0, 16);
+  const gateway: SshGateway = {
+    ...gatewayAddress(discovery, session.endpoint),
+    alias: gatewayAlias,
+    knownHosts: await pin(
+      hostsFile(folder, `gateway-${digest}`),
+      knownHostsLine(gatewayAlias, discovery.sshHostKey, `the gateway at ${session.endpoint}`),
+    ),
+  };
+  return {
+    async optionsFor(vm) {
+      const { id, name } = checkedVm(vm);
+      const knownHosts = await pin(hostsFile(folder, id), knownHostsLine(id, vm.sshHostKey, `the VM ${name}`));
+      return sshOptions({ id, alias: id, knownHosts }, gateway, keyFile);
+    },
+  };
+}
+
+/** Removes what {@link SshAccess.optionsFor} wrote for a VM that is gone. */
+export async function forgetHostKey(env: Shell["env"], vm: Vm): Promise<void> {
+  await rm(hostsFile(configFolder(env), checkedVm(vm).id), { force: true });
+}
+
+function hostsFile(folder: string, name: string): string {
+  return join(folder, "ssh", "hosts", name);
+}
+
+/** One file per host: nothing is shared between processes that write at the same time. */
+async function pin(file: string, line: string): Promise<string> {
+  if ((await readIfThere(file)) !== line) await replaceFile(file, line);
+  return file;
+}
