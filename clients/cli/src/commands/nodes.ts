@@ -1,0 +1,81 @@
+// pitwall nodes: the hosts that run VMs.
+import type { Command } from "commander";
+import { Node, NodeState } from "@pitwall/sdk";
+import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
+import { openColours, type Colours } from "../output/colours.ts";
+import { show, withOutput, type Format } from "../output/format.ts";
+import { fieldList, table, type Cell } from "../output/table.ts";
+import { ageWord, byteWord, cpuWord, nodeStateWord } from "../output/words.ts";
+import type { Shell } from "../shell.ts";
+
+type Options = EndpointOption & { readonly output: Format };
+
+export function declare(command: Command, shell: Shell): void {
+  withOutput(withEndpoint(command.description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
+  withOutput(withEndpoint(command.command("ls").description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
+  withOutput(withEndpoint(command.command("get").argument("<node>", "name or id").description("Shows everything about a node."))).action(
+    async (name: string, options: Options) =>
+      inSession(shell, options, async ({ pitwall }) => {
+        const node = await pitwall.getNode(name);
+        await show(shell, options.output, {
+          table: () => fieldList(details(node, openColours(shell.hasColour), shell.wallMs())),
+          json: Node.toJSON(node),
+          names: [node.name],
+        });
+      }),
+  );
+}
+
+async function list(shell: Shell, options: Options): Promise<void> {
+  await inSession(shell, options, async ({ pitwall }) => {
+    const nodes = await pitwall.listNodes();
+    const colours = openColours(shell.hasColour);
+    await show(shell, options.output, {
+      table: () =>
+        table(
+          ["NAME", "STATE", "VMS", "CPU", "MEMORY", "DISK", "DRIVER", "AGE"],
+          nodes.map((node) => row(node, colours, shell.wallMs())),
+        ),
+      json: nodes.map((node) => Node.toJSON(node)),
+      names: nodes.map(({ name }) => name),
+    });
+  });
+}
+
+function row(node: Node, colours: Colours, nowMs: number): Cell[] {
+  const { cpu, memory, disk } = room(node);
+  return [node.name, state(node, colours), String(node.vmCount), cpu, memory, disk, drivers(node), ageWord(node.createTime, nowMs)];
+}
+
+function details(node: Node, colours: Colours, nowMs: number): [string, Cell][] {
+  const { cpu, memory, disk } = room(node);
+  return [
+    ["Name", node.name],
+    ["Id", node.id],
+    ["State", state(node, colours)],
+    ["Last heard of", node.lastHeartbeatTime ? `${ageWord(node.lastHeartbeatTime, nowMs)} ago` : ""],
+    ["VMs", String(node.vmCount)],
+    ["CPU", `${cpu} given out`],
+    ["Memory", `${memory} given out`],
+    ["Disk", `${disk} given out`],
+    ["Driver", drivers(node)],
+    ...Object.entries(node.labels).map(([name, value]): [string, Cell] => ["Label", `${name}=${value}`]),
+    ["Agent", node.agentVersion],
+    ["Joined", node.createTime?.toISOString() ?? ""],
+  ];
+}
+
+function state({ state: value }: Node, { green, red }: Colours): Cell {
+  return { text: nodeStateWord(value), paint: value === NodeState.NODE_STATE_READY ? green : red };
+}
+
+/** What VMs have been given, of what there is. */
+function room({ allocated, capacity }: Node): { cpu: string; memory: string; disk: string } {
+  const of = (word: (amount: bigint) => string, pick: "cpuMillis" | "memBytes" | "diskBytes"): string =>
+    `${word(allocated?.[pick] ?? 0n)}/${word(capacity?.[pick] ?? 0n)}`;
+  return { cpu: of(cpuWord, "cpuMillis"), memory: of(byteWord, "memBytes"), disk: of(byteWord, "diskBytes") };
+}
+
+function drivers({ drivers: all }: Node): string {
+  return all.map(({ name, version, acceleration }) => `${name} ${version} (${acceleration})`).join(", ");
+}

@@ -1,0 +1,56 @@
+// pitwall rm: removes VMs with their disks.
+import type { Command } from "commander";
+import type { Vm } from "@pitwall/sdk";
+import { explained, inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
+import { CliError, messageChain } from "../failure.ts";
+import { timeoutOption } from "../input/timeout.ts";
+import { plain } from "../output/terminal-text.ts";
+import type { Shell } from "../shell.ts";
+import { forgetHostKey } from "../ssh/access.ts";
+import { follow } from "../vm/follow.ts";
+
+interface Options extends EndpointOption {
+  readonly wait: boolean;
+  readonly timeout: number;
+}
+
+export function declare(command: Command, shell: Shell): void {
+  withEndpoint(
+    command
+      .argument("<vm...>", "names or ids")
+      .option("--no-wait", "return as soon as it is asked for")
+      .addOption(timeoutOption("how long to wait for each to be gone", 60)),
+  )
+    .description("Removes VMs and their disks, and waits until they are gone.")
+    .action(async (names: readonly string[], options: Options) =>
+      inSession(shell, options, (session) => remove(shell, session, names, options)),
+    );
+}
+
+/** Asks for all first, so that they go at the same time. One that cannot be removed does not keep the others. */
+async function remove(shell: Shell, session: Session, names: readonly string[], options: Options): Promise<void> {
+  let failures = 0;
+  const attempt = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
+    try {
+      return await work();
+    } catch (error) {
+      shell.signals.signal.throwIfAborted();
+      failures++;
+      shell.note(`error: ${plain(messageChain(explained(shell, session, error)))}`);
+      return undefined;
+    }
+  };
+  const asked: Vm[] = [];
+  for (const name of new Set(names)) {
+    const vm = await attempt(() => session.pitwall.vms.delete(name));
+    if (vm) asked.push(vm);
+  }
+  for (const vm of options.wait ? asked : []) {
+    await attempt(async () => {
+      await follow(shell, session.pitwall, vm, "gone", options.timeout);
+      await forgetHostKey(shell.env, vm);
+      shell.note(`${plain(vm.name)} is gone`);
+    });
+  }
+  if (failures > 0) throw new CliError(failures === 1 ? "one VM was not removed" : `${failures} VMs were not removed`);
+}

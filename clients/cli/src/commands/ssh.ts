@@ -1,0 +1,70 @@
+// pitwall ssh: stock OpenSSH into a VM.
+import type { Command } from "commander";
+import { Phase, type Vm } from "@pitwall/sdk";
+import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
+import { runChild } from "../child.ts";
+import { CliError } from "../failure.ts";
+import { addItem } from "../input/pairs.ts";
+import type { Shell } from "../shell.ts";
+import { openSshAccess } from "../ssh/access.ts";
+import { chosenKey, withKey, type KeyOption } from "../ssh/chosen-key.ts";
+import { asArguments } from "../ssh/options.ts";
+import { checkedVm, parseDestination } from "../ssh/places.ts";
+import { follow } from "../vm/follow.ts";
+import { describeState } from "../vm/goal.ts";
+
+const bootLimitMs = 120_000;
+const onItsWay: ReadonlySet<Phase> = new Set([Phase.PHASE_PENDING, Phase.PHASE_PLACED, Phase.PHASE_PREPARING, Phase.PHASE_BOOTING]);
+
+interface Options extends EndpointOption, KeyOption {
+  readonly tty?: boolean;
+  readonly forward?: readonly string[];
+  readonly forwardOnly?: boolean;
+}
+
+export function declare(command: Command, shell: Shell): void {
+  withKey(withEndpoint(command))
+    .argument("<destination>", "[USER@]VM; the user is root unless said")
+    .argument("[command...]", "what to run instead of a shell; put -- before it")
+    .option("-t, --tty", "a terminal for the command")
+    .option("-L, --forward <spec>", "as ssh's -L, such as 8000:localhost:80; may be repeated", addItem)
+    .option("-N, --forward-only", "run nothing: only forward")
+    .description(
+      "Logs in to a VM with OpenSSH. The connection goes through the gateway, which cannot read it; both host keys are pinned. " +
+        "Returns ssh's exit code, which is the command's own. For scp, sftp and rsync see `pitwall ssh-config`.",
+    )
+    .action(async (destination: string, words: readonly string[], options: Options) => {
+      const args = await inSession(shell, options, (session) => sshArguments(shell, session, destination, words, options));
+      // The shell that runs the ProxyCommand must be one whose quoting is known.
+      shell.endWith(await runChild("ssh", args, shell.signals, { env: { ...shell.env, SHELL: "/bin/sh" } }));
+    });
+}
+
+async function sshArguments(
+  shell: Shell,
+  session: Session,
+  destination: string,
+  words: readonly string[],
+  options: Options,
+): Promise<string[]> {
+  const { user, vm: name } = parseDestination(destination);
+  const key = await chosenKey(options, shell.folder);
+  const [access, vm] = await Promise.all([
+    openSshAccess(shell, session, key),
+    session.pitwall.vms.get(name).then((found) => running(shell, session, found)),
+  ]);
+  return [
+    ...["-F", "none", ...asArguments(await access.optionsFor(vm))],
+    ...(options.tty === true ? ["-t"] : []),
+    ...(options.forwardOnly === true ? ["-N"] : []),
+    ...(options.forward ?? []).flatMap((spec) => ["-L", spec]),
+    ...["--", `${user}@${checkedVm(vm).name}`, ...words],
+  ];
+}
+
+/** A VM on its way is waited for; one that nobody asked to run is not. */
+async function running(shell: Shell, { pitwall }: Session, vm: Vm): Promise<Vm> {
+  if (vm.phase === Phase.PHASE_RUNNING) return vm;
+  if (!onItsWay.has(vm.phase)) throw new CliError(`${describeState(vm)}; \`pitwall start ${vm.name}\` starts it`);
+  return (await follow(shell, pitwall, vm, "running", bootLimitMs)) ?? vm;
+}

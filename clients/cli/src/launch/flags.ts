@@ -1,0 +1,109 @@
+// Which variables each service reads, and the flags they become: PITWALL_LINK_LISTEN is --link-listen.
+// tests/service-flags.test.ts holds this table to what the services' config.ts read.
+
+export const serviceNames = ["controller", "node", "gateway", "issuer"] as const;
+export type ServiceName = (typeof serviceNames)[number];
+
+/** `path` and `paths` (separated by commas) are made absolute; `text` is passed on as it is. */
+type Kind = "text" | "path" | "paths";
+
+export interface ServiceFlag {
+  readonly variable: `PITWALL_${string}`;
+  readonly placeholder: string;
+  readonly kind: Kind;
+  readonly says: string;
+  /** As --help shows it; empty where there is none. */
+  readonly default: string;
+}
+
+function flag(variable: `PITWALL_${string}`, placeholder: string, says: string, by: { default?: string; kind?: Kind } = {}): ServiceFlag {
+  return { variable, placeholder, says, kind: by.kind ?? "text", default: by.default ?? "" };
+}
+
+/** Where a service keeps its state unless it is told. */
+export function defaultStateDir(service: ServiceName): string {
+  return `/var/lib/pitwall/${service}`;
+}
+
+function everyService(service: ServiceName): readonly ServiceFlag[] {
+  return [
+    flag("PITWALL_STATE_DIR", "dir", "the service's own folder", { kind: "path", default: defaultStateDir(service) }),
+    flag("PITWALL_LOG_LEVEL", "level", "debug, info, warn or error", { default: "info" }),
+  ];
+}
+
+const images = [
+  flag("PITWALL_IMAGE_ROOTS", "dirs", "folders that oci: and docker-archive: references may point into; without any they are refused", {
+    kind: "paths",
+  }),
+  flag("PITWALL_INSECURE_REGISTRIES", "hosts", "host:port of registries on plain HTTP or a private address"),
+];
+const join = [
+  flag("PITWALL_JOIN", "string", "what `pitwall join-token` prints; for the first start only"),
+  flag("PITWALL_JOIN_FILE", "file", "a file with that string", { kind: "path" }),
+];
+const tokens = [
+  flag("PITWALL_ISSUER", "url", "the OIDC issuer of users' tokens"),
+  flag("PITWALL_AUDIENCE", "word", "the audience of users' tokens", { default: "pitwall" }),
+];
+
+export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>> = {
+  controller: [
+    ...everyService("controller"),
+    flag("PITWALL_LISTEN", "host:port", "where the API is served", { default: "127.0.0.1:7000" }),
+    flag("PITWALL_LINK_LISTEN", "host:port", "where nodes and gateways connect", { default: "127.0.0.1:7001" }),
+    flag("PITWALL_ADVERTISE", "names", "names and addresses in its certificate; the first is in join strings", {
+      default: "the hosts it listens on",
+    }),
+    flag("PITWALL_DATABASE_URL", "url", "PostgreSQL; prefer the variable when it holds a password", { default: "an embedded PostgreSQL" }),
+    ...tokens,
+    flag("PITWALL_ADMIN_SUBJECTS", "subjects", "who is an administrator"),
+    ...images,
+    flag("PITWALL_BOOTSTRAP_DIR", "dir", "where join strings for a node and a gateway are put at each start", { kind: "path" }),
+    flag("PITWALL_HEARTBEAT", "duration", "how often nodes are heard of", { default: "2s" }),
+    flag("PITWALL_LEASE", "duration", "how long a silent node counts as ready", { default: "10s" }),
+  ],
+  node: [
+    ...everyService("node"),
+    ...join,
+    flag("PITWALL_NAME", "name", "the node's name", { default: "the host's name" }),
+    flag("PITWALL_DRIVER", "driver", "auto, qemu or sim", { default: "auto" }),
+    flag("PITWALL_KERNEL", "file", "the guest kernel", { kind: "path", default: "/var/lib/pitwall/vmlinux" }),
+    flag("PITWALL_MODULES_DIR", "dir", "the guest kernel's modules (.ko)", { kind: "path", default: "/var/lib/pitwall/modules" }),
+    flag("PITWALL_POWERUNIT", "file", "the guest's init", { kind: "path", default: "/var/lib/pitwall/powerunit" }),
+    flag("PITWALL_CACHE_DIR", "dir", "where pulled images are kept", { kind: "path", default: "images in the state folder" }),
+    flag("PITWALL_CAPACITY_CPU_MILLIS", "number", "thousandths of a CPU that VMs may have", { default: "measured" }),
+    flag("PITWALL_CAPACITY_MEM", "size", "memory that VMs may have", { default: "measured" }),
+    flag("PITWALL_CAPACITY_DISK", "size", "disk that VMs may have", { default: "measured" }),
+    ...images,
+  ],
+  gateway: [
+    ...everyService("gateway"),
+    ...join,
+    flag("PITWALL_NAME", "name", "the gateway's name", { default: "gateway" }),
+    flag("PITWALL_LISTEN", "host:port", "where gRPC-Web, gRPC and HTTP are served", { default: "127.0.0.1:8080" }),
+    flag("PITWALL_SSH_LISTEN", "host:port", "where SSH is served", { default: "127.0.0.1:2222" }),
+    flag("PITWALL_TUNNEL_LISTEN", "host:port", "where nodes dial", { default: "127.0.0.1:7443" }),
+    flag("PITWALL_TUNNEL_ADVERTISE", "host:port", "what nodes are told to dial", { default: "the tunnel listener's address" }),
+    ...tokens,
+    flag("PITWALL_CORS_ORIGINS", "origins", "origins of web consoles, or *"),
+  ],
+  issuer: [
+    ...everyService("issuer"),
+    flag("PITWALL_LISTEN", "host:port", "a loopback address: this issuer asks for no password", { default: "127.0.0.1:9000" }),
+    flag("PITWALL_AUDIENCE", "word", "the audience of its tokens", { default: "pitwall" }),
+  ],
+};
+
+/** `--link-listen` of `PITWALL_LINK_LISTEN`. */
+export function flagName({ variable }: Pick<ServiceFlag, "variable">): string {
+  return `--${variable.slice("PITWALL_".length).toLowerCase().replaceAll("_", "-")}`;
+}
+
+/** `linkListen`, as commander names the option's value. */
+export function optionKey({ variable }: Pick<ServiceFlag, "variable">): string {
+  return variable
+    .slice("PITWALL_".length)
+    .toLowerCase()
+    .replaceAll(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}

@@ -1,0 +1,96 @@
+// The command line: all commands by name, of which only the one that is meant is loaded.
+import { Command, CommanderError } from "commander";
+import { exitCodes } from "./failure.ts";
+import { serviceNames } from "./launch/flags.ts";
+import type { Shell } from "./shell.ts";
+import { packageVersion } from "./version.ts";
+
+type Declare = (command: Command, shell: Shell) => void;
+
+interface Entry {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<Declare>;
+}
+
+const group = {
+  account: "Sign-in:",
+  vms: "VMs:",
+  ways: "Ways into a VM:",
+  fleet: "Fleet:",
+  services: "Services:",
+  other: "Other:",
+} as const;
+
+const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
+  account: [
+    { name: "login", summary: "sign in to a gateway", load: async () => (await import("./commands/login.ts")).declare },
+    { name: "logout", summary: "sign out", load: async () => (await import("./commands/logout.ts")).declare },
+    { name: "whoami", summary: "show who you are", load: async () => (await import("./commands/whoami.ts")).declare },
+    { name: "config", summary: "choose among gateways", load: async () => (await import("./commands/config.ts")).declare },
+    { name: "keys", summary: "SSH keys of your profile", load: async () => (await import("./commands/keys.ts")).declare },
+  ],
+  vms: [
+    { name: "run", summary: "make a VM of an image", load: async () => (await import("./commands/run.ts")).declare },
+    { name: "ls", summary: "list VMs", load: async () => (await import("./commands/ls.ts")).declare },
+    { name: "get", summary: "show one VM", load: async () => (await import("./commands/get.ts")).declare },
+    { name: "start", summary: "start a stopped VM", load: async () => (await import("./commands/start-stop.ts")).declareStart },
+    { name: "stop", summary: "stop a VM, keep its disk", load: async () => (await import("./commands/start-stop.ts")).declareStop },
+    { name: "rm", summary: "remove VMs and their disks", load: async () => (await import("./commands/rm.ts")).declare },
+    { name: "wait", summary: "wait for a VM", load: async () => (await import("./commands/wait.ts")).declare },
+    { name: "images", summary: "look at images", load: async () => (await import("./commands/images.ts")).declare },
+  ],
+  ways: [
+    { name: "ssh", summary: "log in to a VM", load: async () => (await import("./commands/ssh.ts")).declare },
+    {
+      name: "ssh-config",
+      summary: "print a block for ~/.ssh/config",
+      load: async () => (await import("./commands/ssh-config.ts")).declare,
+    },
+    { name: "logs", summary: "print what the image's process wrote", load: async () => (await import("./commands/logs.ts")).declare },
+  ],
+  fleet: [
+    { name: "nodes", summary: "list and show nodes", load: async () => (await import("./commands/nodes.ts")).declare },
+    { name: "join-token", summary: "let a node or gateway join", load: async () => (await import("./commands/join-token.ts")).declare },
+  ],
+  services: serviceNames.map((service) => ({
+    name: service,
+    summary: `run the ${service}`,
+    load: async () => {
+      const { declare } = await import("./commands/service.ts");
+      return (command: Command, shell: Shell) => declare(command, shell, service);
+    },
+  })),
+  other: [{ name: "version", summary: "print the version", load: async () => (await import("./commands/version.ts")).declare }],
+};
+
+/** Runs one command line. Throws what the command throws. A command line that makes no sense has been explained on stderr: exit code 2. */
+export async function runProgram(args: readonly string[], shell: Shell): Promise<void> {
+  const program = new Command("pitwall")
+    .description("Boots OCI images as microVMs and lets you in.")
+    .version(packageVersion(), "-V, --version")
+    .exitOverride()
+    .configureOutput({ writeOut: (text) => shell.out(text), writeErr: (text) => shell.err(text) })
+    .addHelpText("after", "\nEnvironment: PITWALL_ENDPOINT names the gateway; PITWALL_TOKEN is a token to use instead of a sign-in.");
+  const meant = meantCommand(args);
+  for (const key of ["account", "vms", "ways", "fleet", "services", "other"] as const) {
+    program.commandsGroup(group[key]);
+    for (const { name, summary, load } of entries[key]) {
+      const command = program.command(name).summary(summary);
+      if (name === meant) (await load())(command, shell);
+    }
+  }
+  program.helpCommand("help [command]", "explain a command");
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    shell.endWith(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
+  }
+}
+
+/** The first word that is no flag, or the second after `help`. The program itself has no flag that takes a value. */
+export function meantCommand(args: readonly string[]): string | undefined {
+  const [first, second] = args.filter((arg) => !arg.startsWith("-"));
+  return first === "help" ? second : first;
+}

@@ -1,0 +1,31 @@
+import { Phase } from "@pitwall/sdk";
+import { describe, expect, it, test } from "vitest";
+import { describeState, judge } from "./goal.ts";
+
+describe("a wait", () => {
+  it.each([
+    ["running", Phase.PHASE_RUNNING, "reached"],
+    ["running", Phase.PHASE_BOOTING, "not-yet"],
+    ["running", Phase.PHASE_FAILED, "never"],
+    ["running", Phase.PHASE_GONE, "never"],
+    ["stopped", Phase.PHASE_STOPPED, "reached"],
+    ["stopped", Phase.PHASE_RUNNING, "not-yet"],
+    ["gone", Phase.PHASE_GONE, "reached"],
+    ["gone", Phase.PHASE_FAILED, "not-yet"],
+    ["gone", Phase.PHASE_STOPPED, "not-yet"],
+  ] as const)("for %s, at phase %s, is %s", (goal, phase, verdict) =>
+    expect(judge({ phase, observedGeneration: 3n }, goal, 3n)).toBe(verdict),
+  );
+
+  test("does not take the former state for the one it waits for", () => {
+    expect(judge({ phase: Phase.PHASE_STOPPED, observedGeneration: 2n }, "stopped", 3n)).toBe("not-yet");
+    expect(judge({ phase: Phase.PHASE_FAILED, observedGeneration: 2n }, "running", 3n)).toBe("not-yet");
+  });
+});
+
+test("a state is told with its reason", () => {
+  expect(describeState({ name: "web", phase: Phase.PHASE_FAILED, reason: "VMM_EXITED", message: "QEMU ended" })).toBe(
+    "web failed (VMM_EXITED): QEMU ended",
+  );
+  expect(describeState({ name: "web", phase: Phase.PHASE_PENDING, reason: "", message: "" })).toBe("web is pending");
+});

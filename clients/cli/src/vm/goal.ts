@@ -1,0 +1,28 @@
+// What a command waits for, and what a VM's state means for that. No I/O.
+import { Phase, type Vm } from "@pitwall/sdk";
+import { phaseWord } from "../output/words.ts";
+
+export const goals = ["running", "stopped", "gone"] as const;
+export type Goal = (typeof goals)[number];
+
+const phaseOf: Readonly<Record<Goal, Phase>> = { running: Phase.PHASE_RUNNING, stopped: Phase.PHASE_STOPPED, gone: Phase.PHASE_GONE };
+
+export type Verdict = "reached" | "never" | "not-yet";
+
+type State = Pick<Vm, "phase" | "observedGeneration">;
+
+/** What is seen of a VM counts only from the generation on that was current when the wait began. Deletion alone survives failure. */
+export function judge(vm: State, goal: Goal, generation: bigint): Verdict {
+  if (vm.phase === Phase.PHASE_GONE) return goal === "gone" ? "reached" : "never";
+  if (vm.observedGeneration < generation) return "not-yet";
+  if (vm.phase === phaseOf[goal]) return "reached";
+  return vm.phase === Phase.PHASE_FAILED && goal !== "gone" ? "never" : "not-yet";
+}
+
+type Story = Pick<Vm, "name" | "phase" | "reason" | "message">;
+
+/** `web failed (BOOT_TIMEOUT): the guest did not get ready` */
+export function describeState({ name, phase, reason, message }: Story): string {
+  const state = phase === Phase.PHASE_FAILED ? "failed" : `is ${phaseWord(phase)}`;
+  return `${name} ${state}${reason === "" ? "" : ` (${reason})`}${message === "" ? "" : `: ${message}`}`;
+}

@@ -1,0 +1,78 @@
+// VMs as tables and lists.
+import { Phase, Vm, type VmTimings } from "@pitwall/sdk";
+import type { View } from "../output/format.ts";
+import { fieldList, table, type Cell } from "../output/table.ts";
+import { ageWord, byteWord, cpuWord, desiredWord, durationWord, exitWord, phaseWord } from "../output/words.ts";
+import type { Colours } from "../output/colours.ts";
+
+const headings = ["NAME", "PHASE", "CPU", "MEMORY", "NODE", "AGE", "IMAGE"];
+
+/** One line per VM. `isOne` makes the JSON the VM itself. */
+export function vmTable(vms: readonly Vm[], { colours, nowMs, isOne = false }: { colours: Colours; nowMs: number; isOne?: boolean }): View {
+  return {
+    table: () =>
+      table(
+        headings,
+        vms.map((vm) => row(vm, colours, nowMs)),
+      ),
+    json: isOne ? vms.map((vm) => Vm.toJSON(vm))[0] : vms.map((vm) => Vm.toJSON(vm)),
+    names: vms.map(({ name }) => name),
+  };
+}
+
+function row({ name, phase, reason, spec, nodeName, createTime, ...vm }: Vm, colours: Colours, nowMs: number): Cell[] {
+  const text = reason === "" ? phaseWord(phase) : `${phaseWord(phase)} (${reason})`;
+  return [
+    name,
+    { text, paint: phasePaint(phase, colours) },
+    cpuWord(spec?.cpuMillis ?? 0),
+    byteWord(spec?.memBytes ?? 0n),
+    nodeName || vm.nodeId,
+    ageWord(createTime, nowMs),
+    spec?.image ?? "",
+  ];
+}
+
+function phasePaint(phase: Phase, colours: Colours): (text: string) => string {
+  if (phase === Phase.PHASE_RUNNING) return colours.green;
+  if (phase === Phase.PHASE_FAILED) return colours.red;
+  return phase === Phase.PHASE_STOPPED ? colours.dim : colours.yellow;
+}
+
+/** Everything about one VM. */
+export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs: number }): View {
+  const { spec } = vm;
+  const fields = (): [string, Cell][] => [
+    ["Name", vm.name],
+    ["Id", vm.id],
+    ["Phase", { text: phaseWord(vm.phase), paint: phasePaint(vm.phase, colours) }],
+    ["Reason", vm.reason],
+    ["Message", vm.message],
+    ["Desired", desiredWord(vm.desired)],
+    ["Image", spec?.image ?? ""],
+    ["Digest", vm.imageDigest],
+    ["CPU", cpuWord(spec?.cpuMillis ?? 0)],
+    ["Memory", byteWord(spec?.memBytes ?? 0n)],
+    ["Disk", byteWord(spec?.diskBytes ?? 0n)],
+    ["Arguments", spec && spec.args.length > 0 ? JSON.stringify(spec.args) : ""],
+    ...Object.entries(spec?.env ?? {}).map(([name, value]): [string, Cell] => ["Environment", `${name}=${value}`]),
+    ...Object.entries(spec?.labels ?? {}).map(([name, value]): [string, Cell] => ["Label", `${name}=${value}`]),
+    ["Node", vm.nodeName || vm.nodeId],
+    ["Service", vm.serviceExit ? `ended with ${exitWord(vm.serviceExit)}` : ""],
+    ["Created", vm.createTime ? `${vm.createTime.toISOString()} (${ageWord(vm.createTime, nowMs)} ago)` : ""],
+    ["Last start", timingsText(vm.timings)],
+    ["SSH host key", vm.sshHostKey],
+  ];
+  return { table: () => fieldList(fields()), json: Vm.toJSON(vm), names: [vm.name] };
+}
+
+/** `pull 1.20 s, boot 950 ms` */
+function timingsText(timings: VmTimings | undefined): string {
+  const steps = ["place", "pull", "convert", "prepare", "boot", "ready"] as const;
+  return steps
+    .flatMap((step) => {
+      const took = timings?.[step];
+      return took ? [`${step} ${durationWord(Number(took.seconds) * 1000 + took.nanos / 1e6)}`] : [];
+    })
+    .join(", ");
+}
