@@ -23,6 +23,9 @@ export const testCommands: Readonly<Record<string, string>> = {
   skopeo: "skopeo",
   "docker-registry": "docker-registry",
   scp: "openssh-client",
+  chromium: "chromium",
+  ps: "procps",
+  ip: "iproute2",
 };
 
 /** Those that are not on PATH (or in the places where Debian keeps what administrators run). */

@@ -8,7 +8,7 @@ import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { provision } from "@pitwall/quickstart";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { openGuest } from "../src/guest/client.ts";
-import { makeDisk } from "../src/host/disk.ts";
+import { provideDisk } from "../src/host/disk.ts";
 import { openHostKey } from "../src/host/host-key.ts";
 import { buildBaseInitramfs, writeVmInitramfs } from "../src/host/initramfs.ts";
 import { identify, isAlive, processesIn } from "../src/host/process-identity.ts";
@@ -48,7 +48,7 @@ async function makeSpec(): Promise<VmmSpec> {
   const dir = join(root, `vm-${++count}`);
   await mkdir(dir, { mode: 0o700 });
   const disk = join(dir, "disk.ext4");
-  await makeDisk(disk, 64 * mib, root);
+  await provideDisk(disk, 64 * mib, root, true);
   const hostKey = await openHostKey(join(dir, "host_key.pem"));
   const own = join(dir, "initramfs.cpio");
   await writeVmInitramfs(

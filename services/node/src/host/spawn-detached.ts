@@ -1,8 +1,12 @@
 // Programs that outlive the agent: each is started in a folder of its own, and found again by pid and start time.
 import { spawn } from "node:child_process";
 import { open } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
-import { identify, waitForExit, type ProcessIdentity } from "./process-identity.ts";
+import { PitwallError, systemClock } from "@pitwall/runtime";
+import { identify, isAlive, waitForExit, type ProcessIdentity } from "./process-identity.ts";
+
+const pollMs = 5;
 
 /** Both are null when that cannot be known. */
 export interface ProcessEnd {
@@ -34,4 +38,23 @@ export async function spawnDetached(program: string, args: readonly string[], di
 export async function endOf(process: ProcessIdentity): Promise<ProcessEnd> {
   await waitForExit(process);
   return { code: null, signal: null };
+}
+
+/** Resolves once the process accepts connections on a UNIX socket: the file is there a little sooner. Throws `unavailable` when it ends or takes too long. */
+export async function untilListening(identity: ProcessIdentity, path: string, limitMs: number): Promise<void> {
+  const deadline = systemClock.monotonicMs() + limitMs;
+  while (!(await accepts(path))) {
+    if (!isAlive(identity)) throw new PitwallError("unavailable", "it ended at once");
+    if (systemClock.monotonicMs() > deadline) throw new PitwallError("unavailable", `it did not listen within ${limitMs} ms`);
+    await systemClock.sleep(pollMs);
+  }
+}
+
+async function accepts(path: string): Promise<boolean> {
+  const socket = connect(path);
+  try {
+    return await new Promise<boolean>((resolve) => socket.once("connect", () => resolve(true)).once("error", () => resolve(false)));
+  } finally {
+    socket.destroy();
+  }
 }

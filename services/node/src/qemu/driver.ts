@@ -3,10 +3,10 @@ import { open, rm, stat, truncate } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { exists, PitwallError, systemClock } from "@pitwall/runtime";
+import { PitwallError } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
 import { isAlive, processUsage, signalProcess, type ProcessIdentity } from "../host/process-identity.ts";
-import { endOf, spawnDetached, type ProcessEnd } from "../host/spawn-detached.ts";
+import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
 import { files, vmArguments } from "./arguments.ts";
 import { probeQemu, type Probed } from "./probe.ts";
@@ -61,13 +61,8 @@ async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
 
 /** QEMU greets early, but answers a command only once the machine is made and all its files are open. */
 async function running(identity: ProcessIdentity, ended: Promise<unknown>): Promise<void> {
-  const deadline = systemClock.monotonicMs() + startLimitMs;
   const path = socketPath(identity.pid, files.qmp);
-  while (!(await exists(path))) {
-    if (systemClock.monotonicMs() > deadline) throw new Error("no control socket");
-    await Promise.race([systemClock.sleep(5), ended]);
-    if (!isAlive(identity)) throw new Error("it ended at once");
-  }
+  await untilListening(identity, path, startLimitMs);
   const endedEarly = ended.then((): never => {
     throw new Error("it ended at once");
   });

@@ -3,10 +3,10 @@
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { exists, PitwallError, systemClock } from "@pitwall/runtime";
+import { PitwallError } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
 import { isAlive, processUsage, signalProcess } from "../host/process-identity.ts";
-import { endOf, spawnDetached, type ProcessEnd } from "../host/spawn-detached.ts";
+import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess } from "../machine/vmm.ts";
 
 const socketName = "guest.sock";
@@ -21,17 +21,15 @@ export function openSimDriver(): VmmDriver {
     async start({ dir }) {
       await rm(join(dir, socketName), { force: true });
       const { identity, ended } = await spawnDetached(process.execPath, [program, socketName], dir, outputName);
-      const deadline = systemClock.monotonicMs() + startLimitMs;
-      while (!(await exists(join(dir, socketName)))) {
-        if (!identity || !isAlive(identity) || systemClock.monotonicMs() > deadline) {
-          if (identity) signalProcess(identity, "SIGKILL");
-          await ended;
-          await rm(join(dir, outputName), { force: true });
-          throw new PitwallError("unavailable", "the simulated VMM did not start", { reason: "VMM_START_FAILED" });
-        }
-        await systemClock.sleep(5);
+      try {
+        if (!identity) throw new Error("the process could not be started");
+        await untilListening(identity, socketPath(identity.pid), startLimitMs);
+      } catch (cause) {
+        if (identity) signalProcess(identity, "SIGKILL");
+        await ended;
+        await Promise.all([socketName, outputName].map((name) => rm(join(dir, name), { force: true })));
+        throw new PitwallError("unavailable", "the simulated VMM did not start", { reason: "VMM_START_FAILED", cause });
       }
-      if (!identity) throw new PitwallError("internal", "a process without an identity");
       return handle(dir, { driver: "sim", ...identity }, ended);
     },
     async adopt({ dir }, process) {
@@ -39,6 +37,8 @@ export function openSimDriver(): VmmDriver {
     },
   };
 }
+
+const socketPath = (pid: number): string => `/proc/${pid}/cwd/${socketName}`;
 
 function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): Vmm {
   let stream: Socket | undefined;
@@ -53,7 +53,7 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): V
     async openChannel(signal) {
       stream?.destroy();
       if (!isAlive(process)) throw new PitwallError("unavailable", "the simulated VMM is gone", { reason: "VMM_GONE" });
-      const socket = connect(`/proc/${process.pid}/cwd/${socketName}`);
+      const socket = connect(socketPath(process.pid));
       stream = socket;
       return greetGuest(socket, signal);
     },
