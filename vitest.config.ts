@@ -7,6 +7,7 @@ export default defineConfig({
       {
         test: {
           name: "unit",
+          isolate: false, // pure tests need no process of their own each
           include: ["{libs,services,clients}/*/src/**/*.test.ts", "quickstart/src/**/*.test.ts", "*.test.ts"],
           testTimeout: 5_000,
         },

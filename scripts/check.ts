@@ -1,0 +1,115 @@
+// `npm run check`: everything that can be said about the sources without starting Pitwall. `npm run check -- types lint` says
+// part of it; with `--force` also what passed before is run again.
+//
+// Each step is a script `check:STEP` of package.json, and what it reads stands in turbo.json: turbo runs two at a time, or as many as
+// there are CPUs, and skips what has passed already on the same files.
+import { spawn } from "node:child_process";
+import { readFile, rm } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { dirname } from "node:path";
+import { parseArgs } from "node:util";
+import { createInterface } from "node:readline";
+import { z } from "zod";
+import { messageChain, systemClock } from "@pitwall/runtime";
+import { environmentWithGo, goVersion } from "./with-go.ts";
+
+const root = dirname(import.meta.dirname);
+/** The slowest first. */
+const steps = ["unit", "lint", "types", "generated", "unused", "go", "imports", "format", "protos"] as const;
+type Step = (typeof steps)[number];
+
+const line = z.object({ source: z.string(), text: z.string() });
+const summary = z.object({
+  tasks: z.array(
+    z.object({
+      task: z.string(),
+      cache: z.object({ status: z.string(), timeSaved: z.number() }),
+      execution: z.object({ startTime: z.number(), endTime: z.number(), exitCode: z.number() }).optional(),
+    }),
+  ),
+});
+type Task = z.output<typeof summary>["tasks"][number];
+
+const say = (text: string): boolean => process.stderr.write(`${text}\n`);
+
+try {
+  process.exitCode = await check(process.argv.slice(2));
+} catch (error) {
+  say(`error: ${messageChain(error)}`);
+  process.exitCode = 2;
+}
+
+async function check(args: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({ args, allowPositionals: true, options: { force: { type: "boolean" } } });
+  const unknown = positionals.filter((name) => !isStep(name));
+  if (unknown.length > 0) throw new Error(`there is no check ${unknown.join(", ")}; there are ${steps.join(", ")}`);
+  const wanted = steps.filter((step) => positionals.length === 0 || positionals.includes(step));
+  say(`checking ${wanted.join(", ")}`);
+  const begun = systemClock.monotonicMs();
+  const { tasks, said } = await runTurbo(wanted, values.force ?? false);
+  const results = wanted.map((step) => ({ step, task: tasks.find(({ task }) => task === taskOf(step)) }));
+  const failed = results.filter(({ task }) => task?.execution?.exitCode !== 0);
+  for (const { step } of failed)
+    say(`\n── ${step} ${"─".repeat(60)}\n${(said.get(`//#${taskOf(step)}`) ?? ["it did not run"]).join("\n")}`);
+  say("");
+  for (const { step, task } of results) say(`  ${step.padEnd(10)} ${describe(task)}`);
+  const took = seconds(systemClock.monotonicMs() - begun);
+  say(failed.length === 0 ? `\nall is well (${took})` : `\nfailed: ${failed.map(({ step }) => step).join(", ")} (${took})`);
+  return failed.length === 0 ? 0 : 1;
+}
+
+/** What became of each step, and what each wrote. */
+async function runTurbo(wanted: readonly Step[], force: boolean): Promise<{ tasks: readonly Task[]; said: ReadonlyMap<string, string[]> }> {
+  const args = ["run", ...wanted.map(taskOf), "--continue=always", "--json", "--summarize", `--concurrency=${availableParallelism()}`];
+  const child = spawn("turbo", force ? [...args, "--force"] : args, {
+    cwd: root,
+    env: { ...(await environment()), TURBO_TELEMETRY_DISABLED: "1" },
+    stdio: ["ignore", "pipe", "ignore"], // on stderr it says once more what failed
+  });
+  const failure = new Promise<never>((_, reject) => child.once("error", reject));
+  const said = new Map<string, string[]>();
+  const reading = (async () => {
+    for await (const text of createInterface({ input: child.stdout })) {
+      const { source, text: words } = line.parse(JSON.parse(text));
+      if (!/^(cache (miss|hit|bypass)|> )/.test(words)) said.set(source, [...(said.get(source) ?? []), words]);
+    }
+  })();
+  await Promise.race([reading, failure]);
+  const path = (said.get("turbo") ?? []).map((text) => /^Summary:\s+(.+)$/.exec(text.trim())?.[1]).find((found) => found !== undefined);
+  if (path === undefined) throw new Error(`turbo gave no result: ${(said.get("turbo") ?? []).join(" ")}`);
+  const { tasks } = summary.parse(JSON.parse(await readFile(path, "utf8")));
+  await rm(path, { force: true });
+  return { tasks, said };
+}
+
+/** Without Go the checks that need it fail, each with this sentence, and the others run. */
+async function environment(): Promise<NodeJS.ProcessEnv> {
+  try {
+    const env = await environmentWithGo(say);
+    return { ...env, PITWALL_GO_VERSION: await goVersion(env) };
+  } catch (error) {
+    say(`error: ${messageChain(error)}`);
+    return process.env;
+  }
+}
+
+function isStep(name: string): name is Step {
+  return steps.some((step) => step === name);
+}
+
+function taskOf(step: Step): string {
+  return `check:${step}`;
+}
+
+function describe(task: Task | undefined): string {
+  if (!task?.execution) return "FAILED   did not run";
+  const { startTime, endTime, exitCode } = task.execution;
+  if (exitCode !== 0) return `FAILED   ${seconds(endTime - startTime)}`;
+  return task.cache.status === "HIT"
+    ? `passed   before, on the same files (${seconds(task.cache.timeSaved)} then)`
+    : `passed   ${seconds(endTime - startTime)}`;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
