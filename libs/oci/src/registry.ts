@@ -40,7 +40,7 @@ for (const [net, prefix] of [
   privateNets.addSubnet(net, prefix, "ipv6");
 
 /** Whether an address is not of the public Internet. IPv4 in IPv6 counts as IPv4. */
-export function isPrivateAddress(address: string): boolean {
+function isPrivateAddress(address: string): boolean {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
   return privateNets.check(mapped ?? address, isIP(mapped ?? address) === 6 ? "ipv6" : "ipv4");
 }

@@ -82,7 +82,7 @@ export async function addDifference(tar: Pack, lower: string, upper: string): Pr
 }
 
 /** A folder's whiteout hides all in it. */
-export function topmost(names: readonly string[]): string[] {
+function topmost(names: readonly string[]): string[] {
   const all = new Set(names.map(bare));
   return [...all].filter((name) => {
     const parts = name.split("/");
@@ -91,7 +91,7 @@ export function topmost(names: readonly string[]): string[] {
 }
 
 /** `.wh.NAME` beside what it hides (image-spec, layer.md). */
-export function whiteoutOf(name: string): string {
+function whiteoutOf(name: string): string {
   const at = bare(name).lastIndexOf("/") + 1;
   return `${bare(name).slice(0, at)}.wh.${bare(name).slice(at)}`;
 }

@@ -135,7 +135,7 @@ describe.each(Object.keys(drivers))("%s", (name) => {
     await untilReady(vmm);
     await vmm.pause();
     const before = (await vmm.usage()).cpuMs;
-    await expect(openGuest(vmm, AbortSignal.timeout(700))).rejects.toThrow();
+    await expect(openGuest(vmm, AbortSignal.timeout(700))).rejects.toMatchObject({ fault: "unavailable" });
     expect((await vmm.usage()).cpuMs - before).toBeLessThan(400);
     await vmm.resume();
     await untilReady(vmm);

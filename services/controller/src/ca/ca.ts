@@ -28,7 +28,7 @@ const skewMs = 5 * minuteMs;
 const caLifeMs = 3650 * dayMs;
 const serverLifeMs = 365 * dayMs;
 /** Short, because nothing but time ends a member's certificate. Members renew at two thirds. */
-export const memberLifeMs = dayMs;
+const memberLifeMs = dayMs;
 
 export type Role = "node" | "gateway";
 

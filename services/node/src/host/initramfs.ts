@@ -89,7 +89,7 @@ const signatureMagic = Buffer.from("~Module signature appended~\n");
  * A module without its appended signature (kernel/module_signature.c): checking SHA-256 and RSA for each costs the guest more than
  * loading it, and an initramfs that the host has made proves nothing by it.
  */
-export function withoutSignature(module: Buffer): Buffer {
+function withoutSignature(module: Buffer): Buffer {
   const trailer = module.length - signatureMagic.length;
   if (trailer < 12 || !module.subarray(trailer).equals(signatureMagic)) return module;
   const signatureBytes = module.readUInt32BE(trailer - 4);

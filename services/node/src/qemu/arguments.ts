@@ -13,7 +13,7 @@ export const files = { qmp: "qmp.sock", channel: "guest.sock", console: "console
  * Kernel parameters that each boot has. `tsc_early_khz`: without it the emulated clocks are calibrated against each other, which
  * under load never ends. `random.trust_cpu`: no waiting for entropy. The rest skips work that a guest of this kind has no use for.
  */
-export const kernelParameters = [
+const kernelParameters = [
   "reboot=t",
   "panic=-1",
   "quiet",
