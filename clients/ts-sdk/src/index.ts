@@ -8,4 +8,4 @@ export { Desired, Exit, Phase, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm
 export { CreateJoinTokenResponse, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
 export { ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
-export { GetStatsResponse, ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
+export { GetStatsResponse, ReadLogsResponse, ReadLogsResponse_Stream as LogStream } from "./gen/pitwall/v1/guest.ts";

@@ -1,0 +1,32 @@
+// `npm run bench -- NAME`: measures, side by side with a peer or a limit, and ends with one line of JSON on stdout.
+import { parseArgs } from "node:util";
+import { messageChain } from "@pitwall/runtime";
+import { printResult, type Metric } from "./measure.ts";
+
+type Bench = (options: BenchOptions) => Promise<Readonly<Record<string, Metric>>>;
+
+export interface BenchOptions {
+  /** Fewer rounds. */
+  readonly quick: boolean;
+  readonly say: (text: string) => void;
+}
+
+/** Loaded when asked for. */
+const benches: Readonly<Record<string, () => Promise<Bench>>> = {
+  boot: async () => (await import("./boot.ts")).boot,
+};
+
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+try {
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: { quick: { type: "boolean", default: false } } });
+  const [name = "", ...more] = positionals;
+  const load = Object.hasOwn(benches, name) ? benches[name] : undefined;
+  if (!load || more.length > 0) throw new Error(`usage: npm run bench -- ${Object.keys(benches).join("|")} [--quick]`);
+  const bench = await load();
+  printResult(name, await bench({ quick: values.quick, say }));
+} catch (error) {
+  say(`error: ${messageChain(error)}`);
+  process.exitCode = 1;
+}
+process.exit();
