@@ -1,60 +1,109 @@
-// A stored layer as the bytes of its tar, counted and, where asked for, checked against its diff id.
+// The bytes of a stored layer, verified and decompressed while they stream.
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { pipeline } from "node:stream";
-import { createGunzip, createZstdDecompress } from "node:zlib";
+import { pipeline, Readable } from "node:stream";
+import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { digestMismatch, malformed, truncated } from "./image-error.ts";
 import type { LayerDescriptor } from "./image.ts";
-import { tooLarge } from "./merged-tree.ts";
+import { ratioFreeBytes, tooLarge, type Budget } from "./limits.ts";
+import { zstdFrames } from "./zstd-frames.ts";
 
-/** A layer in a file. */
-export interface StoredLayer {
-  path: string;
-  compression: LayerDescriptor["compression"];
-  diffId: string;
+export const chunkBytes = 256 * 1024;
+/** The largest window that zstd itself uses without being asked; more memory than this is not for an image to take. */
+const maxWindowLog = 27;
+
+/** Yields what it reads; at the end throws `corrupt` when size or digest are not the layer's, and at once when it is too long. */
+export async function* verified(blob: AsyncIterable<Buffer>, layer: LayerDescriptor, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const hash = createHash("sha256");
+  let size = 0;
+  for await (const chunk of blob) {
+    signal.throwIfAborted();
+    size += chunk.length;
+    if (size > layer.sizeBytes)
+      throw malformed(`layer ${layer.digest} is longer than its ${layer.sizeBytes} bytes; push or save the image again`);
+    hash.update(chunk);
+    yield chunk;
+  }
+  if (size < layer.sizeBytes) throw truncated(`layer ${layer.digest} (${size} of ${layer.sizeBytes} bytes)`);
+  const got = `sha256:${hash.digest("hex")}`;
+  if (got !== layer.digest) throw digestMismatch("a layer", layer.digest, got);
 }
 
-const chunkBytes = 256 * 1024;
-
-/** Yields the tar of a layer; takes each byte from `budget`. Read to its end, it throws `corrupt` when the digest is not the diff id. */
-export async function* inflate(
-  layer: StoredLayer,
-  budget: { bytesLeft: number; readonly maxBytes: number },
-  signal: AbortSignal,
-): AsyncGenerator<Buffer> {
-  const file = createReadStream(layer.path, { highWaterMark: chunkBytes });
-  const inflater =
-    layer.compression === "gzip"
-      ? createGunzip({ chunkSize: chunkBytes })
-      : layer.compression === "zstd"
-        ? createZstdDecompress({ chunkSize: chunkBytes })
-        : undefined;
-  // The end and every error of the pipeline reach the loop through the last stream.
-  const output = inflater === undefined ? file : pipeline(file, inflater, () => {});
+/**
+ * The tar of a layer from its stored bytes; takes each byte from `budget`. Read to its end, it throws `corrupt` when the digest is not
+ * the diff id. The source is read to its end too, whatever follows the compressed stream.
+ */
+export async function* inflate(stored: AsyncIterable<Buffer>, layer: LayerDescriptor, budget: Budget): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
-  try {
-    // The streams have no encoding set, so their chunks are buffers.
-    for await (const chunk of output as AsyncIterable<Buffer>) {
-      signal.throwIfAborted();
-      budget.bytesLeft -= chunk.length;
-      if (budget.bytesLeft < 0) throw tooLarge(`unpacks to more than ${budget.maxBytes} bytes`);
-      hash.update(chunk);
-      yield chunk;
-    }
-  } catch (error) {
-    throw translate(error, layer);
-  } finally {
-    file.destroy();
-    inflater?.destroy();
+  let size = 0;
+  for await (const chunk of decompress(stored, layer)) {
+    size += chunk.length;
+    budget.takeBytes(chunk.length);
+    if (size > ratioFreeBytes && size > layer.sizeBytes * budget.limits.maxRatio)
+      throw tooLarge(`has a layer that unpacks to more than ${budget.limits.maxRatio} times its size`);
+    hash.update(chunk);
+    yield chunk;
   }
   const got = `sha256:${hash.digest("hex")}`;
   if (got !== layer.diffId) throw digestMismatch("an unpacked layer", layer.diffId, got);
 }
 
-function translate(error: unknown, layer: StoredLayer): unknown {
+async function* decompress(stored: AsyncIterable<Buffer>, layer: LayerDescriptor): AsyncGenerator<Buffer> {
+  if (layer.compression === "none") return yield* stored;
+  const isZstd = layer.compression === "zstd";
+  const rest = new Rest(stored);
+  const source = Readable.from(isZstd ? zstdFrames(rest) : rest, { objectMode: false, highWaterMark: chunkBytes });
+  const inflater = isZstd
+    ? createZstdDecompress({ chunkSize: chunkBytes, params: { [constants.ZSTD_d_windowLogMax]: maxWindowLog } })
+    : createGunzip({ chunkSize: chunkBytes });
+  try {
+    // The end and every error of the pipeline reach the loop through the last stream, which has no encoding: its chunks are buffers.
+    yield* pipeline(source, inflater, () => {}) as AsyncIterable<Buffer>;
+    await rest.drain();
+  } catch (error) {
+    throw translate(error, layer);
+  } finally {
+    source.destroy();
+    inflater.destroy();
+    await rest.close();
+  }
+}
+
+/** A source that outlives its reader: what a decompressor leaves unread after its last byte still has to be verified. */
+class Rest implements AsyncIterable<Buffer> {
+  readonly #chunks: AsyncIterator<Buffer>;
+  #failure: { readonly error: unknown } | undefined;
+
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#chunks = source[Symbol.asyncIterator]();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Buffer> {
+    return { next: () => this.#next() };
+  }
+
+  async drain(): Promise<void> {
+    while ((await this.#next()).done !== true);
+    if (this.#failure) throw this.#failure.error;
+  }
+
+  async close(): Promise<void> {
+    await this.#chunks.return?.();
+  }
+
+  /** A failure is kept: it may come when nobody listens any more. */
+  async #next(): Promise<IteratorResult<Buffer>> {
+    try {
+      return await this.#chunks.next();
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
+  }
+}
+
+function translate(error: unknown, layer: LayerDescriptor): unknown {
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  if (code === "Z_BUF_ERROR" || (code === "ERR_ZLIB_INITIALIZATION_FAILED" && layer.compression === "zstd"))
-    return truncated(`layer ${layer.diffId}`, error);
-  if (/^(?:Z_|ZSTD_|ERR_ZSTD|ERR_ZLIB)/.test(code)) return malformed(`layer ${layer.diffId} is not valid ${layer.compression}`, error);
+  if (code === "Z_BUF_ERROR") return truncated(`layer ${layer.digest}`, error);
+  if (/^(?:Z_|ZSTD_|ERR_ZSTD|ERR_ZLIB)/.test(code)) return malformed(`layer ${layer.digest} is not valid ${layer.compression}`, error);
   return error;
 }

@@ -1,9 +1,10 @@
 import { expect, it } from "vitest";
+import { Budget, defaultLimits } from "./limits.ts";
 import { MergedTree } from "./merged-tree.ts";
 import type { EntryType, TarEntry } from "./tar-header.ts";
 
 type Line = readonly [type: EntryType, name: string, linkname?: string];
-const limits = { maxBytes: 2 ** 30, maxFileBytes: 2 ** 30, maxEntries: 1000, maxDepth: 16 };
+const limits = { ...defaultLimits, maxEntries: 1000, maxDepth: 16 };
 
 const entryOf = ([type, name, linkname = ""]: Line, mode = 0o600): TarEntry => ({
   name,
@@ -21,7 +22,7 @@ const entryOf = ([type, name, linkname = ""]: Line, mode = 0o600): TarEntry => (
 
 /** Paths of the merged tree; a folder ends with a slash, a file says its layer and position. */
 function merge(...layers: readonly (readonly Line[])[]): string[] {
-  const tree = new MergedTree(limits);
+  const tree = new MergedTree(new Budget(limits));
   for (const [layer, lines] of layers.entries())
     for (const [ordinal, line] of lines.entries()) tree.apply(entryOf(line), layer, { ordinal, offset: 0 });
   return [...tree.walk()]

@@ -1,8 +1,7 @@
 // The file tree that layers make, in memory: names and attributes, and for content only where it is stored.
 // Layers are applied lowest first, entries in order, as an unpacking tool would; a whiteout touches lower layers only.
-import { PitwallError } from "@pitwall/runtime";
 import { malformed } from "./image-error.ts";
-import type { FlattenLimits } from "./limits.ts";
+import { tooLarge, type Budget } from "./limits.ts";
 import type { TarEntry } from "./tar-header.ts";
 
 /** A file's content and attributes. Hard links are several paths of one. */
@@ -33,9 +32,6 @@ const whiteout = ".wh.";
 const opaque = ".wh..wh..opq";
 const maxLinkHops = 40;
 const maxNameBytes = 255;
-const maxPathBytes = 4096;
-/** Names, link targets and attributes of the whole tree. */
-const maxIndexBytes = 64 * 1024 * 1024;
 
 const isFolder = (node: Node | undefined): node is Folder => node !== undefined && "children" in node;
 const implicitFolder: TarEntry = {
@@ -52,20 +48,18 @@ const implicitFolder: TarEntry = {
   xattrs: undefined,
 };
 
-/** The tree so far. `apply` throws `corrupt` for entries no tool could unpack and `exhausted` beyond the limits. */
+/** The tree so far. `apply` throws `corrupt` for entries no tool could unpack and `exhausted` beyond the budget. */
 export class MergedTree {
-  readonly #limits: FlattenLimits;
+  readonly #budget: Budget;
   readonly #root: Folder = { entry: implicitFolder, children: new Map(), layer: -1, clearedBy: -1 };
-  #entries = 0;
-  #indexBytes = 0;
 
-  constructor(limits: FlattenLimits) {
-    this.#limits = limits;
+  constructor(budget: Budget) {
+    this.#budget = budget;
   }
 
   /** Takes the next entry of `layer`. */
   apply(entry: TarEntry, layer: number, at: { readonly ordinal: number; readonly offset: number }): void {
-    this.#count(entry);
+    this.#budget.takeEntry(entry);
     const parts = cleanPath(entry.name);
     const name = parts.pop();
     if (name === undefined) {
@@ -158,24 +152,13 @@ export class MergedTree {
       if (!isFolder(child)) {
         if (makeFor === undefined) return undefined;
         if (part.length > maxNameBytes) throw malformed(`a layer holds a name of ${part.length} bytes; the limit is ${maxNameBytes}`);
-        this.#count(implicitFolder);
+        this.#budget.takeEntry(implicitFolder);
         child = { entry: implicitFolder, children: new Map(), layer: makeFor, clearedBy: makeFor };
         folder.children.set(part, child);
       }
-      if (stack.push(child) > this.#limits.maxDepth) throw tooLarge(`has folders more than ${this.#limits.maxDepth} deep`);
+      if (stack.push(child) > this.#budget.limits.maxDepth) throw tooLarge(`has folders more than ${this.#budget.limits.maxDepth} deep`);
     }
     return stack.at(-1);
-  }
-
-  #count(entry: TarEntry): void {
-    if (++this.#entries > this.#limits.maxEntries) throw tooLarge(`has more than ${this.#limits.maxEntries} entries`);
-    if (entry.name.length > maxPathBytes || entry.linkname.length > maxPathBytes)
-      throw malformed(`a layer holds a path of more than ${maxPathBytes} bytes`);
-    this.#indexBytes += entry.name.length + entry.linkname.length;
-    for (const [key, value] of entry.xattrs ?? []) this.#indexBytes += key.length + value.length;
-    if (entry.size > this.#limits.maxFileBytes)
-      throw tooLarge(`holds a file of ${entry.size} bytes; the limit is ${this.#limits.maxFileBytes}`);
-    if (this.#indexBytes > maxIndexBytes) throw tooLarge("has too many long names and attributes");
   }
 }
 
@@ -211,8 +194,3 @@ function cleanPath(name: string): string[] {
 
 const nameless = (entry: TarEntry): TarEntry => ({ ...entry, name: "" });
 const show = (latin1: string): string => JSON.stringify(Buffer.from(latin1.slice(0, 200), "latin1").toString("utf8"));
-
-/** The refusal of an image beyond the limits; `what` completes "the image …". */
-export function tooLarge(what: string): PitwallError {
-  return new PitwallError("exhausted", `the image ${what}; use a smaller image`, { reason: "IMAGE_TOO_LARGE" });
-}

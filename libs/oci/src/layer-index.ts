@@ -1,0 +1,49 @@
+// The list of a layer's entries as a file, so that a layer that is there need not be read again.
+import { readFile } from "node:fs/promises";
+import type { IndexedEntry } from "./layer-file.ts";
+import type { EntryType } from "./tar-header.ts";
+
+/** Counts up when what is stored changes; others are made again. */
+const edition = 1;
+
+type Line = readonly [
+  ...[type: EntryType, name: string, linkname: string, mode: number, uid: number, gid: number, mtime: number, size: number],
+  ...[devMajor: number, devMinor: number, xattrs: readonly (readonly [string, string])[] | 0, offset: number],
+];
+
+/** The file's content. */
+export function encodeIndex(sizeBytes: number, entries: readonly IndexedEntry[]): string {
+  const lines = entries.map(({ entry: e, offset }) => {
+    const xattrs = e.xattrs === undefined ? 0 : [...e.xattrs];
+    const line: Line = [e.type, e.name, e.linkname, e.mode, e.uid, e.gid, e.mtime, e.size, e.devMajor, e.devMinor, xattrs, offset];
+    return JSON.stringify(line);
+  });
+  return [JSON.stringify({ edition, sizeBytes, count: entries.length }), ...lines].join("\n");
+}
+
+/** undefined when there is no such file, or one of another edition. */
+export async function readIndex(path: string): Promise<{ sizeBytes: number; entries: IndexedEntry[] } | undefined> {
+  const text = await readFile(path, "utf8").catch(() => undefined);
+  if (text === undefined) return undefined;
+  const [first = "{}", ...lines] = text.split("\n");
+  const head = JSON.parse(first) as { edition?: number; sizeBytes: number; count: number }; // written by encodeIndex
+  if (head.edition !== edition || head.count !== lines.length) return undefined;
+  const entries = lines.map((text): IndexedEntry => {
+    const [type, name, linkname, mode, uid, gid, mtime, size, devMajor, devMinor, xattrs, offset] = JSON.parse(text) as Line; // as above
+    const entry = {
+      type,
+      name,
+      linkname,
+      mode,
+      uid,
+      gid,
+      mtime,
+      size,
+      devMajor,
+      devMinor,
+      xattrs: xattrs === 0 ? undefined : new Map(xattrs),
+    };
+    return { entry, offset };
+  });
+  return { sizeBytes: head.sizeBytes, entries };
+}

@@ -1,0 +1,172 @@
+// Layers as plain tars in one folder, each made once however many images and VMs ask, and shared by all images that have it.
+// A layer is: absent -> in flight (`ID.tar.RANDOM.tmp`) -> usable (renamed to `ID.tar`) -> kept (on disk for sure, then `ID.json` beside it).
+// ID is the hex of its diff id. Only this module writes here. What a crash leaves that is not kept is removed when the store opens.
+import { randomBytes } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
+import { malformed, truncated } from "./image-error.ts";
+import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
+import { writeLayerFile, type LayerFile } from "./layer-file.ts";
+import { encodeIndex, readIndex } from "./layer-index.ts";
+import type { Budget } from "./limits.ts";
+import { Flights } from "./flights.ts";
+
+export interface LayerStoreOptions {
+  readonly dir: string;
+  readonly sources: ImageSources;
+  /** Bytes that kept layers may take together; the least recently used go first. */
+  readonly keepBytes: number;
+  /** Bytes of the disk that stay free. */
+  readonly reserveBytes: number;
+}
+
+/** Layers in use, which are not removed before this is disposed. */
+export interface LeasedLayers extends Disposable {
+  /** Lowest first. */
+  readonly files: readonly LayerFile[];
+}
+
+/** Opened once per folder and process. */
+export class LayerStore implements AsyncDisposable {
+  readonly #options: LayerStoreOptions;
+  readonly #flights = new Flights<LayerFile>();
+  readonly #leases = new Map<string, number>();
+  readonly #keeping = new Set<Promise<void>>();
+
+  private constructor(options: LayerStoreOptions) {
+    this.#options = options;
+  }
+
+  static async open(options: LayerStoreOptions): Promise<LayerStore> {
+    await mkdir(options.dir, { recursive: true });
+    const names = new Set(await readdir(options.dir));
+    const isKept = (name: string): boolean => /^[0-9a-f]{64}\.(?:tar|json)$/.test(name) && names.has(name.replace(/\.tar$/, ".json"));
+    for (const name of names) if (!isKept(name)) await rm(join(options.dir, name), { force: true });
+    return new LayerStore(options);
+  }
+
+  /**
+   * All layers of an image, pulled and unpacked side by side. Each layer is charged to the budget of the image that asked first.
+   * Throws what {@link writeLayerFile} throws, and `unavailable` when a source fails midway.
+   */
+  async lease(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal): Promise<LeasedLayers> {
+    const ids = image.layers.map(({ diffId }) => idOf(diffId));
+    for (const id of ids) this.#leases.set(id, (this.#leases.get(id) ?? 0) + 1);
+    const release = (): void => {
+      for (const id of ids) {
+        const left = (this.#leases.get(id) ?? 1) - 1;
+        if (left === 0) this.#leases.delete(id);
+        else this.#leases.set(id, left);
+      }
+    };
+    // One failure ends the others: nobody needs them.
+    const failed = new AbortController();
+    const either = AbortSignal.any([signal, failed.signal]);
+    try {
+      const files = await Promise.all(image.layers.map((layer, at) => this.#layer(ids[at] ?? "", reference, image, layer, budget, either)));
+      return { files, [Symbol.dispose]: release };
+    } catch (error) {
+      failed.abort(error);
+      release();
+      throw error;
+    }
+  }
+
+  /** Waits until what is usable is kept. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.#keeping);
+  }
+
+  #layer(
+    id: string,
+    reference: string,
+    image: ResolvedImage,
+    layer: LayerDescriptor,
+    budget: Budget,
+    signal: AbortSignal,
+  ): Promise<LayerFile> {
+    return this.#flights.join(id, signal, async (shared) => {
+      const path = join(this.#options.dir, `${id}.tar`);
+      return (await this.#kept(id, path)) ?? (await this.#make(id, path, reference, image, layer, budget, shared));
+    });
+  }
+
+  async #kept(id: string, path: string): Promise<LayerFile | undefined> {
+    const present = await stat(path).catch(() => undefined);
+    const index = present && (await readIndex(join(this.#options.dir, `${id}.json`)));
+    if (!present || index?.sizeBytes !== present.size) return undefined;
+    const now = new Date();
+    await utimes(path, now, now);
+    return { path, sizeBytes: index.sizeBytes, entries: index.entries };
+  }
+
+  async #make(
+    id: string,
+    path: string,
+    reference: string,
+    image: ResolvedImage,
+    layer: LayerDescriptor,
+    budget: Budget,
+    signal: AbortSignal,
+  ): Promise<LayerFile> {
+    const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+    try {
+      const blob = (await this.#options.sources.openBlob(reference, image, layer, signal)) as AsyncIterable<Buffer>; // no encoding is set
+      const file = await writeLayerFile(blob, layer, temporary, { budget, reserveBytes: this.#options.reserveBytes, signal });
+      await rename(temporary, path);
+      const made = { ...file, path };
+      this.#keep(id, made);
+      return made;
+    } catch (error) {
+      await rm(temporary, { force: true });
+      signal.throwIfAborted();
+      if (error instanceof PitwallError) throw error;
+      if (error instanceof Error && "code" in error && error.code === "ENOENT")
+        throw truncated(`layer ${layer.digest} is missing and the image`, error);
+      throw new PitwallError("unavailable", `layer ${layer.digest} could not be read to its end`, {
+        reason: "REGISTRY_UNREACHABLE",
+        cause: error,
+      });
+    }
+  }
+
+  /** Makes sure of the disk while the layer is already in use; a layer that cannot be kept is made again next time. */
+  #keep(id: string, { path, sizeBytes, entries }: LayerFile): void {
+    const work = (async () => {
+      const file = await open(path, "r");
+      await file.sync().finally(() => file.close());
+      await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(sizeBytes, entries));
+      await this.#trim();
+    })().catch(() => undefined);
+    this.#keeping.add(work);
+    void work.then(() => this.#keeping.delete(work));
+  }
+
+  /** Removes the least recently used layers beyond `keepBytes`, but none in use. */
+  async #trim(): Promise<void> {
+    const { dir, keepBytes } = this.#options;
+    const names = (await readdir(dir)).filter((name) => name.endsWith(".json"));
+    const kept = await Promise.all(
+      names.map(async (name) => {
+        const id = name.slice(0, -".json".length);
+        const found = await stat(join(dir, `${id}.tar`)).catch(() => undefined);
+        return { id, size: found?.size ?? 0, usedMs: found?.mtimeMs ?? 0 };
+      }),
+    );
+    let total = kept.reduce((sum, { size }) => sum + size, 0);
+    for (const { id, size } of kept.toSorted((a, b) => a.usedMs - b.usedMs)) {
+      if (total <= keepBytes) return;
+      if (this.#leases.has(id)) continue;
+      await rm(join(dir, `${id}.tar`), { force: true }); // first: without its tar an index says nothing
+      await rm(join(dir, `${id}.json`), { force: true });
+      total -= size;
+    }
+  }
+}
+
+function idOf(diffId: string): string {
+  const id = /^sha256:([0-9a-f]{64})$/.exec(diffId)?.[1];
+  if (id === undefined) throw malformed("a layer's diff id is not of sha256");
+  return id;
+}

@@ -1,0 +1,56 @@
+// Writes the one read-only file system that all VMs of an image boot from, with tar2sqfs.
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { open, rename, rm } from "node:fs/promises";
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
+import { PitwallError } from "@pitwall/runtime";
+import { diskFull } from "./layer-file.ts";
+
+const options = ["--quiet", "--force", "--no-skip", "--compressor", "zstd", "--comp-extra", "level=3", "--defaults", "mtime=0"];
+
+/**
+ * Writes `path` from a tar, whole or not at all; equal tars make equal files. What a crash leaves ends with `.tmp`.
+ * Throws what `tar` fails with, `exhausted` (DISK_FULL), `unsupported` (no tar2sqfs), `internal` with what tar2sqfs said.
+ */
+export async function writeSquashfs(tar: Readable, path: string, signal: AbortSignal): Promise<void> {
+  const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
+  const packer = spawn("tar2sqfs", [...options, temporary], { stdio: ["pipe", "ignore", "pipe"] });
+  let said = "";
+  packer.stderr.setEncoding("utf8").on("data", (text: string) => {
+    said = (said + text).slice(-1024);
+  });
+  const ended = new Promise<number | null>((resolve, reject) => {
+    packer.once("close", resolve);
+    packer.once("error", reject);
+  });
+  ended.catch(() => undefined); // looked at below
+  try {
+    const written = pipeline(tar, packer.stdin, { signal }).catch((error: unknown) => {
+      packer.kill("SIGKILL");
+      throw error;
+    });
+    const [piped, code] = await Promise.allSettled([written, ended]);
+    if (code.status === "rejected") throw packerError(code.reason, said);
+    // When the packer fails first, the pipe breaks: its own words say more.
+    if (code.value !== null && code.value !== 0) throw packerError(undefined, said);
+    if (piped.status === "rejected") throw piped.reason;
+    if (code.value === null) throw packerError(undefined, "tar2sqfs was killed");
+    const file = await open(temporary, "r");
+    await file.sync().finally(() => file.close());
+    await rename(temporary, path);
+  } catch (error) {
+    packer.kill("SIGKILL");
+    await rm(temporary, { force: true });
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
+function packerError(cause: unknown, said: string): PitwallError {
+  if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") {
+    return new PitwallError("unsupported", "tar2sqfs is missing: install the Debian package squashfs-tools-ng", { cause });
+  }
+  if (/No space left/.test(said)) return diskFull(cause);
+  return new PitwallError("internal", `the image could not be converted: ${said.trim()}`, { reason: "IMAGE_CONVERSION_FAILED", cause });
+}
