@@ -7,7 +7,7 @@ import { options, resolution, rules } from "./import-rules.ts";
 
 const root = dirname(import.meta.dirname);
 const nested = ["libs", "services", "clients"];
-const folders = ["gen/ts", "quickstart", "scripts", "tests", ...(await Promise.all(nested.map(foldersIn))).flat()];
+const folders = ["gen/ts", "quickstart", "scripts", "tests", "bench", ...(await Promise.all(nested.map(foldersIn))).flat()];
 const say = (text: string): boolean => process.stderr.write(`${text}\n`);
 
 const { output } = await cruise(folders, { ...options, baseDir: root, ruleSet: { forbidden: [...rules] }, validate: true }, resolution);

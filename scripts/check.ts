@@ -6,9 +6,9 @@
 import { spawn } from "node:child_process";
 import { readFile, rm } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
+import { text } from "node:stream/consumers";
 import { parseArgs } from "node:util";
-import { createInterface } from "node:readline";
 import { z } from "zod";
 import { messageChain, systemClock } from "@pitwall/runtime";
 import { environmentWithGo, goVersion } from "./with-go.ts";
@@ -18,11 +18,11 @@ const root = dirname(import.meta.dirname);
 const steps = ["unit", "lint", "types", "generated", "unused", "go", "imports", "format", "protos"] as const;
 type Step = (typeof steps)[number];
 
-const line = z.object({ source: z.string(), text: z.string() });
 const summary = z.object({
   tasks: z.array(
     z.object({
       task: z.string(),
+      logFile: z.string(),
       cache: z.object({ status: z.string(), timeSaved: z.number() }),
       execution: z.object({ startTime: z.number(), endTime: z.number(), exitCode: z.number() }).optional(),
     }),
@@ -30,7 +30,7 @@ const summary = z.object({
 });
 type Task = z.output<typeof summary>["tasks"][number];
 
-const say = (text: string): boolean => process.stderr.write(`${text}\n`);
+const say = (words: string): boolean => process.stderr.write(`${words}\n`);
 
 try {
   process.exitCode = await check(process.argv.slice(2));
@@ -46,11 +46,10 @@ async function check(args: string[]): Promise<number> {
   const wanted = steps.filter((step) => positionals.length === 0 || positionals.includes(step));
   say(`checking ${wanted.join(", ")}`);
   const begun = systemClock.monotonicMs();
-  const { tasks, said } = await runTurbo(wanted, values.force ?? false);
+  const tasks = await runTurbo(wanted, values.force ?? false);
   const results = wanted.map((step) => ({ step, task: tasks.find(({ task }) => task === taskOf(step)) }));
   const failed = results.filter(({ task }) => task?.execution?.exitCode !== 0);
-  for (const { step } of failed)
-    say(`\n── ${step} ${"─".repeat(60)}\n${(said.get(`//#${taskOf(step)}`) ?? ["it did not run"]).join("\n")}`);
+  for (const { step, task } of failed) say(`\n── ${step} ${"─".repeat(60)}\n${await outputOf(task)}`);
   say("");
   for (const { step, task } of results) say(`  ${step.padEnd(10)} ${describe(task)}`);
   const took = seconds(systemClock.monotonicMs() - begun);
@@ -58,28 +57,33 @@ async function check(args: string[]): Promise<number> {
   return failed.length === 0 ? 0 : 1;
 }
 
-/** What became of each step, and what each wrote. */
-async function runTurbo(wanted: readonly Step[], force: boolean): Promise<{ tasks: readonly Task[]; said: ReadonlyMap<string, string[]> }> {
-  const args = ["run", ...wanted.map(taskOf), "--continue=always", "--json", "--summarize", `--concurrency=${availableParallelism()}`];
+async function runTurbo(wanted: readonly Step[], force: boolean): Promise<readonly Task[]> {
+  const args = [
+    "run",
+    ...wanted.map(taskOf),
+    "--continue=always",
+    "--output-logs=none",
+    "--summarize",
+    `--concurrency=${availableParallelism()}`,
+  ];
   const child = spawn("turbo", force ? [...args, "--force"] : args, {
     cwd: root,
     env: { ...(await environment()), TURBO_TELEMETRY_DISABLED: "1" },
-    stdio: ["ignore", "pipe", "ignore"], // on stderr it says once more what failed
+    stdio: ["ignore", "pipe", "pipe"],
   });
   const failure = new Promise<never>((_, reject) => child.once("error", reject));
-  const said = new Map<string, string[]>();
-  const reading = (async () => {
-    for await (const text of createInterface({ input: child.stdout })) {
-      const { source, text: words } = line.parse(JSON.parse(text));
-      if (!/^(cache (miss|hit|bypass)|> )/.test(words)) said.set(source, [...(said.get(source) ?? []), words]);
-    }
-  })();
-  await Promise.race([reading, failure]);
-  const path = (said.get("turbo") ?? []).map((text) => /^Summary:\s+(.+)$/.exec(text.trim())?.[1]).find((found) => found !== undefined);
-  if (path === undefined) throw new Error(`turbo gave no result: ${(said.get("turbo") ?? []).join(" ")}`);
+  const [said, complaints] = await Promise.race([Promise.all([text(child.stdout), text(child.stderr)]), failure]);
+  const path = /^\s*Summary:\s+(.+)$/m.exec(said)?.[1];
+  if (path === undefined) throw new Error(`turbo did not run: ${complaints}`);
   const { tasks } = summary.parse(JSON.parse(await readFile(path, "utf8")));
   await rm(path, { force: true });
-  return { tasks, said };
+  return tasks;
+}
+
+/** What a step wrote, without the lines in which npm says what it runs. */
+async function outputOf(task: Task | undefined): Promise<string> {
+  const log = task && (await readFile(join(root, task.logFile), "utf8").catch(() => undefined));
+  return log?.replace(/^\s*(> .*\s*)*/, "").trimEnd() ?? "it did not run";
 }
 
 /** Without Go the checks that need it fail, each with this sentence, and the others run. */
