@@ -14,7 +14,7 @@ const command = "qemu-system-x86_64";
 const exitPort = 0xf4;
 const exitValue = 0x10;
 /** What isa-debug-exit makes of {@link exitValue}. */
-const probeExitCode = exitValue * 2 + 1;
+export const probeExitCode = exitValue * 2 + 1;
 const limitMs = { kvm: 5_000, tcg: 30_000 } as const;
 
 const probed = z.object({ version: z.string(), acceleration: z.enum(["kvm", "tcg"]) });
@@ -97,7 +97,7 @@ async function boot(kernel: string, initramfs: string, acceleration: Acceleratio
 }
 
 /** An archive whose `/init` ends the machine with {@link probeExitCode}: what the quickest possible boot is. */
-function probeInitramfs(): Buffer {
+export function probeInitramfs(): Buffer {
   return cpio([{ name: "init", mode: 0o100755, data: probeInit() }]);
 }
 
