@@ -7,7 +7,7 @@ import type { LayerDescriptor } from "./image.ts";
 import { ratioFreeBytes, tooLarge, type Budget } from "./limits.ts";
 import { zstdFrames } from "./zstd-frames.ts";
 
-export const chunkBytes = 256 * 1024;
+const chunkBytes = 256 * 1024;
 /** The largest window that zstd itself uses without being asked; more memory than this is not for an image to take. */
 const maxWindowLog = 27;
 
@@ -48,7 +48,10 @@ export async function* inflate(stored: AsyncIterable<Buffer>, layer: LayerDescri
 }
 
 async function* decompress(stored: AsyncIterable<Buffer>, layer: LayerDescriptor): AsyncGenerator<Buffer> {
-  if (layer.compression === "none") return yield* stored;
+  if (layer.compression === "none") {
+    yield* stored;
+    return;
+  }
   const isZstd = layer.compression === "zstd";
   const rest = new Rest(stored);
   const source = Readable.from(isZstd ? zstdFrames(rest) : rest, { objectMode: false, highWaterMark: chunkBytes });

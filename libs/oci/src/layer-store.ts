@@ -2,9 +2,9 @@
 // A layer is: absent -> in flight (`ID.tar.RANDOM.tmp`) -> usable (renamed to `ID.tar`) -> kept (on disk for sure, then `ID.json` beside it).
 // ID is the hex of its diff id. Only this module writes here. What a crash leaves that is not kept is removed when the store opens.
 import { randomBytes } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
+import { PitwallError, syncPath, writeFileAtomic } from "@pitwall/runtime";
 import { malformed, truncated } from "./image-error.ts";
 import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
 import { writeLayerFile, type LayerFile } from "./layer-file.ts";
@@ -134,8 +134,7 @@ export class LayerStore implements AsyncDisposable {
   /** Makes sure of the disk while the layer is already in use; a layer that cannot be kept is made again next time. */
   #keep(id: string, { path, sizeBytes, entries }: LayerFile): void {
     const work = (async () => {
-      const file = await open(path, "r");
-      await file.sync().finally(() => file.close());
+      await syncPath(path);
       await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(sizeBytes, entries));
       await this.#trim();
     })().catch(() => undefined);

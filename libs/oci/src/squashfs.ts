@@ -1,10 +1,10 @@
 // Writes the one read-only file system that all VMs of an image boot from, with tar2sqfs.
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { open, rename, rm } from "node:fs/promises";
+import { rename, rm } from "node:fs/promises";
 import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, syncPath } from "@pitwall/runtime";
 import { diskFull } from "./layer-file.ts";
 
 const options = ["--quiet", "--force", "--no-skip", "--compressor", "zstd", "--comp-extra", "level=3", "--defaults", "mtime=0"];
@@ -36,8 +36,7 @@ export async function writeSquashfs(tar: Readable, path: string, signal: AbortSi
     if (code.value !== null && code.value !== 0) throw packerError(undefined, said);
     if (piped.status === "rejected") throw piped.reason;
     if (code.value === null) throw packerError(undefined, "tar2sqfs was killed");
-    const file = await open(temporary, "r");
-    await file.sync().finally(() => file.close());
+    await syncPath(temporary);
     await rename(temporary, path);
   } catch (error) {
     packer.kill("SIGKILL");

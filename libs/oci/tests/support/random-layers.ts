@@ -4,7 +4,7 @@ import type { TarSpec } from "./tar-writer.ts";
 type Kind = "file" | "directory" | "symlink" | "link" | "device" | "fifo";
 
 /** Numbers in [0, 1) from a seed (mulberry32). */
-export function randomFrom(seed: number): () => number {
+function randomFrom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
