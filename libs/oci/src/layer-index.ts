@@ -28,8 +28,8 @@ export async function readIndex(path: string): Promise<{ sizeBytes: number; entr
   const [first = "{}", ...lines] = text.split("\n");
   const head = JSON.parse(first) as { edition?: number; sizeBytes: number; count: number }; // written by encodeIndex
   if (head.edition !== edition || head.count !== lines.length) return undefined;
-  const entries = lines.map((text): IndexedEntry => {
-    const [type, name, linkname, mode, uid, gid, mtime, size, devMajor, devMinor, xattrs, offset] = JSON.parse(text) as Line; // as above
+  const entries = lines.map((line): IndexedEntry => {
+    const [type, name, linkname, mode, uid, gid, mtime, size, devMajor, devMinor, xattrs, offset] = JSON.parse(line) as Line; // as above
     const entry = {
       type,
       name,

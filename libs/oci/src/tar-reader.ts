@@ -52,6 +52,7 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
       };
       await bytes.skip(left + padding(entry.size));
     }
+    if (extensionBytes > 0) throw truncated("a tar");
     await bytes.drain();
   } finally {
     await bytes.close();

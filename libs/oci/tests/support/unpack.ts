@@ -12,7 +12,7 @@ import {
 import type { WrittenLayer } from "./layout-writer.ts";
 
 /** Layers in memory as a source of images. */
-function sourceOf(layers: readonly WrittenLayer[], pieceBytes = 64 * 1024): { sources: ImageSources; image: ResolvedImage } {
+export function sourceOf(layers: readonly WrittenLayer[], pieceBytes = 64 * 1024): { sources: ImageSources; image: ResolvedImage } {
   const stored = new Map(layers.map((layer) => [layer.digest, layer.stored]));
   const described = layers.map(({ digest, diffId, compression, stored: { length } }) => ({
     digest,
