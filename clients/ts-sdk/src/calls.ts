@@ -27,20 +27,23 @@ export const typedErrors: ClientMiddleware = async function* typed(call, options
   }
 };
 
-/** Repeats a unary call that found nobody (UNAVAILABLE), with growing, random waits, for at most 8 s. */
-export const retries: ClientMiddleware<CallExtras> = async function* retry(call, { retry: mayRepeat, ...options }) {
-  if (!mayRepeat || call.requestStream || call.responseStream) return yield* call.next(call.request, options);
-  const deadline = Date.now() + retryForMs;
-  for (let wait = firstWaitMs; ; wait = Math.min(wait * 2, maxWaitMs)) {
-    try {
-      return yield* call.next(call.request, options);
-    } catch (error) {
-      const isTransient = error instanceof ClientError && (error.code === Status.UNAVAILABLE || isNetworkFailure(error));
-      if (!isTransient || options.signal?.aborted || Date.now() + wait > deadline) throw error;
-      await sleep(wait * (0.5 + Math.random() / 2), options.signal);
+/** Repeats a unary call that found nobody (UNAVAILABLE), with growing, random waits, for at most 8 s. `onRetry` hears why, each time. */
+export function retries(onRetry: (error: ClientError) => void): ClientMiddleware<CallExtras> {
+  return async function* retry(call, { retry: mayRepeat, ...options }) {
+    if (!mayRepeat || call.requestStream || call.responseStream) return yield* call.next(call.request, options);
+    const deadline = Date.now() + retryForMs;
+    for (let wait = firstWaitMs; ; wait = Math.min(wait * 2, maxWaitMs)) {
+      try {
+        return yield* call.next(call.request, options);
+      } catch (error) {
+        const isTransient = error instanceof ClientError && (error.code === Status.UNAVAILABLE || isNetworkFailure(error));
+        if (!isTransient || options.signal?.aborted || Date.now() + wait > deadline) throw error;
+        onRetry(error);
+        await sleep(wait * (0.5 + Math.random() / 2), options.signal);
+      }
     }
-  }
-};
+  };
+}
 
 /** A failed fetch has no gRPC status: nice-grpc-web reports it as UNKNOWN. */
 function isNetworkFailure({ code, details }: ClientError): boolean {

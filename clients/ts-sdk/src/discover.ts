@@ -10,10 +10,14 @@ export interface Discovery {
   readonly sshHostKey: string;
 }
 
-/** Throws when nothing that speaks Pitwall is at `endpoint`. */
+const limitMs = 15_000;
+
+/** Throws when nothing that speaks Pitwall is at `endpoint`, or it does not answer within 15 s. */
 export async function discover(endpoint: string, signal?: AbortSignal): Promise<Discovery> {
   const url = new URL("/.well-known/pitwall", endpoint);
-  const response = await fetch(url, signal ? { signal } : {}).catch((cause: unknown) => {
+  const timeout = AbortSignal.timeout(limitMs);
+  const response = await fetch(url, { signal: signal ? AbortSignal.any([signal, timeout]) : timeout }).catch((cause: unknown) => {
+    signal?.throwIfAborted();
     throw new Error(`no gateway answers at ${endpoint}`, { cause });
   });
   const found: unknown = response.ok ? await response.json().catch(() => undefined) : undefined;

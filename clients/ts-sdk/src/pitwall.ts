@@ -3,6 +3,7 @@ import { createChannel, createClientFactory, type Client } from "nice-grpc-web";
 import { Metadata } from "nice-grpc-common";
 import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
 import { present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
+import { PitwallRpcError } from "./errors.ts";
 import { GuestServiceDefinition, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
 import { ImageServiceDefinition, type ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
@@ -15,6 +16,8 @@ export interface PitwallOptions {
   endpoint: string;
   /** An access token, or how to get one; asked before each call. */
   token: string | (() => Promise<string>);
+  /** Told why a call is made again, so that a program can say what it waits for. */
+  onRetry?: (error: PitwallRpcError) => void;
 }
 
 /** All calls throw `PitwallRpcError`. Needs no closing: each call is a request of its own. */
@@ -25,13 +28,13 @@ export class Pitwall {
   readonly #profile: Client<typeof ProfileServiceDefinition, CallExtras>;
   readonly #guest: (vm: string) => Client<typeof GuestServiceDefinition, CallExtras>;
 
-  constructor({ endpoint, token }: PitwallOptions) {
+  constructor({ endpoint, token, onRetry }: PitwallOptions) {
     const channel = createChannel(endpoint);
     // The one used first is the innermost: errors are typed last, after retries had a look at their codes.
     const factory = createClientFactory()
       .use(errorDetailsClientMiddleware)
       .use(withToken(typeof token === "string" ? async () => token : token))
-      .use(retries)
+      .use(retries((error) => onRetry?.(new PitwallRpcError(error))))
       .use(typedErrors);
     this.vms = new Vms(factory.create(VmServiceDefinition, channel));
     this.#nodes = factory.create(NodeServiceDefinition, channel);
