@@ -2,6 +2,7 @@
 import { Option, type Command } from "commander";
 import { Pitwall, PitwallRpcError } from "@pitwall/sdk";
 import { CliError, explainRefusal } from "../failure.ts";
+import { plain } from "../output/terminal-text.ts";
 import type { Shell } from "../shell.ts";
 import { openAccountStore } from "./account-store.ts";
 import { chooseEndpoint } from "./endpoint.ts";
@@ -26,7 +27,14 @@ export async function inSession<T>(shell: Shell, { endpoint: flag }: EndpointOpt
   const store = openAccountStore(env, signals.signal);
   const isNamed = flag !== undefined || (env["PITWALL_ENDPOINT"] ?? "") !== "";
   const endpoint = chooseEndpoint(flag, env["PITWALL_ENDPOINT"], isNamed ? undefined : (await store.read()).current);
-  const session = { endpoint, pitwall: new Pitwall({ endpoint, token: env["PITWALL_TOKEN"] || (() => store.token(endpoint)) }) };
+  let hasSaidWhy = false;
+  const onRetry = ({ code, message }: PitwallRpcError): void => {
+    if (!hasSaidWhy)
+      shell.note(`${code === "UNAVAILABLE" ? plain(message) : `${endpoint} does not answer`}; trying again for a few seconds`);
+    hasSaidWhy = true;
+  };
+  const pitwall = new Pitwall({ endpoint, token: env["PITWALL_TOKEN"] || (() => store.token(endpoint)), onRetry });
+  const session = { endpoint, pitwall };
   try {
     return await work(session);
   } catch (error) {
