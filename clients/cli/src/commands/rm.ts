@@ -29,14 +29,14 @@ export function declare(command: Command, shell: Shell): void {
 
 /** Asks for all first, so that they go at the same time. One that cannot be removed does not keep the others. */
 async function remove(shell: Shell, session: Session, names: readonly string[], options: Options): Promise<void> {
-  let failures = 0;
+  const failures: unknown[] = [];
   const attempt = async <T>(work: () => Promise<T>): Promise<T | undefined> => {
     try {
       return await work();
     } catch (error) {
       shell.signals.signal.throwIfAborted();
-      failures++;
-      shell.note(`error: ${plain(messageChain(explained(shell, session, error)))}`);
+      failures.push(error);
+      if (names.length > 1) shell.note(`error: ${plain(messageChain(explained(shell, session, error)))}`);
       return undefined;
     }
   };
@@ -52,5 +52,8 @@ async function remove(shell: Shell, session: Session, names: readonly string[], 
       shell.note(`${plain(vm.name)} is gone`);
     });
   }
-  if (failures > 0) throw new CliError(failures === 1 ? "one VM was not removed" : `${failures} VMs were not removed`);
+  if (failures.length === 0) return;
+  throw names.length === 1
+    ? failures[0]
+    : new CliError(failures.length === 1 ? "one VM was not removed" : `${failures.length} VMs were not removed`);
 }

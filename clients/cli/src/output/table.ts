@@ -23,7 +23,7 @@ function columns(rows: readonly (readonly Cell[])[]): string {
 }
 
 function textOf(cell: Cell): string {
-  return plain(typeof cell === "string" ? cell : cell.text);
+  return plain(typeof cell === "string" ? cell : cell.text).trimEnd();
 }
 
 function pad(cell: Cell, width: number): string {

@@ -29,3 +29,10 @@ test("a state is told with its reason", () => {
   );
   expect(describeState({ name: "web", phase: Phase.PHASE_PENDING, reason: "", message: "" })).toBe("web is pending");
 });
+
+test("a state with a console in its message is told in one line", () => {
+  const message = "the VM's process ended:\n[1.0] Kernel panic\n[1.1] Call Trace:";
+  expect(describeState({ name: "web", phase: Phase.PHASE_FAILED, reason: "VMM_EXITED", message })).toBe(
+    "web failed (VMM_EXITED): the VM's process ended (`pitwall get web` shows its last words)",
+  );
+});

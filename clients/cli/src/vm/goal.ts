@@ -21,8 +21,10 @@ export function judge(vm: State, goal: Goal, generation: bigint): Verdict {
 
 type Story = Pick<Vm, "name" | "phase" | "reason" | "message">;
 
-/** `web failed (BOOT_TIMEOUT): the guest did not get ready` */
+/** `web failed (BOOT_TIMEOUT): the guest did not get ready`. A message's further lines are its console's, for `pitwall get`. */
 export function describeState({ name, phase, reason, message }: Story): string {
   const state = phase === Phase.PHASE_FAILED ? "failed" : `is ${phaseWord(phase)}`;
-  return `${name} ${state}${reason === "" ? "" : ` (${reason})`}${message === "" ? "" : `: ${message}`}`;
+  const [first = "", ...console] = message.trim().split("\n");
+  const more = console.length === 0 ? "" : ` (\`pitwall get ${name}\` shows its last words)`;
+  return `${name} ${state}${reason === "" ? "" : ` (${reason})`}${first === "" ? "" : `: ${first.replace(/:$/, "")}`}${more}`;
 }

@@ -21,7 +21,9 @@ export function vmTable(vms: readonly Vm[], { colours, nowMs, isOne = false }: {
 }
 
 function row({ name, phase, reason, spec, nodeName, createTime, ...vm }: Vm, colours: Colours, nowMs: number): Cell[] {
-  const text = reason === "" ? phaseWord(phase) : `${phaseWord(phase)} (${reason})`;
+  // A VM runs on when the image's own process has ended, which is easily missed.
+  const why = reason === "" && vm.serviceExit ? `service: ${exitWord(vm.serviceExit)}` : reason;
+  const text = why === "" ? phaseWord(phase) : `${phaseWord(phase)} (${why})`;
   return [
     name,
     { text, paint: phasePaint(phase, colours) },
@@ -47,7 +49,7 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ["Id", vm.id],
     ["Phase", { text: phaseWord(vm.phase), paint: phasePaint(vm.phase, colours) }],
     ["Reason", vm.reason],
-    ["Message", vm.message],
+    ...lines("Message", vm.message),
     ["Desired", desiredWord(vm.desired)],
     ["Image", spec?.image ?? ""],
     ["Digest", vm.imageDigest],
@@ -64,6 +66,14 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ["SSH host key", vm.sshHostKey],
   ];
   return { table: () => fieldList(fields()), json: Vm.toJSON(vm), names: [vm.name] };
+}
+
+/** A text of several lines under one name. */
+function lines(name: string, text: string): [string, Cell][] {
+  return text
+    .trim()
+    .split("\n")
+    .map((line, at) => [at === 0 ? name : "", line]);
 }
 
 /** `pull 1.20 s, boot 950 ms` */

@@ -1,0 +1,42 @@
+import { Phase, Vm, VmSpec, type Exit } from "@pitwall/sdk";
+import { expect, test } from "vitest";
+import { openColours } from "../output/colours.ts";
+import { vmDetails, vmTable } from "./views.ts";
+
+const nowMs = Date.UTC(2026, 0, 1, 12);
+const appearance = { colours: openColours(false), nowMs };
+const web = Vm.fromPartial({
+  id: "0b8f7a52-9d1e-4c3a-8f60-1d2e3f4a5b6c",
+  name: "web",
+  phase: Phase.PHASE_RUNNING,
+  generation: 2n,
+  spec: VmSpec.fromPartial({ image: "nginx", cpuMillis: 500, memBytes: 2n ** 29n }),
+  nodeName: "n1",
+  createTime: new Date(nowMs - 90_000),
+});
+
+test("a VM is a line", () => {
+  expect(vmTable([web], appearance).table()).toBe(
+    "NAME  PHASE    CPU   MEMORY  NODE  AGE  IMAGE\nweb   running  500m  512Mi   n1    90s  nginx\n",
+  );
+});
+
+test("a failure comes with its reason, and the end of the image's process is seen", () => {
+  const failed = { ...web, phase: Phase.PHASE_FAILED, reason: "BOOT_TIMEOUT" };
+  const serviceExit: Exit = { code: 127, signal: 0, outOfMemory: false };
+  expect(vmTable([failed], appearance).table()).toContain("failed (BOOT_TIMEOUT)");
+  expect(vmTable([{ ...web, serviceExit }], appearance).table()).toContain("running (service: exit code 127)");
+});
+
+test("the JSON is the API's own, a list or the one VM", () => {
+  const json = expect.objectContaining({ name: "web", phase: "PHASE_RUNNING", generation: "2" }) as unknown; // vitest types it as any
+  expect(vmTable([web], appearance).json).toEqual([json]);
+  expect(vmTable([web], { ...appearance, isOne: true }).json).toEqual(json);
+});
+
+test("details leave out what there is not, and keep a message's lines apart", () => {
+  const text = vmDetails({ ...web, message: "it ended:\n[1.0] panic\u001b[2J" }, appearance).table();
+  expect(text).toMatch(/^Name +web$/m);
+  expect(text).toMatch(/^Message +it ended:\n +\[1\.0\] panic$/m);
+  expect(text).not.toContain("Digest");
+});
