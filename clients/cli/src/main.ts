@@ -6,7 +6,7 @@ import { plain } from "./output/terminal-text.ts";
 import { runProgram } from "./program.ts";
 import type { Shell } from "./shell.ts";
 
-const { env, stdout, stderr } = process; // oxlint-disable-line node/no-process-env -- the composition root
+const { env, stdout, stderr } = process;
 const outIsTerminal = stdout.isTTY;
 const signals = openSignals(
   process,
@@ -30,6 +30,7 @@ const shell: Shell = {
 };
 
 // Whoever reads our output may have seen enough.
+stderr.on("error", () => undefined);
 stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? exitCodes.ok : exitCodes.failure));
 
 try {

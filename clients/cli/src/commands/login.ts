@@ -34,6 +34,7 @@ async function login(shell: Shell, url: string | undefined, { endpoint: flag }: 
   });
   await store.change((before) => withAccount(before, endpoint, account));
   shell.note(`signed in to ${endpoint} as ${plain(username || subject)}`);
+  if (env["PITWALL_TOKEN"]) shell.note("PITWALL_TOKEN is set, and used instead of this sign-in for as long as it is");
   if (account.refreshToken === undefined) shell.note("the issuer gave no refresh token: this sign-in ends with its access token");
 }
 

@@ -5,6 +5,7 @@ import { withoutAccount } from "../account/credentials.ts";
 import { chooseEndpoint } from "../account/endpoint.ts";
 import { withEndpoint, type EndpointOption } from "../account/session.ts";
 import { messageChain } from "../failure.ts";
+import { plain } from "../output/terminal-text.ts";
 import type { Shell } from "../shell.ts";
 
 export function declare(command: Command, shell: Shell): void {
@@ -21,6 +22,6 @@ async function logout({ env, note, signals }: Shell, { endpoint: flag }: Endpoin
   if (!account) return note(`you were not signed in to ${endpoint}`);
   await store.change((before) => withoutAccount(before, endpoint));
   const { revoke } = await import("../account/oidc.ts");
-  await revoke(account).catch((error: unknown) => note(`the issuer was not told: ${messageChain(error)}`));
+  await revoke(account).catch((error: unknown) => note(`the issuer was not told: ${plain(messageChain(error))}`));
   note(`signed out of ${endpoint}`);
 }
