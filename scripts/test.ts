@@ -5,7 +5,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { findGo, goFolders, installPackages, provision, starterImage, testCommands } from "@pitwall/quickstart";
+import { findGo, goFolders, provision, starterImage, testCommands } from "@pitwall/quickstart";
 import { messageChain } from "@pitwall/runtime";
 import { z } from "zod";
 
