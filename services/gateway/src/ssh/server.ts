@@ -1,5 +1,5 @@
 // The SSH door: lets in who has a key of the VM, and connects each connection to the SSH server in that VM.
-import type { Socket } from "node:net";
+import { Socket } from "node:net";
 import { listen, type HostPort, type Log } from "@pitwall/runtime";
 import ssh2, { type AuthContext, type Connection, type ParsedKey } from "ssh2";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
@@ -32,6 +32,7 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
   const server = new ssh2.Server(
     { hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall", keepaliveInterval: 30_000, keepaliveCountMax: 4 },
     (client) => {
+      socketOf(client)?.setNoDelay(true); // the protocol asks and answers in small packets: Nagle's algorithm makes each wait for 40 ms
       connections.add(client);
       const grace = setTimeout(() => client.end(), loginGraceMs);
       let isProven = false;
@@ -69,7 +70,7 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
       for (const connection of connections) connection.end();
       const timer = setTimeout(() => {
-        for (const connection of connections) destroy(connection);
+        for (const connection of connections) socketOf(connection)?.destroy();
       }, 500);
       await closed;
       clearTimeout(timer);
@@ -77,10 +78,10 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
   };
 }
 
-/** ssh2 has no public way to cut a connection whose peer does not answer. */
-function destroy(connection: Connection): void {
+/** ssh2 has no public way to cut a connection whose peer does not answer (1.17, lib/server.js). */
+function socketOf(connection: Connection): Socket | undefined {
   const socket: unknown = Reflect.get(connection, "_sock");
-  if (typeof socket === "object" && socket !== null && "destroy" in socket) (socket as Socket).destroy(); // ssh2 1.17, lib/server.js
+  return socket instanceof Socket ? socket : undefined;
 }
 
 /** Accepts a key that opens the VM: without a signature the client only asks whether it should sign. */
