@@ -165,6 +165,7 @@ export const options: ICruiseOptions = {
   doNotFollow: { path: "node_modules" },
   exclude: { path: "^clients/[^/]+/dist/" },
   moduleSystems: ["es6"],
+  parser: "swc",
 };
 
 /** As Node resolves what our files import. */
