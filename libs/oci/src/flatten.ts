@@ -46,9 +46,9 @@ async function* merged(layers: readonly LayerFile[], limits: FlattenLimits): Asy
 function mergeLayers(layers: readonly LayerFile[], limits: FlattenLimits): MergedTree {
   const budget = new Budget(limits);
   const tree = new MergedTree(budget);
-  for (const [at, { entries, sizeBytes }] of layers.entries()) {
+  for (const [at, { entries, offsets, sizeBytes }] of layers.entries()) {
     budget.takeBytes(sizeBytes);
-    for (const [ordinal, { entry, offset }] of entries.entries()) tree.apply(entry, at, { ordinal, offset });
+    for (const [ordinal, entry] of entries.entries()) tree.apply(entry, at, { ordinal, offset: offsets[ordinal] ?? 0 });
   }
   return tree;
 }

@@ -4,7 +4,7 @@ import { pipeline, Readable } from "node:stream";
 import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { digestMismatch, malformed, truncated } from "./image-error.ts";
 import type { LayerDescriptor } from "./image.ts";
-import { ratioFreeBytes, tooLarge, type Budget } from "./limits.ts";
+import { ratioWindowBytes, tooLarge, type Budget } from "./limits.ts";
 import { zstdFrames } from "./zstd-frames.ts";
 
 const chunkBytes = 256 * 1024;
@@ -30,16 +30,27 @@ export async function* verified(blob: AsyncIterable<Buffer>, layer: LayerDescrip
 
 /**
  * The tar of a layer from its stored bytes; takes each byte from `budget`. Read to its end, it throws `corrupt` when the digest is not
- * the diff id. The source is read to its end too, whatever follows the compressed stream.
+ * the diff id. The source is read to its end too, whatever follows the compressed stream. A bomb is seen by its ratio, long before the
+ * budget is used up: that would take a minute.
  */
 export async function* inflate(stored: AsyncIterable<Buffer>, layer: LayerDescriptor, budget: Budget): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
-  let size = 0;
-  for await (const chunk of decompress(stored, layer)) {
-    size += chunk.length;
+  let storedBytes = 0;
+  async function* counted(): AsyncGenerator<Buffer> {
+    for await (const chunk of stored) {
+      storedBytes += chunk.length;
+      yield chunk;
+    }
+  }
+  let window = { bytes: 0, storedBefore: 0 };
+  for await (const chunk of decompress(counted(), layer)) {
     budget.takeBytes(chunk.length);
-    if (size > ratioFreeBytes && size > layer.sizeBytes * budget.limits.maxRatio)
-      throw tooLarge(`has a layer that unpacks to more than ${budget.limits.maxRatio} times its size`);
+    window.bytes += chunk.length;
+    if (window.bytes > ratioWindowBytes) {
+      if (window.bytes > (storedBytes - window.storedBefore) * budget.limits.maxRatio)
+        throw tooLarge(`has a layer that unpacks to more than ${budget.limits.maxRatio} times its size`);
+      window = { bytes: 0, storedBefore: storedBytes };
+    }
     hash.update(chunk);
     yield chunk;
   }

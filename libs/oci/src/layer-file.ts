@@ -8,17 +8,19 @@ import type { Budget } from "./limits.ts";
 import type { TarEntry } from "./tar-header.ts";
 import { readTar } from "./tar-reader.ts";
 
-/** An entry, and where its content begins in the tar, in bytes. */
-export interface IndexedEntry {
-  readonly entry: TarEntry;
-  readonly offset: number;
+/** What is in a tar. Two lists, because an object around each pair would be a fifth more memory. */
+export interface LayerIndex {
+  /** In order. */
+  readonly entries: readonly TarEntry[];
+  /** Bytes of the tar before the content of each entry. */
+  readonly offsets: readonly number[];
+  /** Bytes of the whole tar. */
+  readonly sizeBytes: number;
 }
 
-/** A plain tar and its entries in order. */
-export interface LayerFile {
+/** A plain tar on disk. */
+export interface LayerFile extends LayerIndex {
   readonly path: string;
-  readonly sizeBytes: number;
-  readonly entries: readonly IndexedEntry[];
 }
 
 /** Free space is looked at each time so much was written. */
@@ -35,14 +37,15 @@ export async function writeLayerFile(
   options: { readonly budget: Budget; readonly reserveBytes: number; readonly signal: AbortSignal },
 ): Promise<LayerFile> {
   const { budget, reserveBytes, signal } = options;
-  const entries: IndexedEntry[] = [];
+  const entries: TarEntry[] = [];
+  const offsets: number[] = [];
   const file = await open(path, "wx", 0o600);
   let sizeBytes = 0;
   async function* kept(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of tar) {
       if (Math.floor(sizeBytes / spaceCheckBytes) !== Math.floor((sizeBytes - chunk.length) / spaceCheckBytes))
         await checkSpace(path, reserveBytes);
-      await writeAll(file, chunk, sizeBytes);
+      if (!isZeros(chunk)) await writeAll(file, chunk, sizeBytes); // what is left out reads as zeros
       sizeBytes += chunk.length;
       yield chunk;
     }
@@ -50,15 +53,20 @@ export async function writeLayerFile(
   try {
     for await (const { entry, offset } of readTar(kept(inflate(verified(blob, layer, signal), layer, budget)))) {
       budget.takeEntry(entry);
-      entries.push({ entry, offset });
+      entries.push(entry);
+      offsets.push(offset);
     }
-    return { path, sizeBytes, entries };
+    await file.truncate(sizeBytes);
+    return { path, sizeBytes, entries, offsets };
   } catch (error) {
     throw error instanceof Error && "code" in error && error.code === "ENOSPC" ? diskFull(error) : error;
   } finally {
     await file.close();
   }
 }
+
+const zeros = Buffer.alloc(256 * 1024);
+const isZeros = (chunk: Buffer): boolean => chunk.length <= zeros.length && chunk.compare(zeros, 0, chunk.length) === 0;
 
 async function writeAll(file: FileHandle, chunk: Buffer, position: number): Promise<void> {
   for (let done = 0; done < chunk.length;) done += (await file.write(chunk, done, chunk.length - done, position + done)).bytesWritten;

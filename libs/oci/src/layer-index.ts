@@ -1,7 +1,7 @@
 // The list of a layer's entries as a file, so that a layer that is there need not be read again.
 import { readFile } from "node:fs/promises";
-import type { IndexedEntry } from "./layer-file.ts";
-import type { EntryType } from "./tar-header.ts";
+import type { LayerIndex } from "./layer-file.ts";
+import type { EntryType, TarEntry } from "./tar-header.ts";
 
 /** Counts up when what is stored changes; others are made again. */
 const edition = 1;
@@ -12,27 +12,42 @@ type Line = readonly [
 ];
 
 /** The file's content. */
-export function encodeIndex(sizeBytes: number, entries: readonly IndexedEntry[]): string {
-  const lines = entries.map(({ entry: e, offset }) => {
+export function encodeIndex({ sizeBytes, entries, offsets }: LayerIndex): string {
+  const lines = entries.map((e, at) => {
     const xattrs = e.xattrs === undefined ? 0 : [...e.xattrs];
-    const line: Line = [e.type, e.name, e.linkname, e.mode, e.uid, e.gid, e.mtime, e.size, e.devMajor, e.devMinor, xattrs, offset];
-    return JSON.stringify(line);
+    const place: Line = [
+      e.type,
+      e.name,
+      e.linkname,
+      e.mode,
+      e.uid,
+      e.gid,
+      e.mtime,
+      e.size,
+      e.devMajor,
+      e.devMinor,
+      xattrs,
+      offsets[at] ?? 0,
+    ];
+    return JSON.stringify(place);
   });
   return [JSON.stringify({ edition, sizeBytes, count: entries.length }), ...lines].join("\n");
 }
 
 /** undefined when there is no such file, or one of another edition. */
-export async function readIndex(path: string): Promise<{ sizeBytes: number; entries: IndexedEntry[] } | undefined> {
+export async function readIndex(path: string): Promise<LayerIndex | undefined> {
   const text = await readFile(path, "utf8").catch(() => undefined);
   if (text === undefined) return undefined;
   const [first = "{}", ...lines] = text.split("\n");
   const head = JSON.parse(first) as { edition?: number; sizeBytes: number; count: number }; // written by encodeIndex
   if (head.edition !== edition || head.count !== lines.length) return undefined;
-  const entries = lines.map((line): IndexedEntry => {
+  const entries: TarEntry[] = [];
+  const offsets: number[] = [];
+  for (const line of lines) {
     const [type, name, linkname, mode, uid, gid, mtime, size, devMajor, devMinor, xattrs, offset] = JSON.parse(line) as Line; // as above
-    const entry = {
-      type,
+    entries.push({
       name,
+      type,
       linkname,
       mode,
       uid,
@@ -42,8 +57,8 @@ export async function readIndex(path: string): Promise<{ sizeBytes: number; entr
       devMajor,
       devMinor,
       xattrs: xattrs === 0 ? undefined : new Map(xattrs),
-    };
-    return { entry, offset };
-  });
-  return { sizeBytes: head.sizeBytes, entries };
+    });
+    offsets.push(offset);
+  }
+  return { sizeBytes: head.sizeBytes, entries, offsets };
 }

@@ -98,7 +98,7 @@ export class LayerStore implements AsyncDisposable {
     if (!present || index?.sizeBytes !== present.size) return undefined;
     const now = new Date();
     await utimes(path, now, now);
-    return { path, sizeBytes: index.sizeBytes, entries: index.entries };
+    return { path, ...index };
   }
 
   async #make(
@@ -132,10 +132,10 @@ export class LayerStore implements AsyncDisposable {
   }
 
   /** Makes sure of the disk while the layer is already in use; a layer that cannot be kept is made again next time. */
-  #keep(id: string, { path, sizeBytes, entries }: LayerFile): void {
+  #keep(id: string, file: LayerFile): void {
     const work = (async () => {
-      await syncPath(path);
-      await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(sizeBytes, entries));
+      await syncPath(file.path);
+      await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(file));
       await this.#trim();
     })().catch(() => undefined);
     this.#keeping.add(work);

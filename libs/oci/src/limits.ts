@@ -13,7 +13,7 @@ export interface FlattenLimits {
   maxEntries: number;
   /** Folders above an entry, after links are followed. */
   maxDepth: number;
-  /** Decompressed bytes per stored byte of a layer, once it has unpacked to more than {@link ratioFreeBytes}. */
+  /** Decompressed bytes per stored byte, over each {@link ratioWindowBytes} of a layer. */
   maxRatio: number;
 }
 
@@ -23,11 +23,11 @@ export const defaultLimits: FlattenLimits = {
   maxFileBytes: 32 * 2 ** 30,
   maxEntries: 500_000,
   maxDepth: 128,
-  maxRatio: 500,
+  maxRatio: 200,
 };
 
-/** Up to here any ratio is taken: a file of zeros is no attack. Beyond, gzip reaches 1,028 to 1 and zstd 32,467 to 1, and only with zeros. */
-export const ratioFreeBytes = 2 ** 30;
+/** So much at any ratio is taken: a file of zeros is no attack. Gzip reaches 1,028 to 1 and zstd 32,467 to 1, and only with zeros. */
+export const ratioWindowBytes = 2 ** 29;
 
 const maxPathBytes = 4096;
 /** Names, link targets and attributes of the whole image. */

@@ -38,7 +38,8 @@ export function parseHeader(block: Buffer): RawHeader | undefined {
   for (let i = 0; i < blockSize; i++) if (i < 148 || i >= 156) sum += block[i] ?? 0;
   if (sum === 8 * 32) return undefined;
   if (sum !== number(block, 148, 8)) throw malformed("a tar header has a wrong checksum");
-  const prefix = block.toString("latin1", 257, 263) === "ustar\0" ? text(block, 345, 155) : "";
+  // Only POSIX tars have a prefix; GNU keeps dates in its place.
+  const prefix = block[345] !== 0 && block.toString("latin1", 257, 263) === "ustar\0" ? text(block, 345, 155) : "";
   const name = text(block, 0, 100);
   return {
     name: prefix === "" ? name : `${prefix}/${name}`,
@@ -70,7 +71,7 @@ const typeOfFlag: Readonly<Record<string, EntryType>> = {
 export function toEntry(raw: RawHeader, pax: ReadonlyMap<string, string>): TarEntry {
   const name = pax.get("path") ?? raw.name;
   let type = typeOfFlag[raw.flag];
-  if (raw.flag === "S" || [...pax.keys()].some((key) => key.startsWith("GNU.sparse.")))
+  if (raw.flag === "S" || isSparse(pax))
     throw unsupported("a layer holds a sparse tar entry; build the image with a tool that writes plain entries");
   if (type === undefined) throw malformed(`a tar entry has the unknown type ${JSON.stringify(raw.flag)}`);
   if (raw.flag === "\0" && name.endsWith("/")) type = "directory"; // tars older than POSIX have no type for it
@@ -91,6 +92,11 @@ export function toEntry(raw: RawHeader, pax: ReadonlyMap<string, string>): TarEn
     devMajor: raw.devMajor,
     devMinor: raw.devMinor,
   };
+}
+
+function isSparse(pax: ReadonlyMap<string, string>): boolean {
+  for (const key of pax.keys()) if (key.startsWith("GNU.sparse.")) return true;
+  return false;
 }
 
 const xattrPrefix = "SCHILY.xattr.";
@@ -128,18 +134,27 @@ function text(block: Buffer, at: number, length: number): string {
   return block.toString("latin1", at, end === -1 || end > at + length ? at + length : end);
 }
 
+/** Octal digits between spaces and zero bytes; nothing at all is 0. By hand, because every header has eight of them. */
+function octal(block: Buffer, from: number, to: number): number {
+  let at = from;
+  let end = to;
+  while (at < end && isBlank(block[at])) at++;
+  while (end > at && isBlank(block[end - 1])) end--;
+  let value = 0;
+  for (; at < end; at++) {
+    const digit = (block[at] ?? 0) - 0x30;
+    if (digit < 0 || digit > 7) throw malformed("a tar header has a number that is not octal");
+    value = value * 8 + digit;
+  }
+  return value;
+}
+
+const isBlank = (byte: number | undefined): boolean => byte === 0x20 || byte === 0;
+
 /** Octal digits, or base 256 when the first bit is set. Negative numbers (old dates) become 0. */
 function number(block: Buffer, at: number, length: number): number {
   const first = block[at] ?? 0;
-  if ((first & 0x80) === 0) {
-    const digits = block
-      .toString("latin1", at, at + length)
-      .replaceAll("\0", " ")
-      .trim();
-    if (digits === "") return 0;
-    if (!/^[0-7]+$/.test(digits)) throw malformed("a tar header has a number that is not octal");
-    return Number.parseInt(digits, 8);
-  }
+  if ((first & 0x80) === 0) return octal(block, at, at + length);
   if (first === 0xff) return 0;
   let value = first & 0x7f;
   for (let i = at + 1; i < at + length; i++) value = value * 256 + (block[i] ?? 0);
@@ -187,7 +202,7 @@ function paxRecord(key: string, value: string): string {
 
 function ustar(entry: TarEntry, flag: string): Buffer {
   const block = Buffer.alloc(blockSize);
-  const octal = (value: number, at: number, length: number): void => {
+  const digits = (value: number, at: number, length: number): void => {
     const max = 8 ** (length - 1) - 1;
     block.write(
       Math.min(value, max)
@@ -198,16 +213,16 @@ function ustar(entry: TarEntry, flag: string): Buffer {
     );
   };
   block.write(entry.name.slice(0, 100), 0, "latin1");
-  octal(entry.mode, 100, 8);
-  octal(entry.uid, 108, 8);
-  octal(entry.gid, 116, 8);
-  octal(entry.size, 124, 12);
-  octal(entry.mtime, 136, 12);
+  digits(entry.mode, 100, 8);
+  digits(entry.uid, 108, 8);
+  digits(entry.gid, 116, 8);
+  digits(entry.size, 124, 12);
+  digits(entry.mtime, 136, 12);
   block.write(`        ${flag}`, 148, "latin1");
   block.write(entry.linkname.slice(0, 100), 157, "latin1");
   block.write("ustar\x0000", 257, "latin1");
-  octal(entry.devMajor, 329, 8);
-  octal(entry.devMinor, 337, 8);
+  digits(entry.devMajor, 329, 8);
+  digits(entry.devMinor, 337, 8);
   let sum = 0;
   for (const byte of block) sum += byte;
   block.write(`${sum.toString(8).padStart(6, "0")}\0 `, 148, "latin1");

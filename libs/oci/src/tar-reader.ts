@@ -20,7 +20,9 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
     const shared = new Map<string, string>();
     let pax = new Map<string, string>();
     let extensionBytes = 0;
-    for (let block = await bytes.block(); block !== undefined; block = await bytes.block()) {
+    for (;;) {
+      const block = bytes.take(blockSize) ?? (await bytes.block());
+      if (block === undefined) break;
       const raw = parseHeader(block);
       if (raw === undefined) break;
       if (raw.flag === "x" || raw.flag === "g" || raw.flag === "L" || raw.flag === "K") {
@@ -36,7 +38,7 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
         continue;
       }
       const entry = toEntry(raw, shared.size === 0 ? pax : new Map([...shared, ...pax]));
-      pax = new Map();
+      if (pax.size > 0) pax = new Map();
       extensionBytes = 0;
       let left = entry.size;
       yield {
@@ -50,7 +52,8 @@ export async function* readTar(source: AsyncIterable<Buffer>): AsyncGenerator<Ta
           }
         },
       };
-      await bytes.skip(left + padding(entry.size));
+      const unread = bytes.skipHere(left + padding(entry.size));
+      if (unread > 0) await bytes.skip(unread);
     }
     if (extensionBytes > 0) throw truncated("a tar");
     await bytes.drain();
@@ -64,10 +67,14 @@ function cString(content: Buffer): string {
   return content.toString("latin1", 0, end === -1 ? content.length : end);
 }
 
+/** Bytes of a stream in the amounts that a tar needs. What is here already is taken without waiting: most headers are. */
 class ByteReader {
   readonly #chunks: AsyncIterator<Buffer>;
-  #held: Buffer = Buffer.alloc(0);
-  #received = 0;
+  #chunk: Buffer = Buffer.alloc(0);
+  /** Bytes of the chunk that were taken. */
+  #at = 0;
+  /** Bytes of the chunks before it. */
+  #before = 0;
 
   constructor(source: AsyncIterable<Buffer>) {
     this.#chunks = source[Symbol.asyncIterator]();
@@ -75,17 +82,34 @@ class ByteReader {
 
   /** Bytes that were taken. */
   get position(): number {
-    return this.#received - this.#held.length;
+    return this.#before + this.#at;
+  }
+
+  /** `size` bytes, if they are here already. */
+  take(size: number): Buffer | undefined {
+    const end = this.#at + size;
+    if (end > this.#chunk.length) return undefined;
+    const part = this.#chunk.subarray(this.#at, end);
+    this.#at = end;
+    return part;
+  }
+
+  /** Skips what is here of `size` bytes; how many are left to skip. */
+  skipHere(size: number): number {
+    const skipped = Math.min(size, this.#chunk.length - this.#at);
+    this.#at += skipped;
+    return size - skipped;
   }
 
   /** The next header block, or undefined at the end of the input. */
   async block(): Promise<Buffer | undefined> {
-    if (this.#held.length === 0 && !(await this.#fill())) return undefined;
+    if (this.#at === this.#chunk.length && !(await this.#fill())) return undefined;
     return this.exactly(blockSize);
   }
 
   async exactly(size: number): Promise<Buffer> {
-    if (this.#held.length >= size) return this.#take(size);
+    const here = this.take(size);
+    if (here) return here;
     const parts: Buffer[] = [];
     for (let missing = size; missing > 0;) {
       const part = await this.atMost(missing);
@@ -96,12 +120,16 @@ class ByteReader {
   }
 
   async atMost(size: number): Promise<Buffer> {
-    if (this.#held.length === 0 && !(await this.#fill())) throw truncated("a tar");
-    return this.#take(Math.min(size, this.#held.length));
+    if (this.#at === this.#chunk.length && !(await this.#fill())) throw truncated("a tar");
+    const part = this.#chunk.subarray(this.#at, this.#at + size);
+    this.#at += part.length;
+    return part;
   }
 
   async skip(size: number): Promise<void> {
-    for (let left = size; left > 0;) left -= (await this.atMost(left)).length;
+    for (let left = this.skipHere(size); left > 0; left = this.skipHere(left)) {
+      if (!(await this.#fill())) throw truncated("a tar");
+    }
   }
 
   async drain(): Promise<void> {
@@ -112,19 +140,14 @@ class ByteReader {
     await this.#chunks.return?.();
   }
 
-  #take(size: number): Buffer {
-    const part = this.#held.subarray(0, size);
-    this.#held = this.#held.subarray(size);
-    return part;
-  }
-
-  /** Replaces the held bytes, which must be used up or unwanted; false at the end. */
+  /** Replaces the chunk, which must be used up or unwanted; false at the end. */
   async #fill(): Promise<boolean> {
     for (;;) {
       const next = await this.#chunks.next();
       if (next.done === true) return false;
-      this.#held = next.value;
-      this.#received += next.value.length;
+      this.#before += this.#chunk.length;
+      this.#chunk = next.value;
+      this.#at = 0;
       if (next.value.length > 0) return true;
     }
   }
