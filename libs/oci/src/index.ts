@@ -1,4 +1,5 @@
 // OCI images: what a reference means, where its bytes are, and the one file tree that its layers make.
+export { parseDockerConfig, type Credential, type CredentialsFor } from "./credentials.ts";
 export { flatten } from "./flatten.ts";
 export { Flights } from "./flights.ts";
 export type { ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
@@ -7,5 +8,5 @@ export { LayerStore, type LeasedLayers } from "./layer-store.ts";
 export { Budget, defaultLimits, type FlattenLimits } from "./limits.ts";
 export { listFiles, type ListedFile } from "./list-files.ts";
 export { formatReference, parseReference, type ImageReference } from "./reference.ts";
-export { openImageSources } from "./sources.ts";
+export { openImageSources, type ImageSourceOptions } from "./sources.ts";
 export { writeSquashfs } from "./squashfs.ts";

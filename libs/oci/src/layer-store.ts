@@ -11,6 +11,10 @@ import { writeLayerFile, type LayerFile } from "./layer-file.ts";
 import { encodeIndex, readIndex } from "./layer-index.ts";
 import type { Budget } from "./limits.ts";
 import { Flights } from "./flights.ts";
+import { Slots } from "./slots.ts";
+
+/** More would share the same network and the same processors. */
+const layersAtOnce = 4;
 
 export interface LayerStoreOptions {
   readonly dir: string;
@@ -31,6 +35,7 @@ export interface LeasedLayers extends Disposable {
 export class LayerStore implements AsyncDisposable {
   readonly #options: LayerStoreOptions;
   readonly #flights = new Flights<LayerFile>();
+  readonly #slots = new Slots(layersAtOnce);
   readonly #leases = new Map<string, number>();
   readonly #keeping = new Set<Promise<void>>();
 
@@ -88,7 +93,9 @@ export class LayerStore implements AsyncDisposable {
   ): Promise<LayerFile> {
     return this.#flights.join(id, signal, async (shared) => {
       const path = join(this.#options.dir, `${id}.tar`);
-      return (await this.#kept(id, path)) ?? (await this.#make(id, path, reference, image, layer, budget, shared));
+      return (
+        (await this.#kept(id, path)) ?? (await this.#slots.use(shared, () => this.#make(id, path, reference, image, layer, budget, shared)))
+      );
     });
   }
 

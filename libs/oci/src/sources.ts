@@ -1,8 +1,9 @@
 // Where images come from: one door for registries, layouts and archives.
 import { realpath, stat } from "node:fs/promises";
 import { relative, isAbsolute } from "node:path";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, systemClock, type Clock } from "@pitwall/runtime";
 import { ArchiveFile } from "./archive-file.ts";
+import type { CredentialsFor } from "./credentials.ts";
 import { resolveDockerArchive, type ArchivedImage } from "./docker-archive.ts";
 import { imageNotFound, malformed } from "./image-error.ts";
 import type { ImageSources } from "./image.ts";
@@ -23,9 +24,32 @@ interface OpenImage {
   readonly found: ArchivedImage;
 }
 
-/** `imageRoots`: folders that `oci:`, `oci-archive:` and `docker-archive:` may read below; none, and they are refused. `insecureRegistries`: `host:port`. */
-export function openImageSources(options: { imageRoots: readonly string[]; insecureRegistries: readonly string[] }): ImageSources {
-  const registry = openRegistryClient(new Set(options.insecureRegistries));
+export interface ImageSourceOptions {
+  /** Folders that `oci:`, `oci-archive:` and `docker-archive:` may read below; none, and they are refused. */
+  readonly imageRoots: readonly string[];
+  /** `host:port` that may be on a private address and are spoken to over plain HTTP. */
+  readonly insecureRegistries: readonly string[];
+  /** `host:port` that may be on a private address, over HTTPS. */
+  readonly privateRegistries?: readonly string[];
+  /** For a registry's host, the hosts that are asked before it, in order. */
+  readonly mirrors?: ReadonlyMap<string, readonly string[]>;
+  /** Certificate authorities in PEM, besides those that Node knows. */
+  readonly certificates?: string;
+  /** Default: nobody signs in. */
+  readonly credentialsFor?: CredentialsFor;
+  readonly clock?: Clock;
+}
+
+/** Reads images from wherever a reference says. */
+export function openImageSources(options: ImageSourceOptions): ImageSources {
+  const registry = openRegistryClient({
+    insecureHosts: new Set(options.insecureRegistries),
+    privateHosts: new Set(options.privateRegistries),
+    mirrors: options.mirrors ?? new Map(),
+    certificates: options.certificates,
+    credentialsFor: options.credentialsFor ?? (async () => undefined),
+    clock: options.clock ?? systemClock,
+  });
   const archives = new Map<string, OpenArchive>();
 
   /** The real path, if it is below a root: links must not lead out. */

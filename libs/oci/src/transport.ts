@@ -1,0 +1,185 @@
+// GET over HTTPS as registries need it: guarded addresses, redirects that lose credentials, and patience with servers that are busy.
+import { lookup } from "node:dns";
+import type { IncomingHttpHeaders } from "node:http";
+import { rootCertificates } from "node:tls";
+import type { Readable } from "node:stream";
+import { backoff, PitwallError, type Clock } from "@pitwall/runtime";
+import { Agent, request } from "undici";
+import { isPrivateAddress, literalAddress } from "./addresses.ts";
+
+export interface TransportOptions {
+  /** `host:port` that may be on a private address and are spoken to over plain HTTP. */
+  readonly insecureHosts: ReadonlySet<string>;
+  /** `host:port` that may be on a private address, over HTTPS. */
+  readonly privateHosts: ReadonlySet<string>;
+  /** Certificate authorities in PEM, besides those that Node knows. */
+  readonly certificates: string | undefined;
+  readonly clock: Clock;
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  /** To be read to its end or dropped with {@link drop}. */
+  readonly body: Readable;
+  /** `host` or `host:port` that answered, after redirects. */
+  readonly host: string;
+}
+
+export interface Ask {
+  readonly headers: Readonly<Record<string, string>>;
+  /** A form to POST. Sent nowhere but to the first host. */
+  readonly form?: URLSearchParams;
+}
+
+const connectMs = 10_000;
+const silenceMs = 60_000;
+const maxRedirects = 5;
+const maxTries = 4;
+const firstWaitMs = 250;
+const longestWaitMs = 60_000;
+const busy: ReadonlySet<number> = new Set([429, 500, 502, 503, 504]);
+const passing: ReadonlySet<string> = new Set([
+  "ECONNRESET",
+  "ECONNREFUSED",
+  "EPIPE",
+  "ETIMEDOUT",
+  "EAI_AGAIN",
+  "UND_ERR_SOCKET",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+
+export class Transport {
+  readonly #options: TransportOptions;
+  readonly #guarded: Agent;
+  readonly #trusting: Agent;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    const common = { headersTimeout: silenceMs, bodyTimeout: silenceMs };
+    const connect = { timeout: connectMs, ...(options.certificates !== undefined && { ca: [...rootCertificates, options.certificates] }) };
+    // The address is judged where the connection is made, so that a name cannot answer differently the second time.
+    this.#guarded = new Agent({ ...common, connect: { ...connect, lookup: guardedLookup } });
+    this.#trusting = new Agent({ ...common, connect });
+  }
+
+  /** `https`, or `http` for the hosts that an administrator named. */
+  schemeOf(host: string): "http" | "https" {
+    return this.#options.insecureHosts.has(host) ? "http" : "https";
+  }
+
+  /**
+   * The answer, whatever its status, after up to four tries: a busy or unreachable server is asked again after the time it wants
+   * (at most a minute) or a random one that doubles. Throws `unavailable` and, for addresses that are not allowed, `invalid`.
+   */
+  async get(url: URL, ask: Ask, signal: AbortSignal): Promise<Reply> {
+    const waits = backoff(firstWaitMs, longestWaitMs);
+    for (let attempt = 1; ; attempt++) {
+      let wait = waits.nextMs();
+      try {
+        const reply = await this.#follow(url, ask, signal);
+        if (!busy.has(reply.status) || attempt === maxTries) return reply;
+        drop(reply);
+        wait = retryAfterMs(reply.headers["retry-after"], this.#options.clock.wallMs()) ?? wait;
+        if (wait > longestWaitMs)
+          throw new PitwallError("unavailable", `the registry ${url.host} asks to come back in ${Math.ceil(wait / 1000)} s`, {
+            reason: "REGISTRY_BUSY",
+          });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (error instanceof PitwallError) throw error;
+        if (!passing.has(codeOf(error)) || attempt === maxTries) throw unreachable(url.host, error);
+      }
+      await this.#options.clock.sleep(wait, signal);
+    }
+  }
+
+  async #follow(url: URL, { headers, form }: Ask, signal: AbortSignal): Promise<Reply> {
+    let target = url;
+    let sent: Readonly<Record<string, string>> = headers;
+    for (let hop = 0; hop <= maxRedirects; hop++) {
+      const isForm = form !== undefined && hop === 0;
+      const {
+        statusCode,
+        headers: got,
+        body,
+      } = await request(target, {
+        dispatcher: this.#dispatcherFor(target),
+        method: isForm ? "POST" : "GET",
+        headers: { ...sent, ...(isForm && { "content-type": "application/x-www-form-urlencoded" }) },
+        signal,
+        ...(isForm && { body: form.toString() }),
+      });
+      body.on("error", () => undefined); // told to who reads it
+      const reply = { status: statusCode, headers: got, body, host: target.host };
+      const location = statusCode >= 300 && statusCode < 400 ? got["location"] : undefined;
+      if (typeof location !== "string") return reply;
+      drop(reply);
+      if (!URL.canParse(location, target)) throw unreachable(url.host, new Error("it redirects to no address"));
+      const next = new URL(location, target);
+      if (next.host !== target.host || next.protocol !== target.protocol) sent = withoutCredentials(sent);
+      target = next;
+    }
+    throw unreachable(url.host, new Error("it redirects too often"));
+  }
+
+  /** Throws where an address or scheme is not allowed. */
+  #dispatcherFor(target: URL): Agent {
+    const { insecureHosts, privateHosts } = this.#options;
+    if (target.protocol === "http:" && insecureHosts.has(target.host)) return this.#trusting;
+    if (target.protocol !== "https:")
+      throw unreachable(target.host, new Error("plain HTTP is not allowed; an administrator can allow it in PITWALL_INSECURE_REGISTRIES"));
+    if (privateHosts.has(target.host)) return this.#trusting;
+    const address = literalAddress(target);
+    if (address !== undefined && isPrivateAddress(address)) throw refusedAddress(target.host);
+    return this.#guarded;
+  }
+}
+
+/** Gives up on a body that nobody wants. */
+export function drop({ body }: Pick<Reply, "body">): void {
+  body.destroy();
+}
+
+const guardedLookup: typeof lookup = ((
+  hostname: string,
+  options: object,
+  callback: (error: Error | null, found: { address: string; family: number }[]) => void,
+) => {
+  lookup(hostname, { ...options, all: true }, (error, found) => {
+    const open = error ? [] : found.filter(({ address }) => !isPrivateAddress(address));
+    callback(error ?? (open.length === 0 ? refusedAddress(hostname) : null), open);
+  });
+}) as typeof lookup; // undici asks with `all`, which is the one form that is answered here
+
+function withoutCredentials(headers: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(headers).filter(([name]) => name.toLowerCase() !== "authorization"));
+}
+
+/** `Retry-After` is seconds or a date (RFC 9110 section 10.2.3). */
+export function retryAfterMs(header: string | undefined, nowMs: number): number | undefined {
+  if (header === undefined) return undefined;
+  if (/^\d{1,9}$/.test(header)) return Number(header) * 1000;
+  const date = Date.parse(header);
+  return Number.isNaN(date) ? undefined : Math.max(0, date - nowMs);
+}
+
+export function unreachable(host: string, cause: unknown): PitwallError {
+  return new PitwallError("unavailable", `the registry ${host} cannot be reached: ${reasonOf(cause)}`, {
+    reason: "REGISTRY_UNREACHABLE",
+    cause,
+  });
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof AggregateError && error.errors.length > 0) return reasonOf(error.errors[0]);
+  if (!(error instanceof Error)) return String(error);
+  return error.message === "" ? codeOf(error) : error.message;
+}
+
+const codeOf = (error: unknown): string => (error instanceof Error && "code" in error ? String(error.code) : "");
+
+function refusedAddress(host: string): PitwallError {
+  const message = `image: ${host} is on a private network; an administrator can allow it in PITWALL_PRIVATE_REGISTRIES`;
+  return new PitwallError("invalid", message, { reason: "REGISTRY_NOT_ALLOWED", field: "image" });
+}
