@@ -8,7 +8,7 @@ try {
   const env = await environmentWithGo((text) => process.stderr.write(`${text}\n`));
   for (const args of [
     ["vet", "./..."],
-    ["test", "./..."],
+    ["test", "-vet=off", "./..."],
   ]) {
     const { status, error } = spawnSync("go", args, { cwd, env, stdio: "inherit" });
     if (error) throw error;

@@ -11,6 +11,7 @@ export async function environmentWithGo(say: (text: string) => void): Promise<No
   return {
     ...process.env,
     ...(await goFolders(cacheDir())),
+    CGO_ENABLED: "0", // no C compiler is needed, and what npm start and npm test compiled is found again
     GOTOOLCHAIN: "local",
     GOFLAGS: "-mod=readonly",
     PATH: isAbsolute(go) ? `${dirname(go)}${delimiter}${path}` : path,
