@@ -92,7 +92,7 @@ async function environment(): Promise<NodeJS.ProcessEnv> {
     const env = await environmentWithGo(say);
     return { ...env, PITWALL_GO_VERSION: await goVersion(env) };
   } catch (error) {
-    say(`error: ${messageChain(error)}`);
+    say(`error: ${error instanceof Error ? error.message : String(error)}`);
     return process.env;
   }
 }

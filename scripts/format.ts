@@ -14,11 +14,11 @@ try {
   run("buf", ["format", ...(check ? ["--diff", "--exit-code"] : ["--write"])]);
   const unformatted = run("gofmt", [check ? "-l" : "-w", "guest/powerunit"], await environmentWithGo(say));
   if (check && unformatted !== "") isFine = false; // gofmt lists them and exits 0
+  if (check && !isFine) say("run `npm run format`");
 } catch (error) {
   isFine = false;
   say(`error: ${error instanceof Error ? error.message : String(error)}`);
 }
-if (check && !isFine) say("run `npm run format`");
 process.exitCode = isFine ? 0 : 1;
 
 /** What the program wrote on stdout, which is passed on too. */
