@@ -50,16 +50,21 @@ export async function* blobStream(
   throw unreachable(host, new Error(`${maxConnections} connections were not enough for layer ${layer.digest}`));
 }
 
+/** Throws `corrupt` when the answer announces another size than the layer's. */
+export function checkAnnounced({ status, headers, body }: Reply, layer: LayerDescriptor): void {
+  const announced = Number(headers["content-length"] ?? Number.NaN);
+  if (status === 206 || Number.isNaN(announced) || announced === layer.sizeBytes) return;
+  drop({ body });
+  throw malformed(`layer ${layer.digest} has ${layer.sizeBytes} bytes, and the registry sends ${announced}`);
+}
+
 /** The body from `position` on, whatever the server made of the range. */
 async function* bodyFrom(reply: Reply, position: number, layer: LayerDescriptor): AsyncGenerator<Buffer> {
-  const announced = Number(reply.headers["content-length"] ?? Number.NaN);
   let skip = 0;
   if (reply.status === 206) {
     const start = /^bytes (\d+)-/.exec(String(reply.headers["content-range"]))?.[1];
     if (start !== String(position)) throw malformed(`the registry sends another part of layer ${layer.digest} than it was asked for`);
   } else {
-    if (announced >= 0 && announced !== layer.sizeBytes)
-      throw malformed(`layer ${layer.digest} has ${layer.sizeBytes} bytes, and the registry sends ${announced}`);
     skip = position;
   }
   // The body has no encoding set.

@@ -36,6 +36,21 @@ it("goes on while one waits, and is aborted when the last has left", async () =>
   expect(shared?.aborted).toBe(true);
 });
 
+it("is idle only when work that was given up has ended too", async () => {
+  const flights = new Flights<void>();
+  const leaving = new AbortController();
+  const cleaned = Promise.withResolvers<void>();
+  const first = flights.join("a", leaving.signal, () => cleaned.promise);
+  leaving.abort(new Error("left"));
+  await expect(first).rejects.toThrow("left");
+  let isIdle = false;
+  const idle = flights.idle().then(() => (isIdle = true));
+  await Promise.resolve();
+  expect(isIdle).toBe(false);
+  cleaned.resolve();
+  await idle;
+});
+
 it("does not let a newcomer join work that was given up", async () => {
   const flights = new Flights<string>();
   const leaving = new AbortController();

@@ -9,6 +9,8 @@ interface Flight<T> {
 /** Work by key. */
 export class Flights<T> {
   readonly #flights = new Map<string, Flight<T>>();
+  /** Everything that has not ended, given up or not. */
+  readonly #running = new Set<Promise<T>>();
 
   /** The result of the work under `key`, begun by `start` unless it is under way. Rejects with the signal's reason when it aborts first. */
   async join(key: string, signal: AbortSignal, start: (shared: AbortSignal) => Promise<T>): Promise<T> {
@@ -16,8 +18,12 @@ export class Flights<T> {
     let flight = this.#flights.get(key);
     if (!flight) {
       const abort = new AbortController();
-      const result: Promise<T> = start(abort.signal).finally(() => this.#forget(key, result));
+      const result: Promise<T> = start(abort.signal).finally(() => {
+        this.#running.delete(result);
+        this.#forget(key, result);
+      });
       result.catch(() => undefined); // told to each waiter
+      this.#running.add(result);
       flight = { result, abort, waiters: 0 };
       this.#flights.set(key, flight);
     }
@@ -35,6 +41,11 @@ export class Flights<T> {
         flight.abort.abort(signal.reason);
       }
     }
+  }
+
+  /** Resolves when no work is under way, not even work that was given up. */
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
   }
 
   #forget(key: string, result: Promise<T>): void {

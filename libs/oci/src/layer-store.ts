@@ -78,8 +78,9 @@ export class LayerStore implements AsyncDisposable {
     }
   }
 
-  /** Waits until what is usable is kept. */
+  /** Waits until what was given up has been removed, and what is usable is kept. No lease may be asked for any more. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#flights.idle();
     await Promise.all(this.#keeping);
   }
 

@@ -1,7 +1,7 @@
 // A client of the OCI distribution API (distribution-spec 1.1): manifests and blobs, from a registry or its mirrors.
 import { Readable } from "node:stream";
 import { PitwallError } from "@pitwall/runtime";
-import { blobStream } from "./blob-stream.ts";
+import { blobStream, checkAnnounced } from "./blob-stream.ts";
 import type { CredentialsFor } from "./credentials.ts";
 import { acceptedManifests, digestOf, maxDocumentBytes, toImage, verify, type Descriptor } from "./documents.ts";
 import { imageNotFound, malformed } from "./image-error.ts";
@@ -113,8 +113,11 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
     openBlob: (reference, layer, signal) =>
       anywhere(reference, signal, async (place) => {
         const range = (position: number): Record<string, string> => (position > 0 ? { range: `bytes=${position}-` } : {});
-        const open = (position: number): Promise<Reply> =>
-          get(place, `blobs/${layer.digest}`, { accept: "*/*", ...range(position) }, signal);
+        const open = async (position: number): Promise<Reply> => {
+          const reply = await get(place, `blobs/${layer.digest}`, { accept: "*/*", ...range(position) }, signal);
+          checkAnnounced(reply, layer);
+          return reply;
+        };
         let first: Reply | undefined = await open(0); // here, so that a mirror that lacks it is seen
         const stream = blobStream(
           place.host,

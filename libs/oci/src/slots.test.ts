@@ -7,17 +7,18 @@ it("runs as many at once as it has places, in the order they came", async () => 
   const slots = new Slots(2);
   const running: number[] = [];
   const gates = Array.from({ length: 4 }, () => Promise.withResolvers<void>());
+  const begun = gates.map(() => Promise.withResolvers<void>());
   const all = gates.map(({ promise }, at) =>
     slots.use(never, async () => {
       running.push(at);
+      begun[at]?.resolve();
       await promise;
     }),
   );
-  await Promise.resolve();
+  await begun[1]?.promise;
   expect(running).toEqual([0, 1]);
   gates[1]?.resolve();
-  await all[1];
-  await Promise.resolve();
+  await begun[2]?.promise;
   expect(running).toEqual([0, 1, 2]);
   for (const gate of gates) gate.resolve();
   await Promise.all(all);

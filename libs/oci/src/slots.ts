@@ -25,12 +25,13 @@ export class Slots {
     signal.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const leave = (): void => {
-      this.#waiting.splice(this.#waiting.indexOf(resolve), 1);
+      const at = this.#waiting.indexOf(resolve);
+      if (at === -1) return; // it has its place
+      this.#waiting.splice(at, 1);
       reject(signal.reason);
     };
     this.#waiting.push(resolve);
     signal.addEventListener("abort", leave, { once: true });
-    // Whoever hands over the place has taken this call off the list, so leaving later must find nothing to do.
     await promise.finally(() => signal.removeEventListener("abort", leave));
   }
 }
