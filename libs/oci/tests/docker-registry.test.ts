@@ -1,0 +1,152 @@
+// A registry that others wrote, with TLS of its own authority and passwords, filled by skopeo.
+import { execFile, spawn } from "node:child_process";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { request } from "node:https";
+import { createServer, type AddressInfo } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { PitwallError } from "@pitwall/runtime";
+import { expect, it } from "vitest";
+import { Budget, defaultLimits, LayerStore, openImageSources, type Credential, type ImageSourceOptions } from "../src/index.ts";
+import { imageOf, layerOf, sha256, writeLayout } from "./support/layout-writer.ts";
+import { scratch } from "./support/scratch.ts";
+import { tarOf } from "./support/tar-writer.ts";
+
+const run = promisify(execFile);
+const tars = ["one", "two", "three"].map((name) => tarOf([{ name, content: Buffer.alloc(100_000, name) }]));
+const password = "right horse";
+const credential: Credential = { kind: "password", username: "alice", password };
+/** bcrypt of the password, which is the only form that the registry takes. */
+const htpasswd = "alice:$2b$05$Lb2S7aqA1TA5GI.Su8ap8uIeJOyLOJU9ozANcB2FvT58H8iQYXcZ2\n";
+
+it("pulls what skopeo pushed, in both formats, with TLS and a password", async () => {
+  await using work = await scratch();
+  await using registry = await startDockerRegistry(work.dir);
+  const layout = join(work.dir, "layout");
+  await writeLayout(layout, imageOf(tars.map((tar, at) => layerOf(tar, at === 1 ? "none" : "gzip"))));
+  for (const [tag, format] of [
+    ["oci", "oci"],
+    ["docker", "v2s2"],
+  ] as const) {
+    const to = `docker://${registry.host}/team/app:${tag}`;
+    await run("skopeo", [
+      "copy",
+      "--insecure-policy",
+      `--format=${format}`,
+      `--dest-cert-dir=${registry.certificates}`,
+      `--dest-creds=alice:${password}`,
+      `oci:${layout}:test`,
+      to,
+    ]);
+  }
+  const options = { privateRegistries: [registry.host], certificates: registry.authority, credentialsFor: async () => credential };
+  for (const tag of ["oci", "docker"]) {
+    expect(await pull(join(work.dir, tag), `${registry.host}/team/app:${tag}`, options)).toEqual(tars.map(sha256));
+  }
+  const reference = `${registry.host}/team/app:oci`;
+  const refusals: [Partial<ImageSourceOptions>, string, RegExp][] = [
+    [
+      { credentialsFor: async () => ({ ...credential, password: "wrong" }) },
+      reference,
+      /^denied: .* does not take the credential it was given for team\/app/,
+    ],
+    [{ credentialsFor: async () => undefined }, reference, /^denied: .* does not let anybody read team\/app/],
+    [{ privateRegistries: [] }, reference, /^invalid: .* is on a private network/],
+    [{}, `${registry.host}/team/app:missing`, /^not-found: /],
+    [{}, `${registry.host}/team/none:oci`, /^not-found: /],
+  ];
+  for (const [change, name, message] of refusals) {
+    expect(await pull(join(work.dir, "refused"), name, { ...options, ...change })).toMatch(message);
+  }
+  const { certificates: _, ...strangers } = options;
+  expect(await pull(join(work.dir, "refused"), reference, strangers)).toMatch(
+    /^unavailable: the registry .* cannot be reached: .*certificate/,
+  );
+});
+
+/** Digests of the layers' tars, or the refusal. */
+async function pull(dir: string, reference: string, options: Partial<ImageSourceOptions>): Promise<string[] | string> {
+  const sources = openImageSources({ imageRoots: [], insecureRegistries: [], ...options });
+  const signal = AbortSignal.timeout(30_000);
+  await using store = await LayerStore.open({ dir, sources, keepBytes: 2 ** 30, reserveBytes: 0 });
+  try {
+    using lease = await store.lease(reference, await sources.resolve(reference, signal), new Budget(defaultLimits), signal);
+    return await Promise.all(lease.files.map(async ({ path }) => sha256(await readFile(path))));
+  } catch (error) {
+    if (error instanceof PitwallError) return `${error.fault}: ${error.message}`;
+    throw error;
+  }
+}
+
+interface DockerRegistry extends AsyncDisposable {
+  readonly host: string;
+  /** PEM. */
+  readonly authority: string;
+  /** The folder for skopeo. */
+  readonly certificates: string;
+}
+
+async function startDockerRegistry(dir: string): Promise<DockerRegistry> {
+  const certificates = join(dir, "certificates");
+  await mkdir(certificates);
+  const [key, certificate] = [join(dir, "key.pem"), join(certificates, "ca.crt")];
+  const subject = ["-subj", "/CN=test registry", "-addext", "subjectAltName=IP:127.0.0.1"];
+  await run("openssl", [
+    "req",
+    "-x509",
+    "-newkey",
+    "ec",
+    "-pkeyopt",
+    "ec_paramgen_curve:P-256",
+    "-nodes",
+    "-days",
+    "2",
+    "-keyout",
+    key,
+    "-out",
+    certificate,
+    ...subject,
+  ]);
+  await writeFile(join(dir, "htpasswd"), htpasswd);
+  const host = `127.0.0.1:${await freePort()}`;
+  const config = {
+    version: 0.1,
+    log: { level: "error", accesslog: { disabled: true } },
+    storage: { filesystem: { rootdirectory: join(dir, "registry") } },
+    auth: { htpasswd: { realm: "test", path: join(dir, "htpasswd") } },
+    http: { addr: host, tls: { certificate, key } },
+  };
+  await writeFile(join(dir, "config.yml"), JSON.stringify(config)); // JSON is YAML
+  const server = spawn("docker-registry", ["serve", join(dir, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
+  let said = "";
+  server.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  const ended = new Promise<void>((resolve) => server.once("close", () => resolve()));
+  const authority = await readFile(certificate, "utf8");
+  while (!(await answers(host, authority))) if (server.exitCode !== null) throw new Error(`docker-registry ended: ${said}`);
+  return {
+    host,
+    authority,
+    certificates,
+    [Symbol.asyncDispose]: async () => {
+      server.kill("SIGKILL");
+      await ended;
+    },
+  };
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo; // it listens on TCP
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** Whether it takes a connection; one that is refused is over in no time, so asking again needs no pause. */
+function answers(host: string, authority: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    request(`https://${host}/v2/`, { ca: authority }, (response) => resolve(response.resume().statusCode !== undefined))
+      .once("error", () => setImmediate(resolve, false))
+      .end();
+  });
+}
