@@ -5,19 +5,15 @@ import type { Enroll } from "../enroll/enroll.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import type { CallerContext } from "./identity.ts";
-
-const pageDefault = 50;
-const pageMax = 1000;
+import { pageLimit, pageOf } from "./page.ts";
 
 export function nodeService(nodes: Nodes, sessions: Sessions, enroll: Enroll): NodeServiceImplementation<CallerContext> {
   return {
     getNode: async ({ node }) => ({ node: await nodes.get(node) }),
     async listNodes({ pageSize, pageToken }) {
-      if (pageSize < 0) throw invalid("page_size", "must not be negative");
-      const limit = Math.min(pageSize || pageDefault, pageMax);
-      const found = (await nodes.list()).filter(({ name }) => name > pageToken);
-      const page = found.slice(0, limit);
-      return { nodes: page, nextPageToken: found.length > limit ? (page.at(-1)?.name ?? "") : "" };
+      const rest = (await nodes.list()).filter(({ name }) => name > pageToken);
+      const { page, nextPageToken } = pageOf(rest, pageLimit(pageSize));
+      return { nodes: page, nextPageToken };
     },
     async *watchNodes(_, { signal }) {
       const changed = new Outbox<string>(10_000);

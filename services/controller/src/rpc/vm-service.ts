@@ -1,12 +1,11 @@
 // VmService: the API's words around Vms.
 import { Desired, Phase, type Vm, type VmServiceImplementation, type WatchVmsResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { invalid, PitwallError } from "@pitwall/runtime";
+import { PitwallError } from "@pitwall/runtime";
 import type { CallContext } from "nice-grpc";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
+import { maxPageSize, pageLimit, pageOf } from "./page.ts";
 
-const pageDefault = 50;
-const pageMax = 1000;
 /** Many clients and proxies give up on a stream that is silent for a minute. */
 const keepAliveMs = 25_000;
 
@@ -15,11 +14,9 @@ export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
     createVm: async (request, context) => ({ vm: await vms.create(userOf(context).subject, request, context.signal) }),
     getVm: async ({ vm }, context) => ({ vm: await vms.get(userOf(context).subject, vm) }),
     async listVms({ pageSize, pageToken }, context) {
-      if (pageSize < 0) throw invalid("page_size", "must not be negative");
-      const limit = Math.min(pageSize || pageDefault, pageMax);
-      const found = await vms.list(userOf(context).subject, limit + 1, pageToken);
-      const page = found.slice(0, limit);
-      return { vms: page, nextPageToken: found.length > limit ? (page.at(-1)?.name ?? "") : "" };
+      const limit = pageLimit(pageSize);
+      const { page, nextPageToken } = pageOf(await vms.list(userOf(context).subject, limit + 1, pageToken), limit);
+      return { vms: page, nextPageToken };
     },
     async *watchVms({ vm, resumeToken }, context) {
       const { subject } = userOf(context);
@@ -90,7 +87,11 @@ async function current(vms: Vms, subject: string, only: string | undefined): Pro
     return vm ? [vm] : [];
   }
   const all: Vm[] = [];
-  for (let page = await vms.list(subject, pageMax, ""); page.length > 0; page = await vms.list(subject, pageMax, all.at(-1)?.name ?? ""))
+  for (
+    let page = await vms.list(subject, maxPageSize, "");
+    page.length > 0;
+    page = await vms.list(subject, maxPageSize, all.at(-1)?.name ?? "")
+  )
     all.push(...page);
   return all;
 }
