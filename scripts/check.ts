@@ -83,7 +83,7 @@ async function runTurbo(wanted: readonly Step[], force: boolean): Promise<readon
 /** What a step wrote, without the lines in which npm says what it runs. */
 async function outputOf(task: Task | undefined): Promise<string> {
   const log = task && (await readFile(join(root, task.logFile), "utf8").catch(() => undefined));
-  return log?.replace(/^\s*(> .*\s*)*/, "").trimEnd() ?? "it did not run";
+  return log?.replace(/^(?:\s*> .*\n)*\n*/, "").trimEnd() ?? "it did not run";
 }
 
 /** Without Go the checks that need it fail, each with this sentence, and the others run. */
