@@ -15,7 +15,7 @@ test("pages, one after the other, hold everything once", () => {
       const all = names.toSorted().map((name) => ({ name }));
       const seen: { name: string }[] = [];
       for (let token: string | undefined = ""; token !== undefined;) {
-        const after = token;
+        const after: string = token;
         const { page, nextPageToken } = pageOf(
           all.filter(({ name }) => name > after),
           limit,
