@@ -1,5 +1,6 @@
 // OCI images: what a reference means, where its bytes are, and the one file tree that its layers make.
-export { parseDockerConfig, type Credential, type CredentialsFor } from "./credentials.ts";
+export { imageSourceOptions, imageSourceSettings } from "./config.ts";
+export type { Credential, CredentialsFor } from "./credentials.ts";
 export { flatten } from "./flatten.ts";
 export { Flights } from "./flights.ts";
 export type { ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";

@@ -1,4 +1,5 @@
 // The controller's configuration.
+import { imageSourceSettings } from "@pitwall/oci";
 import { duration, hostPort, list, readConfig } from "@pitwall/runtime";
 import { z } from "zod";
 
@@ -15,8 +16,7 @@ const schema = z.object({
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
   PITWALL_ADMIN_SUBJECTS: list.default([]),
-  PITWALL_IMAGE_ROOTS: list.default([]),
-  PITWALL_INSECURE_REGISTRIES: list.default([]),
+  ...imageSourceSettings,
   PITWALL_BOOTSTRAP_DIR: z.string().optional(),
   PITWALL_HEARTBEAT: duration.prefault("2s"),
   PITWALL_LEASE: duration.prefault("10s"),

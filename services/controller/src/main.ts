@@ -3,7 +3,7 @@ import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
 import { openVerifier } from "@pitwall/auth";
-import { openImageSources } from "@pitwall/oci";
+import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { GuestServiceDefinition } from "@pitwall/proto/pitwall/v1/guest.ts";
@@ -66,7 +66,7 @@ async function start(): Promise<AsyncDisposable> {
     config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), process.env["PATH"] ?? "", log)).url;
   const store = stack.use(await openStore(databaseUrl));
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
-  const images = openImageSources({ imageRoots: config.PITWALL_IMAGE_ROOTS, insecureRegistries: config.PITWALL_INSECURE_REGISTRIES });
+  const images = openImageSources(imageSourceOptions(config));
   const sessions = new Sessions();
   const nodes = new Nodes(store, sessions);
   const vms = await Vms.open({ store, nodes, sessions, images, log });

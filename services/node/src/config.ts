@@ -1,6 +1,7 @@
 // The node's configuration.
 import { availableParallelism, hostname, totalmem } from "node:os";
-import { bytes, list, readConfig, secretFile } from "@pitwall/runtime";
+import { imageSourceSettings } from "@pitwall/oci";
+import { bytes, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
 
 /** CPU time is shared: this many virtual CPUs for each real one. */
@@ -25,8 +26,7 @@ const schema = z.object({
   PITWALL_CAPACITY_CPU_MILLIS: z.coerce.number().int().positive().optional(),
   PITWALL_CAPACITY_MEM: bytes.optional(),
   PITWALL_CAPACITY_DISK: bytes.optional(),
-  PITWALL_IMAGE_ROOTS: list.default([]),
-  PITWALL_INSECURE_REGISTRIES: list.default([]),
+  ...imageSourceSettings,
 });
 
 export type NodeConfig = ReturnType<typeof readNodeConfig>;

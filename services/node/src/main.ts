@@ -3,7 +3,7 @@ import { mkdir, readFile, statfs } from "node:fs/promises";
 import { freemem } from "node:os";
 import { join } from "node:path";
 import { openIdentity } from "@pitwall/enroll";
-import { openImageSources } from "@pitwall/oci";
+import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { logLevel, openLog, runMain } from "@pitwall/runtime";
 import { measuredCapacity, readNodeConfig, type NodeConfig } from "./config.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
@@ -42,7 +42,7 @@ async function start(): Promise<AsyncDisposable> {
       log,
     }),
   );
-  const sources = openImageSources({ imageRoots: config.PITWALL_IMAGE_ROOTS, insecureRegistries: config.PITWALL_INSECURE_REGISTRIES });
+  const sources = openImageSources(imageSourceOptions(config));
   const images = await openImageCache({ dir: cacheDir, sources, log });
   let link: Link | undefined;
   const machines = await openMachines(join(stateDir, "vms"), {
