@@ -9,7 +9,9 @@ export const imageSourceSettings = {
   PITWALL_IMAGE_ROOTS: list.default([]),
   PITWALL_INSECURE_REGISTRIES: list.default([]),
   PITWALL_PRIVATE_REGISTRIES: list.default([]),
-  PITWALL_REGISTRY_MIRRORS: list.pipe(z.array(z.string().regex(/^[^=\s]+=[^=\s/]+$/, "must be HOST=MIRROR"))).default([]),
+  PITWALL_REGISTRY_MIRRORS: list
+    .refine((pairs) => pairs.every((pair) => /^[^=\s]+=[^=\s/]+$/.test(pair)), "must be HOST=MIRROR,…")
+    .default([]),
   PITWALL_REGISTRY_CA_FILE: secretFile.optional(),
   PITWALL_REGISTRY_CREDENTIALS_FILE: secretFile.optional(),
 };
