@@ -9,7 +9,10 @@ import { maxPageSize, pageLimit, pageOf } from "./page.ts";
 /** Many clients and proxies give up on a stream that is silent for a minute. */
 const keepAliveMs = 25_000;
 
-export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
+/** What the handlers use of {@link Vms}. */
+export type VmUseCases = Pick<Vms, "create" | "get" | "list" | "setDesired" | "feed">;
+
+export function vmService(vms: VmUseCases): VmServiceImplementation<CallerContext> {
   return {
     createVm: async (request, context) => ({ vm: await vms.create(userOf(context).subject, request, context.signal) }),
     getVm: async ({ vm }, context) => ({ vm: await vms.get(userOf(context).subject, vm) }),
@@ -19,18 +22,14 @@ export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
       return { vms: page, nextPageToken };
     },
     async *watchVms({ vm, resumeToken }, context) {
-      const { subject } = userOf(context);
-      const only = vm === "" ? undefined : (await vms.get(subject, vm)).id;
-      yield* watch(vms, subject, only, resumeToken, context);
+      yield* watch(vms, userOf(context).subject, vm, resumeToken, context);
     },
     startVm: async ({ vm }, context) => ({ vm: await vms.setDesired(userOf(context).subject, vm, Desired.DESIRED_RUNNING) }),
     stopVm: async ({ vm }, context) => ({ vm: await vms.setDesired(userOf(context).subject, vm, Desired.DESIRED_STOPPED) }),
     deleteVm: async ({ vm }, context) => ({ vm: await vms.setDesired(userOf(context).subject, vm, Desired.DESIRED_DELETED) }),
     async waitVm({ vm, phases }, context) {
-      const { subject } = userOf(context);
       const wanted: ReadonlySet<Phase> = new Set(phases.length > 0 ? phases : [Phase.PHASE_RUNNING]);
-      const { id } = await vms.get(subject, vm);
-      for await (const message of watch(vms, subject, id, "", context)) {
+      for await (const message of watch(vms, userOf(context).subject, vm, "", context)) {
         if (message.vm && isOver(message.vm, wanted)) return { vm: message.vm };
       }
       throw new PitwallError("unavailable", "the controller stops; wait again", { reason: "DRAINING" });
@@ -44,10 +43,11 @@ function isOver(vm: Vm, wanted: ReadonlySet<Phase>): boolean {
   return vm.observedGeneration === vm.generation && (wanted.has(vm.phase) || vm.phase === Phase.PHASE_FAILED);
 }
 
+/** Of all VMs of the subject, or of one. Throws `not-found` for one that is not there. */
 async function* watch(
-  vms: Vms,
+  vms: VmUseCases,
   subject: string,
-  only: string | undefined,
+  nameOrId: string,
   resumeToken: string,
   { signal }: CallContext,
 ): AsyncGenerator<WatchVmsResponse> {
@@ -55,10 +55,11 @@ async function* watch(
   const changes = feed.subscribe(); // before reading, so that nothing falls between
   const keepAlive = setInterval(() => changes.push({ revision: 0n, vm: keepAliveVm }), keepAliveMs);
   signal.addEventListener("abort", () => changes.close(), { once: true });
-  const isTheirs = (vm: Vm): boolean => vm.owner === subject && (only === undefined || vm.id === only);
   try {
     const start = feed.revision;
     const missed = resumeToken === "" ? undefined : feed.since(resumeToken);
+    const only = nameOrId === "" ? undefined : (await vms.get(subject, nameOrId)).id;
+    const isTheirs = (vm: Vm): boolean => vm.owner === subject && (only === undefined || vm.id === only);
     const sent = new Map<string, bigint>();
     if (missed) {
       for (const { revision, vm } of missed) if (isTheirs(vm)) yield { vm, resumeToken: feed.token(revision), synced: false };
@@ -81,7 +82,7 @@ async function* watch(
 
 const keepAliveVm = {} as Vm; // compared by identity, never sent
 
-async function current(vms: Vms, subject: string, only: string | undefined): Promise<Vm[]> {
+async function current(vms: VmUseCases, subject: string, only: string | undefined): Promise<Vm[]> {
   if (only !== undefined) {
     const vm = await vms.get(subject, only).catch(() => undefined);
     return vm ? [vm] : [];
