@@ -5,9 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { probeExitCode, probeInitramfs } from "@pitwall/node/src/qemu/probe.ts";
 import { openSshAccess, provision, startStack, starterImage } from "@pitwall/quickstart";
-import { Phase, type Pitwall } from "@pitwall/sdk";
-import type { BenchOptions } from "./main.ts";
-import { median, percentile, round, type Metric } from "./measure.ts";
+import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 
 const hangMs = 60_000;
 const goal = 1.6;
@@ -67,7 +65,7 @@ export async function boot({ quick, say }: BenchOptions): Promise<Readonly<Recor
     const [program = "ssh", ...args] = ssh.commandFor(name);
     const reached = await timed(program, [...args, "true"], 0);
     const took = performance.now() - begun;
-    await remove(client, name);
+    await client.vms.waitUntilGone(await client.vms.delete(name));
     return reached === undefined ? undefined : took;
   };
 
@@ -75,11 +73,11 @@ export async function boot({ quick, say }: BenchOptions): Promise<Readonly<Recor
   await ours("warm-up"); // converts the image
   const [raws, creates, ratios]: [number[], number[], number[]] = [[], [], []];
   let hangs = 0;
-  for (let round = 0; round < boots; round++) {
-    const isPair = round < pairs;
-    const first = isPair && round % 2 === 0 ? await raw() : undefined;
-    const took = await ours(`boot-${round}`);
-    const limit = isPair && round % 2 === 1 ? await raw() : first;
+  for (let at = 0; at < boots; at++) {
+    const isPair = at < pairs;
+    const first = isPair && at % 2 === 0 ? await raw() : undefined;
+    const took = await ours(`boot-${at}`);
+    const limit = isPair && at % 2 === 1 ? await raw() : first;
     if (took === undefined) hangs++;
     if (took !== undefined && limit !== undefined) {
       raws.push(limit);
@@ -87,7 +85,7 @@ export async function boot({ quick, say }: BenchOptions): Promise<Readonly<Recor
       ratios.push(took / limit);
     }
     say(
-      `${round + 1}/${boots}: create to ssh ${took === undefined ? "hung" : Math.round(took)} ms${limit === undefined ? "" : `, raw boot ${Math.round(limit)} ms`}`,
+      `${at + 1}/${boots}: create to ssh ${took === undefined ? "hung" : Math.round(took)} ms${limit === undefined ? "" : `, raw boot ${Math.round(limit)} ms`}`,
     );
   }
   const value = round(median(ratios));
@@ -103,13 +101,4 @@ export async function boot({ quick, say }: BenchOptions): Promise<Readonly<Recor
     },
     hangs: { value: hangs, unit: "boots", goal: 0, ok: hangs === 0, n: boots },
   };
-}
-
-async function remove(client: Pitwall, name: string): Promise<void> {
-  const { id } = await client.vms.delete(name);
-  await client.vms
-    .waitUntil(id, ({ phase }) => phase === Phase.PHASE_GONE)
-    .catch((error: unknown) => {
-      if (!(error instanceof Error && "code" in error && error.code === "NOT_FOUND")) throw error;
-    });
 }

@@ -1,15 +1,9 @@
 // `npm run bench -- NAME`: measures, side by side with a peer or a limit, and ends with one line of JSON on stdout.
 import { parseArgs } from "node:util";
 import { messageChain } from "@pitwall/runtime";
-import { printResult, type Metric } from "./measure.ts";
+import { printResult, type BenchOptions, type Metric } from "./measure.ts";
 
 type Bench = (options: BenchOptions) => Promise<Readonly<Record<string, Metric>>>;
-
-export interface BenchOptions {
-  /** Fewer rounds. */
-  readonly quick: boolean;
-  readonly say: (text: string) => void;
-}
 
 /** Loaded when asked for. */
 const benches: Readonly<Record<string, () => Promise<Bench>>> = {

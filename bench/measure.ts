@@ -33,3 +33,10 @@ export function printResult(bench: string, metrics: Readonly<Record<string, Metr
 export function round(value: number): number {
   return Math.round(value * 1000) / 1000;
 }
+
+/** What every benchmark is given. */
+export interface BenchOptions {
+  /** Fewer rounds. */
+  readonly quick: boolean;
+  readonly say: (text: string) => void;
+}

@@ -2,7 +2,7 @@
 // Plain JavaScript for Node 20 and later, and no dependency: nothing is installed yet when it starts.
 import { spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -34,9 +34,8 @@ const child = spawn(node, ["--disable-warning=DEP0123", ...program.map((path) =>
   stdio: "inherit",
   env: { ...process.env, PATH: `${dirname(node)}:${join(root, "node_modules", ".bin")}:${process.env.PATH ?? ""}` },
 });
-// Ctrl-C reaches the child by itself; a signal sent to this process alone must be passed on.
-for (const signal of ["SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
-process.on("SIGINT", () => undefined);
+// A signal sent to this process alone must be passed on. Ctrl-C reaches both: the programs take two at once for one.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.once("exit", (code, signal) => process.exit(code ?? 128 + (constants.signals[signal] ?? 0)));
 child.once("error", (error) => fail(error.message));
 
@@ -46,7 +45,11 @@ function install() {
   const wanted = createHash("sha256")
     .update(readFileSync(join(root, "package-lock.json")))
     .digest("hex");
-  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return;
+  const isDone = () => existsSync(stamp) && readFileSync(stamp, "utf8") === wanted;
+  if (isDone()) return;
+  const release = lock(join(root, ".cache"));
+  process.once("exit", release);
+  if (isDone()) return release(); // another process has done it meanwhile
   say("installing packages…");
   const started = Date.now();
   const npm = spawnSync("npm", ["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], {
@@ -60,5 +63,26 @@ function install() {
   const script = join("scripts", "hydrate-symlinks.js");
   if (existsSync(join(postgres, script))) spawnSync(process.execPath, [script], { cwd: postgres, stdio: ["ignore", 2, 2] });
   writeFileSync(stamp, wanted);
+  release();
   say(`packages are installed (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+}
+
+/** Waits until no other process installs here; returns how to let the next one in. A lock whose holder has died is taken. */
+function lock(dir) {
+  mkdirSync(dir, { recursive: true });
+  const path = join(dir, "install.lock");
+  for (let told = false; ; told = true) {
+    try {
+      writeFileSync(path, String(process.pid), { flag: "wx" });
+      return () => rmSync(path, { force: true });
+    } catch (error) {
+      if (error.code !== "EEXIST") fail(`the checkout cannot be written to: ${error.message}`);
+    }
+    const holder = existsSync(path) ? Number(readFileSync(path, "utf8")) : 0;
+    if (holder > 0 && !existsSync(`/proc/${holder}`)) rmSync(path, { force: true });
+    else {
+      if (!told) say(`waiting for process ${holder}, which installs packages here`);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300); // nothing else runs in this process yet
+    }
+  }
 }

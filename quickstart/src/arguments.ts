@@ -11,6 +11,7 @@ IMAGE is registry/name:tag, oci:DIR[:TAG] or docker-archive:FILE; without one, a
   --state DIR   where VMs, database and keys are kept (default: ~/.local/state/pitwall)
   --fresh       begin anew: removes the VMs and all else below the state folder first
   --json        one line of JSON on stdout once the VM is ready; all else goes to stderr
+  --prepare     installs and makes what \`pitwall node\` needs, and prints the flags that tell it; starts nothing
   --doctor      says what this machine has and lacks, and starts nothing
   --help
 
@@ -24,6 +25,7 @@ export interface StartArguments {
   readonly fresh: boolean;
   readonly json: boolean;
   readonly doctor: boolean;
+  readonly prepare: boolean;
   readonly help: boolean;
 }
 
@@ -37,6 +39,7 @@ export function parseStartArguments(args: readonly string[], env: NodeJS.Process
       fresh: { type: "boolean" },
       json: { type: "boolean" },
       doctor: { type: "boolean" },
+      prepare: { type: "boolean" },
       help: { type: "boolean", short: "h" },
     },
   });
@@ -50,6 +53,7 @@ export function parseStartArguments(args: readonly string[], env: NodeJS.Process
     fresh: values.fresh ?? false,
     json: values.json ?? false,
     doctor: values.doctor ?? false,
+    prepare: values.prepare ?? false,
     help: values.help ?? false,
   };
 }

@@ -22,9 +22,14 @@ const say = (text: string): void => {
   process.stderr.write(`${seconds(systemClock.monotonicMs() - startedMs).padStart(7)}  ${text}\n`);
 };
 const stop = new AbortController();
+/** Ctrl-C comes twice, from the terminal and from npm's own process; a person's second one comes later, and means it. */
+const sameSignalMs = 500;
+let signalledMs = -Infinity;
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
-    if (stop.signal.aborted) process.exit(130);
+    const now = systemClock.monotonicMs();
+    if (stop.signal.aborted && now - signalledMs > sameSignalMs) process.exit(130);
+    signalledMs = now;
     stop.abort(new Error("stopped"));
   });
 }
@@ -43,6 +48,7 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(help);
     return 0;
   }
+  if (options.prepare) return prepare();
   if (options.doctor) return (await doctor((text) => process.stdout.write(`${text}\n`))) ? 0 : 1;
   if (options.fresh) {
     await endLeftovers(options.stateDir, say);
@@ -128,6 +134,13 @@ async function runStack(
   return 0;
 }
 
+/** What `pitwall node` on this machine needs, and how to tell it. */
+async function prepare(): Promise<number> {
+  const { kernel, modulesDir, powerunit } = await provision(say);
+  process.stdout.write(`--kernel ${kernel} --modules-dir ${modulesDir} --powerunit ${powerunit}\n`);
+  return 0;
+}
+
 /** The demo VM, made anew unless it is there with this image. */
 async function boot(client: Pitwall, image: string): Promise<Vm> {
   const known = await client.vms.get(vmName).catch((error: unknown) => {
@@ -137,8 +150,7 @@ async function boot(client: Pitwall, image: string): Promise<Vm> {
   if (known && known.phase === Phase.PHASE_RUNNING && known.desired === Desired.DESIRED_RUNNING && known.spec?.image === image)
     return known;
   if (known) {
-    await client.vms.delete(known.id);
-    await client.vms.wait(known.id, { phases: [Phase.PHASE_GONE], timeoutMs: goneLimitMs }).catch(ignoreNotFound);
+    await client.vms.waitUntilGone(await client.vms.delete(known.id), { timeoutMs: goneLimitMs });
   }
   await client.vms.create({ name: vmName, spec: { image } });
   let last = -1;
@@ -169,21 +181,14 @@ async function proveSsh([program = "ssh", ...args]: readonly string[]): Promise<
 /** The demo is removed; VMs that somebody made keep their disks and are stopped. */
 async function endVms(client: Pitwall): Promise<void> {
   const ending: Promise<unknown>[] = [];
+  const limit = { timeoutMs: goneLimitMs };
   for await (const vm of client.vms.list()) {
-    if (vm.name === vmName)
-      ending.push(
-        client.vms
-          .delete(vm.id)
-          .then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_GONE], timeoutMs: goneLimitMs }).catch(ignoreNotFound)),
-      );
-    else if (vm.desired === Desired.DESIRED_RUNNING)
-      ending.push(client.vms.stop(vm.id).then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_STOPPED], timeoutMs: goneLimitMs })));
+    if (vm.name === vmName) ending.push(client.vms.delete(vm.id).then((deleted) => client.vms.waitUntilGone(deleted, limit)));
+    else if (vm.desired === Desired.DESIRED_RUNNING) {
+      ending.push(client.vms.stop(vm.id).then(() => client.vms.wait(vm.id, { phases: [Phase.PHASE_STOPPED], ...limit })));
+    }
   }
   await Promise.all(ending);
-}
-
-function ignoreNotFound(error: unknown): void {
-  if (!(error instanceof PitwallRpcError && error.code === "NOT_FOUND")) throw error;
 }
 
 function describeTimings(vm: Vm, timings: Readonly<Record<string, number>>): string {

@@ -12,7 +12,6 @@ import {
   type Stack,
   type StackOptions,
 } from "@pitwall/quickstart";
-import { Phase } from "@pitwall/sdk";
 import pg from "pg";
 
 export interface TestStack extends AsyncDisposable {
@@ -71,10 +70,7 @@ async function removeVms(stack: Stack): Promise<void> {
 /** Resolves when nothing of the VM is left. */
 export async function deleteVm(stack: Stack, vm: string): Promise<void> {
   const { vms } = stack.client();
-  const { id } = await vms.delete(vm);
-  await vms.wait(id, { phases: [Phase.PHASE_GONE], timeoutMs: 60_000 }).catch((error: unknown) => {
-    if (!(error instanceof Error && "code" in error && error.code === "NOT_FOUND")) throw error;
-  });
+  await vms.waitUntilGone(await vms.delete(vm), { timeoutMs: 60_000 });
 }
 
 async function query(stateDir: string, sql: string, values: readonly unknown[]): Promise<Record<string, unknown>[]> {

@@ -66,7 +66,7 @@ export class Vms {
     return present((await this.#raw.stopVm({ vm }, { retry: true })).vm);
   }
 
-  /** Returns at once; wait for `PHASE_GONE` to see it done. */
+  /** Returns at once; {@link waitUntilGone} sees it done. */
   async delete(vm: string): Promise<Vm> {
     return present((await this.#raw.deleteVm({ vm }, { retry: true })).vm);
   }
@@ -118,6 +118,15 @@ export class Vms {
         (seen.observedGeneration >= generation && (phases.includes(seen.phase) || seen.phase === Phase.PHASE_FAILED)),
       options,
     );
+  }
+
+  /** Waits until nothing of a VM that is being deleted is left; at once when that is so already. */
+  async waitUntilGone({ id }: Vm, options: WaitOptions = {}): Promise<void> {
+    try {
+      await this.waitUntil(id, ({ phase }) => phase === Phase.PHASE_GONE, options);
+    } catch (error) {
+      if (!(error instanceof PitwallRpcError && error.code === "NOT_FOUND")) throw error;
+    }
   }
 
   /** The VM as soon as it satisfies `predicate`. Throws {@link WaitTimeoutError} when the time is up. */

@@ -7,6 +7,7 @@ const schema = z.object({
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:8080"),
   PITWALL_SSH_LISTEN: hostPort.prefault("127.0.0.1:2222"),
+  PITWALL_SSH_ADVERTISE: hostPort.optional(),
   PITWALL_TUNNEL_LISTEN: hostPort.prefault("127.0.0.1:7443"),
   PITWALL_TUNNEL_ADVERTISE: hostPort.optional(),
   PITWALL_JOIN: z.string().optional(),

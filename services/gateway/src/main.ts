@@ -53,8 +53,8 @@ async function start(): Promise<AsyncDisposable> {
     issuer: config.PITWALL_ISSUER,
     audience: config.PITWALL_AUDIENCE,
     clientId: cliClientId,
-    sshHost: config.PITWALL_SSH_LISTEN.host,
-    sshPort: ssh.port,
+    sshHost: config.PITWALL_SSH_ADVERTISE?.host ?? config.PITWALL_SSH_LISTEN.host,
+    sshPort: config.PITWALL_SSH_ADVERTISE?.port ?? ssh.port,
     sshHostKey: hostKey.publicLine,
   };
   const open = upstreams(verifier, api, tunnels);

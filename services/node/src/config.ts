@@ -1,7 +1,7 @@
 // The node's configuration.
 import { availableParallelism, hostname, totalmem } from "node:os";
 import { imageSourceSettings } from "@pitwall/oci";
-import { bytes, readConfig, secretFile } from "@pitwall/runtime";
+import { bytes, duration, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
 
 /** CPU time is shared: this many virtual CPUs for each real one. */
@@ -26,6 +26,7 @@ const schema = z.object({
   PITWALL_CAPACITY_CPU_MILLIS: z.coerce.number().int().positive().optional(),
   PITWALL_CAPACITY_MEM: bytes.optional(),
   PITWALL_CAPACITY_DISK: bytes.optional(),
+  PITWALL_BOOT_TIMEOUT: duration.prefault("2m"),
   ...imageSourceSettings,
 });
 

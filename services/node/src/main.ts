@@ -52,6 +52,7 @@ async function start(): Promise<AsyncDisposable> {
     initramfs,
     cacheDir,
     bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
+    bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
     log,
     onReport: (report) => link?.report(report),
   });

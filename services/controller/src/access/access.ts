@@ -32,10 +32,11 @@ export class Access {
   async authorizeSsh({ sshPublicKey, vm }: AuthorizeSshRequest): Promise<AuthorizeSshResponse> {
     const em = this.#store.read();
     if (vm === "") {
-      const { fingerprint } = parseSshKey(sshPublicKey, "ssh_public_key");
-      const key = await em.findOne(SshKeyEntity, { fingerprint });
-      if (!key) throw new PitwallError("not-found", "this key is not known", { reason: "KEY_NOT_FOUND" });
-      return { subject: key.owner, vmId: "", sshHostKey: "" };
+      const { fingerprint, line } = parseSshKey(sshPublicKey, "ssh_public_key");
+      // A key that was given with a VM may jump as well: what it reaches is decided when it asks for a VM.
+      const owner = (await em.findOne(SshKeyEntity, { fingerprint }))?.owner ?? (await ownerOfGuestKey(em, line));
+      if (owner === undefined) throw new PitwallError("not-found", "this key is not known", { reason: "KEY_NOT_FOUND" });
+      return { subject: owner, vmId: "", sshHostKey: "" };
     }
     const row = await findByKey(em, sshPublicKey, vm);
     return { subject: row.owner, vmId: row.id, sshHostKey: row.sshHostKey };
@@ -108,6 +109,13 @@ function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): 
 
 function notRunning({ name, message }: VmRow): PitwallError {
   return new PitwallError("state", `the VM ${name} is not running${message === "" ? "" : `: ${message}`}`, { reason: "VM_NOT_RUNNING" });
+}
+
+async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string | undefined> {
+  const [row]: { owner: string }[] = await em.execute("select owner from vm where spec->'authorizedKeys' @> ?::jsonb limit 1", [
+    JSON.stringify([line]),
+  ]);
+  return row?.owner;
 }
 
 /** The VM of this name or id that the key opens: its owner's key, or one that was given with the VM. Names are unique per owner only. */

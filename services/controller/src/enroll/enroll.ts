@@ -9,7 +9,7 @@ import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts"
 import type { EntityManager, Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
 
-const tokenLifeMs = 60 * 60_000;
+const tokenLifeMs = 15 * 60_000;
 const hostName = /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$/;
 const maxServerNames = 32;
 

@@ -8,7 +8,7 @@ const mib = 2n ** 20n;
 const gib = 2n ** 30n;
 const limits = {
   cpuMillis: { default: 1000, min: 100, max: 64_000 },
-  memBytes: { default: 256n * mib, min: 64n * mib, max: 1024n * gib },
+  memBytes: { default: 256n * mib, min: 128n * mib, max: 1024n * gib },
   diskBytes: { default: 4n * gib, min: 64n * mib, max: 16_384n * gib },
 } as const;
 const maxKeys = 64;

@@ -17,7 +17,6 @@ import { createJournal, removeJournal, writeJournal, type JournalEntry } from ".
 import { noTimings, prepare, type Ingredients } from "./prepare.ts";
 import type { Vmm, VmmDriver, VmmExit } from "./vmm.ts";
 
-const bootLimitMs = 120_000;
 const graceMs = 10_000;
 const dialLimitMs = 10_000;
 
@@ -26,6 +25,8 @@ export interface MachineHost extends Ingredients {
   readonly driver: VmmDriver;
   readonly kernel: string;
   readonly bootId: string;
+  /** From the start of the VMM to a guest that is ready. */
+  readonly bootLimitMs: number;
   readonly log: Log;
   /** Called after each change, when it is on disk. */
   onReport(report: VmReport): void;
@@ -216,7 +217,7 @@ export class Machine {
 
   async #awaitReady(wanted: Assignment, signal: AbortSignal): Promise<void> {
     const started = systemClock.monotonicMs();
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(bootLimitMs)]);
+    const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#host.bootLimitMs)]);
     let firstWord: number | undefined;
     while (!this.#exit) {
       const state = this.#watch?.said?.state;
@@ -238,7 +239,7 @@ export class Machine {
     const exit = await this.#vmm?.exited;
     await this.#fail(
       wanted,
-      new PitwallError("deadline", `the guest was not ready within ${bootLimitMs / 1000} s: ${exit?.tail ?? ""}`, {
+      new PitwallError("deadline", `the guest was not ready within ${this.#host.bootLimitMs / 1000} s:\n${exit?.tail ?? ""}`, {
         reason: "BOOT_TIMEOUT",
       }),
     );
@@ -319,7 +320,7 @@ export class Machine {
     }
     const failed = said?.state === GuestState.GUEST_STATE_FAILED;
     const how = exit.signal === null ? (exit.code === null ? "" : ` with code ${exit.code}`) : ` by ${exit.signal}`;
-    const message = failed ? `the guest failed: ${said.message}` : `the VM's process ended${how}: ${exit.tail}`;
+    const message = failed ? `the guest failed: ${said.message}` : `the VM's process ended${how}:\n${exit.tail}`;
     await this.#say({ phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, 2048) });
   }
 
