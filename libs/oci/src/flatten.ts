@@ -1,45 +1,144 @@
-// Merges layers into one tar stream, without unpacking anything: first the tree of all layers, then the content that won, in the order
-// in which it lies on disk.
-import { open, type FileHandle } from "node:fs/promises";
-import { Readable } from "node:stream";
-import { malformed } from "./image-error.ts";
+// Merges layers into one tar stream, without unpacking anything: the tree of all layers decides, and content comes in the order in which
+// it lies on disk. Files that are certain to be in the image may go out before the last layer is there.
+import { open } from "node:fs/promises";
+import { PassThrough, type Readable } from "node:stream";
+import { CertainFiles } from "./certain-files.ts";
 import type { LayerFile } from "./layer-file.ts";
+import type { LayerProgress } from "./layer-progress.ts";
 import { Budget, type FlattenLimits } from "./limits.ts";
 import { MergedTree, type Inode } from "./merged-tree.ts";
-import { encodeHeader, padding, type TarEntry } from "./tar-header.ts";
+import type { TarEntry } from "./tar-header.ts";
+import { sinkOf, TarOutput, Window } from "./tar-output.ts";
 
-/** Content of one layer that is in the tree: the first path carries it, the others are hard links to it. */
+/** Content of one layer that is in the tree, under one name or several. */
 interface Winner {
   readonly inode: Inode;
   readonly paths: [string, ...string[]];
 }
 
-const pieceBytes = 512 * 1024;
+/** Per layer, the path under which the content of an entry, by its position, has gone out. */
+type Written = readonly Map<number, string>[];
+
+/** What went out early is not what the whole tree says: all has to be written again, from complete layers. */
+export class WrittenTooEarly extends Error {}
 
 /**
  * One tar of the merged tree of `layers` (lowest first): folders, links and devices first, parents before children, then files.
  * The stream fails with `corrupt` (format) or `exhausted` (limits) before it emits anything.
  */
 export function flatten(layers: readonly LayerFile[], limits: FlattenLimits, signal: AbortSignal): Readable {
-  return Readable.from(inPieces(merged(layers, limits)), { objectMode: false, highWaterMark: pieceBytes, signal });
+  const stream = new PassThrough({ signal });
+  const write = sinkOf(stream);
+  writeMerged(layers, limits, new TarOutput((piece) => write(Buffer.from(piece)))).then(
+    () => stream.end(),
+    (error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))),
+  );
+  return stream;
 }
 
-async function* merged(layers: readonly LayerFile[], limits: FlattenLimits): AsyncGenerator<Buffer> {
+/** Writes the tar of complete layers. Throws as {@link flatten} fails. */
+export async function writeMerged(layers: readonly LayerFile[], limits: FlattenLimits, output: TarOutput): Promise<void> {
+  await writeRest(
+    layers,
+    limits,
+    output,
+    layers.map(() => new Map<number, string>()),
+  );
+}
+
+/**
+ * Writes the tar of layers that are still coming: first files that seem certain, top layer first, then the rest. `complete` resolves with
+ * all layers or rejects with why there are none. Throws {@link WrittenTooEarly}, which is rare, and as {@link flatten} fails.
+ */
+export async function writeWhileComing(
+  layers: readonly LayerProgress[],
+  complete: Promise<readonly LayerFile[]>,
+  limits: FlattenLimits,
+  output: TarOutput,
+): Promise<void> {
+  const written = layers.map(() => new Map<number, string>());
+  const certain = new CertainFiles();
+  const names = new Names();
+  for (const [at, layer] of [...layers.entries()].toReversed()) {
+    if (!(await writeCertain(layer, certain, names, written[at] ?? new Map(), output))) break;
+    certain.cover(layer.entries);
+  }
+  await writeRest(await complete, limits, output, written);
+}
+
+/** False when the layer fails. */
+async function writeCertain(
+  layer: LayerProgress,
+  certain: CertainFiles,
+  names: Names,
+  written: Map<number, string>,
+  output: TarOutput,
+): Promise<boolean> {
+  while (layer.state === "running" && layer.entries.length === 0) await layer.changed();
+  const file = await layer.open();
+  if (!file) return false;
+  try {
+    const window = new Window(file);
+    for (let ordinal = 0; ; ordinal++) {
+      while (ordinal >= layer.entries.length && layer.state === "running") await layer.changed();
+      const entry = layer.entries[ordinal];
+      if (entry === undefined) return layer.state === "complete";
+      const path = certain.pathOf(entry);
+      if (path === undefined) continue;
+      names.add(path);
+      written.set(ordinal, path);
+      const start = layer.offsets[ordinal] ?? 0;
+      await output.header(named(entry, path));
+      for (let at = start; at < start + entry.size;) {
+        while (layer.writtenBytes <= at && layer.state === "running") await layer.changed();
+        if (layer.writtenBytes <= at) return false;
+        const part = await window.read(at, start + entry.size - at, layer.writtenBytes);
+        await output.content(part);
+        at += part.length;
+      }
+      await output.padding(entry.size);
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+/** Names that have gone out: one that comes again, or that is a file and a folder, shows that it was too early for the first. */
+class Names {
+  readonly #files = new Set<string>();
+  readonly #folders = new Set<string>();
+
+  add(path: string): void {
+    if (this.#files.has(path) || this.#folders.has(path)) throw new WrittenTooEarly();
+    this.#files.add(path);
+    for (let slash = path.lastIndexOf("/"); slash > 0; slash = path.lastIndexOf("/", slash - 1)) {
+      const folder = path.slice(0, slash);
+      if (this.#folders.has(folder)) return;
+      if (this.#files.has(folder)) throw new WrittenTooEarly();
+      this.#folders.add(folder);
+    }
+  }
+}
+
+async function writeRest(layers: readonly LayerFile[], limits: FlattenLimits, output: TarOutput, written: Written): Promise<void> {
   const tree = mergeLayers(layers, limits);
   const winners = layers.map(() => new Map<number, Winner>());
   for (const { path, node } of tree.walk()) {
-    if (!("ordinal" in node) || node.entry.type !== "file") yield encodeHeader(named(node.entry, path === "" ? "./" : path));
+    if (!("ordinal" in node) || node.entry.type !== "file") await output.header(named(node.entry, path === "" ? "./" : path));
     else {
       const known = winners[node.layer]?.get(node.ordinal);
       if (known === undefined) winners[node.layer]?.set(node.ordinal, { inode: node, paths: [path] });
       else known.paths.push(path);
     }
   }
+  for (const [at, early] of written.entries()) {
+    for (const [ordinal, path] of early) if (!winners[at]?.get(ordinal)?.paths.includes(path)) throw new WrittenTooEarly();
+  }
   for (const [at, layer] of layers.entries()) {
     const wanted = [...(winners[at]?.values() ?? [])].toSorted((a, b) => a.inode.ordinal - b.inode.ordinal);
-    if (wanted.length > 0) yield* contents(layer, wanted);
+    if (wanted.length > 0) await writeContents(layer, wanted, written[at] ?? new Map(), output);
   }
-  yield Buffer.alloc(1024);
+  await output.end();
 }
 
 /** The tree of all layers. Throws `corrupt` and `exhausted`. */
@@ -53,66 +152,34 @@ function mergeLayers(layers: readonly LayerFile[], limits: FlattenLimits): Merge
   return tree;
 }
 
-async function* contents(layer: LayerFile, wanted: readonly Winner[]): AsyncGenerator<Buffer> {
+async function writeContents(
+  layer: LayerFile,
+  wanted: readonly Winner[],
+  written: ReadonlyMap<number, string>,
+  output: TarOutput,
+): Promise<void> {
   const file = await open(layer.path, "r");
   try {
     const window = new Window(file);
     for (const { inode, paths } of wanted) {
-      const [first, ...others] = paths;
-      const { size } = inode.entry;
-      yield encodeHeader(named(inode.entry, first));
-      for (let done = 0; done < size;) {
-        const part = await window.read(inode.offset + done, size - done);
-        yield part;
-        done += part.length;
+      const { entry, ordinal, offset } = inode;
+      const first = written.get(ordinal) ?? paths[0];
+      if (!written.has(ordinal)) {
+        await output.header(named(entry, first));
+        for (let at = offset; at < offset + entry.size;) {
+          const part = await window.read(at, offset + entry.size - at, layer.sizeBytes);
+          await output.content(part);
+          at += part.length;
+        }
+        await output.padding(entry.size);
       }
-      if (padding(size) > 0) yield Buffer.alloc(padding(size));
-      for (const path of others)
-        yield encodeHeader({ ...named(inode.entry, path), type: "link", linkname: first, size: 0, xattrs: undefined });
+      for (const path of paths) {
+        if (path !== first) await output.header({ ...named(entry, path), type: "link", linkname: first, size: 0, xattrs: undefined });
+      }
     }
   } finally {
     await file.close();
   }
-}
-
-/** Reads a file forwards in large pieces, of which callers take small ones. */
-class Window {
-  readonly #file: FileHandle;
-  #start = 0;
-  #held: Buffer = Buffer.alloc(0);
-
-  constructor(file: FileHandle) {
-    this.#file = file;
-  }
-
-  /** 1 to `most` bytes at `position`. */
-  async read(position: number, most: number): Promise<Buffer> {
-    let from = position - this.#start;
-    if (from < 0 || from >= this.#held.length) {
-      // A new buffer each time: the last one may still be on its way to the reader.
-      const { buffer, bytesRead } = await this.#file.read(Buffer.allocUnsafe(pieceBytes), 0, pieceBytes, position);
-      if (bytesRead === 0) throw malformed("a layer changed while it was read");
-      this.#start = position;
-      this.#held = buffer.subarray(0, bytesRead);
-      from = 0;
-    }
-    return this.#held.subarray(from, from + most);
-  }
-}
-
-/** The same bytes in larger chunks: one chunk per header would cost more than its content. */
-async function* inPieces(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let parts: Buffer[] = [];
-  let size = 0;
-  for await (const part of source) {
-    parts.push(part);
-    size += part.length;
-    if (size < pieceBytes) continue;
-    yield Buffer.concat(parts);
-    parts = [];
-    size = 0;
-  }
-  if (size > 0) yield Buffer.concat(parts);
 }
 
 /** The entry under its path in the tree, with the attributes that squashfs holds, but none that the guest's overlay takes for its own. */

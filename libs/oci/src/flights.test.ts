@@ -1,6 +1,9 @@
 import { expect, it } from "vitest";
 import { Flights } from "./flights.ts";
 
+/** The result alone. */
+const join = <T>(flights: Flights<T>, key: string, signal: AbortSignal, start: (shared: AbortSignal) => Promise<T>): Promise<T> =>
+  flights.join(key, signal, () => undefined, start).result;
 const never = new AbortController().signal;
 
 it("does work once for all who ask while it is under way, and again for who asks after", async () => {
@@ -12,10 +15,10 @@ it("does work once for all who ask while it is under way, and again for who asks
     await gate.promise;
     return starts;
   };
-  const both = [flights.join("a", never, start), flights.join("a", never, start)];
+  const both = [join(flights, "a", never, start), join(flights, "a", never, start)];
   gate.resolve();
   expect(await Promise.all(both)).toEqual([1, 1]);
-  expect(await flights.join("a", never, start)).toBe(2);
+  expect(await join(flights, "a", never, start)).toBe(2);
 });
 
 it("goes on while one waits, and is aborted when the last has left", async () => {
@@ -26,8 +29,8 @@ it("goes on while one waits, and is aborted when the last has left", async () =>
     await new Promise(() => undefined);
   };
   const [one, two] = [new AbortController(), new AbortController()];
-  const first = flights.join("a", one.signal, start);
-  const second = flights.join("a", two.signal, start);
+  const first = join(flights, "a", one.signal, start);
+  const second = join(flights, "a", two.signal, start);
   one.abort(new Error("one left"));
   await expect(first).rejects.toThrow("one left");
   expect(shared?.aborted).toBe(false);
@@ -40,7 +43,7 @@ it("is idle only when work that was given up has ended too", async () => {
   const flights = new Flights<void>();
   const leaving = new AbortController();
   const cleaned = Promise.withResolvers<void>();
-  const first = flights.join("a", leaving.signal, () => cleaned.promise);
+  const first = join(flights, "a", leaving.signal, () => cleaned.promise);
   leaving.abort(new Error("left"));
   await expect(first).rejects.toThrow("left");
   let isIdle = false;
@@ -54,10 +57,10 @@ it("is idle only when work that was given up has ended too", async () => {
 it("does not let a newcomer join work that was given up", async () => {
   const flights = new Flights<string>();
   const leaving = new AbortController();
-  const first = flights.join("a", leaving.signal, () => new Promise(() => undefined));
+  const first = join(flights, "a", leaving.signal, () => new Promise(() => undefined));
   leaving.abort(new Error("left"));
   await expect(first).rejects.toThrow("left");
-  expect(await flights.join("a", never, async () => "fresh")).toBe("fresh");
+  expect(await join(flights, "a", never, async () => "fresh")).toBe("fresh");
 });
 
 it("tells a failure to all who wait", async () => {
@@ -65,6 +68,6 @@ it("tells a failure to all who wait", async () => {
   const start = async (): Promise<void> => {
     throw new Error("failed");
   };
-  const both = await Promise.allSettled([flights.join("a", never, start), flights.join("a", never, start)]);
+  const both = await Promise.allSettled([join(flights, "a", never, start), join(flights, "a", never, start)]);
   expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
 });

@@ -4,6 +4,7 @@ import { open, statfs, type FileHandle } from "node:fs/promises";
 import { PitwallError } from "@pitwall/runtime";
 import type { LayerDescriptor } from "./image.ts";
 import { inflate, verified } from "./inflate.ts";
+import type { LayerProgress } from "./layer-progress.ts";
 import type { Budget } from "./limits.ts";
 import type { TarEntry } from "./tar-header.ts";
 import { readTar } from "./tar-reader.ts";
@@ -34,19 +35,22 @@ export async function writeLayerFile(
   blob: AsyncIterable<Buffer>,
   layer: LayerDescriptor,
   path: string,
-  options: { readonly budget: Budget; readonly reserveBytes: number; readonly signal: AbortSignal },
+  options: { readonly budget: Budget; readonly reserveBytes: number; readonly progress: LayerProgress; readonly signal: AbortSignal },
 ): Promise<LayerFile> {
-  const { budget, reserveBytes, signal } = options;
+  const { budget, reserveBytes, progress, signal } = options;
   const entries: TarEntry[] = [];
   const offsets: number[] = [];
   const file = await open(path, "wx", 0o600);
   let sizeBytes = 0;
+  progress.begin(path, entries, offsets);
   async function* kept(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of tar) {
       if (Math.floor(sizeBytes / spaceCheckBytes) !== Math.floor((sizeBytes - chunk.length) / spaceCheckBytes))
         await checkSpace(path, reserveBytes);
-      if (!isZeros(chunk)) await writeAll(file, chunk, sizeBytes); // what is left out reads as zeros
+      if (isZeros(chunk)) await file.truncate(sizeBytes + chunk.length); // takes no room
+      else await writeAll(file, chunk, sizeBytes);
       sizeBytes += chunk.length;
+      progress.advance(sizeBytes);
       yield chunk;
     }
   }
@@ -56,7 +60,6 @@ export async function writeLayerFile(
       entries.push(entry);
       offsets.push(offset);
     }
-    await file.truncate(sizeBytes);
     return { path, sizeBytes, entries, offsets };
   } catch (error) {
     throw error instanceof Error && "code" in error && error.code === "ENOSPC" ? diskFull(error) : error;

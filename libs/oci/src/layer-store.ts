@@ -9,6 +9,7 @@ import { malformed, truncated } from "./image-error.ts";
 import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
 import { writeLayerFile, type LayerFile } from "./layer-file.ts";
 import { encodeIndex, readIndex } from "./layer-index.ts";
+import { LayerProgress } from "./layer-progress.ts";
 import type { Budget } from "./limits.ts";
 import { Flights } from "./flights.ts";
 import { Slots } from "./slots.ts";
@@ -31,10 +32,18 @@ export interface LeasedLayers extends Disposable {
   readonly files: readonly LayerFile[];
 }
 
+/** Layers on their way, leased as they come. */
+export interface PullingLayers extends Disposable {
+  /** Lowest first. */
+  readonly coming: readonly LayerProgress[];
+  /** Rejects with the first failure. */
+  readonly complete: Promise<readonly LayerFile[]>;
+}
+
 /** Opened once per folder and process. */
 export class LayerStore implements AsyncDisposable {
   readonly #options: LayerStoreOptions;
-  readonly #flights = new Flights<LayerFile>();
+  readonly #flights = new Flights<LayerFile, LayerProgress>();
   readonly #slots = new Slots(layersAtOnce);
   readonly #leases = new Map<string, number>();
   readonly #keeping = new Set<Promise<void>>();
@@ -52,28 +61,41 @@ export class LayerStore implements AsyncDisposable {
   }
 
   /**
-   * All layers of an image, pulled and unpacked side by side. Each layer is charged to the budget of the image that asked first.
-   * Throws what {@link writeLayerFile} throws, and `unavailable` when a source fails midway.
+   * Begins to pull and unpack all layers of an image side by side. Each layer is charged to the budget of the image that asked first.
+   * Disposing it gives up what nobody else waits for. `complete` rejects with what {@link writeLayerFile} throws, and `unavailable` when a
+   * source fails midway. Throws when `signal` is aborted.
    */
-  async lease(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal): Promise<LeasedLayers> {
+  begin(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal): PullingLayers {
+    signal.throwIfAborted();
     const ids = image.layers.map(({ diffId }) => idOf(diffId));
     for (const id of ids) this.#leases.set(id, (this.#leases.get(id) ?? 0) + 1);
-    const release = (): void => {
-      for (const id of ids) {
-        const left = (this.#leases.get(id) ?? 1) - 1;
-        if (left === 0) this.#leases.delete(id);
-        else this.#leases.set(id, left);
-      }
+    // One failure ends the others, and so does who is no longer interested: nobody needs them.
+    const ended = new AbortController();
+    const either = AbortSignal.any([signal, ended.signal]);
+    const layers = image.layers.map((layer, at) => this.#layer(ids[at] ?? "", reference, image, layer, budget, either));
+    const complete = Promise.all(layers.map(({ result }) => result));
+    complete.catch((error: unknown) => ended.abort(error));
+    return {
+      coming: layers.map(({ watched }) => watched),
+      complete,
+      [Symbol.dispose]: () => {
+        ended.abort(new Error("nobody waits for the layers"));
+        for (const id of ids) {
+          const left = (this.#leases.get(id) ?? 1) - 1;
+          if (left === 0) this.#leases.delete(id);
+          else this.#leases.set(id, left);
+        }
+      },
     };
-    // One failure ends the others: nobody needs them.
-    const failed = new AbortController();
-    const either = AbortSignal.any([signal, failed.signal]);
+  }
+
+  /** The same, when all layers are there. */
+  async lease(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal): Promise<LeasedLayers> {
+    const pulling = this.begin(reference, image, budget, signal);
     try {
-      const files = await Promise.all(image.layers.map((layer, at) => this.#layer(ids[at] ?? "", reference, image, layer, budget, either)));
-      return { files, [Symbol.dispose]: release };
+      return { files: await pulling.complete, [Symbol.dispose]: () => pulling[Symbol.dispose]() };
     } catch (error) {
-      failed.abort(error);
-      release();
+      pulling[Symbol.dispose]();
       throw error;
     }
   }
@@ -91,13 +113,21 @@ export class LayerStore implements AsyncDisposable {
     layer: LayerDescriptor,
     budget: Budget,
     signal: AbortSignal,
-  ): Promise<LayerFile> {
-    return this.#flights.join(id, signal, async (shared) => {
-      const path = join(this.#options.dir, `${id}.tar`);
-      return (
-        (await this.#kept(id, path)) ?? (await this.#slots.use(shared, () => this.#make(id, path, reference, image, layer, budget, shared)))
-      );
-    });
+  ): { readonly result: Promise<LayerFile>; readonly watched: LayerProgress } {
+    const start = async (shared: AbortSignal, progress: LayerProgress): Promise<LayerFile> => {
+      try {
+        const path = join(this.#options.dir, `${id}.tar`);
+        const made =
+          (await this.#kept(id, path)) ??
+          (await this.#slots.use(shared, () => this.#make(id, path, reference, image, layer, budget, progress, shared)));
+        progress.complete(made);
+        return made;
+      } catch (error) {
+        progress.fail();
+        throw error;
+      }
+    };
+    return this.#flights.join(id, signal, () => new LayerProgress(), start);
   }
 
   async #kept(id: string, path: string): Promise<LayerFile | undefined> {
@@ -116,12 +146,13 @@ export class LayerStore implements AsyncDisposable {
     image: ResolvedImage,
     layer: LayerDescriptor,
     budget: Budget,
+    progress: LayerProgress,
     signal: AbortSignal,
   ): Promise<LayerFile> {
     const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
     try {
       const blob = (await this.#options.sources.openBlob(reference, image, layer, signal)) as AsyncIterable<Buffer>; // no encoding is set
-      const file = await writeLayerFile(blob, layer, temporary, { budget, reserveBytes: this.#options.reserveBytes, signal });
+      const file = await writeLayerFile(blob, layer, temporary, { budget, reserveBytes: this.#options.reserveBytes, progress, signal });
       await rename(temporary, path);
       const made = { ...file, path };
       this.#keep(id, made);

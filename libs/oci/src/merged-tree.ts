@@ -28,8 +28,8 @@ interface Leaf extends Inode {
 }
 type Node = Folder | Leaf;
 
-const whiteout = ".wh.";
-const opaque = ".wh..wh..opq";
+export const whiteout = ".wh.";
+export const opaque = ".wh..wh..opq";
 const maxLinkHops = 40;
 const maxNameBytes = 255;
 
@@ -182,7 +182,7 @@ function keep(node: Node, layer: number): boolean {
 }
 
 /** The parts of a name, with `.`, `..` and leading slashes resolved as if the root were `/`. */
-function cleanPath(name: string): string[] {
+export function cleanPath(name: string): string[] {
   const parts: string[] = [];
   for (const part of name.split("/")) {
     if (part === "" || part === ".") continue;

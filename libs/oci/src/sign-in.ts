@@ -41,12 +41,13 @@ export class SignIn {
   async answer(scope: Scope, used: string | undefined, challenge: string, signal: AbortSignal): Promise<void> {
     const key = keyOf(scope);
     if (this.#headers.get(key) !== used) return; // another call was faster
-    await this.#flights.join(key, signal, async (shared) => {
+    const obtain = async (shared: AbortSignal): Promise<void> => {
       const header = await this.#obtain(scope, used, parseChallenges(challenge), shared);
       const [oldest] = this.#headers.keys();
       if (this.#headers.size >= keptHeaders && oldest !== undefined) this.#headers.delete(oldest);
       this.#headers.set(key, header);
-    });
+    };
+    await this.#flights.join(key, signal, () => undefined, obtain).result;
   }
 
   async #obtain(scope: Scope, used: string | undefined, challenges: readonly Challenge[], signal: AbortSignal): Promise<string> {

@@ -2,18 +2,19 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
-import type { Readable } from "node:stream";
-import { pipeline } from "node:stream/promises";
 import { PitwallError, syncPath } from "@pitwall/runtime";
 import { diskFull } from "./layer-file.ts";
+import { sinkOf, TarOutput } from "./tar-output.ts";
 
-const options = ["--quiet", "--force", "--no-skip", "--compressor", "zstd", "--comp-extra", "level=3", "--defaults", "mtime=0"];
+// The fastest that packs well. lz4 would be a little faster, but tar2sqfs 1.2 stores its tables longer than they are, which the kernel takes
+// and unsquashfs does not.
+const options = ["--quiet", "--force", "--no-skip", "--compressor", "zstd", "--comp-extra", "level=1", "--defaults", "mtime=0"];
 
 /**
- * Writes `path` from a tar, whole or not at all; equal tars make equal files. What a crash leaves ends with `.tmp`.
- * Throws what `tar` fails with, `exhausted` (DISK_FULL), `unsupported` (no tar2sqfs), `internal` with what tar2sqfs said.
+ * Writes `path` from the tar that `write` puts out, whole or not at all; equal tars make equal files. What a crash leaves ends with `.tmp`.
+ * Throws what `write` throws, `exhausted` (DISK_FULL), `unsupported` (no tar2sqfs), `internal` with what tar2sqfs said.
  */
-export async function writeSquashfs(tar: Readable, path: string, signal: AbortSignal): Promise<void> {
+export async function writeSquashfs(write: (output: TarOutput) => Promise<void>, path: string, signal: AbortSignal): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   const packer = spawn("tar2sqfs", [...options, temporary], { stdio: ["pipe", "ignore", "pipe"] });
   let said = "";
@@ -25,11 +26,17 @@ export async function writeSquashfs(tar: Readable, path: string, signal: AbortSi
     packer.once("error", reject);
   });
   ended.catch(() => undefined); // looked at below
+  packer.stdin.on("error", () => undefined); // told to who writes
+  const stop = (): void => void packer.kill("SIGKILL");
+  signal.addEventListener("abort", stop, { once: true });
   try {
-    const written = pipeline(tar, packer.stdin, { signal }).catch((error: unknown) => {
-      packer.kill("SIGKILL");
-      throw error;
-    });
+    const written = write(new TarOutput(sinkOf(packer.stdin))).then(
+      () => void packer.stdin.end(),
+      (error: unknown) => {
+        packer.kill("SIGKILL");
+        throw error;
+      },
+    );
     const [piped, code] = await Promise.allSettled([written, ended]);
     if (code.status === "rejected") throw packerError(code.reason, said);
     // When the packer fails first, the pipe breaks: its own words say more.
@@ -43,6 +50,8 @@ export async function writeSquashfs(tar: Readable, path: string, signal: AbortSi
     await rm(temporary, { force: true });
     signal.throwIfAborted();
     throw error;
+  } finally {
+    signal.removeEventListener("abort", stop);
   }
 }
 

@@ -5,13 +5,13 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
-import { defaultLimits, flatten, writeSquashfs } from "../src/index.ts";
+import { Budget, defaultLimits, flatten, LayerStore, writeImage } from "../src/index.ts";
 import { differences, treeOf } from "./support/file-tree.ts";
 import { imageOf, layerOf, writeLayout, type Compression } from "./support/layout-writer.ts";
 import { randomStack } from "./support/random-layers.ts";
 import { scratch } from "./support/scratch.ts";
 import { tarOf, type TarSpec } from "./support/tar-writer.ts";
-import { leaseOf } from "./support/unpack.ts";
+import { leaseOf, sourceOf } from "./support/unpack.ts";
 
 const run = promisify(execFile);
 const stacks = Number(process.env["PITWALL_STACKS"] ?? 200);
@@ -108,6 +108,10 @@ async function extractOurs(tars: readonly Buffer[], seed: number, dir: string, t
   if ((await ended) !== 0) throw new Error(`tar: ${said}`);
   if (seed % squashfsEvery !== 0) return;
   const image = join(dir, "image.sqfs");
-  await writeSquashfs(flatten(leased.lease.files, defaultLimits, AbortSignal.timeout(30_000)), image, AbortSignal.timeout(30_000));
+  const signal = AbortSignal.timeout(30_000);
+  const { sources, image: resolved } = sourceOf(layers, 1000);
+  await using store = await LayerStore.open({ dir: join(dir, "again"), sources, keepBytes: 2 ** 30, reserveBytes: 0 });
+  using pulling = store.begin("test", resolved, new Budget(defaultLimits), signal);
+  await writeImage(pulling, image, defaultLimits, signal);
   await run("unsquashfs", ["-no-progress", "-dest", join(dir, "squashfs"), image]);
 }

@@ -2,7 +2,7 @@
 // `bases/DIGEST.sqfs` and `.json` are kept for good; `layers/` holds what images share, up to a size.
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Budget, defaultLimits, flatten, Flights, LayerStore, writeSquashfs, type ImageConfig, type ImageSources } from "@pitwall/oci";
+import { Budget, defaultLimits, Flights, LayerStore, writeImage, type ImageConfig, type ImageSources } from "@pitwall/oci";
 import { PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
@@ -29,7 +29,6 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   for (const name of await readdir(bases)) if (name.endsWith(".tmp")) await rm(join(bases, name), { force: true });
   const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
   const flights = new Flights<BaseImage>();
-  let converting: Promise<unknown> = Promise.resolve(); // one at a time: it takes a whole CPU
 
   async function make(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage> {
     const base = join(bases, `${hexOf(digest)}.sqfs`);
@@ -37,11 +36,11 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
     if (kept) return { base, config: kept };
     const started = systemClock.monotonicMs();
     const image = await sources.resolve(reference, signal, digest);
-    using lease = await layers.lease(reference, image, new Budget(defaultLimits), signal);
-    const pulled = systemClock.monotonicMs();
-    const turn = converting.then(() => writeSquashfs(flatten(lease.files, defaultLimits, signal), base, signal));
-    converting = turn.catch(() => undefined);
-    await turn;
+    using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal);
+    let pulled = started;
+    const complete = pulling.complete.then(() => (pulled = systemClock.monotonicMs()));
+    await writeImage(pulling, base, defaultLimits, signal);
+    await complete;
     await writeFileAtomic(configPath(base), JSON.stringify(image.config), 0o644);
     const pullMs = pulled - started;
     const convertMs = systemClock.monotonicMs() - pulled;
@@ -49,7 +48,15 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
     return { base, config: image.config, pullMs, convertMs };
   }
 
-  return { ensure: (reference, digest, signal) => flights.join(digest, signal, (shared) => make(reference, digest, shared)) };
+  return {
+    ensure: async (reference, digest, signal) =>
+      flights.join(
+        digest,
+        signal,
+        () => undefined,
+        (shared) => make(reference, digest, shared),
+      ).result,
+  };
 }
 
 function hexOf(digest: string): string {
