@@ -4,11 +4,18 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { serviceFlags, serviceNames } from "../src/launch/flags.ts";
 
-const services = join(import.meta.dirname, "..", "..", "..", "services");
+const root = join(import.meta.dirname, "..", "..", "..");
+const variables = (...path: string[]): string[] =>
+  [...readFileSync(join(root, ...path), "utf8").matchAll(/^ {2}(PITWALL_[A-Z_]+):/gm)].map((match) => match[1] ?? "");
+/** Two services spread these into their own. */
+const shared = /\.\.\.imageSourceSettings/;
 
 test.each(serviceNames)("each variable of the %s has a flag, and no other", (service) => {
-  const source = readFileSync(join(services, service, "src", "config.ts"), "utf8");
-  const read = [...source.matchAll(/^ {2}(PITWALL_[A-Z_]+):/gm)].map((match) => match[1]);
+  const own = ["services", service, "src", "config.ts"];
+  const read = [
+    ...variables(...own),
+    ...(shared.test(readFileSync(join(root, ...own), "utf8")) ? variables("libs", "oci", "src", "config.ts") : []),
+  ];
   expect(read).toContain("PITWALL_STATE_DIR");
   expect(new Set<string | undefined>(serviceFlags[service].map(({ variable }) => variable))).toEqual(new Set(read));
 });

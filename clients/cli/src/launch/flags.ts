@@ -36,7 +36,11 @@ const images = [
   flag("PITWALL_IMAGE_ROOTS", "dirs", "folders that oci: and docker-archive: references may point into; without any they are refused", {
     kind: "paths",
   }),
-  flag("PITWALL_INSECURE_REGISTRIES", "hosts", "host:port of registries on plain HTTP or a private address"),
+  flag("PITWALL_INSECURE_REGISTRIES", "hosts", "host:port of registries on plain HTTP, also on private addresses"),
+  flag("PITWALL_PRIVATE_REGISTRIES", "hosts", "host:port of registries with TLS on private addresses"),
+  flag("PITWALL_REGISTRY_MIRRORS", "pairs", "HOST=MIRROR,…: hosts asked before a registry, in order"),
+  flag("PITWALL_REGISTRY_CA_FILE", "file", "certificate authorities (PEM) besides the public ones", { kind: "path" }),
+  flag("PITWALL_REGISTRY_CREDENTIALS_FILE", "file", "a file like ~/.docker/config.json", { kind: "path" }),
 ];
 const join = [
   flag("PITWALL_JOIN", "string", "what `pitwall join-token` prints; for the first start only"),
