@@ -7,5 +7,5 @@ export type { CreateVmOptions, Vms, VmChange, WaitOptions } from "./vms.ts";
 export { Desired, Exit, Phase, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm.ts";
 export { CreateJoinTokenResponse, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
-export { ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
+export { CheckImageResponse, ImageField, Parity, ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
 export { GetStatsResponse, ReadLogsResponse, ReadLogsResponse_Stream as LogStream } from "./gen/pitwall/v1/guest.ts";

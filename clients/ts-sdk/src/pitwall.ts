@@ -5,7 +5,7 @@ import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
 import { present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
 import { PitwallRpcError } from "./errors.ts";
 import { GuestServiceDefinition, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
-import { ImageServiceDefinition, type ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
+import { ImageServiceDefinition, type CheckImageResponse, type ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
 import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
@@ -66,6 +66,11 @@ export class Pitwall {
 
   async resolveImage(image: string): Promise<ResolveImageResponse> {
     return this.#images.resolveImage({ image }, { retry: true });
+  }
+
+  /** What a VM makes of each field of the image's configuration. */
+  async checkImage(image: string): Promise<CheckImageResponse> {
+    return this.#images.checkImage({ image }, { retry: true });
   }
 
   async getProfile(): Promise<GetProfileResponse> {

@@ -14,6 +14,8 @@ export interface CreateVmOptions {
   spec: Partial<VmSpec> & Pick<VmSpec, "image">;
   /** A UUID that makes repeats harmless; made up when absent. */
   requestId?: string;
+  /** Refuses an image of which anything would be ignored; see `Pitwall.checkImage`. Default false. */
+  strict?: boolean;
 }
 
 export interface WaitOptions {
@@ -40,8 +42,8 @@ export class Vms {
   }
 
   /** Returns as soon as the VM is placed; see {@link waitUntil}. */
-  async create({ name = "", spec, requestId = crypto.randomUUID() }: CreateVmOptions): Promise<Vm> {
-    return present((await this.#raw.createVm({ name, requestId, spec: VmSpec.fromPartial(spec) }, { retry: true })).vm);
+  async create({ name = "", spec, requestId = crypto.randomUUID(), strict = false }: CreateVmOptions): Promise<Vm> {
+    return present((await this.#raw.createVm({ name, requestId, strict, spec: VmSpec.fromPartial(spec) }, { retry: true })).vm);
   }
 
   async get(vm: string): Promise<Vm> {

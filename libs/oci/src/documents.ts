@@ -3,11 +3,11 @@ import { createHash } from "node:crypto";
 import { PitwallError } from "@pitwall/runtime";
 import { z } from "zod";
 import { digestMismatch, malformed, unsupported } from "./image-error.ts";
+import { configDocument, digest, toImageConfig } from "./image-config.ts";
 import type { ImageConfig, LayerDescriptor, ResolvedImage } from "./image.ts";
 
 export const maxDocumentBytes = 4 * 2 ** 20;
 
-const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/, "only sha256 digests are taken");
 const size = z.int().nonnegative();
 const platform = z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() });
 const annotations = z.record(z.string(), z.string()).optional();
@@ -16,36 +16,6 @@ export type Descriptor = z.output<typeof descriptor>;
 
 const index = z.object({ manifests: z.array(descriptor).max(1024) });
 const manifest = z.object({ config: descriptor, layers: z.array(descriptor) });
-
-/** What reaches a process as an argument or a variable, which end at a zero byte. */
-const word = z.string().refine((value) => !value.includes("\0"), "holds a zero byte");
-const texts = z
-  .array(word)
-  .nullish()
-  .transform((value) => value ?? []);
-const text = word.nullish().transform((value) => value ?? "");
-const config = z.object({
-  architecture: text,
-  os: text,
-  rootfs: z.object({
-    diff_ids: z
-      .array(digest)
-      .nullish()
-      .transform((value) => value ?? []),
-  }),
-  config: z
-    .object({
-      Entrypoint: texts,
-      Cmd: texts,
-      Env: texts,
-      User: text,
-      WorkingDir: text,
-      StopSignal: text,
-      ExposedPorts: z.record(z.string(), z.unknown()).nullish(),
-      Labels: z.record(z.string(), z.string()).nullish(),
-    })
-    .nullish(),
-});
 
 const imageManifest = /^application\/vnd\.(?:oci\.image\.manifest\.v1|docker\.distribution\.manifest\.v2)\+json$/;
 const imageIndex = /^application\/vnd\.(?:oci\.image\.index\.v1|docker\.distribution\.manifest\.list\.v2)\+json$/;
@@ -130,21 +100,10 @@ export async function toImage(
 
 /** The configuration of an image; throws `state` for another platform. */
 export function parseConfig(reference: string, document: Buffer): { imageConfig: ImageConfig; diffIds: string[] } {
-  const { architecture, os, rootfs, config: run } = parseJson(config, document, "image configuration");
+  const { imageConfig, diffIds } = toImageConfig(parseJson(configDocument, document, "image configuration"));
+  const { os, architecture } = imageConfig;
   if (os !== "linux" || architecture !== "amd64") throw otherPlatform(reference, [`${os || "unknown"}/${architecture || "unknown"}`]);
-  const imageConfig = {
-    entrypoint: run?.Entrypoint ?? [],
-    cmd: run?.Cmd ?? [],
-    env: run?.Env ?? [],
-    user: run?.User ?? "",
-    workingDir: run?.WorkingDir ?? "",
-    stopSignal: run?.StopSignal ?? "",
-    exposedPorts: Object.keys(run?.ExposedPorts ?? {}),
-    labels: run?.Labels ?? {},
-    architecture,
-    os,
-  };
-  return { imageConfig, diffIds: rootfs.diff_ids };
+  return { imageConfig, diffIds };
 }
 
 /** The manifest for linux/amd64; of several, the one for the oldest processors, which runs on all. */

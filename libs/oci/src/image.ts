@@ -13,8 +13,31 @@ export interface ImageConfig {
   /** `80/tcp` each. */
   exposedPorts: string[];
   labels: Record<string, string>;
+  /** How the image wants to be asked whether it is well; undefined when it says nothing. */
+  healthcheck: Healthcheck | undefined;
+  /** Folders for data that outlives the process. */
+  volumes: string[];
+  /** What builds and `CMD-SHELL` checks run commands with. */
+  shell: string[];
+  onBuild: string[];
   architecture: string;
+  variant: string;
   os: string;
+  osVersion: string;
+  osFeatures: string[];
+  /** All else that is set, dotted name to JSON: `config.Tty` to `true`. */
+  others: Record<string, string>;
+}
+
+/** Docker's extension of the image configuration. A time or count of 0 is the runtime's default. */
+export interface Healthcheck {
+  /** Empty: as the base image has it. `NONE`, `CMD` and arguments, or `CMD-SHELL` and a command. */
+  test: string[];
+  intervalMs: number;
+  timeoutMs: number;
+  startPeriodMs: number;
+  startIntervalMs: number;
+  retries: number;
 }
 
 /** One layer, as it is stored. */

@@ -1,14 +1,24 @@
 // pitwall images: what references stand for.
 import type { Command } from "commander";
-import { ResolveImageResponse } from "@pitwall/sdk";
+import { CheckImageResponse, Parity, ResolveImageResponse } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { absoluteImage } from "../input/image-reference.ts";
 import { show, withOutput, type Format } from "../output/format.ts";
-import { fieldList, type Cell } from "../output/table.ts";
-import { byteWord } from "../output/words.ts";
+import { exitCodes } from "../failure.ts";
+import { openColours, type Colours } from "../output/colours.ts";
+import { fieldList, table, type Cell } from "../output/table.ts";
+import { byteWord, parityWord } from "../output/words.ts";
 import type { Shell } from "../shell.ts";
 
+/** Of a value in a table. The other forms have all of it. */
+const shownLength = 40;
+
 export function declare(command: Command, shell: Shell): void {
+  declareResolve(command, shell);
+  declareCheck(command, shell);
+}
+
+function declareResolve(command: Command, shell: Shell): void {
   const resolve = command.command("resolve").argument("<ref>", "an image reference, as `pitwall run` takes it");
   withOutput(withEndpoint(resolve))
     .description("Shows what an image reference stands for now, without making a VM.")
@@ -22,6 +32,47 @@ export function declare(command: Command, shell: Shell): void {
         });
       }),
     );
+}
+
+interface CheckOptions extends EndpointOption {
+  readonly strict?: boolean;
+  readonly output: Format;
+}
+
+function declareCheck(command: Command, shell: Shell): void {
+  const check = command.command("check").argument("<ref>", "an image reference, as `pitwall run` takes it");
+  withOutput(withEndpoint(check.option("--strict", "end with exit code 1 when anything would be ignored")))
+    .description("Says for each field of an image's configuration whether a VM honours, adapts or ignores it, and why.")
+    .action(async (reference: string, options: CheckOptions) =>
+      inSession(shell, options, async ({ pitwall }) => {
+        const checked = await pitwall.checkImage(absoluteImage(reference, shell.folder));
+        const ignored = checked.fields.filter(({ parity }) => parity === Parity.PARITY_IGNORED).map(({ field }) => field);
+        await show(shell, options.output, {
+          table: () => verdictTable(checked, openColours(shell.hasColour)),
+          json: CheckImageResponse.toJSON(checked),
+          names: ignored,
+        });
+        if (options.strict === true && ignored.length > 0) shell.endWith(exitCodes.failure);
+      }),
+    );
+}
+
+function verdictTable({ fields }: CheckImageResponse, colours: Colours): string {
+  const paints: Partial<Record<Parity, (text: string) => string>> = {
+    [Parity.PARITY_HONOURED]: colours.green,
+    [Parity.PARITY_ADAPTED]: colours.yellow,
+    [Parity.PARITY_IGNORED]: colours.red,
+  };
+  const short = (text: string): string => ([...text].length > shownLength ? `${[...text].slice(0, shownLength - 1).join("")}…` : text);
+  return table(
+    ["FIELD", "VERDICT", "VALUE", "WHY"],
+    fields.map(({ field, parity, value, why }) => [
+      field,
+      { text: parityWord(parity), paint: paints[parity] ?? ((text) => text) },
+      short(value) || "-",
+      why,
+    ]),
+  );
 }
 
 function details({ image, digest, sizeBytes, config }: ResolveImageResponse): [string, Cell][] {

@@ -21,6 +21,7 @@ interface RunOptions extends EndpointOption {
   readonly env?: Pairs;
   readonly label?: Pairs;
   readonly key?: readonly string[];
+  readonly strict?: boolean;
   readonly wait: boolean;
   readonly timeout: number;
   readonly output: Format;
@@ -39,6 +40,7 @@ export function declare(command: Command, shell: Shell): void {
         .option("--env <name=value>", "an environment variable; may be repeated", addPair)
         .option("--label <name=value>", "a label; may be repeated", addPair)
         .option("--key <file>", "a public key that may log in beside yours; may be repeated", addItem)
+        .option("--strict", "refuse an image of which anything would be ignored; `pitwall images check` says what")
         .option("--no-wait", "return as soon as the VM is placed")
         .addOption(timeoutOption("how long to wait for it to run", 120)),
     ),
@@ -53,6 +55,7 @@ async function run(shell: Shell, image: string, args: readonly string[], options
   await inSession(shell, options, async ({ pitwall }) => {
     const made = await pitwall.vms.create({
       name: options.name ?? "",
+      strict: options.strict ?? false,
       spec: {
         image: absoluteImage(image, shell.folder),
         cpuMillis: options.cpu ?? 0,

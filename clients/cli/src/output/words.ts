@@ -1,5 +1,5 @@
 // Wire values in people's words: phases, sizes, CPUs, times.
-import { Desired, NodeState, Phase, type Exit } from "@pitwall/sdk";
+import { Desired, NodeState, Parity, Phase, type Exit } from "@pitwall/sdk";
 
 /** `running`, `failed`, … */
 export function phaseWord(phase: Phase): string {
@@ -14,6 +14,11 @@ export function desiredWord(desired: Desired): string {
 /** `ready` or `unreachable`. */
 export function nodeStateWord(state: NodeState): string {
   return wordOf(NodeState, state, "NODE_STATE_");
+}
+
+/** `honoured`, `adapted` or `ignored`. */
+export function parityWord(parity: Parity): string {
+  return wordOf(Parity, parity, "PARITY_");
 }
 
 function wordOf(names: Readonly<Record<string, number>>, value: number, prefix: string): string {

@@ -11,6 +11,65 @@ export const protobufFileName = "pitwall/v1/image.proto";
 
 /** Image references. */
 
+/** What a VM makes of a field, compared with a container runtime. */
+export const Parity = {
+  PARITY_UNSPECIFIED: 0,
+  /** PARITY_HONOURED - As a container runtime does. */
+  PARITY_HONOURED: 1,
+  /** PARITY_ADAPTED - The same purpose, reached in another way. */
+  PARITY_ADAPTED: 2,
+  /** PARITY_IGNORED - Nothing is made of it; CreateVm with `strict` refuses such an image. */
+  PARITY_IGNORED: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Parity = typeof Parity[keyof typeof Parity];
+
+export namespace Parity {
+  export type PARITY_UNSPECIFIED = typeof Parity.PARITY_UNSPECIFIED;
+  export type PARITY_HONOURED = typeof Parity.PARITY_HONOURED;
+  export type PARITY_ADAPTED = typeof Parity.PARITY_ADAPTED;
+  export type PARITY_IGNORED = typeof Parity.PARITY_IGNORED;
+  export type UNRECOGNIZED = typeof Parity.UNRECOGNIZED;
+}
+
+export function parityFromJSON(object: any): Parity {
+  switch (object) {
+    case 0:
+    case "PARITY_UNSPECIFIED":
+      return Parity.PARITY_UNSPECIFIED;
+    case 1:
+    case "PARITY_HONOURED":
+      return Parity.PARITY_HONOURED;
+    case 2:
+    case "PARITY_ADAPTED":
+      return Parity.PARITY_ADAPTED;
+    case 3:
+    case "PARITY_IGNORED":
+      return Parity.PARITY_IGNORED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Parity.UNRECOGNIZED;
+  }
+}
+
+export function parityToJSON(object: Parity): string {
+  switch (object) {
+    case Parity.PARITY_UNSPECIFIED:
+      return "PARITY_UNSPECIFIED";
+    case Parity.PARITY_HONOURED:
+      return "PARITY_HONOURED";
+    case Parity.PARITY_ADAPTED:
+      return "PARITY_ADAPTED";
+    case Parity.PARITY_IGNORED:
+      return "PARITY_IGNORED";
+    case Parity.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface ResolveImageRequest {
   image: string;
 }
@@ -43,6 +102,29 @@ export interface ImageConfig {
 export interface ImageConfig_LabelsEntry {
   key: string;
   value: string;
+}
+
+export interface CheckImageRequest {
+  image: string;
+}
+
+export interface CheckImageResponse {
+  /** The reference, normalised. */
+  image: string;
+  /** As in ResolveImageResponse. */
+  digest: string;
+  /** Every field, set or not. */
+  fields: ImageField[];
+}
+
+export interface ImageField {
+  /** As the image configuration spells it, dotted: `config.Entrypoint`. */
+  field: string;
+  /** JSON; empty when the image does not set the field. */
+  value: string;
+  parity: Parity;
+  /** For a person. */
+  why: string;
 }
 
 function createBaseResolveImageRequest(): ResolveImageRequest {
@@ -591,6 +673,291 @@ export const ImageConfig_LabelsEntry: MessageFns<ImageConfig_LabelsEntry> = {
   },
 };
 
+function createBaseCheckImageRequest(): CheckImageRequest {
+  return { image: "" };
+}
+
+export const CheckImageRequest: MessageFns<CheckImageRequest> = {
+  encode(message: CheckImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CheckImageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCheckImageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CheckImageRequest {
+    return { image: isSet(object.image) ? globalThis.String(object.image) : "" };
+  },
+
+  toJSON(message: CheckImageRequest): unknown {
+    const obj: any = {};
+    if (message.image !== "") {
+      obj.image = message.image;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CheckImageRequest>): CheckImageRequest {
+    return CheckImageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CheckImageRequest>): CheckImageRequest {
+    const message = createBaseCheckImageRequest();
+    message.image = object.image ?? "";
+    return message;
+  },
+};
+
+function createBaseCheckImageResponse(): CheckImageResponse {
+  return { image: "", digest: "", fields: [] };
+}
+
+export const CheckImageResponse: MessageFns<CheckImageResponse> = {
+  encode(message: CheckImageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    if (message.digest !== "") {
+      writer.uint32(18).string(message.digest);
+    }
+    for (const v of message.fields) {
+      ImageField.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CheckImageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCheckImageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.fields.push(ImageField.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CheckImageResponse {
+    return {
+      image: isSet(object.image) ? globalThis.String(object.image) : "",
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      fields: globalThis.Array.isArray(object?.fields) ? object.fields.map((e: any) => ImageField.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: CheckImageResponse): unknown {
+    const obj: any = {};
+    if (message.image !== "") {
+      obj.image = message.image;
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.fields?.length) {
+      obj.fields = message.fields.map((e) => ImageField.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CheckImageResponse>): CheckImageResponse {
+    return CheckImageResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CheckImageResponse>): CheckImageResponse {
+    const message = createBaseCheckImageResponse();
+    message.image = object.image ?? "";
+    message.digest = object.digest ?? "";
+    message.fields = object.fields?.map((e) => ImageField.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseImageField(): ImageField {
+  return { field: "", value: "", parity: 0, why: "" };
+}
+
+export const ImageField: MessageFns<ImageField> = {
+  encode(message: ImageField, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.field !== "") {
+      writer.uint32(10).string(message.field);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    if (message.parity !== 0) {
+      writer.uint32(24).int32(message.parity);
+    }
+    if (message.why !== "") {
+      writer.uint32(34).string(message.why);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageField {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageField();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.field = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.parity = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageField {
+    return {
+      field: isSet(object.field) ? globalThis.String(object.field) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+      parity: isSet(object.parity) ? parityFromJSON(object.parity) : 0,
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+    };
+  },
+
+  toJSON(message: ImageField): unknown {
+    const obj: any = {};
+    if (message.field !== "") {
+      obj.field = message.field;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    if (message.parity !== 0) {
+      obj.parity = parityToJSON(message.parity);
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageField>): ImageField {
+    return ImageField.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageField>): ImageField {
+    const message = createBaseImageField();
+    message.field = object.field ?? "";
+    message.value = object.value ?? "";
+    message.parity = object.parity ?? 0;
+    message.why = object.why ?? "";
+    return message;
+  },
+};
+
 export type ImageServiceDefinition = typeof ImageServiceDefinition;
 export const ImageServiceDefinition = {
   name: "ImageService",
@@ -605,6 +972,15 @@ export const ImageServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Says what a VM makes of each field of an image's configuration: docs/parity.md. Ends as ResolveImage does. */
+    checkImage: {
+      name: "CheckImage",
+      requestType: CheckImageRequest as typeof CheckImageRequest,
+      requestStream: false,
+      responseType: CheckImageResponse as typeof CheckImageResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -614,6 +990,11 @@ export interface ImageServiceImplementation<CallContextExt = {}> {
     request: ResolveImageRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<ResolveImageResponse>>;
+  /** Says what a VM makes of each field of an image's configuration: docs/parity.md. Ends as ResolveImage does. */
+  checkImage(
+    request: CheckImageRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CheckImageResponse>>;
 }
 
 export interface ImageServiceClient<CallOptionsExt = {}> {
@@ -622,6 +1003,11 @@ export interface ImageServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<ResolveImageRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<ResolveImageResponse>;
+  /** Says what a VM makes of each field of an image's configuration: docs/parity.md. Ends as ResolveImage does. */
+  checkImage(
+    request: DeepPartial<CheckImageRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CheckImageResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

@@ -300,7 +300,11 @@ export interface CreateVmRequest {
   requestId: string;
   /** Empty: the controller chooses one. */
   name: string;
-  spec: VmSpec | undefined;
+  spec:
+    | VmSpec
+    | undefined;
+  /** Refuses an image of which anything is ignored (ImageService.CheckImage): FAILED_PRECONDITION names each such field. */
+  strict: boolean;
 }
 
 export interface CreateVmResponse {
@@ -1529,7 +1533,7 @@ export const VmTimings: MessageFns<VmTimings> = {
 };
 
 function createBaseCreateVmRequest(): CreateVmRequest {
-  return { requestId: "", name: "", spec: undefined };
+  return { requestId: "", name: "", spec: undefined, strict: false };
 }
 
 export const CreateVmRequest: MessageFns<CreateVmRequest> = {
@@ -1542,6 +1546,9 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
     }
     if (message.spec !== undefined) {
       VmSpec.encode(message.spec, writer.uint32(26).fork()).join();
+    }
+    if (message.strict !== false) {
+      writer.uint32(32).bool(message.strict);
     }
     return writer;
   },
@@ -1583,6 +1590,14 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
             message.spec = VmSpec.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.strict = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1604,6 +1619,7 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
         : "",
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       spec: isSet(object.spec) ? VmSpec.fromJSON(object.spec) : undefined,
+      strict: isSet(object.strict) ? globalThis.Boolean(object.strict) : false,
     };
   },
 
@@ -1618,6 +1634,9 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
     if (message.spec !== undefined) {
       obj.spec = VmSpec.toJSON(message.spec);
     }
+    if (message.strict !== false) {
+      obj.strict = message.strict;
+    }
     return obj;
   },
 
@@ -1629,6 +1648,7 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
     message.requestId = object.requestId ?? "";
     message.name = object.name ?? "";
     message.spec = (object.spec !== undefined && object.spec !== null) ? VmSpec.fromPartial(object.spec) : undefined;
+    message.strict = object.strict ?? false;
     return message;
   },
 };

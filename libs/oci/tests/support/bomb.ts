@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { gzipSync, zstdCompressSync } from "node:zlib";
 import { Budget, defaultLimits, flatten, LayerStore, type ImageSources } from "../../src/index.ts";
+import { emptyConfig } from "./empty-config.ts";
 import { entryOf, headerOf } from "./tar-writer.ts";
 
 const megabyte = 2 ** 20;
@@ -65,19 +66,7 @@ const layer = {
   sizeBytes,
   compression,
 };
-const config = {
-  entrypoint: [],
-  cmd: [],
-  env: [],
-  user: "",
-  workingDir: "",
-  stopSignal: "",
-  exposedPorts: [],
-  labels: {},
-  architecture: "amd64",
-  os: "linux",
-};
-const image = { reference: "bomb", digest: layer.digest, sizeBytes, config, layers: [layer] };
+const image = { reference: "bomb", digest: layer.digest, sizeBytes, config: emptyConfig, layers: [layer] };
 const sources: ImageSources = { resolve: async () => image, openBlob: async () => Readable.from(whole(), { objectMode: false }) };
 
 const idleBytes = process.memoryUsage.rss();

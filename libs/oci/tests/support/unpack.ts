@@ -9,6 +9,7 @@ import {
   type LeasedLayers,
   type ResolvedImage,
 } from "../../src/index.ts";
+import { emptyConfig } from "./empty-config.ts";
 import type { WrittenLayer } from "./layout-writer.ts";
 
 /** Layers in memory as a source of images. */
@@ -20,19 +21,7 @@ export function sourceOf(layers: readonly WrittenLayer[], pieceBytes = 64 * 1024
     sizeBytes: length,
     compression,
   }));
-  const config = {
-    entrypoint: [],
-    cmd: [],
-    env: [],
-    user: "",
-    workingDir: "",
-    stopSignal: "",
-    exposedPorts: [],
-    labels: {},
-    architecture: "amd64",
-    os: "linux",
-  };
-  const image = { reference: "test", digest: `sha256:${"0".repeat(64)}`, sizeBytes: 0, config, layers: described };
+  const image = { reference: "test", digest: `sha256:${"0".repeat(64)}`, sizeBytes: 0, config: emptyConfig, layers: described };
   const sources: ImageSources = {
     resolve: async () => image,
     openBlob: async (_reference, _image, { digest }) =>

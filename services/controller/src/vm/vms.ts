@@ -1,6 +1,6 @@
 // VMs: what their owners ask for, and what nodes report of them. Every change goes through here.
 import { createHash, randomUUID } from "node:crypto";
-import type { ImageSources } from "@pitwall/oci";
+import { ignoredFields, type ImageSources, type ResolvedImage } from "@pitwall/oci";
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { CreateVmRequest, Desired, Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid, PitwallError, systemClock, toDuration, type Log } from "@pitwall/runtime";
@@ -57,6 +57,7 @@ export class Vms {
     if (earlier) return earlier;
     if ((await reader.count(VmEntity, { owner, name })) > 0) throw nameTaken(name);
     const image = await this.#images.resolve(spec.image, signal);
+    if (request.strict) refuseIgnored(image);
     return this.#store
       .change(async (em, after) => {
         const repeated = await this.#answered(em, owner, request.requestId, digest);
@@ -289,6 +290,15 @@ export async function find(em: EntityManager, owner: string, nameOrId: string): 
 /** The same words whether the VM does not exist or is not the caller's. */
 export function notFound(nameOrId: string): PitwallError {
   return new PitwallError("not-found", `there is no VM ${JSON.stringify(nameOrId.slice(0, 80))}`, { reason: "VM_NOT_FOUND", field: "vm" });
+}
+
+/** Throws `state` that names all of which a VM would make nothing. */
+function refuseIgnored({ reference, config }: ResolvedImage): void {
+  const ignored = ignoredFields(config);
+  if (ignored.length === 0) return;
+  const list = ignored.map(({ field, why }) => `${field} (${why})`).join("; ");
+  const message = `strict: of ${reference} would be ignored: ${list}. Create the VM without strict, or change the image`;
+  throw new PitwallError("state", message, { reason: "IMAGE_FIELDS_IGNORED", field: "spec.image" });
 }
 
 function nameTaken(name: string): PitwallError {

@@ -1,5 +1,5 @@
 // Turns an image into what a VM boots from: one read-only squashfs per image digest, and the image's configuration beside it.
-// `bases/DIGEST.sqfs` and `.json` are kept for good; `layers/` holds what images share, up to a size.
+// `bases/DIGEST.sqfs` and `.config.json` are kept for good; `layers/` holds what images share, up to a size.
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Budget, defaultLimits, Flights, LayerStore, writeImage, type ImageConfig, type ImageSources } from "@pitwall/oci";
@@ -65,7 +65,7 @@ function hexOf(digest: string): string {
   return match[1];
 }
 
-const configPath = (base: string): string => base.replace(/\.sqfs$/, ".json");
+const configPath = (base: string): string => base.replace(/\.sqfs$/, ".config.json");
 
 async function readKept(base: string): Promise<ImageConfig | undefined> {
   if (!(await stat(base).catch(() => undefined))) return undefined;

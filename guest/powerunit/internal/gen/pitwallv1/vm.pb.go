@@ -635,8 +635,10 @@ type CreateVmRequest struct {
 	// UUID chosen by the caller: repeated, the call returns its first answer and makes nothing twice. Empty: no memory.
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Empty: the controller chooses one.
-	Name          string  `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Spec          *VmSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	Name string  `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Spec *VmSpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	// Refuses an image of which anything is ignored (ImageService.CheckImage): FAILED_PRECONDITION names each such field.
+	Strict        bool `protobuf:"varint,4,opt,name=strict,proto3" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -690,6 +692,13 @@ func (x *CreateVmRequest) GetSpec() *VmSpec {
 		return x.Spec
 	}
 	return nil
+}
+
+func (x *CreateVmRequest) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
 }
 
 type CreateVmResponse struct {
@@ -1493,12 +1502,13 @@ const file_pitwall_v1_vm_proto_rawDesc = "" +
 	"\aconvert\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\aconvert\x123\n" +
 	"\aprepare\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\aprepare\x12-\n" +
 	"\x04boot\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04boot\x12/\n" +
-	"\x05ready\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05ready\"l\n" +
+	"\x05ready\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\x05ready\"\x84\x01\n" +
 	"\x0fCreateVmRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12&\n" +
-	"\x04spec\x18\x03 \x01(\v2\x12.pitwall.v1.VmSpecR\x04spec\"2\n" +
+	"\x04spec\x18\x03 \x01(\v2\x12.pitwall.v1.VmSpecR\x04spec\x12\x16\n" +
+	"\x06strict\x18\x04 \x01(\bR\x06strict\"2\n" +
 	"\x10CreateVmResponse\x12\x1e\n" +
 	"\x02vm\x18\x01 \x01(\v2\x0e.pitwall.v1.VmR\x02vm\"\x1e\n" +
 	"\fGetVmRequest\x12\x0e\n" +
