@@ -60,7 +60,7 @@ export async function writeWhileComing(
   const certain = new CertainFiles();
   const names = new Names();
   for (const [at, layer] of [...layers.entries()].toReversed()) {
-    if (!(await writeCertain(layer, certain, names, written[at] ?? new Map(), output))) break;
+    if (!(await writeCertain(layer, certain, names, written[at] ?? new Map<number, string>(), output))) break;
     certain.cover(layer.entries);
   }
   await writeRest(await complete, limits, output, written);
@@ -136,7 +136,7 @@ async function writeRest(layers: readonly LayerFile[], limits: FlattenLimits, ou
   }
   for (const [at, layer] of layers.entries()) {
     const wanted = [...(winners[at]?.values() ?? [])].toSorted((a, b) => a.inode.ordinal - b.inode.ordinal);
-    if (wanted.length > 0) await writeContents(layer, wanted, written[at] ?? new Map(), output);
+    if (wanted.length > 0) await writeContents(layer, wanted, written[at] ?? new Map<number, string>(), output);
   }
   await output.end();
 }

@@ -42,7 +42,6 @@ export async function writeLayerFile(
   const offsets: number[] = [];
   const file = await open(path, "wx", 0o600);
   let sizeBytes = 0;
-  progress.begin(path, entries, offsets);
   async function* kept(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of tar) {
       if (Math.floor(sizeBytes / spaceCheckBytes) !== Math.floor((sizeBytes - chunk.length) / spaceCheckBytes))
@@ -55,6 +54,8 @@ export async function writeLayerFile(
     }
   }
   try {
+    await checkSpace(path, reserveBytes + layer.sizeBytes); // it will be larger than that
+    progress.begin(path, entries, offsets);
     for await (const { entry, offset } of readTar(kept(inflate(verified(blob, layer, signal), layer, budget)))) {
       budget.takeEntry(entry);
       entries.push(entry);

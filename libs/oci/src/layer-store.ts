@@ -4,6 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
+import { addAbortSignal } from "node:stream";
 import { PitwallError, syncPath, writeFileAtomic } from "@pitwall/runtime";
 import { malformed, truncated } from "./image-error.ts";
 import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
@@ -46,6 +47,8 @@ export class LayerStore implements AsyncDisposable {
   readonly #flights = new Flights<LayerFile, LayerProgress>();
   readonly #slots = new Slots(layersAtOnce);
   readonly #leases = new Map<string, number>();
+  /** Whole, and not yet kept. */
+  readonly #usable = new Map<string, LayerFile>();
   readonly #keeping = new Set<Promise<void>>();
 
   private constructor(options: LayerStoreOptions) {
@@ -118,6 +121,7 @@ export class LayerStore implements AsyncDisposable {
       try {
         const path = join(this.#options.dir, `${id}.tar`);
         const made =
+          this.#usable.get(id) ??
           (await this.#kept(id, path)) ??
           (await this.#slots.use(shared, () => this.#make(id, path, reference, image, layer, budget, progress, shared)));
         progress.complete(made);
@@ -151,8 +155,12 @@ export class LayerStore implements AsyncDisposable {
   ): Promise<LayerFile> {
     const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
     try {
-      const blob = (await this.#options.sources.openBlob(reference, image, layer, signal)) as AsyncIterable<Buffer>; // no encoding is set
-      const file = await writeLayerFile(blob, layer, temporary, { budget, reserveBytes: this.#options.reserveBytes, progress, signal });
+      const blob = addAbortSignal(signal, await this.#options.sources.openBlob(reference, image, layer, signal));
+      blob.on("error", () => undefined); // told to who reads it
+      // No encoding is set, so chunks are buffers.
+      const chunks = blob as AsyncIterable<Buffer>;
+      const { reserveBytes } = this.#options;
+      const file = await writeLayerFile(chunks, layer, temporary, { budget, reserveBytes, progress, signal }).finally(() => blob.destroy());
       await rename(temporary, path);
       const made = { ...file, path };
       this.#keep(id, made);
@@ -172,11 +180,14 @@ export class LayerStore implements AsyncDisposable {
 
   /** Makes sure of the disk while the layer is already in use; a layer that cannot be kept is made again next time. */
   #keep(id: string, file: LayerFile): void {
+    this.#usable.set(id, file);
     const work = (async () => {
       await syncPath(file.path);
       await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(file));
       await this.#trim();
-    })().catch(() => undefined);
+    })()
+      .catch(() => undefined)
+      .finally(() => this.#usable.delete(id));
     this.#keeping.add(work);
     void work.then(() => this.#keeping.delete(work));
   }

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { rename, rm } from "node:fs/promises";
-import { PitwallError, syncPath } from "@pitwall/runtime";
+import { PitwallError } from "@pitwall/runtime";
 import { diskFull } from "./layer-file.ts";
 import { sinkOf, TarOutput } from "./tar-output.ts";
 
@@ -11,7 +11,8 @@ import { sinkOf, TarOutput } from "./tar-output.ts";
 const options = ["--quiet", "--force", "--no-skip", "--compressor", "zstd", "--comp-extra", "level=1", "--defaults", "mtime=0"];
 
 /**
- * Writes `path` from the tar that `write` puts out, whole or not at all; equal tars make equal files. What a crash leaves ends with `.tmp`.
+ * Writes `path` from the tar that `write` puts out, whole or not at all; equal tars make equal files. It is not synced. What a killed
+ * process leaves ends with `.tmp`.
  * Throws what `write` throws, `exhausted` (DISK_FULL), `unsupported` (no tar2sqfs), `internal` with what tar2sqfs said.
  */
 export async function writeSquashfs(write: (output: TarOutput) => Promise<void>, path: string, signal: AbortSignal): Promise<void> {
@@ -43,7 +44,6 @@ export async function writeSquashfs(write: (output: TarOutput) => Promise<void>,
     if (code.value !== null && code.value !== 0) throw packerError(undefined, said);
     if (piped.status === "rejected") throw piped.reason;
     if (code.value === null) throw packerError(undefined, "tar2sqfs was killed");
-    await syncPath(temporary);
     await rename(temporary, path);
   } catch (error) {
     packer.kill("SIGKILL");

@@ -1,4 +1,5 @@
-// A tar on its way out: many small headers and files gathered into few large pieces, in one buffer that is used again and again.
+// A tar on its way out: many small headers and files gathered into few large pieces, in two buffers that are used again and again: one is
+// filled while the other leaves.
 import type { FileHandle } from "node:fs/promises";
 import type { Writable } from "node:stream";
 import { malformed } from "./image-error.ts";
@@ -12,8 +13,10 @@ const noBytes = Buffer.alloc(1024);
 
 export class TarOutput {
   readonly #sink: Sink;
-  readonly #piece = Buffer.allocUnsafeSlow(pieceBytes);
+  #piece = Buffer.allocUnsafeSlow(pieceBytes);
+  #other = Buffer.allocUnsafeSlow(pieceBytes);
   #filled = 0;
+  #leaving: Promise<void> = Promise.resolve();
 
   constructor(sink: Sink) {
     this.#sink = sink;
@@ -36,6 +39,7 @@ export class TarOutput {
   async end(): Promise<void> {
     await this.#add(noBytes);
     await this.#flush();
+    await this.#leaving;
   }
 
   async #add(bytes: Buffer): Promise<void> {
@@ -48,7 +52,11 @@ export class TarOutput {
   }
 
   async #flush(): Promise<void> {
-    if (this.#filled > 0) await this.#sink(this.#piece.subarray(0, this.#filled));
+    await this.#leaving;
+    if (this.#filled === 0) return;
+    this.#leaving = this.#sink(this.#piece.subarray(0, this.#filled));
+    this.#leaving.catch(() => undefined); // awaited before the next piece and at the end
+    [this.#piece, this.#other] = [this.#other, this.#piece];
     this.#filled = 0;
   }
 }

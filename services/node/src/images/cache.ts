@@ -1,9 +1,14 @@
 // Turns an image into what a VM boots from: one read-only squashfs per image digest, and the image's configuration beside it.
+<<<<<<< services/node/src/images/cache.ts
+// `layers/` holds what images share, up to a size. A base is: absent -> usable (`bases/DIGEST.sqfs`) -> kept for good (on disk for sure,
+// then `DIGEST.json` beside it). Only this module writes here; what a crash leaves that is not kept is removed when the cache opens.
+=======
 // `bases/DIGEST.sqfs` and `.config.json` are kept for good; `layers/` holds what images share, up to a size.
+>>>>>>> /tmp/tmp.DpMfvdd7XR/theirs
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Budget, defaultLimits, Flights, LayerStore, writeImage, type ImageConfig, type ImageSources } from "@pitwall/oci";
-import { PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
+import { PitwallError, syncPath, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
 export interface BaseImage {
@@ -26,26 +31,45 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   const { dir, sources, log } = options;
   const bases = join(dir, "bases");
   await mkdir(bases, { recursive: true });
-  for (const name of await readdir(bases)) if (name.endsWith(".tmp")) await rm(join(bases, name), { force: true });
+  const names = new Set(await readdir(bases));
+  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(name.replace(/\.sqfs$/, ".json"));
+  for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
   const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
   const flights = new Flights<BaseImage>();
+  /** Bases that are whole, and not yet on disk for sure. */
+  const usable = new Map<string, ImageConfig>();
 
   async function make(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage> {
     const base = join(bases, `${hexOf(digest)}.sqfs`);
-    const kept = await readKept(base);
-    if (kept) return { base, config: kept };
+    const config = usable.get(digest) ?? (await readKept(base));
+    if (config) return { base, config };
     const started = systemClock.monotonicMs();
     const image = await sources.resolve(reference, signal, digest);
     using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal);
     let pulled = started;
-    const complete = pulling.complete.then(() => (pulled = systemClock.monotonicMs()));
+    const complete = pulling.complete.then(
+      () => (pulled = systemClock.monotonicMs()),
+      () => undefined, // writeImage tells
+    );
     await writeImage(pulling, base, defaultLimits, signal);
     await complete;
-    await writeFileAtomic(configPath(base), JSON.stringify(image.config), 0o644);
+    void keep(digest, base, image.config);
     const pullMs = pulled - started;
     const convertMs = systemClock.monotonicMs() - pulled;
     log.info("image is ready", { digest, pullMs, convertMs, layers: image.layers.length });
     return { base, config: image.config, pullMs, convertMs };
+  }
+
+  /** Makes sure of the disk while VMs already boot. Never rejects: a base that is not kept is made again after a restart. */
+  async function keep(digest: string, base: string, config: ImageConfig): Promise<void> {
+    usable.set(digest, config);
+    try {
+      await syncPath(base);
+      await writeFileAtomic(configPath(base), JSON.stringify(config), 0o644);
+      usable.delete(digest);
+    } catch (error) {
+      log.warn("image is not kept", { digest, error });
+    }
   }
 
   return {
