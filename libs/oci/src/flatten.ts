@@ -3,7 +3,7 @@
 import { open } from "node:fs/promises";
 import { PassThrough, type Readable } from "node:stream";
 import { CertainFiles } from "./certain-files.ts";
-import type { LayerFile } from "./layer-file.ts";
+import type { LayerFile } from "./layer-index.ts";
 import type { LayerProgress } from "./layer-progress.ts";
 import { Budget, type FlattenLimits } from "./limits.ts";
 import { MergedTree, type Inode } from "./merged-tree.ts";

@@ -4,7 +4,7 @@ export type { Credential, CredentialsFor } from "./credentials.ts";
 export { flatten } from "./flatten.ts";
 export { Flights } from "./flights.ts";
 export type { Healthcheck, ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
-export type { LayerFile } from "./layer-file.ts";
+export type { LayerFile } from "./layer-index.ts";
 export { LayerStore, type LeasedLayers, type PullingLayers } from "./layer-store.ts";
 export { Budget, defaultLimits, type FlattenLimits } from "./limits.ts";
 export { listFiles, type ListedFile } from "./list-files.ts";

@@ -4,25 +4,11 @@ import { open, statfs, type FileHandle } from "node:fs/promises";
 import { PitwallError } from "@pitwall/runtime";
 import type { LayerDescriptor } from "./image.ts";
 import { inflate, verified } from "./inflate.ts";
+import type { LayerFile } from "./layer-index.ts";
 import type { LayerProgress } from "./layer-progress.ts";
 import type { Budget } from "./limits.ts";
 import type { TarEntry } from "./tar-header.ts";
 import { readTar } from "./tar-reader.ts";
-
-/** What is in a tar. Two lists, because an object around each pair would be a fifth more memory. */
-export interface LayerIndex {
-  /** In order. */
-  readonly entries: readonly TarEntry[];
-  /** Bytes of the tar before the content of each entry. */
-  readonly offsets: readonly number[];
-  /** Bytes of the whole tar. */
-  readonly sizeBytes: number;
-}
-
-/** A plain tar on disk. */
-export interface LayerFile extends LayerIndex {
-  readonly path: string;
-}
 
 /** Free space is looked at each time so much was written. */
 const spaceCheckBytes = 64 * 2 ** 20;

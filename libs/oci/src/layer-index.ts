@@ -1,7 +1,21 @@
 // The list of a layer's entries as a file, so that a layer that is there need not be read again.
 import { readFile } from "node:fs/promises";
-import type { LayerIndex } from "./layer-file.ts";
 import type { EntryType, TarEntry } from "./tar-header.ts";
+
+/** What is in a tar. Two lists, because an object around each pair would be a fifth more memory. */
+export interface LayerIndex {
+  /** In order. */
+  readonly entries: readonly TarEntry[];
+  /** Bytes of the tar before the content of each entry. */
+  readonly offsets: readonly number[];
+  /** Bytes of the whole tar. */
+  readonly sizeBytes: number;
+}
+
+/** A plain tar on disk. */
+export interface LayerFile extends LayerIndex {
+  readonly path: string;
+}
 
 /** Counts up when what is stored changes; others are made again. */
 const edition = 1;

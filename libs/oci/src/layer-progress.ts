@@ -1,7 +1,7 @@
 // A layer while it is being written, for who wants its first files before its last are there.
 // States: running -> complete | failed. Only its writer moves it.
 import { open, type FileHandle } from "node:fs/promises";
-import type { LayerFile } from "./layer-file.ts";
+import type { LayerFile } from "./layer-index.ts";
 import type { TarEntry } from "./tar-header.ts";
 
 export class LayerProgress {

@@ -1,6 +1,5 @@
 // What becomes of layers: a tree, or a refusal that leaves nothing behind.
-import { readdir, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { readdir, rm } from "node:fs/promises";
 import { PitwallError } from "@pitwall/runtime";
 import { expect } from "vitest";
 import { Budget, defaultLimits, flatten, LayerStore, listFiles, type FlattenLimits } from "../../src/index.ts";
@@ -36,10 +35,4 @@ export async function refusalOf(dir: string, layers: readonly WrittenLayer[], li
   for (const name of await readdir(dir)) expect(name).toMatch(/^[0-9a-f]{64}\.(?:tar|json)$/);
   await rm(dir, { recursive: true, force: true });
   return `${error.fault}: ${error.message}`;
-}
-
-/** Bytes below a folder. */
-export async function bytesBelow(dir: string): Promise<number> {
-  const sizes = await Promise.all((await readdir(dir, { recursive: true })).map(async (name) => (await stat(join(dir, name))).size));
-  return sizes.reduce((sum, size) => sum + size, 0);
 }
