@@ -13,7 +13,7 @@ export type Fault =
   | { readonly kind: "no-ranges" }
   | { readonly kind: "wrong-range" }
   | { readonly kind: "other"; readonly content: Buffer }
-  | { readonly kind: "pieces"; readonly size: number };
+  | { readonly kind: "pieces"; readonly size: number; readonly onPiece?: () => void };
 
 export interface Seen {
   readonly path: string;
@@ -69,14 +69,15 @@ function answer(response: ServerResponse, right: Buffer, type: string, range: st
   };
   response.writeHead(from > 0 ? 206 : 200, headers);
   if (fault?.kind === "cut") response.write(body.subarray(0, Math.max(0, fault.at - from)), () => response.destroy());
-  else if (fault?.kind === "pieces") void inPieces(response, body, fault.size);
+  else if (fault?.kind === "pieces") void inPieces(response, body, fault);
   else response.end(body.subarray(0, length), () => length > body.length && response.destroy());
 }
 
-async function inPieces(response: ServerResponse, body: Buffer, size: number): Promise<void> {
+async function inPieces(response: ServerResponse, body: Buffer, { size, onPiece }: Extract<Fault, { kind: "pieces" }>): Promise<void> {
   for (let at = 0; at < body.length && !response.destroyed; at += size) {
-    // One piece is read before the next is sent, or they would arrive as one.
+    // One piece is on its way before the next is sent, or they would arrive as one.
     await new Promise<void>((resolve) => void response.write(body.subarray(at, at + size), () => setImmediate(resolve)));
+    onPiece?.();
   }
   response.end();
 }
