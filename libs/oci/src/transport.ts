@@ -4,7 +4,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import { rootCertificates } from "node:tls";
 import type { Readable } from "node:stream";
 import { backoff, PitwallError, type Clock } from "@pitwall/runtime";
-import { Agent, request } from "undici";
+import type { Agent, request } from "undici";
 import { isPrivateAddress, literalAddress } from "./addresses.ts";
 
 export interface TransportOptions {
@@ -49,18 +49,19 @@ const passing: ReadonlySet<string> = new Set([
   "UND_ERR_CONNECT_TIMEOUT",
 ]);
 
+interface Client {
+  readonly request: typeof request;
+  /** Connects to public addresses alone. */
+  readonly guarded: Agent;
+  readonly trusting: Agent;
+}
+
 export class Transport {
   readonly #options: TransportOptions;
-  readonly #guarded: Agent;
-  readonly #trusting: Agent;
+  #client: Promise<Client> | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
-    const common = { headersTimeout: silenceMs, bodyTimeout: silenceMs };
-    const connect = { timeout: connectMs, ...(options.certificates !== undefined && { ca: [...rootCertificates, options.certificates] }) };
-    // The address is judged where the connection is made, so that a name cannot answer differently the second time.
-    this.#guarded = new Agent({ ...common, connect: { ...connect, lookup: guardedLookup } });
-    this.#trusting = new Agent({ ...common, connect });
   }
 
   /** `https`, or `http` for the hosts that an administrator named. */
@@ -97,14 +98,16 @@ export class Transport {
   async #follow(url: URL, { headers, form }: Ask, signal: AbortSignal): Promise<Reply> {
     let target = url;
     let sent: Readonly<Record<string, string>> = headers;
+    this.#client ??= openClient(this.#options.certificates);
+    const client = await this.#client;
     for (let hop = 0; hop <= maxRedirects; hop++) {
       const isForm = form !== undefined && hop === 0;
       const {
         statusCode,
         headers: got,
         body,
-      } = await request(target, {
-        dispatcher: this.#dispatcherFor(target),
+      } = await client.request(target, {
+        dispatcher: client[this.#trustIn(target)],
         method: isForm ? "POST" : "GET",
         headers: { ...sent, ...(isForm && { "content-type": "application/x-www-form-urlencoded" }) },
         signal,
@@ -124,16 +127,26 @@ export class Transport {
   }
 
   /** Throws where an address or scheme is not allowed. */
-  #dispatcherFor(target: URL): Agent {
+  #trustIn(target: URL): "guarded" | "trusting" {
     const { insecureHosts, privateHosts } = this.#options;
-    if (target.protocol === "http:" && insecureHosts.has(target.host)) return this.#trusting;
+    if (target.protocol === "http:" && insecureHosts.has(target.host)) return "trusting";
     if (target.protocol !== "https:")
       throw unreachable(target.host, new Error("plain HTTP is not allowed; an administrator can allow it in PITWALL_INSECURE_REGISTRIES"));
-    if (privateHosts.has(target.host)) return this.#trusting;
+    if (privateHosts.has(target.host)) return "trusting";
     const address = literalAddress(target);
     if (address !== undefined && isPrivateAddress(address)) throw refusedAddress(target.host);
-    return this.#guarded;
+    return "guarded";
   }
+}
+
+/** The HTTP library is loaded when the first registry is asked: layouts and archives need none of its 20 MB. */
+async function openClient(certificates: string | undefined): Promise<Client> {
+  const undici = await import("undici");
+  const common = { headersTimeout: silenceMs, bodyTimeout: silenceMs };
+  const connect = { timeout: connectMs, ...(certificates !== undefined && { ca: [...rootCertificates, certificates] }) };
+  // The address is judged where the connection is made, so that a name cannot answer differently the second time.
+  const guarded = new undici.Agent({ ...common, connect: { ...connect, lookup: guardedLookup } });
+  return { request: undici.request, guarded, trusting: new undici.Agent({ ...common, connect }) };
 }
 
 /** Gives up on a body that nobody wants. */

@@ -23,27 +23,34 @@ const squashfsEvery = 8;
 type Outcome = { kind: "same" | "documented" } | { kind: "refused"; why: string } | { kind: "different"; lines: string[] };
 const compressions: readonly Compression[] = ["gzip", "none", "zstd"];
 
-it(`merges ${stacks} random stacks as umoci does`, { timeout: 60_000 + stacks * 1000 }, async () => {
-  await using work = await scratch();
-  let next = firstSeed;
-  const count = { same: 0, documented: 0, refused: 0, different: 0 };
-  const wrong: string[] = [];
-  const lane = async (name: string): Promise<void> => {
-    while (next < firstSeed + stacks && wrong.length < 5) {
-      const seed = next++;
-      const dir = join(work.dir, `${name}-${seed}`);
-      const outcome = await compare(dir, seed);
-      count[outcome.kind]++;
-      if (outcome.kind === "different") wrong.push(`seed ${seed}:\n${outcome.lines.join("\n")}`);
-      if (outcome.kind === "refused" && process.env["PITWALL_VERBOSE"]) console.info(seed, outcome.why);
-      await rm(dir, { recursive: true, force: true });
-    }
-  };
-  await Promise.all(Array.from({ length: lanes }, (_, at) => lane(String(at))));
-  console.info(`${stacks} stacks: ${count.same} the same, ${count.documented} as documented, ${count.refused} refused by umoci`);
-  expect(wrong.join("\n\n")).toBe("");
-  expect(count.refused).toBeLessThan(stacks * 0.1);
-});
+/** Owners and devices of another tool's tree are real ones. */
+const isRoot = process.getuid?.() === 0;
+
+it.skipIf(!isRoot)(
+  `merges ${stacks} random stacks as umoci does${isRoot ? "" : " (skipped: it needs root)"}`,
+  { timeout: 60_000 + stacks * 1000 },
+  async () => {
+    await using work = await scratch();
+    let next = firstSeed;
+    const count = { same: 0, documented: 0, refused: 0, different: 0 };
+    const wrong: string[] = [];
+    const lane = async (name: string): Promise<void> => {
+      while (next < firstSeed + stacks && wrong.length < 5) {
+        const seed = next++;
+        const dir = join(work.dir, `${name}-${seed}`);
+        const outcome = await compare(dir, seed);
+        count[outcome.kind]++;
+        if (outcome.kind === "different") wrong.push(`seed ${seed}:\n${outcome.lines.join("\n")}`);
+        if (outcome.kind === "refused" && process.env["PITWALL_VERBOSE"]) console.info(seed, outcome.why);
+        await rm(dir, { recursive: true, force: true });
+      }
+    };
+    await Promise.all(Array.from({ length: lanes }, (_, at) => lane(String(at))));
+    console.info(`${stacks} stacks: ${count.same} the same, ${count.documented} as documented, ${count.refused} refused by umoci`);
+    expect(wrong.join("\n\n")).toBe("");
+    expect(count.refused).toBeLessThan(stacks * 0.1);
+  },
+);
 
 async function compare(dir: string, seed: number): Promise<Outcome> {
   const stack = randomStack(seed);
