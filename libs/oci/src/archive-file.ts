@@ -16,7 +16,7 @@ interface Extent {
 
 const maxMembers = 100_000;
 const maxLinkHops = 8;
-const chunkBytes = 256 * 1024;
+const chunkBytes = 64 * 1024;
 
 /** The members of one tar. Names have no leading `/` or `./`; a link stands for what it names. */
 export class ArchiveFile {

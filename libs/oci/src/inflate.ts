@@ -7,7 +7,7 @@ import type { LayerDescriptor } from "./image.ts";
 import { ratioWindowBytes, tooLarge, type Budget } from "./limits.ts";
 import { zstdFrames } from "./zstd-frames.ts";
 
-const chunkBytes = 256 * 1024;
+const chunkBytes = 64 * 1024;
 /** The largest window that zstd itself uses without being asked; more memory than this is not for an image to take. */
 const maxWindowLog = 27;
 

@@ -28,7 +28,7 @@ export function layoutInFolder(dir: string): LayoutFiles {
         await file.close();
       }
     },
-    stream: async (name, reference) => (await openRegular(join(dir, name), reference)).createReadStream({ highWaterMark: 256 * 1024 }),
+    stream: async (name, reference) => (await openRegular(join(dir, name), reference)).createReadStream({ highWaterMark: 64 * 1024 }),
   };
 }
 

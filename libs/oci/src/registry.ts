@@ -130,7 +130,7 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
           clock,
           signal,
         );
-        return Readable.from(stream, { objectMode: false, highWaterMark: 256 * 1024 });
+        return Readable.from(stream, { objectMode: false, highWaterMark: 64 * 1024 });
       }),
   };
 }
