@@ -130,7 +130,8 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
           clock,
           signal,
         );
-        return Readable.from(stream, { objectMode: false, highWaterMark: 64 * 1024 });
+        const readable = Readable.from(stream, { objectMode: false, highWaterMark: 64 * 1024 });
+        return readable.once("close", () => first && drop(first)); // nobody read it
       }),
   };
 }
