@@ -68,6 +68,6 @@ export interface ResolvedImage {
 export interface ImageSources {
   /** Finds an image; `digest` pins it where the tag may have moved. Throws `not-found`, `state` (other platform), `denied`, `unavailable`, `corrupt`. */
   resolve(reference: string, signal: AbortSignal, digest?: string): Promise<ResolvedImage>;
-  /** The stored bytes of a layer, not yet verified: use `pullLayer`. */
+  /** The stored bytes of a layer, not yet verified: {@link LayerStore} does that. */
   openBlob(reference: string, image: ResolvedImage, layer: LayerDescriptor, signal: AbortSignal): Promise<Readable>;
 }
