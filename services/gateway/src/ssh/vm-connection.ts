@@ -69,6 +69,7 @@ async function connected(
       privateKey,
       algorithms,
       readyTimeout: readyLimitMs,
+      authHandler: ["publickey"], // the library begins with "none" otherwise, a round trip for nothing
       hostVerifier: (key: Buffer) => key.equals(expected),
     });
   });
