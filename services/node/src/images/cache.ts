@@ -1,10 +1,6 @@
 // Turns an image into what a VM boots from: one read-only squashfs per image digest, and the image's configuration beside it.
-<<<<<<< services/node/src/images/cache.ts
 // `layers/` holds what images share, up to a size. A base is: absent -> usable (`bases/DIGEST.sqfs`) -> kept for good (on disk for sure,
-// then `DIGEST.json` beside it). Only this module writes here; what a crash leaves that is not kept is removed when the cache opens.
-=======
-// `bases/DIGEST.sqfs` and `.config.json` are kept for good; `layers/` holds what images share, up to a size.
->>>>>>> /tmp/tmp.DpMfvdd7XR/theirs
+// then `DIGEST.config.json` beside it). Only this module writes here; what a crash leaves that is not kept is removed when the cache opens.
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Budget, defaultLimits, Flights, LayerStore, writeImage, type ImageConfig, type ImageSources } from "@pitwall/oci";
@@ -32,7 +28,7 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   const bases = join(dir, "bases");
   await mkdir(bases, { recursive: true });
   const names = new Set(await readdir(bases));
-  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(name.replace(/\.sqfs$/, ".json"));
+  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(name.replace(/\.sqfs$/, ".config.json"));
   for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
   const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
   const flights = new Flights<BaseImage>();
