@@ -26,9 +26,10 @@ it.each([
   await using work = await scratch();
   const dir = join(work.dir, "layers");
   const { stdout } = await run(process.execPath, [program, kind, dir]);
-  const outcome = JSON.parse(stdout) as { message: string; ms: number; grownBytes: number }; // written by bomb.ts
+  const outcome = JSON.parse(stdout) as { message: string; cpuMs: number; grownBytes: number }; // written by bomb.ts
   expect(outcome.message).toMatch(message);
-  expect(outcome.ms).toBeLessThan(maxRefusalMs);
+  // Of all its threads together: at most that long on a clock, wherever it has a processor to itself.
+  expect(outcome.cpuMs).toBeLessThan(maxRefusalMs);
   expect(outcome.grownBytes).toBeLessThan(maxGrownBytes);
   // A layer that is what it says may stay in the cache, which has its own bound.
   expect((await readdir(dir)).filter((name) => name.endsWith(".tmp"))).toEqual([]);
