@@ -7,6 +7,7 @@ type Bench = (options: BenchOptions) => Promise<Readonly<Record<string, Metric>>
 
 /** Loaded when asked for. */
 const benches: Readonly<Record<string, () => Promise<Bench>>> = {
+  image: async () => (await import("./image.ts")).image,
   boot: async () => (await import("./boot.ts")).boot,
 };
 
