@@ -52,6 +52,12 @@ export function checkName(name: string, field = "name"): string {
   return name;
 }
 
+/** A VM's name is also an SSH user name at the gateway, where one is taken. Throws `invalid`. */
+export function checkVmName(name: string): string {
+  if (name === "jump") throw invalid("name", "jump is what `ssh -J` signs in as; choose another name");
+  return checkName(name);
+}
+
 export function makeName(): string {
   const pick = (words: readonly string[]): string => words[randomInt(words.length)] ?? "vm";
   return `${pick(adjectives)}-${pick(nouns)}-${randomInt(1000, 10_000)}`;

@@ -10,7 +10,7 @@ import { choose, hasRoom, noRoom } from "../placement/place.ts";
 import { NodeEntity, RequestEntity, SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import { isKeyTaken, type EntityManager, type Store } from "../store/store.ts";
 import { Feed } from "./feed.ts";
-import { checkName, makeName } from "./names.ts";
+import { checkVmName, makeName } from "./names.ts";
 import { checkSpec } from "./spec.ts";
 import { toAssignment, toGone, toVm } from "./wire.ts";
 
@@ -48,7 +48,7 @@ export class Vms {
     const started = systemClock.monotonicMs();
     if (request.requestId !== "" && !uuid.test(request.requestId)) throw invalid("request_id", "must be a UUID in lower case");
     const spec = checkSpec(request.spec);
-    const name = request.name === "" ? makeName() : checkName(request.name);
+    const name = request.name === "" ? makeName() : checkVmName(request.name);
     const digest = createHash("sha256")
       .update(CreateVmRequest.encode({ ...request, requestId: "" }).finish())
       .digest("hex");

@@ -1,0 +1,52 @@
+import fc from "fast-check";
+import { expect, it } from "vitest";
+import type { VmmSpec } from "../machine/vmm.ts";
+import { vmArguments } from "./arguments.ts";
+
+const spec: VmmSpec = {
+  vmId: "0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11",
+  epoch: 3n,
+  dir: "/state/vms/x",
+  kernel: "/kernel",
+  initramfs: "/initramfs",
+  base: "/base",
+  disk: "/disk",
+  vcpus: 2,
+  memBytes: 512 * 2 ** 20,
+};
+
+const after = (args: readonly string[], flag: string): string | undefined => args[args.indexOf(flag) + 1];
+
+it("names the VM and its placement, and gives it what was asked for", () => {
+  const args = vmArguments(spec, "tcg");
+  expect(after(args, "-name")).toBe("pitwall-0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11-3");
+  expect(after(args, "-m")).toBe("512M");
+  expect(after(args, "-smp")).toBe("2");
+  expect(after(args, "-accel")).toBe("tcg");
+});
+
+it("leaves mitigations on where the CPU is real", () => {
+  expect(after(vmArguments(spec, "kvm"), "-append")).not.toContain("mitigations");
+  expect(after(vmArguments(spec, "tcg"), "-append")).toContain("mitigations=off");
+});
+
+it("always says how fast the clock is: without it, emulated boots hang at random", () => {
+  for (const acceleration of ["kvm", "tcg"] as const) expect(after(vmArguments(spec, acceleration), "-append")).toContain("tsc_early_khz=");
+});
+
+it("carries any path whole, whatever QEMU's option syntax makes of commas and equals signs", () => {
+  fc.assert(
+    fc.property(fc.string({ unit: "grapheme", minLength: 1 }), (name) => {
+      const args = vmArguments({ ...spec, base: `/${name}` }, "tcg");
+      const drives = args
+        .filter((_, at) => args[at - 1] === "-blockdev")
+        .map((text) => JSON.parse(text) as { file: { filename: string }; "read-only": boolean });
+      expect(drives.map(({ file }) => file.filename)).toEqual([`/${name}`, "/disk"]);
+      expect(drives.map((drive) => drive["read-only"])).toEqual([true, false]);
+    }),
+  );
+});
+
+it("refuses a relative path", () => {
+  expect(() => vmArguments({ ...spec, disk: "disk" }, "tcg")).toThrow("relative path");
+});
