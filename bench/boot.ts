@@ -52,7 +52,9 @@ export async function boot({ quick, say }: BenchOptions): Promise<Readonly<Recor
   const layout = await starterImage(provisioned.cacheDir, say, new AbortController().signal);
   const initramfs = join(stateDir, "raw.cpio");
   await writeFile(initramfs, probeInitramfs());
-  const stack = parts.use(await startStack({ stateDir, provisioned, imageRoots: [provisioned.cacheDir], insecureRegistries: [], say }));
+  const stack = parts.use(
+    await startStack({ stateDir, provisioned, imageRoots: [provisioned.cacheDir], insecureRegistries: [], say, ports: "any" }),
+  );
   const client = stack.client();
   const ssh = await openSshAccess(stack);
   await client.addSshKey(ssh.publicKey);

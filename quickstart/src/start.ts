@@ -192,7 +192,7 @@ async function endVms(client: Pitwall): Promise<void> {
 }
 
 function describeTimings(vm: Vm, timings: Readonly<Record<string, number>>): string {
-  const steps = (["pull", "convert", "prepare", "boot", "ready"] as const).flatMap((name) => {
+  const steps = (["place", "pull", "convert", "prepare", "boot", "ready"] as const).flatMap((name) => {
     const took = vm.timings?.[name];
     return took ? [`${name} ${seconds(Number(took.seconds) * 1000 + took.nanos / 1e6)}`] : [];
   });

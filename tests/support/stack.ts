@@ -42,6 +42,7 @@ export async function startTestStack(
       imageRoots: [provisioned.cacheDir, tmpdir(), ...(options.imageRoots ?? [])],
       insecureRegistries: options.insecureRegistries ?? [],
       say,
+      ports: "any",
       ...(options.env && { env: options.env }),
     }),
   );

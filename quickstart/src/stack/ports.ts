@@ -10,7 +10,7 @@ const stored = z.object({ web: z.number(), ssh: z.number(), tunnel: z.number(), 
 export type Ports = z.output<typeof stored>;
 
 /** Members hold the controller's address and tokens the issuer's, so a port, once chosen, is kept below `stateDir`. */
-export async function choosePorts(stateDir: string, busy: (text: string) => void): Promise<Ports> {
+export async function choosePorts(stateDir: string, prefer: "usual" | "any", busy: (text: string) => void): Promise<Ports> {
   const path = join(stateDir, "ports.json");
   const kept = await readFile(path, "utf8").catch(() => undefined);
   if (kept !== undefined) {
@@ -25,8 +25,8 @@ export async function choosePorts(stateDir: string, busy: (text: string) => void
   }
   const chosen = new Map<string, number>();
   for (const [name, port] of Object.entries(usual)) {
-    const free = (await isFree(port)) ? port : await anyPort(new Set(chosen.values()));
-    if (free !== port) busy(`port ${port} is taken; the ${name} uses ${free}`);
+    const free = prefer === "usual" && (await isFree(port)) ? port : await anyPort(new Set(chosen.values()));
+    if (prefer === "usual" && free !== port) busy(`port ${port} is taken; the ${name} uses ${free}`);
     chosen.set(name, free);
   }
   const ports = stored.parse(Object.fromEntries(chosen));

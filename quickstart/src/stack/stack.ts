@@ -20,6 +20,8 @@ export interface StackOptions {
   /** `host:port`. */
   readonly insecureRegistries: readonly string[];
   readonly say: (text: string) => void;
+  /** The usual ports where they are free (the default), or any: for stacks that others run beside. */
+  readonly ports?: "usual" | "any";
   /** Added to the environment of single services. */
   readonly env?: Partial<Readonly<Record<ServiceName, Readonly<Record<string, string>>>>>;
 }
@@ -43,7 +45,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   const { stateDir, provisioned, say } = options;
   await mkdir(join(stateDir, "log"), { recursive: true, mode: 0o700 });
   await endLeftovers(stateDir, say);
-  const ports = await choosePorts(stateDir, say);
+  const ports = await choosePorts(stateDir, options.ports ?? "usual", say);
   await using stack = new AsyncDisposableStack();
   const issuer = `http://127.0.0.1:${ports.issuer}`;
   const local = (port: number): string => `127.0.0.1:${port}`;
