@@ -20,7 +20,16 @@ export default defineConfig({
           hookTimeout: 60_000,
         },
       },
-      { test: { name: "e2e", include: ["tests/**/*.test.ts"], testTimeout: 180_000, hookTimeout: 300_000, fileParallelism: false } },
+      {
+        test: {
+          name: "e2e",
+          include: ["tests/**/*.test.ts"],
+          maxConcurrency: 3,
+          testTimeout: 180_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
     ],
   },
 });

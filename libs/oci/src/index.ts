@@ -9,6 +9,7 @@ export { LayerStore, type LeasedLayers, type PullingLayers } from "./layer-store
 export { Budget, defaultLimits, type FlattenLimits } from "./limits.ts";
 export { listFiles, type ListedFile } from "./list-files.ts";
 export { ignoredFields, judge } from "./parity/contract.ts";
+export { surroundings } from "./parity/surroundings.ts";
 export type { FieldVerdict, Parity } from "./parity/verdict.ts";
 export { formatReference, parseReference, type ImageReference } from "./reference.ts";
 export { openImageSources, type ImageSourceOptions } from "./sources.ts";

@@ -20,6 +20,8 @@ export const runtimeCommands: Readonly<Record<string, string>> = {
 /** What the tests need besides. */
 export const testCommands: Readonly<Record<string, string>> = {
   umoci: "umoci",
+  runc: "runc",
+  busybox: "busybox-static",
   skopeo: "skopeo",
   "docker-registry": "docker-registry",
   scp: "openssh-client",

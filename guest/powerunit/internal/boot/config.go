@@ -41,6 +41,8 @@ type Process struct {
 	User       string   `json:"user"`
 	WorkingDir string   `json:"working_dir"`
 	StopSignal string   `json:"stop_signal"`
+	// Volumes are folders that the process expects to be there.
+	Volumes []string `json:"volumes"`
 }
 
 // Channel names the device that leads to the node.

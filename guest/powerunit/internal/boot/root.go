@@ -66,7 +66,15 @@ func Root(config *Config) error {
 	if err := syscall.Sethostname([]byte(config.Hostname)); err != nil {
 		return fmt.Errorf("set hostname: %w", err)
 	}
+	makeVolumes("/", config.Process.Volumes)
 	return ownFiles(config)
+}
+
+// makeVolumes makes the folders that the image lacks. What cannot be made, the process will miss and name.
+func makeVolumes(root string, volumes []string) {
+	for _, volume := range volumes {
+		_ = os.MkdirAll(filepath.Join(root, volume), 0o755)
+	}
 }
 
 // enter moves the early mounts below the new root and makes it "/".

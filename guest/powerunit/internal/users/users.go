@@ -114,24 +114,23 @@ func (db Database) Resolve(user string) (Identity, error) {
 		return id, err
 	}
 	id.Groups = nil
+	if gid, ok := number(group); ok { // what is a number is an id, also where a group has it for a name
+		id.GID = gid
+		return id, nil
+	}
 	for _, g := range db.group {
 		if g.name == group {
 			id.GID = g.gid
 			return id, nil
 		}
 	}
-	gid, ok := number(group)
-	if !ok {
-		return Identity{}, fmt.Errorf("the image has no group %q", group)
-	}
-	id.GID = gid
-	return id, nil
+	return Identity{}, fmt.Errorf("the image has no group %q", group)
 }
 
 func (db Database) resolveUser(name string) (Identity, error) {
 	uid, numeric := number(name)
 	for _, p := range db.passwd {
-		if p.name == name || (numeric && p.uid == uid) {
+		if (numeric && p.uid == uid) || (!numeric && p.name == name) {
 			return db.identity(p), nil
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-const passwd = "root:x:0:0:root:/root:/bin/bash\nbroken line\nweb:x:33:34::/var/www:/usr/sbin/nologin\nnohome:x:50:50::::\nnohome2:x:51:51:::\n"
-const group = "root:x:0:\nweb:x:34:\naudio:x:29:other,web\nwheel:x:10:root,web\n"
+const passwd = "root:x:0:0:root:/root:/bin/bash\nbroken line\nweb:x:33:34::/var/www:/usr/sbin/nologin\nnohome:x:50:50::::\nnohome2:x:51:51:::\n34:x:52:52::/odd:\n"
+const group = "root:x:0:\nweb:x:34:\naudio:x:29:other,web\nwheel:x:10:root,web\n77:x:78:\n"
 
 func TestResolve(t *testing.T) {
 	db := Parse(passwd, group)
@@ -22,6 +22,7 @@ func TestResolve(t *testing.T) {
 		"web:77":    with(web, 77),
 		"33:0":      with(web, 0),
 		"1000":      {UID: 1000, Home: "/"},
+		"34":        {UID: 34, Home: "/"}, // an id, not the user of that name
 		"1000:29":   {UID: 1000, GID: 29, Home: "/"},
 	} {
 		got, err := db.Resolve(user)

@@ -151,7 +151,7 @@ export const fields: readonly Field[] = [
       {
         when: "set",
         parity: "adapted",
-        why: "the folders are part of the VM's one disk, which outlives stop and start and goes with the VM; nothing is mounted there",
+        why: "the folders, made when they are missing (root, mode 755), are part of the VM's one disk: it outlives stop and start, and goes with the VM",
         holds: ({ volumes }) => volumes.length > 0,
       },
       always("honoured", "the image asks for none", "absent"),

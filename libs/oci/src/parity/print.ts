@@ -1,5 +1,6 @@
 // The contract as a document.
 import { fields, otherFields } from "./fields.ts";
+import { surroundings } from "./surroundings.ts";
 
 const intro = `# Parity
 
@@ -14,6 +15,14 @@ What a VM makes of an OCI image, compared with a container runtime. Printed from
 A field is judged by the first case that holds.
 `;
 
+const surroundingsIntro = `## What the process finds around it
+
+Arguments, environment, working directory, user, groups, umask, signal dispositions, exit code, stop signal, host name, the contents of
+/etc/hosts, /etc/hostname and /etc/resolv.conf, and mounts (among them /dev/shm, /dev/pts and /dev/mqueue) are as in a container.
+\`tests/parity.test.ts\` starts the same images with runc, configured by umoci with the defaults of common engines, and as VMs. These are
+all the differences that it finds:
+`;
+
 /** docs/parity.md */
 export function printContract(): string {
   const rows = fields.flatMap(({ field, cases }) =>
@@ -26,6 +35,11 @@ export function printContract(): string {
     table(["field", "when", "verdict", "what a VM makes of it"], rows),
     "## Fields that are reported only when they are set\n",
     table(["field", "verdict", "why"], others),
+    surroundingsIntro,
+    table(
+      ["what", "in a container", "in a VM"],
+      surroundings.map(({ what, container, vm }) => [what, container, vm]),
+    ),
   ].join("\n");
 }
 

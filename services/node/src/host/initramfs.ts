@@ -15,6 +15,8 @@ export interface GuestConfig {
     readonly user: string;
     readonly working_dir: string;
     readonly stop_signal: string;
+    /** Folders that powerunit makes where the image lacks them. */
+    readonly volumes: readonly string[];
   };
   readonly channel: { readonly kind: "virtio-serial"; readonly name: string };
 }

@@ -13,5 +13,6 @@ export function guestProcess(config: ImageConfig, spec: Pick<VmSpec, "args" | "e
     user: config.user,
     working_dir: config.workingDir,
     stop_signal: config.stopSignal || "SIGTERM",
+    volumes: config.volumes,
   };
 }

@@ -1,0 +1,90 @@
+// Images as VMs and as containers: whatever differs is in the contract, docs/parity.md.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { surroundings } from "@pitwall/oci";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { runContainer, type Outcome } from "./support/parity/container.ts";
+import { images, type ParityImage } from "./support/parity/images.ts";
+import { differences, facts, type Difference } from "./support/parity/report.ts";
+import { compileProbe, etcOf, makeImages, type Made } from "./support/parity/suite.ts";
+import { runVm } from "./support/parity/vm.ts";
+import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
+
+let pitwall: TestStack;
+let dir: string;
+let made: Made;
+/** What was seen to differ, by all images. */
+const seen = new Set<string>();
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "pitwall-parity-"));
+  pitwall = await startTestStack();
+  made = await makeImages(dir, await compileProbe(pitwall.provisioned.cacheDir, dir));
+});
+
+afterAll(async () => {
+  await pitwall?.[Symbol.asyncDispose]();
+  await rm(dir, { recursive: true, force: true });
+});
+
+async function asContainer({ name, tree, config, stop }: ParityImage): Promise<Outcome> {
+  const options = { layout: made.layouts.dir, tag: name, image: config, rootfs: made.trees[tree], dir: join(dir, "containers", name) };
+  return runContainer({ ...options, hostname: name, etc: etcOf(name) }, stop === true);
+}
+
+async function asVm({ name, stop }: ParityImage): Promise<Outcome> {
+  try {
+    return await runVm(pitwall.stack.client(), name, made.references.get(name)!, stop === true);
+  } finally {
+    await deleteVm(pitwall.stack, name);
+  }
+}
+
+/** All that differs and is no row of the contract. */
+function unexplained(found: readonly Difference[]): Difference[] {
+  for (const { what } of found) seen.add(what);
+  return found.filter(({ what }) => !surroundings.some(({ covers }) => covers.test(what)));
+}
+
+/** Three VMs at once: with two processors a fourth gains nothing. */
+describe("as in a container", { concurrent: true }, () => {
+  it.each(images.filter(({ refused }) => !refused))("$name", async (image) => {
+    const [container, vm] = [await asContainer(image), await asVm(image)];
+    expect(container.report, container.output).toBeDefined();
+    expect(vm.report, vm.output).toBeDefined();
+    const found = differences(facts(container.report!), facts(vm.report!));
+    if (!image.stop && container.exit !== vm.exit)
+      found.push({ what: `exit ${image.name}`, container: `${container.exit}`, vm: `${vm.exit}` });
+    expect(unexplained(found)).toEqual([]);
+    expect(vm.signal).toBe(container.signal);
+    if (image.stop) expect(vm.signal).toBeGreaterThan(0);
+  });
+
+  it.each(images.filter(({ refused }) => refused))("$name: is not run", async (image) => {
+    const [container, vm] = [await asContainer(image), await asVm(image)];
+    expect(container).toMatchObject({ report: undefined, output: expect.stringMatching(/./) as string });
+    expect(container.exit).not.toBe(0);
+    expect(vm).toMatchObject({ report: undefined, output: expect.stringMatching(/^powerunit: /) as string });
+    expect([126, 127]).toContain(vm.exit);
+    seen.add("refused");
+  });
+});
+
+it("runs an image with nothing to run, which a container runtime refuses", async () => {
+  const name = "nothing";
+  const reference = await made.layouts.image(name, [made.layers.scratch], {});
+  const container = await asContainer({ name, tree: "scratch", config: {} });
+  expect(container.exit).not.toBe(0);
+  const client = pitwall.stack.client();
+  await client.vms.create({ name, spec: { image: reference } });
+  const running = await client.vms.wait(name);
+  expect(running).toMatchObject({ serviceExit: undefined, reason: "" });
+  await deleteVm(pitwall.stack, name);
+  seen.add("nothing to run");
+});
+
+it("finds every difference that the contract names", () => {
+  const found = [...seen];
+  expect(surroundings.filter(({ covers }) => !found.some((what) => covers.test(what))).map(({ what }) => what)).toEqual([]);
+});

@@ -1,0 +1,99 @@
+// Root file systems of Debian packages, made once per machine and kept beside the other caches.
+import { mkdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { exists } from "@pitwall/runtime";
+import { run } from "../run.ts";
+import type { RunConfig } from "./layouts.ts";
+
+export interface DebianImage {
+  readonly name: string;
+  readonly config: RunConfig;
+  /** The argument list of the process once it is up, as one text. */
+  readonly up: RegExp;
+}
+
+export interface DebianRoot {
+  readonly name: "small" | "large";
+  readonly packages: readonly string[];
+  readonly images: readonly DebianImage[];
+}
+
+/** Counts up with each change of the packages. */
+const edition = 1;
+const excluded = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"];
+
+const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const postgres = "/usr/lib/postgresql/15/bin/postgres";
+
+export const debianRoots: readonly DebianRoot[] = [
+  {
+    name: "small",
+    packages: ["nginx-light", "redis-server", "python3-minimal", "busybox-static"],
+    images: [
+      {
+        name: "nginx",
+        config: { Env: [path], Cmd: ["nginx", "-g", "daemon off;"], ExposedPorts: { "80/tcp": {} }, StopSignal: "SIGQUIT" },
+        up: /^nginx: master process/,
+      },
+      {
+        name: "redis",
+        config: {
+          Env: [path, "REDIS_VERSION=7"],
+          Entrypoint: ["redis-server"],
+          Cmd: ["--save", "", "--port", "7000"],
+          User: "redis",
+          WorkingDir: "/var/lib/redis",
+          Volumes: { "/var/lib/redis": {} },
+        },
+        up: /redis-server .*:7000/,
+      },
+      {
+        name: "python",
+        config: { Env: [path], Cmd: ["python3", "-c", "import signal; signal.pause()"], User: "www-data:adm", WorkingDir: "/srv/new" },
+        up: /^python3 -c/,
+      },
+      { name: "busybox", config: { Entrypoint: ["/bin/busybox"], Cmd: ["httpd", "-f", "-p", "8080"], User: "nobody" }, up: /httpd/ },
+      { name: "shell", config: { Cmd: ["/bin/sh", "-c", "trap 'exit 3' TERM; while :; do sleep 1; done"] }, up: /^\/bin\/sh -c/ },
+    ],
+  },
+  {
+    name: "large",
+    packages: ["postgresql", "nodejs", "systemd-sysv"],
+    images: [
+      {
+        name: "postgres",
+        config: {
+          Env: [path],
+          Entrypoint: [postgres, "-D", "/var/lib/postgresql/15/main", "-c", "config_file=/etc/postgresql/15/main/postgresql.conf"],
+          Cmd: ["-c", "unix_socket_directories=/tmp"],
+          User: "postgres",
+          StopSignal: "SIGINT",
+        },
+        up: /bin\/postgres/,
+      },
+      {
+        name: "node",
+        config: { Env: [path, "NODE_ENV=production"], Cmd: ["node", "-e", "setInterval(() => 0, 1e6)"], User: "games", WorkingDir: "/tmp" },
+        up: /^node -e/,
+      },
+    ],
+  },
+];
+
+/** The tar of a root file system; made when the cache has none. */
+export async function debianTar(cacheDir: string, root: DebianRoot): Promise<string> {
+  const dir = join(cacheDir, "parity");
+  const file = join(dir, `${root.name}-${edition}.tar`);
+  if (await exists(file)) return file;
+  await mkdir(dir, { recursive: true });
+  const temporary = `${file}.${process.pid}.tmp`;
+  const options = ["--variant=minbase", "--quiet", "--format=tar", ...excluded.map((glob) => `--dpkgopt=path-exclude=${glob}`)];
+  const line = ["mmdebstrap", ...options, `--include=${root.packages.join(",")}`, "bookworm", temporary];
+  const { code, stderr } = await run(line, { env: { SOURCE_DATE_EPOCH: "1767225600", LC_ALL: "C.UTF-8" }, timeoutMs: 280_000 });
+  if (code !== 0) {
+    await rm(temporary, { force: true });
+    throw new Error(`mmdebstrap: ${stderr.slice(-500)}`);
+  }
+  await rename(temporary, file);
+  return file;
+}
