@@ -29,10 +29,16 @@ function kernelCommandLine(acceleration: Acceleration): string {
   return [...kernelParameters, ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
 }
 
+/**
+ * Everything the host's CPU has, or everything that emulation can do but ERMS: a CPU that says it copies fast with `rep movsb` is believed,
+ * and emulation copies byte by byte. Without it a boot takes a tenth less processor time.
+ */
+const cpuModel = { kvm: "host", tcg: "max,-erms" } as const;
+
 /** Acceleration and machine, shared by VMs and the probe. */
 export function machineArguments(acceleration: Acceleration): string[] {
   return [
-    ...["-M", "microvm,acpi=on", "-accel", acceleration, "-cpu", acceleration === "kvm" ? "host" : "max"],
+    ...["-M", "microvm,acpi=on", "-accel", acceleration, "-cpu", cpuModel[acceleration]],
     ...["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"],
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
   ];
