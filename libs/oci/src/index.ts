@@ -1,4 +1,5 @@
 // OCI images: what a reference means, where its bytes are, and the one file tree that its layers make.
+export { openConfinement, type Confinement } from "./confinement.ts";
 export { imageSourceOptions, imageSourceSettings } from "./config.ts";
 export type { Credential, CredentialsFor } from "./credentials.ts";
 export { flatten } from "./flatten.ts";

@@ -1,8 +1,11 @@
 // Writes the one read-only file system that all VMs of an image boot from, with tar2sqfs.
-import { spawn } from "node:child_process";
+import { spawn, type ChildProcessByStdio } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { rename, rm } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
+import { getgid, getuid } from "node:process";
+import type { Readable, Writable } from "node:stream";
 import { PitwallError } from "@pitwall/runtime";
+import { packerMissing, type Confinement } from "./confinement.ts";
 import { diskFull } from "./layer-file.ts";
 import { sinkOf, TarOutput } from "./tar-output.ts";
 
@@ -15,9 +18,18 @@ const options = ["--quiet", "--force", "--no-skip", "--compressor", "zstd", "--c
  * process leaves ends with `.tmp`.
  * Throws what `write` throws, `exhausted` (DISK_FULL), `unsupported` (no tar2sqfs), `internal` with what tar2sqfs said.
  */
-export async function writeSquashfs(write: (output: TarOutput) => Promise<void>, path: string, signal: AbortSignal): Promise<void> {
+export async function writeSquashfs(
+  write: (output: TarOutput) => Promise<void>,
+  path: string,
+  { owner, output, prefix }: Confinement,
+  signal: AbortSignal,
+): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-  const packer = spawn("tar2sqfs", [...options, temporary], { stdio: ["pipe", "ignore", "pipe"] });
+  await using file = await open(temporary, "wx", 0o600);
+  if (owner !== undefined) await file.chown(owner, owner);
+  const [program, ...args] = [...prefix, "tar2sqfs", ...options, output];
+  const child = spawn(program, args, { stdio: ["pipe", "ignore", "pipe", file.fd] });
+  const packer = child as ChildProcessByStdio<Writable, null, Readable>; // as asked for; a fourth descriptor hides it from the types
   let said = "";
   packer.stderr.setEncoding("utf8").on("data", (text: string) => {
     said = (said + text).slice(-1024);
@@ -44,6 +56,8 @@ export async function writeSquashfs(write: (output: TarOutput) => Promise<void>,
     if (code.value !== null && code.value !== 0) throw packerError(undefined, said);
     if (piped.status === "rejected") throw piped.reason;
     if (code.value === null) throw packerError(undefined, "tar2sqfs was killed");
+    if (owner !== undefined) await file.chown(getuid?.() ?? 0, getgid?.() ?? 0);
+    await file.chmod(0o644);
     await rename(temporary, path);
   } catch (error) {
     packer.kill("SIGKILL");
@@ -57,7 +71,7 @@ export async function writeSquashfs(write: (output: TarOutput) => Promise<void>,
 
 function packerError(cause: unknown, said: string): PitwallError {
   if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") {
-    return new PitwallError("unsupported", "tar2sqfs is missing: install the Debian package squashfs-tools-ng", { cause });
+    return packerMissing(cause);
   }
   if (/No space left/.test(said)) return diskFull(cause);
   return new PitwallError("internal", `the image could not be converted: ${said.trim()}`, { reason: "IMAGE_CONVERSION_FAILED", cause });

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
-import { Budget, defaultLimits, flatten, LayerStore, writeImage } from "../src/index.ts";
+import { Budget, defaultLimits, flatten, LayerStore, openConfinement, writeImage } from "../src/index.ts";
 import { differences, treeOf } from "./support/file-tree.ts";
 import { imageOf, layerOf, writeLayout, type Compression } from "./support/layout-writer.ts";
 import { randomStack } from "./support/random-layers.ts";
@@ -14,6 +14,7 @@ import { tarOf, type TarSpec } from "./support/tar-writer.ts";
 import { leaseOf, sourceOf } from "./support/unpack.ts";
 
 const run = promisify(execFile);
+const confinement = await openConfinement();
 const stacks = Number(process.env["PITWALL_STACKS"] ?? 200);
 const firstSeed = Number(process.env["PITWALL_SEED"] ?? 1);
 const lanes = 2;
@@ -119,6 +120,6 @@ async function extractOurs(tars: readonly Buffer[], seed: number, dir: string, t
   const { sources, image: resolved } = sourceOf(layers, 1000);
   await using store = await LayerStore.open({ dir: join(dir, "again"), sources, keepBytes: 2 ** 30, reserveBytes: 0 });
   using pulling = store.begin("test", resolved, new Budget(defaultLimits), signal);
-  await writeImage(pulling, image, defaultLimits, signal);
+  await writeImage(pulling, image, defaultLimits, confinement, signal);
   await run("unsquashfs", ["-no-progress", "-dest", join(dir, "squashfs"), image]);
 }

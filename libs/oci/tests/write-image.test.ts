@@ -4,13 +4,14 @@ import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
-import { Budget, defaultLimits, LayerStore, writeImage } from "../src/index.ts";
+import { Budget, defaultLimits, LayerStore, openConfinement, writeImage } from "../src/index.ts";
 import { layerOf, sha256, type WrittenLayer } from "./support/layout-writer.ts";
 import { scratch } from "./support/scratch.ts";
 import { tarOf, type TarSpec } from "./support/tar-writer.ts";
 import { sourceOf } from "./support/unpack.ts";
 
 const run = promisify(execFile);
+const confinement = await openConfinement();
 const file = (name: string, content: string): TarSpec => ({ name, content: Buffer.from(content) });
 const large = (name: string): TarSpec => ({ name, content: Buffer.alloc(700_000, name) });
 
@@ -20,7 +21,7 @@ async function write(dir: string, name: string, layers: readonly WrittenLayer[],
   const signal = AbortSignal.timeout(20_000);
   await using store = await LayerStore.open({ dir: join(dir, storeDir), sources, keepBytes: 2 ** 30, reserveBytes: 0 });
   using pulling = store.begin("test", image, new Budget(defaultLimits), signal);
-  await writeImage(pulling, join(dir, name), defaultLimits, signal);
+  await writeImage(pulling, join(dir, name), defaultLimits, confinement, signal);
   return await readFile(join(dir, name));
 }
 
@@ -82,7 +83,7 @@ it("leaves nothing when a layer fails at its end, or when it is told to stop", a
   const stopping = new AbortController();
   await using store = await LayerStore.open({ dir: join(work.dir, "layers"), sources, keepBytes: 2 ** 30, reserveBytes: 0 });
   using pulling = store.begin("test", image, new Budget(defaultLimits), stopping.signal);
-  const stopped = writeImage(pulling, join(work.dir, "image"), defaultLimits, stopping.signal);
+  const stopped = writeImage(pulling, join(work.dir, "image"), defaultLimits, confinement, stopping.signal);
   stopping.abort(new Error("told to"));
   await expect(stopped).rejects.toThrow("told to");
   expect((await readdir(work.dir)).filter((name) => name.startsWith("image") && !name.endsWith("-layers"))).toEqual([]);

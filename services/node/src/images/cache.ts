@@ -3,7 +3,17 @@
 // then `DIGEST.config.json` beside it). Only this module writes here; what a crash leaves that is not kept is removed when the cache opens.
 import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { Budget, defaultLimits, Flights, LayerStore, writeImage, type ImageConfig, type ImageSources } from "@pitwall/oci";
+import {
+  Budget,
+  defaultLimits,
+  Flights,
+  LayerStore,
+  openConfinement,
+  writeImage,
+  type Confinement,
+  type ImageConfig,
+  type ImageSources,
+} from "@pitwall/oci";
 import { PitwallError, syncPath, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
@@ -34,20 +44,34 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   const flights = new Flights<BaseImage>();
   /** Bases that are whole, and not yet on disk for sure. */
   const usable = new Map<string, ImageConfig>();
+  let confining: Promise<Confinement> | undefined;
+
+  /** How tar2sqfs is run; found out once, and again while there is none. */
+  async function confinement(): Promise<Confinement> {
+    confining ??= openConfinement().then((found) => {
+      if (found.kind === "sealed") log.debug("images are converted apart", { kind: found.kind });
+      else log.warn("this host does not let images be converted fully apart", { kind: found.kind });
+      return found;
+    });
+    return confining.catch((error: unknown) => {
+      confining = undefined;
+      throw error;
+    });
+  }
 
   async function make(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage> {
     const base = join(bases, `${hexOf(digest)}.sqfs`);
     const config = usable.get(digest) ?? (await readKept(base));
     if (config) return { base, config };
     const started = systemClock.monotonicMs();
-    const image = await sources.resolve(reference, signal, digest);
+    const [image, confined] = await Promise.all([sources.resolve(reference, signal, digest), confinement()]);
     using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal);
     let pulled = started;
     const complete = pulling.complete.then(
       () => (pulled = systemClock.monotonicMs()),
       () => undefined, // writeImage tells
     );
-    await writeImage(pulling, base, defaultLimits, signal);
+    await writeImage(pulling, base, defaultLimits, confined, signal);
     await complete;
     void keep(digest, base, image.config);
     const pullMs = pulled - started;
