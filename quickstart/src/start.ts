@@ -204,7 +204,7 @@ async function instructions(stack: Stack, vm: Vm, commandLine: readonly string[]
   return `
   vm      ${vm.name} (${basename(vm.spec?.image ?? "")})
   ssh     ${commandLine.join(" ")}${web}
-  api     ${stack.endpoint}    gRPC-Web and gRPC; sign in with \`npx pitwall login ${stack.endpoint}\`
+  api     ${stack.endpoint}    gRPC-Web and gRPC; sign in as dev, any password, with \`npx pitwall login ${stack.endpoint}\`
   token   TOKEN=${await stack.token()}
   logs    ${stack.stateDir}/log
 
