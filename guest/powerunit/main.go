@@ -1,15 +1,18 @@
-// Powerunit is PID 1 of every Pitwall VM: it assembles the root filesystem, supervises the image's own process, and serves SSH and
-// the guest API. Run under the name "sftp-server" it is its own SFTP helper.
+// Powerunit is PID 1 of every Pitwall VM: it assembles the root filesystem, supervises the image's own process, serves the guest API,
+// and hands SSH connections to the process that serves them (ssh/).
 package main
 
 import (
 	"fmt"
 	"os"
+	"runtime"
+	"runtime/debug"
 
 	"pitwall.dev/powerunit/internal/agent"
 	"pitwall.dev/powerunit/internal/boot"
+	"pitwall.dev/powerunit/internal/cgroups"
 	"pitwall.dev/powerunit/internal/channel"
-	"pitwall.dev/powerunit/internal/sshd"
+	"pitwall.dev/powerunit/internal/sshfront"
 	"pitwall.dev/powerunit/internal/supervise"
 )
 
@@ -17,13 +20,13 @@ import (
 var version = "dev"
 
 func main() {
-	if len(os.Args) > 0 && os.Args[0] == sshd.SftpName {
-		os.Exit(sshd.ServeSftp())
-	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "powerunit is the init of a Pitwall VM and does nothing elsewhere")
 		os.Exit(2)
 	}
+	// Each processor that Go may use has caches of its own; this program waits and copies.
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(50)
 	if err := run(); err != nil {
 		boot.Die(err)
 	}
@@ -34,11 +37,12 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	supervise.InheritedLimits()
 	processes := supervise.NewProcesses()
 	state := agent.NewState(version)
 	port := make(chan error, 1)
 	service := supervise.NewService(processes, config.Process)
-	ssh, err := sshd.New(config.SSH, config.Process.Env, processes)
+	ssh, err := sshfront.New(config.SSH, config.Process.Env, processes)
 	if err != nil {
 		return err
 	}
@@ -53,13 +57,16 @@ func run() error {
 		state.Fail(err)
 		return err
 	}
+	cgroups.Setup()
 	if err := <-network; err != nil {
 		state.Fail(err)
 		return err
 	}
-	service.OnExit(state.ServiceExited)
+	service.OnChange(state.Service)
 	service.Start()
 	ssh.Listen()
 	state.Ready()
+	ssh.Start()
+	debug.FreeOSMemory()
 	return <-port
 }

@@ -4,7 +4,7 @@ export { discover, type Discovery } from "./discover.ts";
 export { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
 export type { CreateVmOptions, Vms, VmChange, WaitOptions } from "./vms.ts";
 // Each message is a type and, under the same name, its codec: `Vm.toJSON(vm)`.
-export { Desired, Exit, Phase, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm.ts";
+export { Desired, Exit, Health, Phase, RestartPolicy, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm.ts";
 export { CreateJoinTokenResponse, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
 export { CheckImageResponse, ImageField, Parity, ResolveImageResponse } from "./gen/pitwall/v1/image.ts";

@@ -31,6 +31,10 @@ export const testCommands: Readonly<Record<string, string>> = {
   chromium: "chromium",
   ps: "procps",
   ip: "iproute2",
+  rsync: "rsync",
+  git: "git",
+  curl: "curl",
+  ansible: "ansible-core",
 };
 
 /** Those that are not on PATH (or in the places where Debian keeps what administrators run). */

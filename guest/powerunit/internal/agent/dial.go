@@ -9,10 +9,8 @@ import (
 	"syscall"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	pb "pitwall.dev/powerunit/internal/gen/pitwallv1"
+	"pitwall.dev/powerunit/internal/rpc"
 )
 
 const (
@@ -20,49 +18,58 @@ const (
 	chunk       = 32 << 10
 )
 
-type dialStream = grpc.BidiStreamingServer[pb.DialRequest, pb.DialResponse]
-
-// Dial connects the stream to a target in the VM; see the proto.
-func (c *controlService) Dial(stream dialStream) error {
-	first, err := stream.Recv()
-	if err != nil {
+// dial connects the stream to a target in the VM; see the proto.
+func (c *controlService) dial(stream *rpc.Stream) error {
+	var first pb.DialRequest
+	if err := stream.Recv(&first); err != nil {
 		return err
 	}
-	switch target := first.GetTarget().GetTarget().(type) {
-	case *pb.TunnelTarget_Tcp:
+	switch target := first.Target; {
+	case target != nil && target.Tcp != nil:
 		return dialTCP(stream, target.Tcp.Port)
-	case *pb.TunnelTarget_Ssh:
-		if err := accept(stream); err != nil {
-			return err
+	case target != nil && target.Ssh != nil:
+		conn, err := c.ssh.Dial(target.Ssh.SessionKey)
+		if err != nil {
+			return rpc.Errorf(rpc.FailedPrecondition, "the VM's SSH server cannot be reached: %v", err)
 		}
-		c.ssh.Serve(newStreamConn(stream), target.Ssh.SessionKey)
-		return nil
-	case *pb.TunnelTarget_GuestApi:
+		return splice(stream, conn)
+	case target != nil && target.GuestApi != nil:
 		if err := accept(stream); err != nil {
 			return err
 		}
 		conn := newStreamConn(stream)
-		c.guest.conns <- conn
-		<-conn.closed
+		defer conn.Close()
+		c.guest.Serve(conn)
 		return nil
 	default:
-		return status.Error(codes.InvalidArgument, "target: the first message must name one")
+		return rpc.Errorf(rpc.InvalidArgument, "target: the first message must name one")
 	}
 }
 
-func accept(stream dialStream) error {
-	return stream.Send(&pb.DialResponse{Message: &pb.DialResponse_Accepted{Accepted: &pb.DialAccepted{}}})
+func accept(stream *rpc.Stream) error {
+	return stream.Send(&pb.DialResponse{Accepted: &pb.DialAccepted{}})
 }
 
 // dialTCP tries both loopbacks and then the VM's own addresses: an image's server may listen on any of them.
-func dialTCP(stream dialStream, port uint32) error {
+func dialTCP(stream *rpc.Stream, port uint32) error {
 	if port == 0 || port > 65535 {
-		return status.Errorf(codes.InvalidArgument, "target.tcp.port: expected 1 to 65535, got %d", port)
+		return rpc.Errorf(rpc.InvalidArgument, "target.tcp.port: expected 1 to 65535, got %d", port)
 	}
 	conn, err := connect(strconv.Itoa(int(port)))
 	if err != nil {
-		return status.Errorf(codes.NotFound, "nothing listens on port %d in the VM", port)
+		return rpc.Errorf(rpc.NotFound, "nothing listens on port %d in the VM", port)
 	}
+	return splice(stream, conn)
+}
+
+// halfCloser is a TCP or UNIX connection.
+type halfCloser interface {
+	net.Conn
+	CloseWrite() error
+}
+
+// splice accepts and copies both ways until both have ended.
+func splice(stream *rpc.Stream, conn halfCloser) error {
 	defer conn.Close()
 	if err := accept(stream); err != nil {
 		return err
@@ -70,13 +77,14 @@ func dialTCP(stream dialStream, port uint32) error {
 	var up sync.WaitGroup
 	up.Go(func() {
 		for {
-			message, err := stream.Recv()
+			var message pb.DialRequest
+			err := stream.Recv(&message)
 			if err == io.EOF {
 				_ = conn.CloseWrite()
 				return
 			}
 			if err == nil {
-				_, err = conn.Write(message.GetData())
+				_, err = conn.Write(message.Data)
 			}
 			if err != nil {
 				conn.Close() // ends the other direction too
@@ -94,14 +102,14 @@ func dialTCP(stream dialStream, port uint32) error {
 		}
 		if errors.Is(err, io.EOF) {
 			// gRPC servers cannot half-close before they return; an empty chunk tells the node.
-			if err := sendData(stream, nil); err != nil {
+			if err := sendData(stream, []byte{}); err != nil {
 				return err
 			}
 			up.Wait()
 			return nil
 		}
 		if err != nil {
-			return status.Error(codes.Aborted, err.Error())
+			return rpc.Errorf(rpc.Aborted, "%v", err)
 		}
 	}
 }
@@ -123,39 +131,31 @@ func connect(port string) (*net.TCPConn, error) {
 	return nil, syscall.ECONNREFUSED
 }
 
-func sendData(stream dialStream, data []byte) error {
-	return stream.Send(&pb.DialResponse{Message: &pb.DialResponse_Data{Data: data}})
+func sendData(stream *rpc.Stream, data []byte) error {
+	return stream.Send(&pb.DialResponse{Data: data})
 }
 
 // streamConn is a Dial stream as a net.Conn, for servers that live in powerunit itself. Deadlines do nothing: the stream's own
 // context ends it.
 type streamConn struct {
-	stream dialStream
+	stream *rpc.Stream
 	rest   []byte
 	send   sync.Mutex
 	once   sync.Once
 	closed chan struct{}
 }
 
-func newStreamConn(stream dialStream) *streamConn {
-	c := &streamConn{stream: stream, closed: make(chan struct{})}
-	go func() {
-		select {
-		case <-stream.Context().Done():
-			c.Close()
-		case <-c.closed:
-		}
-	}()
-	return c
+func newStreamConn(stream *rpc.Stream) *streamConn {
+	return &streamConn{stream: stream, closed: make(chan struct{})}
 }
 
 func (c *streamConn) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
-		message, err := c.stream.Recv()
-		if err != nil {
+		var message pb.DialRequest
+		if err := c.stream.Recv(&message); err != nil {
 			return 0, err
 		}
-		c.rest = message.GetData()
+		c.rest = message.Data
 	}
 	n := copy(p, c.rest)
 	c.rest = c.rest[n:]

@@ -1,69 +1,62 @@
 package agent
 
 import (
-	"context"
 	"net"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"golang.org/x/sys/unix"
 	"pitwall.dev/powerunit/internal/boot"
 	pb "pitwall.dev/powerunit/internal/gen/pitwallv1"
 	"pitwall.dev/powerunit/internal/logring"
-	"pitwall.dev/powerunit/internal/sshd"
+	"pitwall.dev/powerunit/internal/rpc"
+	"pitwall.dev/powerunit/internal/sshfront"
 	"pitwall.dev/powerunit/internal/supervise"
 )
 
-const (
-	defaultGrace = 10 * time.Second
-	window       = 1 << 20
-	maxMessage   = 1 << 20
-)
+const defaultGrace = 10 * time.Second
 
-// Server holds one gRPC server for the node and one for users.
+// Server has one table of methods for the node and one for users.
 type Server struct {
-	control, guest *listener
+	control, guest *rpc.Server
 }
 
-// NewServer starts serving; connections come later.
-func NewServer(state *State, service *supervise.Service, processes *supervise.Processes, ssh *sshd.Server, env []string) *Server {
-	options := []grpc.ServerOption{
-		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(4 * window), grpc.MaxRecvMsgSize(maxMessage), grpc.MaxConcurrentStreams(512),
+// NewServer is ready for connections.
+func NewServer(state *State, service *supervise.Service, processes *supervise.Processes, ssh *sshfront.Front, env []string) *Server {
+	s := &Server{rpc.NewServer(), rpc.NewServer()}
+	guest := &guestService{service: service, processes: processes, env: env, executions: newExecutions()}
+	for _, server := range []*rpc.Server{s.control, s.guest} {
+		server.Handle(pb.GuestService_Exec, guest.exec)
+		server.Handle(pb.GuestService_StartExec, rpc.Unary(guest.startExec))
+		server.Handle(pb.GuestService_AttachExec, guest.attachExec)
+		server.Handle(pb.GuestService_ListExecs, rpc.Unary(guest.listExecs))
+		server.Handle(pb.GuestService_ReadLogs, rpc.Streaming(guest.readLogs))
+		server.Handle(pb.GuestService_GetStats, rpc.Unary(getStats))
+		server.Handle(pb.GuestService_StatFile, rpc.Unary(statFile))
+		server.Handle(pb.GuestService_ListFiles, rpc.Streaming(listFiles))
+		server.Handle(pb.GuestService_ReadFile, rpc.Streaming(readFile))
+		server.Handle(pb.GuestService_WriteFile, writeFile)
+		server.Handle(pb.GuestService_WatchFiles, rpc.Streaming(watchFiles))
 	}
-	s := &Server{control: newListener(), guest: newListener()}
-	guest := &guestService{service: service, processes: processes, env: env}
-	users := grpc.NewServer(options...)
-	pb.RegisterGuestServiceServer(users, guest)
-	go func() { _ = users.Serve(s.guest) }()
-	node := grpc.NewServer(options...)
-	pb.RegisterGuestServiceServer(node, guest)
-	pb.RegisterGuestControlServiceServer(node, &controlService{state: state, service: service, ssh: ssh, guest: s.guest})
-	go func() { _ = node.Serve(s.control) }()
+	control := &controlService{state: state, service: service, ssh: ssh, guest: s.guest}
+	s.control.Handle(pb.GuestControlService_WatchState, rpc.Streaming(control.watchState))
+	s.control.Handle(pb.GuestControlService_Shutdown, rpc.Unary(control.shutdown))
+	s.control.Handle(pb.GuestControlService_Dial, control.dial)
+	s.control.Handle(pb.GuestControlService_SetTime, rpc.Unary(setTime))
+	s.control.Handle(pb.GuestControlService_AddEntropy, rpc.Unary(addEntropy))
 	return s
 }
 
-// Control takes a session of the guest channel.
-func (s *Server) Control(conn net.Conn) { s.control.conns <- conn }
-
-// listener hands ready-made connections to a gRPC server.
-type listener struct{ conns chan net.Conn }
-
-func newListener() *listener { return &listener{make(chan net.Conn)} }
-
-func (l *listener) Accept() (net.Conn, error) { return <-l.conns, nil }
-func (l *listener) Close() error              { return nil }
-func (l *listener) Addr() net.Addr            { return streamAddress{} }
+// Control serves a session of the guest channel to its end.
+func (s *Server) Control(conn net.Conn) { s.control.Serve(conn) }
 
 type controlService struct {
-	pb.UnimplementedGuestControlServiceServer
 	state   *State
 	service *supervise.Service
-	ssh     *sshd.Server
-	guest   *listener
+	ssh     *sshfront.Front
+	guest   *rpc.Server
 }
 
-func (c *controlService) WatchState(_ *pb.WatchStateRequest, stream grpc.ServerStreamingServer[pb.WatchStateResponse]) error {
+func (c *controlService) watchState(_ *pb.WatchStateRequest, stream *rpc.Stream) error {
 	for {
 		current, changed := c.state.current()
 		if err := stream.Send(current); err != nil {
@@ -72,15 +65,15 @@ func (c *controlService) WatchState(_ *pb.WatchStateRequest, stream grpc.ServerS
 		select {
 		case <-changed:
 		case <-stream.Context().Done():
-			return status.FromContextError(stream.Context().Err()).Err()
+			return nil
 		}
 	}
 }
 
-func (c *controlService) Shutdown(_ context.Context, request *pb.ShutdownRequest) (*pb.ShutdownResponse, error) {
+func (c *controlService) shutdown(request *pb.ShutdownRequest) (*pb.ShutdownResponse, error) {
 	grace := defaultGrace
 	if request.Grace != nil {
-		grace = request.Grace.AsDuration()
+		grace = *request.Grace
 	}
 	c.state.Stopping()
 	go func() {
@@ -90,17 +83,31 @@ func (c *controlService) Shutdown(_ context.Context, request *pb.ShutdownRequest
 	return &pb.ShutdownResponse{}, nil
 }
 
-type guestService struct {
-	pb.UnimplementedGuestServiceServer
-	service   *supervise.Service
-	processes *supervise.Processes
-	env       []string
+func setTime(request *pb.SetTimeRequest) (*pb.SetTimeResponse, error) {
+	if request.Time == nil || request.Time.Unix() <= 0 {
+		return nil, rpc.Errorf(rpc.InvalidArgument, "time: is required")
+	}
+	now := unix.NsecToTimeval(request.Time.UnixNano())
+	if err := unix.Settimeofday(&now); err != nil {
+		return nil, rpc.Errorf(rpc.Internal, "set the clock: %v", err)
+	}
+	return &pb.SetTimeResponse{}, nil
 }
 
-func (g *guestService) ReadLogs(request *pb.ReadLogsRequest, stream grpc.ServerStreamingServer[pb.ReadLogsResponse]) error {
+type guestService struct {
+	service    *supervise.Service
+	processes  *supervise.Processes
+	env        []string
+	executions *executions
+}
+
+func (g *guestService) readLogs(request *pb.ReadLogsRequest, stream *rpc.Stream) error {
 	var next uint64
 	for first := true; ; first = false {
 		entries, after, changed, closed := g.service.Logs.Next(next)
+		if request.Since != nil {
+			entries = logring.Since(entries, *request.Since)
+		}
 		if first && request.TailLines > 0 {
 			entries = logring.Tail(entries, int(request.TailLines))
 		}
@@ -116,15 +123,15 @@ func (g *guestService) ReadLogs(request *pb.ReadLogsRequest, stream grpc.ServerS
 		select {
 		case <-changed:
 		case <-stream.Context().Done():
-			return status.FromContextError(stream.Context().Err()).Err()
+			return nil
 		}
 	}
 }
 
-func (g *guestService) GetStats(context.Context, *pb.GetStatsRequest) (*pb.GetStatsResponse, error) {
-	stats, err := readStats()
-	if err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
+func wireLog(entry logring.Entry) *pb.ReadLogsResponse {
+	kind := pb.ReadLogsResponse_STREAM_STDOUT
+	if entry.Stderr {
+		kind = pb.ReadLogsResponse_STREAM_STDERR
 	}
-	return stats, nil
+	return &pb.ReadLogsResponse{Stream: kind, Data: entry.Data, Time: &entry.Time}
 }

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
 	pb "pitwall.dev/powerunit/internal/gen/pitwallv1"
 	"pitwall.dev/powerunit/internal/supervise"
 )
@@ -19,7 +18,7 @@ type State struct {
 	version string
 	state   pb.GuestState
 	message string
-	exit    *pb.Exit
+	service supervise.Status
 	changed chan struct{} // closed and replaced at each change
 }
 
@@ -47,18 +46,26 @@ func (s *State) Fail(err error) {
 	s.change(func() { s.state, s.message = pb.GuestState_GUEST_STATE_FAILED, err.Error() })
 }
 
-// ServiceExited records how the image's process ended.
-func (s *State) ServiceExited(exit supervise.Exit) { s.change(func() { s.exit = wireExit(exit) }) }
+// Service records what has become of the image's process.
+func (s *State) Service(status supervise.Status) { s.change(func() { s.service = status }) }
 
-func wireExit(exit supervise.Exit) *pb.Exit {
-	return &pb.Exit{Code: int32(exit.Code), Signal: int32(exit.Signal)}
+func wireExit(exit *supervise.Exit) *pb.Exit {
+	if exit == nil {
+		return nil
+	}
+	return &pb.Exit{Code: int32(exit.Code), Signal: int32(exit.Signal), OutOfMemory: exit.OutOfMemory}
+}
+
+var healths = map[supervise.Health]pb.Health{
+	supervise.Starting: pb.Health_HEALTH_STARTING, supervise.Healthy: pb.Health_HEALTH_HEALTHY, supervise.Unhealthy: pb.Health_HEALTH_UNHEALTHY,
 }
 
 func (s *State) current() (*pb.WatchStateResponse, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return &pb.WatchStateResponse{
-		State: s.state, Message: s.message, ServiceExit: s.exit, Uptime: durationpb.New(uptime()), PowerunitVersion: s.version,
+		State: s.state, Message: s.message, ServiceExit: wireExit(s.service.Exit), Uptime: new(uptime()), PowerunitVersion: s.version,
+		RestartCount: s.service.Restarts, Health: healths[s.service.Health],
 	}, s.changed
 }
 

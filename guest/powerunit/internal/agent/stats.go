@@ -7,26 +7,28 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 	pb "pitwall.dev/powerunit/internal/gen/pitwallv1"
-	"pitwall.dev/powerunit/internal/logring"
+	"pitwall.dev/powerunit/internal/rpc"
 )
 
-// tick is USER_HZ, which is 100 on every Linux that runs Go.
-const tick = 10 * time.Millisecond
+const (
+	// tick is USER_HZ, which is 100 on every Linux that runs Go.
+	tick = 10 * time.Millisecond
+	// sector is the unit of diskstats.
+	sector = 512
+)
 
-func wireLog(entry logring.Entry) *pb.ReadLogsResponse {
-	kind := pb.ReadLogsResponse_STREAM_STDOUT
-	if entry.Stderr {
-		kind = pb.ReadLogsResponse_STREAM_STDERR
+func getStats(*pb.GetStatsRequest) (*pb.GetStatsResponse, error) {
+	stats, err := readStats()
+	if err != nil {
+		return nil, rpc.Errorf(rpc.Internal, "%v", err)
 	}
-	return &pb.ReadLogsResponse{Stream: kind, Data: entry.Data, Time: timestamppb.New(entry.Time)}
+	return stats, nil
 }
 
 // readStats reads proc(5) and the root filesystem.
 func readStats() (*pb.GetStatsResponse, error) {
-	stats := &pb.GetStatsResponse{Uptime: durationpb.New(uptime())}
+	stats := &pb.GetStatsResponse{Uptime: new(uptime())}
 	memory, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return nil, err
@@ -49,7 +51,7 @@ func readStats() (*pb.GetStatsResponse, error) {
 	}
 	if fields := strings.Fields(string(cpu)); len(fields) > 8 { // cpu user nice system idle iowait irq softirq
 		busy := number(fields[1]) + number(fields[2]) + number(fields[3]) + number(fields[6]) + number(fields[7])
-		stats.CpuTime = durationpb.New(time.Duration(busy) * tick)
+		stats.CpuTime = new(time.Duration(busy) * tick)
 	}
 	network, err := os.ReadFile("/proc/net/dev")
 	if err != nil {
@@ -69,6 +71,17 @@ func readStats() (*pb.GetStatsResponse, error) {
 	}
 	stats.DiskTotalBytes = root.Blocks * uint64(root.Bsize)
 	stats.DiskFreeBytes = root.Bavail * uint64(root.Bsize)
+	disks, err := os.ReadFile("/proc/diskstats")
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(disks)) { // Documentation/admin-guide/iostats.rst
+		if fields := strings.Fields(line); len(fields) > 9 && strings.HasPrefix(fields[2], "vd") {
+			stats.DiskReadBytes += number(fields[5]) * sector
+			stats.DiskWriteBytes += number(fields[9]) * sector
+		}
+	}
+	stats.CpuPressure, stats.MemPressure, stats.IoPressure = pressure("cpu"), pressure("memory"), pressure("io")
 	processes, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
@@ -79,6 +92,36 @@ func readStats() (*pb.GetStatsResponse, error) {
 		}
 	}
 	return stats, nil
+}
+
+// pressure reads PSI (Documentation/accounting/psi.rst); nil where the kernel has none.
+func pressure(of string) *pb.Pressure {
+	content, err := os.ReadFile("/proc/pressure/" + of)
+	if err != nil {
+		return nil
+	}
+	return parsePressure(string(content))
+}
+
+func parsePressure(content string) *pb.Pressure {
+	p := &pb.Pressure{}
+	for line := range strings.Lines(content) {
+		fields := strings.Fields(line)
+		if len(fields) < 3 {
+			continue
+		}
+		var shares [2]float64
+		for i, prefix := range []string{"avg10=", "avg60="} {
+			shares[i], _ = strconv.ParseFloat(strings.TrimPrefix(fields[i+1], prefix), 64)
+		}
+		switch fields[0] {
+		case "some":
+			p.SomeAvg10, p.SomeAvg60 = shares[0], shares[1]
+		case "full":
+			p.FullAvg10, p.FullAvg60 = shares[0], shares[1]
+		}
+	}
+	return p
 }
 
 func number(text string) uint64 {

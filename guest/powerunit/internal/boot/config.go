@@ -32,6 +32,8 @@ type NetworkConfig struct {
 type SSH struct {
 	HostKey        string   `json:"host_key"`
 	AuthorizedKeys []string `json:"authorized_keys"`
+	// UserCA are the authorities whose certificates are let in; usually none.
+	UserCA []string `json:"user_ca"`
 }
 
 // Process is the image's own process, merged by the node from image configuration and VM specification.
@@ -43,6 +45,20 @@ type Process struct {
 	StopSignal string   `json:"stop_signal"`
 	// Volumes are folders that the process expects to be there.
 	Volumes []string `json:"volumes"`
+	// Restart is "never", "on-failure" or "always"; empty: never.
+	Restart     string       `json:"restart"`
+	Healthcheck *Healthcheck `json:"healthcheck"`
+}
+
+// Healthcheck is the image's, with its defaults filled in. Times are in milliseconds.
+type Healthcheck struct {
+	// Test is CMD with arguments, or CMD-SHELL with a line.
+	Test            []string `json:"test"`
+	IntervalMs      int64    `json:"interval_ms"`
+	TimeoutMs       int64    `json:"timeout_ms"`
+	StartPeriodMs   int64    `json:"start_period_ms"`
+	StartIntervalMs int64    `json:"start_interval_ms"`
+	Retries         int      `json:"retries"`
 }
 
 // Channel names the device that leads to the node.
@@ -60,6 +76,11 @@ func parseConfig(data []byte) (*Config, error) {
 	}
 	if config.Channel.Kind != "virtio-serial" || config.Channel.Name == "" {
 		return nil, fmt.Errorf("config: channel: expected virtio-serial with a name, got %q", config.Channel.Kind)
+	}
+	switch config.Process.Restart {
+	case "", "never", "on-failure", "always":
+	default:
+		return nil, fmt.Errorf("config: process.restart: expected never, on-failure or always, got %q", config.Process.Restart)
 	}
 	if config.Hostname == "" {
 		return nil, fmt.Errorf("config: hostname is missing")

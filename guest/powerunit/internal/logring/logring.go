@@ -71,6 +71,16 @@ func (r *Ring) Next(from uint64) (entries []Entry, next uint64, changed <-chan s
 	return entries, next, r.changed, r.closed
 }
 
+// Since cuts off the entries before a time.
+func Since(entries []Entry, at time.Time) []Entry {
+	for i, entry := range entries {
+		if !entry.Time.Before(at) {
+			return entries[i:]
+		}
+	}
+	return nil
+}
+
 // Tail cuts entries down to their last lines.
 func Tail(entries []Entry, lines int) []Entry {
 	for i := len(entries) - 1; i >= 0; i-- {

@@ -1,15 +1,19 @@
-// Package sshd is the VM's SSH server: on TCP port 22, and on connections that the guest channel hands over.
+// Package sshd is the VM's SSH server. Its process is apart from PID 1, which hands it connections: those to TCP port 22, and those that
+// come over the guest channel.
 package sshd
 
 import (
 	"bytes"
 	"fmt"
 	"net"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
-	"pitwall.dev/powerunit/internal/boot"
+	"pitwall.dev/powerunit/internal/cgroups"
+	"pitwall.dev/powerunit/internal/sshfront"
 	"pitwall.dev/powerunit/internal/supervise"
 	"pitwall.dev/powerunit/internal/users"
 )
@@ -17,36 +21,45 @@ import (
 const (
 	loginGrace     = 30 * time.Second
 	maxConnections = 128
-	maxChannels    = 100
+	maxChannels    = 256
+	// aliveInterval is between questions to a silent client; it is gone after aliveMisses without an answer.
+	aliveInterval = time.Minute
+	aliveMisses   = 3
 )
 
-// Server accepts public keys only.
+// Server accepts public keys and certificates only.
 type Server struct {
 	config    ssh.ServerConfig
 	keys      [][]byte
+	checker   ssh.CertChecker
 	env       []string
 	processes *supervise.Processes
+	cgroup    *os.File
 	slots     chan struct{}
 }
 
 // New reads the host key and the keys to let in. Lines that are no keys are an error: the node has checked them.
-func New(config boot.SSH, env []string, processes *supervise.Processes) (*Server, error) {
-	signer, err := ssh.ParsePrivateKey([]byte(config.HostKey))
+func New(settings sshfront.Settings) (*Server, error) {
+	signer, err := ssh.ParsePrivateKey([]byte(settings.HostKey))
 	if err != nil {
-		return nil, fmt.Errorf("ssh host key: %w", err)
+		return nil, fmt.Errorf("host key: %w", err)
 	}
-	s := &Server{env: env, processes: processes, slots: make(chan struct{}, maxConnections)}
-	for i, line := range config.AuthorizedKeys {
-		key, err := parseKey(line)
-		if err != nil {
-			return nil, fmt.Errorf("authorized key %d: %w", i+1, err)
-		}
-		s.keys = append(s.keys, key)
+	s := &Server{
+		env: settings.Env, processes: supervise.NewProcesses(), cgroup: cgroups.Open(cgroups.Sessions), slots: make(chan struct{}, maxConnections),
 	}
+	s.processes.Exposed = true
+	if s.keys, err = parseKeys(settings.AuthorizedKeys); err != nil {
+		return nil, fmt.Errorf("authorized keys: %w", err)
+	}
+	authorities, err := parseKeys(settings.UserCA)
+	if err != nil {
+		return nil, fmt.Errorf("certificate authorities: %w", err)
+	}
+	s.checker = newChecker(authorities)
 	s.config = ssh.ServerConfig{
 		Config: ssh.Config{
-			KeyExchanges: []string{ssh.KeyExchangeCurve25519},
-			Ciphers:      []string{ssh.CipherChaCha20Poly1305, ssh.CipherAES128GCM, ssh.CipherAES256GCM},
+			KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519},
+			Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherChaCha20Poly1305},
 			MACs:         []string{ssh.HMACSHA256ETM, ssh.HMACSHA512ETM},
 		},
 		ServerVersion: "SSH-2.0-powerunit",
@@ -54,6 +67,18 @@ func New(config boot.SSH, env []string, processes *supervise.Processes) (*Server
 	}
 	s.config.AddHostKey(signer)
 	return s, nil
+}
+
+func parseKeys(lines []string) ([][]byte, error) {
+	keys := make([][]byte, 0, len(lines))
+	for i, line := range lines {
+		key, err := parseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", i+1, err)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
 }
 
 func parseKey(line string) ([]byte, error) {
@@ -67,22 +92,14 @@ func parseKey(line string) ([]byte, error) {
 	return key.Marshal(), nil
 }
 
-// Listen serves port 22 in the background. A port that the image's own process takes first is its right.
-func (s *Server) Listen() {
-	listener, err := net.Listen("tcp", ":22")
-	if err != nil {
-		boot.Say("powerunit: ssh: " + err.Error())
-		return
-	}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go s.Serve(conn, "")
-		}
-	}()
+// connection is one client that has logged in.
+type connection struct {
+	server *Server
+	ssh    *ssh.ServerConn
+	user   users.Identity
+	rights rights
+	// forwarded are the ports that listen for the client.
+	forwarded forwards
 }
 
 // Serve runs one connection to its end. sessionKey, when not empty, is let in on this connection only.
@@ -100,40 +117,86 @@ func (s *Server) Serve(conn net.Conn, sessionKey string) {
 		if err != nil {
 			return
 		}
-		keys = append(keys[:len(keys):len(keys)], key)
+		keys = append(slices.Clip(keys), key)
 	}
-	var user users.Identity
 	config := s.config
 	config.PublicKeyCallback = func(meta ssh.ConnMetadata, offered ssh.PublicKey) (*ssh.Permissions, error) {
-		id, known := users.Load().Login(meta.User())
-		for _, key := range keys {
-			if known && bytes.Equal(key, offered.Marshal()) {
-				user = id
-				return nil, nil
+		if _, known := users.Load().Login(meta.User()); known {
+			if slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, offered.Marshal()) }) {
+				return &ssh.Permissions{}, nil
+			}
+			if certificate, ok := offered.(*ssh.Certificate); ok {
+				return s.checkCertificate(meta, certificate)
 			}
 		}
 		return nil, fmt.Errorf("key not accepted for %s", meta.User())
 	}
 	grace := time.AfterFunc(loginGrace, func() { conn.Close() })
-	connection, channels, requests, err := ssh.NewServerConn(conn, &config)
+	serverConn, channels, requests, err := ssh.NewServerConn(conn, &config)
 	if err != nil || !grace.Stop() {
 		return
 	}
-	go answerGlobal(requests)
-	s.serveChannels(channels, user)
-	_ = connection.Wait()
+	user, known := users.Load().Login(serverConn.User())
+	if !known {
+		return
+	}
+	c := &connection{server: s, ssh: serverConn, user: user, rights: rightsOf(serverConn.Permissions)}
+	defer c.forwarded.close()
+	gone := make(chan struct{})
+	defer close(gone)
+	go c.keepAlive(gone)
+	go c.answer(requests)
+	c.serveChannels(channels)
+	_ = serverConn.Wait()
 }
 
-// answerGlobal answers keepalives with a failure, as OpenSSH's server does, and refuses everything else.
-func answerGlobal(requests <-chan *ssh.Request) {
-	for request := range requests {
-		if request.WantReply {
-			_ = request.Reply(false, nil)
+// keepAlive closes the connection of a client that no longer answers.
+func (c *connection) keepAlive(gone <-chan struct{}) {
+	ticker := time.NewTicker(aliveInterval)
+	defer ticker.Stop()
+	answers := make(chan struct{}, 1)
+	for missed, asking := 0, false; ; {
+		select {
+		case <-gone:
+			return
+		case <-answers:
+			missed, asking = 0, false
+		case <-ticker.C:
+			if asking {
+				if missed++; missed >= aliveMisses {
+					c.ssh.Close()
+					return
+				}
+				continue
+			}
+			asking = true
+			go func() {
+				if _, _, err := c.ssh.SendRequest("keepalive@openssh.com", true, nil); err == nil {
+					answers <- struct{}{}
+				}
+			}()
 		}
 	}
 }
 
-func (s *Server) serveChannels(channels <-chan ssh.NewChannel, user users.Identity) {
+// answer takes requests that are about no channel: listening for the client, and its own keepalives, which want an answer, whatever it
+// is.
+func (c *connection) answer(requests <-chan *ssh.Request) {
+	for request := range requests {
+		ok, reply := false, []byte(nil)
+		switch request.Type {
+		case "tcpip-forward":
+			ok, reply = c.listen(request.Payload)
+		case "cancel-tcpip-forward":
+			ok = c.forwarded.cancel(request.Payload)
+		}
+		if request.WantReply {
+			_ = request.Reply(ok, reply)
+		}
+	}
+}
+
+func (c *connection) serveChannels(channels <-chan ssh.NewChannel) {
 	var open sync.WaitGroup
 	slots := make(chan struct{}, maxChannels)
 	for channel := range channels {
@@ -147,9 +210,11 @@ func (s *Server) serveChannels(channels <-chan ssh.NewChannel, user users.Identi
 			defer func() { <-slots }()
 			switch channel.ChannelType() {
 			case "session":
-				s.serveSession(channel, user)
+				c.serveSession(channel)
 			case "direct-tcpip":
-				serveForward(channel)
+				c.serveForward(channel)
+			case "direct-streamlocal@openssh.com":
+				c.serveSocket(channel)
 			default:
 				_ = channel.Reject(ssh.UnknownChannelType, "not supported")
 			}

@@ -12,13 +12,11 @@ import (
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 	"pitwall.dev/powerunit/internal/supervise"
-	"pitwall.dev/powerunit/internal/users"
 )
 
 // session is one session channel (RFC 4254, section 6): requests set it up, one of shell, exec and subsystem starts its process.
 type session struct {
-	server   *Server
-	user     users.Identity
+	*connection
 	channel  ssh.Channel
 	env      []string
 	terminal string
@@ -29,12 +27,12 @@ type session struct {
 	drained func()
 }
 
-func (s *Server) serveSession(incoming ssh.NewChannel, user users.Identity) {
+func (c *connection) serveSession(incoming ssh.NewChannel) {
 	channel, requests, err := incoming.Accept()
 	if err != nil {
 		return
 	}
-	x := &session{server: s, user: user, channel: channel}
+	x := &session{connection: c, channel: channel}
 	for request := range requests {
 		ok := x.handle(request)
 		if request.WantReply {
@@ -70,7 +68,7 @@ func (x *session) handle(request *ssh.Request) bool {
 			Columns, Rows, Width, Height uint32
 			Modes                        string
 		}
-		if ssh.Unmarshal(request.Payload, &m) != nil || x.master != nil {
+		if ssh.Unmarshal(request.Payload, &m) != nil || x.master != nil || x.rights.noPty {
 			return false
 		}
 		return x.openTerminal(m.Term, m.Columns, m.Rows)
@@ -88,13 +86,19 @@ func (x *session) handle(request *ssh.Request) bool {
 		}
 		return number != 0
 	case "shell":
-		return x.process == nil && x.startShell("")
+		return x.process == nil && x.run("")
 	case "exec":
 		var m struct{ Command string }
-		return ssh.Unmarshal(request.Payload, &m) == nil && x.process == nil && x.startShell(m.Command)
+		return ssh.Unmarshal(request.Payload, &m) == nil && x.process == nil && x.run(m.Command)
 	case "subsystem":
 		var m struct{ Name string }
-		return ssh.Unmarshal(request.Payload, &m) == nil && m.Name == "sftp" && x.process == nil && x.startSftp()
+		if ssh.Unmarshal(request.Payload, &m) != nil || m.Name != "sftp" || x.process != nil {
+			return false
+		}
+		if x.rights.command != "" {
+			return x.run(m.Name)
+		}
+		return x.helper(SftpName)
 	default:
 		return false
 	}
@@ -129,26 +133,41 @@ func (x *session) environment(shell string) []string {
 	if x.terminal != "" {
 		env = append(env, "TERM="+x.terminal)
 	}
-	return append(env, x.env...)
+	return supervise.LastOfEach(append(env, x.env...))
 }
 
-func (x *session) startShell(command string) bool {
+// run starts what was asked for, or what the certificate has in its place; empty: a login shell.
+func (x *session) run(command string) bool {
+	if x.rights.command != "" {
+		x.env = append(x.env, "SSH_ORIGINAL_COMMAND="+command)
+		command = x.rights.command
+	}
 	shell := x.user.Shell
 	if shell == "" {
 		shell = "/bin/sh"
 	}
-	argv := []string{"-" + filepath.Base(shell)}
-	if command != "" {
-		argv = []string{filepath.Base(shell), "-c", command}
+	_, err := os.Stat(shell)
+	switch {
+	case err != nil && command == "":
+		return x.refuse("this image has no shell (" + shell + "); name a program to run")
+	case isScp(command) && x.lacks("scp"):
+		return x.helper(ScpName, scpArguments(command)...)
+	case err != nil:
+		return x.start(supervise.Spec{Argv: strings.Fields(command), Env: x.environment("")})
+	case command == "":
+		return x.start(supervise.Spec{Path: shell, Argv: []string{"-" + filepath.Base(shell)}, Env: x.environment(shell)})
 	}
-	if _, err := os.Stat(shell); err != nil {
-		return x.refuse("this image has no shell (" + shell + "); use the API's Exec")
-	}
-	return x.start(supervise.Spec{Path: shell, Argv: argv, Env: x.environment(shell)})
+	return x.start(supervise.Spec{Path: shell, Argv: []string{filepath.Base(shell), "-c", command}, Env: x.environment(shell)})
 }
 
-func (x *session) startSftp() bool {
-	return x.start(supervise.Spec{Path: "/proc/self/exe", Argv: []string{SftpName}, Env: x.environment("")})
+func (x *session) lacks(program string) bool {
+	_, err := supervise.LookPath(program, x.environment(""), "/")
+	return err != nil
+}
+
+// helper runs this very program under another name, as the user.
+func (x *session) helper(name string, arguments ...string) bool {
+	return x.start(supervise.Spec{Path: "/proc/self/exe", Argv: append([]string{name}, arguments...), Env: x.environment("")})
 }
 
 // refuse tells the person at the other end, who would otherwise see a bare failure.
@@ -158,7 +177,10 @@ func (x *session) refuse(message string) bool {
 }
 
 func (x *session) start(spec supervise.Spec) bool {
-	spec.User, spec.Dir = x.user, x.user.Home
+	spec.User, spec.Dir, spec.Cgroup = x.user, x.user.Home, x.server.cgroup
+	if len(spec.Argv) == 0 {
+		return false
+	}
 	if info, err := os.Stat(spec.Dir); err != nil || !info.IsDir() {
 		spec.Dir = "/"
 	}
@@ -228,7 +250,7 @@ func (x *session) finish() {
 		x.drained()
 	}
 	exit := x.process.Wait()
-	_ = x.channel.CloseWrite()
+	// Before the end of the output: a client that has ended its own side closes the channel at that, and hears no more.
 	if exit.Signal != 0 {
 		name := strings.TrimPrefix(unix.SignalName(exit.Signal), "SIG")
 		_, _ = x.channel.SendRequest("exit-signal", false, ssh.Marshal(struct {
@@ -240,5 +262,6 @@ func (x *session) finish() {
 	} else {
 		_, _ = x.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(exit.Code)}))
 	}
+	_ = x.channel.CloseWrite()
 	x.channel.Close()
 }

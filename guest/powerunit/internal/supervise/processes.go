@@ -22,6 +22,8 @@ const DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 type Exit struct {
 	Code   int
 	Signal syscall.Signal
+	// OutOfMemory says that the kernel killed for want of memory; only a Service knows.
+	OutOfMemory bool
 }
 
 // Spec is a process to start.
@@ -34,10 +36,12 @@ type Spec struct {
 	User users.Identity
 	// Files are stdin, stdout and stderr.
 	Files [3]*os.File
+	// Link is file 3, when there is one.
+	Link *os.File
 	// Terminal makes Files[0] the controlling terminal.
 	Terminal bool
-	// CgroupFD places the process; 0: where powerunit is.
-	CgroupFD int
+	// Cgroup places the process; nil: where powerunit is.
+	Cgroup *os.File
 }
 
 // Process is a running one, leader of its own session and process group.
@@ -65,6 +69,8 @@ func (p *Process) Signal(s syscall.Signal) {
 type Processes struct {
 	mu    sync.Mutex // held from fork to registration, so that no end is collected before somebody waits for it
 	known map[int]*Process
+	// Exposed starts processes with the usual chance to be killed when memory ends, where powerunit itself has none.
+	Exposed bool
 }
 
 // NewProcesses starts the reaper.
@@ -129,7 +135,13 @@ func (ps *Processes) Start(spec Spec) (*Process, error) {
 		Dir:   spec.Dir,
 		Env:   spec.Env,
 		Files: []uintptr{spec.Files[0].Fd(), spec.Files[1].Fd(), spec.Files[2].Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Credential: credential, UseCgroupFD: spec.CgroupFD > 0, CgroupFD: spec.CgroupFD},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Credential: credential},
+	}
+	if spec.Link != nil {
+		attributes.Files = append(attributes.Files, spec.Link.Fd())
+	}
+	if spec.Cgroup != nil {
+		attributes.Sys.UseCgroupFD, attributes.Sys.CgroupFD = true, int(spec.Cgroup.Fd())
 	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
@@ -140,6 +152,9 @@ func (ps *Processes) Start(spec Spec) (*Process, error) {
 			code = 127
 		}
 		return nil, &StartError{code, fmt.Errorf("cannot run %s: %w", spec.Argv[0], err)}
+	}
+	if ps.Exposed {
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
 	}
 	p := &Process{PID: pid, done: make(chan struct{})}
 	ps.known[pid] = p
@@ -186,4 +201,20 @@ func WithDefault(env []string, name, value string) []string {
 		return env
 	}
 	return append(env[:len(env):len(env)], name+"="+value)
+}
+
+// LastOfEach keeps the last value of each variable: programs differ in which they take.
+func LastOfEach(env []string) []string {
+	at := map[string]int{}
+	kept := env[:0:0]
+	for _, entry := range env {
+		name, _, _ := strings.Cut(entry, "=")
+		if i, ok := at[name]; ok {
+			kept[i] = entry
+			continue
+		}
+		at[name] = len(kept)
+		kept = append(kept, entry)
+	}
+	return kept
 }

@@ -11,119 +11,176 @@ import (
 
 	"golang.org/x/sys/unix"
 	"pitwall.dev/powerunit/internal/boot"
+	"pitwall.dev/powerunit/internal/cgroups"
 	"pitwall.dev/powerunit/internal/logring"
 	"pitwall.dev/powerunit/internal/users"
 )
 
-const logBytes = 1 << 20
+const (
+	logBytes  = 1 << 20
+	pipeBytes = 4 << 10
+)
 
-// Service is the image's own process: none -> running -> ended. It is started once.
+// Service is the image's own process: none -> running -> ended, and running again when its policy says so.
+//
+// One goroutine, run, starts it and hears of its ends; Stop ends both.
 type Service struct {
 	processes *Processes
 	config    boot.Process
+	cgroup    *os.File
 	Logs      *logring.Ring
+	pipes     sync.WaitGroup
 
-	mu      sync.Mutex
-	process *Process
-	onExit  func(Exit)
+	mu       sync.Mutex
+	process  *Process // nil while none runs
+	status   Status
+	onChange func(Status)
+	stopping chan struct{} // closed by Stop
+	stopOnce sync.Once
+	over     chan struct{} // closed when it will not run again
+}
+
+// Status is what others may know of a Service.
+type Status struct {
+	// Exit is how it last ended; nil until it has.
+	Exit     *Exit
+	Restarts uint32
+	Health   Health
 }
 
 // NewService does not start anything yet.
 func NewService(processes *Processes, config boot.Process) *Service {
-	return &Service{processes: processes, config: config, Logs: logring.New(logBytes), onExit: func(Exit) {}}
+	return &Service{
+		processes: processes, config: config, Logs: logring.New(logBytes), onChange: func(Status) {},
+		stopping: make(chan struct{}), over: make(chan struct{}),
+	}
 }
 
-// OnExit sets who hears about the end. Call it before Start.
-func (s *Service) OnExit(f func(Exit)) { s.onExit = f }
+// OnChange sets who hears of each change. Call it before Start.
+func (s *Service) OnChange(f func(Status)) { s.onChange = f }
 
-// Start runs the process, if the image has one. A failure is an end like any other: the VM stays reachable.
+func (s *Service) update(change func(*Status)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.status)
+	s.onChange(s.status)
+}
+
+// Start runs the process, if the image has one, and returns once it was started. A failure is an end like any other: the VM stays
+// reachable.
 func (s *Service) Start() {
 	if len(s.config.Argv) == 0 {
 		s.Logs.Close()
+		close(s.over)
 		return
 	}
-	process, err := s.start()
+	s.cgroup = cgroups.Open(cgroups.Service)
+	process, exit := s.begin()
+	go s.run(process, exit)
+}
+
+// run follows the process that was begun, and those that come after it.
+func (s *Service) run(process *Process, exit Exit) {
+	again := restarts{policy: s.config.Restart}
+	for {
+		started, kills := time.Now(), cgroups.OOMKills(cgroups.Service)
+		if process != nil {
+			exit = process.Wait()
+			exit.OutOfMemory = (exit.Signal == syscall.SIGKILL || exit.Code == 128+int(syscall.SIGKILL)) && cgroups.OOMKills(cgroups.Service) > kills
+		}
+		s.update(func(status *Status) { status.Exit = &exit })
+		wait, restart := again.after(exit, time.Since(started))
+		if !restart || !s.sleep(wait) {
+			break
+		}
+		s.update(func(status *Status) { status.Restarts++ })
+		process, exit = s.begin()
+	}
+	close(s.over)
+	s.pipes.Wait() // a descendant may still write
+	s.Logs.Close()
+}
+
+// sleep returns false when Stop came.
+func (s *Service) sleep(wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.stopping:
+		return false
+	}
+}
+
+// begin starts the process, or says how that ended.
+func (s *Service) begin() (*Process, Exit) {
+	process, spec, err := s.start()
 	if err != nil {
 		s.Logs.Write(true, []byte("powerunit: "+err.Error()+"\n"))
-		s.Logs.Close()
 		code := 126
 		var start *StartError
 		if errors.As(err, &start) {
 			code = start.Code
 		}
-		s.onExit(Exit{Code: code})
-		return
+		return nil, Exit{Code: code}
 	}
 	s.mu.Lock()
 	s.process = process
 	s.mu.Unlock()
-	go func() { s.onExit(process.Wait()) }()
+	if check := s.config.Healthcheck; check != nil && len(check.Test) > 1 && (check.Test[0] == "CMD" || check.Test[0] == "CMD-SHELL") {
+		s.update(func(status *Status) { status.Health = Starting })
+		go s.watchHealth(process, spec)
+	}
+	select {
+	case <-s.stopping: // Stop may have looked before there was a process
+		process.Signal(syscall.SIGKILL)
+	default:
+	}
+	return process, Exit{}
 }
 
-func (s *Service) start() (*Process, error) {
+func (s *Service) start() (*Process, Spec, error) {
 	user, err := users.Load().Resolve(s.config.User)
 	if err != nil {
-		return nil, err
+		return nil, Spec{}, err
 	}
 	dir := s.config.WorkingDir
 	if dir == "" {
 		dir = "/"
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("working directory: %w", err)
+		return nil, Spec{}, fmt.Errorf("working directory: %w", err)
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
-		return nil, err
+		return nil, Spec{}, err
 	}
 	defer null.Close()
-	var pipes sync.WaitGroup
-	stdout, err := s.pipe(false, &pipes)
+	stdout, err := s.pipe(false)
 	if err != nil {
-		return nil, err
+		return nil, Spec{}, err
 	}
 	defer stdout.Close()
-	stderr, err := s.pipe(true, &pipes)
+	stderr, err := s.pipe(true)
 	if err != nil {
-		return nil, err
+		return nil, Spec{}, err
 	}
 	defer stderr.Close()
-	go func() {
-		pipes.Wait()
-		s.Logs.Close()
-	}()
-	cgroup := serviceCgroup()
-	if cgroup != nil {
-		defer cgroup.Close()
-	}
-	spec := Spec{Argv: s.config.Argv, Env: WithDefault(WithDefault(s.config.Env, "PATH", DefaultPath), "HOME", user.Home), Dir: dir, User: user, Files: [3]*os.File{null, stdout, stderr}}
-	if cgroup != nil {
-		spec.CgroupFD = int(cgroup.Fd())
-	}
-	return s.processes.Start(spec)
+	env := WithDefault(WithDefault(s.config.Env, "PATH", DefaultPath), "HOME", user.Home)
+	spec := Spec{Argv: s.config.Argv, Env: env, Dir: dir, User: user, Files: [3]*os.File{null, stdout, stderr}, Cgroup: s.cgroup}
+	process, err := s.processes.Start(spec)
+	return process, spec, err
 }
 
-// serviceCgroup lets the service's memory and processes be told from powerunit's own. A kernel without it still runs the image.
-func serviceCgroup() *os.File {
-	const path = "/sys/fs/cgroup/service"
-	if err := os.Mkdir(path, 0o755); err != nil {
-		return nil
-	}
-	file, err := os.OpenFile(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil
-	}
-	return file
-}
-
-func (s *Service) pipe(isStderr bool, open *sync.WaitGroup) (*os.File, error) {
+func (s *Service) pipe(isStderr bool) (*os.File, error) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	open.Go(func() {
+	s.pipes.Go(func() {
 		defer reader.Close()
-		buffer := make([]byte, 32<<10)
+		buffer := make([]byte, pipeBytes)
 		for {
 			n, err := reader.Read(buffer)
 			if n > 0 {
@@ -137,8 +194,9 @@ func (s *Service) pipe(isStderr bool, open *sync.WaitGroup) (*os.File, error) {
 	return writer, nil
 }
 
-// Stop sends the image's stop signal, waits for grace, then kills.
+// Stop sends the image's stop signal, waits for grace, then kills. It is not started again.
 func (s *Service) Stop(grace time.Duration) {
+	s.stopOnce.Do(func() { close(s.stopping) })
 	s.mu.Lock()
 	process := s.process
 	s.mu.Unlock()

@@ -47,7 +47,7 @@ const cases: [field: string, change: Partial<ImageConfig>, parity: string][] = [
   ["config.StopSignal", { stopSignal: "SIGRTMIN+31" }, "adapted"],
   ["config.StopSignal", { stopSignal: "65" }, "adapted"],
   ["config.StopSignal", { stopSignal: "SIGNONE" }, "adapted"],
-  ["config.Healthcheck", { healthcheck: { ...check, test: ["CMD", "true"] } }, "ignored"],
+  ["config.Healthcheck", { healthcheck: { ...check, test: ["CMD", "true"] } }, "honoured"],
   ["config.Healthcheck", { healthcheck: { ...check, test: ["NONE"] } }, "honoured"],
   ["config.Healthcheck", { healthcheck: { ...check, test: [] } }, "honoured"],
   ["config.Volumes", { volumes: ["/data"] }, "adapted"],

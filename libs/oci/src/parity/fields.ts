@@ -137,8 +137,8 @@ export const fields: readonly Field[] = [
     cases: [
       {
         when: "a test",
-        parity: "ignored",
-        why: "the check is not run, and the VM's state says nothing of it",
+        parity: "honoured",
+        why: "run beside the process, as its user, at Docker's times; the VM's `health` says what came of it",
         holds: ({ healthcheck }) => healthcheck !== undefined && healthcheck.test.length > 0 && healthcheck.test[0] !== "NONE",
       },
       always("honoured", "there is nothing to run", "absent, empty or NONE"),

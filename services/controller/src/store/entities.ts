@@ -21,6 +21,8 @@ export const VmEntity = defineEntity({
     epoch: p.bigint(),
     sshHostKey: p.text(),
     serviceExit: p.json<unknown>().nullable(),
+    restartCount: p.integer(),
+    health: p.integer(),
     timings: p.json<unknown>(),
     createTime: p.datetime(),
     updateTime: p.datetime(),

@@ -35,4 +35,13 @@ class First extends Migration {
   }
 }
 
-export const migrations = [{ name: "0001_first", class: First }];
+class ServiceState extends Migration {
+  override up(): void {
+    this.addSql("alter table vm add column restart_count int not null default 0, add column health int not null default 0");
+  }
+}
+
+export const migrations = [
+  { name: "0001_first", class: First },
+  { name: "0002_service_state", class: ServiceState },
+];

@@ -1,6 +1,6 @@
 // A VM's specification: defaults and limits.
 import { parseReference, formatReference } from "@pitwall/oci";
-import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { RestartPolicy, type VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid } from "@pitwall/runtime";
 import { parseSshKey } from "./ssh-keys.ts";
 
@@ -24,6 +24,8 @@ export function checkSpec(spec: VmSpec | undefined): VmSpec {
   const authorizedKeys = spec.authorizedKeys.map((key, at) => parseSshKey(key, `spec.authorized_keys[${at}]`).line);
   if (authorizedKeys.length > maxKeys)
     throw invalid("spec.authorized_keys", `holds ${authorizedKeys.length} keys; the limit is ${maxKeys}`);
+  if (spec.restartPolicy < 0 || spec.restartPolicy > RestartPolicy.RESTART_POLICY_ALWAYS)
+    throw invalid("spec.restart_policy", `must be a policy that this version knows, got ${spec.restartPolicy}`);
   checkTexts("spec.args", spec.args, maxArgs);
   checkTexts(
     "spec.env",

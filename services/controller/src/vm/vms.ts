@@ -2,7 +2,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { ignoredFields, type ImageSources, type ResolvedImage } from "@pitwall/oci";
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { CreateVmRequest, Desired, Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { CreateVmRequest, Desired, Exit, Health, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid, PitwallError, systemClock, toDuration, type Log } from "@pitwall/runtime";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
@@ -81,6 +81,8 @@ export class Vms {
           epoch: 1n,
           sshHostKey: "",
           serviceExit: null,
+          restartCount: 0,
+          health: Health.HEALTH_UNSPECIFIED,
           timings: VmTimings.toJSON({ ...VmTimings.fromPartial({}), place: toDuration(systemClock.monotonicMs() - started) }),
           createTime: now,
           updateTime: now,
@@ -208,6 +210,8 @@ export class Vms {
       row.message = report.message;
       row.observedGeneration = report.generation;
       row.sshHostKey = report.sshHostKey;
+      row.restartCount = report.restartCount;
+      row.health = report.health;
       row.serviceExit = report.serviceExit ? Exit.toJSON(report.serviceExit) : null;
       row.timings = VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place });
       await this.#changed(em, after, row, false);

@@ -21,6 +21,8 @@ export function toVm(row: VmRow, nodeName: string): Vm {
     epoch: row.epoch,
     sshHostKey: row.sshHostKey,
     serviceExit: row.serviceExit === null || row.serviceExit === undefined ? undefined : Exit.fromJSON(row.serviceExit),
+    restartCount: row.restartCount,
+    health: row.health as Vm["health"], // the same
     timings: VmTimings.fromJSON(row.timings),
     createTime: row.createTime,
     updateTime: row.updateTime,

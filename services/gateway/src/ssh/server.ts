@@ -7,6 +7,7 @@ import type { Tunnels } from "../tunnels/tunnels.ts";
 import { algorithms } from "./algorithms.ts";
 import { openForwards } from "./forwards.ts";
 import type { SshKeyPair } from "./host-key.ts";
+import { openReverseForwards } from "./reverse-forwards.ts";
 import { openSessions } from "./sessions.ts";
 import { jumpUser, parseTarget, type Login } from "./target.ts";
 import { openVmConnection } from "./vm-connection.ts";
@@ -115,4 +116,5 @@ function serve(client: Connection, login: Login, parts: SshParts): void {
   client.once("close", () => vm?.close());
   openSessions(client, vm, parts.log);
   openForwards(client, login, parts.tunnels, parts.log);
+  openReverseForwards(client, vm, parts.log);
 }

@@ -17,8 +17,20 @@ export interface GuestConfig {
     readonly stop_signal: string;
     /** Folders that powerunit makes where the image lacks them. */
     readonly volumes: readonly string[];
+    readonly restart: "never" | "on-failure" | "always";
+    readonly healthcheck?: GuestHealthcheck;
   };
   readonly channel: { readonly kind: "virtio-serial"; readonly name: string };
+}
+
+/** The image's health check with its defaults filled in. */
+export interface GuestHealthcheck {
+  readonly test: readonly string[];
+  readonly interval_ms: number;
+  readonly timeout_ms: number;
+  readonly start_period_ms: number;
+  readonly start_interval_ms: number;
+  readonly retries: number;
 }
 
 interface Entry {
@@ -44,26 +56,31 @@ export function cpio(entries: readonly Entry[]): Buffer {
 }
 
 /**
- * Makes the part that all VMs share and returns its path in `cacheDir`. The name is the digest of what is in it, so a new
+ * Makes the part that all VMs share and returns its path in `cacheDir`. Beside `powerunit` its SSH server is expected, `powerunit-ssh`. The name is the digest of what is in it, so a new
  * powerunit or kernel makes a new file. `modulesDir` holds `NN-name.ko`, loaded in the order of their names.
  */
 export async function buildBaseInitramfs(options: { powerunit: string; modulesDir: string; cacheDir: string }): Promise<string> {
-  const init = await readFile(options.powerunit).catch((error: unknown) => {
-    throw new PitwallError("unsupported", "powerunit cannot be read: build guest/powerunit and name it in PITWALL_POWERUNIT", {
-      cause: error,
-    });
-  });
+  const [init, ssh] = await Promise.all(
+    [options.powerunit, `${options.powerunit}-ssh`].map((path) =>
+      readFile(path).catch((cause: unknown) => {
+        const message = "powerunit cannot be read: build guest/powerunit and guest/powerunit/ssh, and name the first in PITWALL_POWERUNIT";
+        throw new PitwallError("unsupported", message, { cause });
+      }),
+    ),
+  );
+  if (!init || !ssh) throw new PitwallError("internal", "two files were read");
   const names = (await readdir(options.modulesDir)).filter((name) => name.endsWith(".ko")).toSorted();
   const modules = await Promise.all(
     names.map(async (name) => ({ name, data: withoutSignature(await readFile(join(options.modulesDir, name))) })),
   );
-  const hash = createHash("sha256").update(init);
+  const hash = createHash("sha256").update(init).update(ssh);
   for (const { name, data } of modules) hash.update(name).update(data);
   const path = join(options.cacheDir, `initramfs-${hash.digest("hex").slice(0, 16)}.cpio`);
   if (await exists(path)) return path;
   await mkdir(options.cacheDir, { recursive: true });
   const entries: Entry[] = [
     { name: "init", mode: file | 0o755, data: init },
+    { name: "powerunit-ssh", mode: file | 0o755, data: ssh },
     { name: "lib", mode: directory | 0o755 },
     { name: "lib/modules", mode: directory | 0o755 },
     ...modules.map(({ name, data }) => ({ name: `lib/modules/${name}`, mode: file | 0o644, data })),

@@ -8,7 +8,7 @@ import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Health, Phase, type Exit } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, messageChain, systemClock, toDuration, type Log } from "@pitwall/runtime";
 import { removeVmInitramfs } from "../host/initramfs.ts";
 import { processesIn, signalProcess, waitForExit } from "../host/process-identity.ts";
@@ -192,6 +192,8 @@ export class Machine {
       reason: "",
       message: "",
       serviceExit: undefined,
+      restartCount: 0,
+      health: Health.HEALTH_UNSPECIFIED,
       timings: noTimings,
     });
     const isNew = this.#report.sshHostKey === "";
@@ -268,12 +270,14 @@ export class Machine {
     this.#rouse();
   }
 
-  /** Reports the end of the image's process, once. */
+  /** Reports what has become of the image's process, when that is news. */
   #hear(): void {
-    const exit = this.#watch?.said?.serviceExit;
-    if (exit && !this.#report.serviceExit) {
-      this.#say({ serviceExit: exit }).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
-    }
+    const said = this.#watch?.said;
+    if (!said) return;
+    const { serviceExit = this.#report.serviceExit, restartCount, health } = said;
+    const known = this.#report;
+    if (isSameExit(serviceExit, known.serviceExit) && restartCount === known.restartCount && health === known.health) return;
+    this.#say({ serviceExit, restartCount, health }).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
   }
 
   async #stop(wanted: Assignment): Promise<void> {
@@ -375,6 +379,11 @@ export class Machine {
 const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
 
 function firstReport({ vmId, generation, epoch }: Assignment): VmReport {
-  const rest = { reason: "", message: "", serviceExit: undefined, sshHostKey: "", timings: noTimings, observeTime: new Date() };
+  const service = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
+  const rest = { reason: "", message: "", ...service, sshHostKey: "", timings: noTimings, observeTime: new Date() };
   return { vmId, generation, epoch, phase: Phase.PHASE_PLACED, ...rest };
+}
+
+function isSameExit(a: Exit | undefined, b: Exit | undefined): boolean {
+  return a?.code === b?.code && a?.signal === b?.signal && a?.outOfMemory === b?.outOfMemory;
 }

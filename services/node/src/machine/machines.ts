@@ -1,7 +1,7 @@
 // All VMs of a node: takes assignments, gives inventories, remembers what is gone until the controller has heard it.
 import { join } from "node:path";
 import type { Assignment, Assignments, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Health, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 import { readJournals } from "./journal.ts";
 import { Machine, type MachineHost } from "./machine.ts";
@@ -52,6 +52,7 @@ export async function openMachines(root: string, host: MachineHost): Promise<Mac
 
 /** Of a VM that this node does not have: nothing of it is here. */
 function gone({ vmId, generation, epoch }: Assignment): VmReport {
-  const rest = { reason: "", message: "", serviceExit: undefined, sshHostKey: "", timings: undefined, observeTime: new Date() };
+  const service = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
+  const rest = { reason: "", message: "", ...service, sshHostKey: "", timings: undefined, observeTime: new Date() };
   return { vmId, generation, epoch, phase: Phase.PHASE_GONE, ...rest };
 }

@@ -8,6 +8,7 @@ import {
   type DialResponse,
   type WatchStateResponse,
 } from "@pitwall/proto/pitwall/v1/guest.ts";
+import { Health } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { splice, toDuration } from "@pitwall/runtime";
 import { createServer as createRpcServer, ServerError, Status, type CallContext } from "nice-grpc";
 
@@ -31,7 +32,14 @@ rpc.add(GuestControlServiceDefinition, {
     for (let told: typeof state | undefined; !signal.aborted;) {
       if (told !== state) {
         told = state;
-        yield { state: told, message: "", uptime: toDuration(performance.now()), powerunitVersion: "sim" };
+        yield {
+          state: told,
+          message: "",
+          uptime: toDuration(performance.now()),
+          powerunitVersion: "sim",
+          restartCount: 0,
+          health: Health.HEALTH_UNSPECIFIED,
+        };
       }
       await new Promise<void>((resolve) => {
         watchers.add(resolve);
@@ -45,6 +53,8 @@ rpc.add(GuestControlServiceDefinition, {
     setTimeout(() => process.exit(0), bootMs);
     return {};
   },
+  setTime: async () => ({}),
+  addEntropy: async () => ({}),
   async *dial(requests: AsyncIterable<DialRequest>): AsyncGenerator<DialResponse> {
     for await (const { message } of requests) {
       if (message?.$case === "data") yield { message: { $case: "data", value: message.value } };

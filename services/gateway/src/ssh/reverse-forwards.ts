@@ -1,0 +1,38 @@
+// `ssh -R`: the VM's SSH server listens, and what comes goes back to the client.
+import { splice, type Log } from "@pitwall/runtime";
+import type { Client, Connection } from "ssh2";
+import type { VmConnection } from "./vm-connection.ts";
+
+/** Without a VM (a connection that only jumps) such requests are refused. */
+export function openReverseForwards(client: Connection, vm: VmConnection | undefined, log: Log): void {
+  const joined = new WeakSet<Client>();
+  client.on("request", (accept, reject, name, info) => {
+    if (!vm || (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") || !("bindPort" in info)) return void reject?.();
+    const { bindAddr, bindPort } = info;
+    vm.client().then(
+      (inner) => {
+        if (!joined.has(inner)) {
+          joined.add(inner);
+          pass(inner, client, log);
+        }
+        if (name === "tcpip-forward") inner.forwardIn(bindAddr, bindPort, (error, port) => (error ? reject?.() : accept?.(port)));
+        else inner.unforwardIn(bindAddr, bindPort, (error) => (error ? reject?.() : accept?.()));
+      },
+      (error: unknown) => {
+        log.debug("a forward was refused", { error });
+        reject?.();
+      },
+    );
+  });
+}
+
+function pass(inner: Client, client: Connection, log: Log): void {
+  inner.on("tcp connection", ({ destIP, destPort, srcIP, srcPort }, accept, reject) => {
+    client.forwardOut(destIP, destPort, srcIP, srcPort, (error, outer) => {
+      if (error) {
+        log.debug("a client did not take a connection", { error });
+        reject();
+      } else void splice(accept(), outer);
+    });
+  });
+}

@@ -1,0 +1,82 @@
+// What powerunit makes of a VM, as its processes see it and as its API tells.
+import { LogStream, Health, RestartPolicy, type Vm } from "@pitwall/sdk";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { run, type Ended } from "./support/run.ts";
+import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
+
+let pitwall: TestStack;
+
+beforeAll(async () => {
+  pitwall = await startTestStack();
+  await create("host", { args: ["sleep", "infinity"] });
+});
+
+afterAll(() => pitwall?.[Symbol.asyncDispose]());
+
+async function create(name: string, spec: { args: string[]; restartPolicy?: RestartPolicy }): Promise<Vm> {
+  const { vms } = pitwall.stack.client();
+  await vms.create({ name, spec: { image: pitwall.image, ...spec } });
+  return vms.wait(name);
+}
+
+const ssh = (vm: string, command: string): Promise<Ended> => run([...pitwall.ssh.commandFor(vm), command]);
+
+describe("processes", () => {
+  it("live in the file systems and limits of a container runtime", async () => {
+    const { stdout } = await ssh(
+      "host",
+      "stat -f -c %T /proc /sys /dev/shm; stat -c %a /dev/shm; ulimit -n; ulimit -Hn; umask; cat /proc/self/oom_score_adj",
+    );
+    expect(stdout).toBe("proc\nsysfs\ntmpfs\n1777\n1048576\n1048576\n0022\n0\n");
+    expect((await ssh("host", "ls -l /dev/fd /dev/stdin /dev/ptmx /dev/null >/dev/null && cat /proc/self/cgroup")).stdout).toBe(
+      "0::/vm/sessions\n",
+    );
+    expect((await ssh("host", "cat /proc/$(pgrep -x sleep || pidof sleep)/cgroup")).stdout).toBe("0::/vm/service\n");
+  });
+
+  it("leave no zombie, even 2,000 orphans at once", async () => {
+    const orphans = "for i in $(seq 20); do (for j in $(seq 100); do (:) & done) & done; wait";
+    expect((await ssh("host", orphans)).code).toBe(0);
+    const zombies = `until [ "$(cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ')" = 0 ]; do :; done; echo none`;
+    expect((await ssh("host", zombies)).stdout).toBe("none\n");
+  });
+});
+
+describe("the image's process", () => {
+  it("is started again when it fails, as its policy has it, and its causes are told", async () => {
+    const args = ["sh", "-c", "n=$(cat /n 2>/dev/null || echo 0); echo $((n + 1)) > /n; echo run $n; [ $n -lt 3 ] && exit 7; kill -9 $$"];
+    await create("failing", { args, restartPolicy: RestartPolicy.RESTART_POLICY_ON_FAILURE });
+    const { vms } = pitwall.stack.client();
+    const killed = await vms.waitUntil("failing", ({ serviceExit }) => serviceExit?.signal === 9);
+    expect(killed.restartCount).toBeGreaterThanOrEqual(3);
+    expect(killed.serviceExit).toEqual({ code: 0, signal: 9, outOfMemory: false });
+    const again = await vms.waitUntil("failing", ({ restartCount }) => restartCount >= 4);
+    expect(again.restartCount).toBeGreaterThanOrEqual(4);
+    let said = "";
+    for await (const { stream, data } of pitwall.stack.client().readLogs("failing")) {
+      expect(stream).toBe(LogStream.STREAM_STDOUT);
+      said += Buffer.from(data).toString();
+      if (said.includes("run 3")) break;
+    }
+    expect(said).toMatch(/^run 0\nrun 1\nrun 2\nrun 3\n/);
+    await deleteVm(pitwall.stack, "failing");
+  });
+
+  it("is not started again when it ends well", async () => {
+    await create("done", { args: ["true"], restartPolicy: RestartPolicy.RESTART_POLICY_ON_FAILURE });
+    const { vms } = pitwall.stack.client();
+    const ended = await vms.waitUntil("done", ({ serviceExit }) => serviceExit !== undefined);
+    expect(ended).toMatchObject({ restartCount: 0, serviceExit: { code: 0, signal: 0 }, health: Health.HEALTH_UNSPECIFIED });
+    await deleteVm(pitwall.stack, "done");
+  });
+
+  it("may eat all memory: it is killed, the cause is told, and SSH lives on", async () => {
+    await create("hungry", { args: ["sh", "-c", "exec dd if=/dev/zero of=/dev/null bs=215M count=1"] });
+    const { vms } = pitwall.stack.client();
+    const eaten = await vms.waitUntil("hungry", ({ serviceExit }) => serviceExit !== undefined);
+    expect(eaten.serviceExit).toEqual({ code: 0, signal: 9, outOfMemory: true });
+    expect((await ssh("hungry", "dd if=/dev/zero of=/dev/null bs=215M count=1")).code).toBe(255); // a session is killed, not its server
+    expect((await ssh("hungry", "echo alive")).stdout).toBe("alive\n");
+    await deleteVm(pitwall.stack, "hungry");
+  });
+});
