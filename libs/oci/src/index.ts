@@ -7,6 +7,7 @@ export { Flights } from "./flights.ts";
 export type { Healthcheck, ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
 export type { LayerFile } from "./layer-index.ts";
 export { LayerStore, type LeasedLayers, type PullingLayers } from "./layer-store.ts";
+export { Leases } from "./leases.ts";
 export { Budget, defaultLimits, type FlattenLimits } from "./limits.ts";
 export { listFiles, type ListedFile } from "./list-files.ts";
 export { ignoredFields, judge } from "./parity/contract.ts";

@@ -11,6 +11,7 @@ import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
 import { writeLayerFile } from "./layer-file.ts";
 import { encodeIndex, readIndex, type LayerFile } from "./layer-index.ts";
 import { LayerProgress } from "./layer-progress.ts";
+import { Leases } from "./leases.ts";
 import type { Budget } from "./limits.ts";
 import { Flights } from "./flights.ts";
 import { Slots } from "./slots.ts";
@@ -46,7 +47,7 @@ export class LayerStore implements AsyncDisposable {
   readonly #options: LayerStoreOptions;
   readonly #flights = new Flights<LayerFile, LayerProgress>();
   readonly #slots = new Slots(layersAtOnce);
-  readonly #leases = new Map<string, number>();
+  readonly #leases = new Leases();
   /** Whole, and not yet kept. */
   readonly #usable = new Map<string, LayerFile>();
   readonly #keeping = new Set<Promise<void>>();
@@ -71,7 +72,7 @@ export class LayerStore implements AsyncDisposable {
   begin(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal): PullingLayers {
     signal.throwIfAborted();
     const ids = image.layers.map(({ diffId }) => idOf(diffId));
-    for (const id of ids) this.#leases.set(id, (this.#leases.get(id) ?? 0) + 1);
+    const leases = ids.map((id) => this.#leases.take(id));
     // One failure ends the others, and so does who is no longer interested: nobody needs them.
     const ended = new AbortController();
     const either = AbortSignal.any([signal, ended.signal]);
@@ -83,11 +84,7 @@ export class LayerStore implements AsyncDisposable {
       complete,
       [Symbol.dispose]: () => {
         ended.abort(new Error("nobody waits for the layers"));
-        for (const id of ids) {
-          const left = (this.#leases.get(id) ?? 1) - 1;
-          if (left === 0) this.#leases.delete(id);
-          else this.#leases.set(id, left);
-        }
+        for (const lease of leases) lease[Symbol.dispose]();
       },
     };
   }
@@ -101,6 +98,21 @@ export class LayerStore implements AsyncDisposable {
       pulling[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /** Bytes of each kept layer, by diff id. */
+  async kept(): Promise<ReadonlyMap<string, number>> {
+    return new Map((await this.#list()).map(({ id, sizeBytes }) => [`sha256:${id}`, sizeBytes]));
+  }
+
+  /** Removes the kept layers that are neither wanted nor leased; bytes. With `dryRun`, only says how many. */
+  async free(isWanted: (diffId: string) => boolean, dryRun: boolean): Promise<number> {
+    let freed = 0;
+    for (const { id, sizeBytes } of await this.#list()) {
+      if (isWanted(`sha256:${id}`)) continue;
+      if (dryRun ? !this.#leases.isHeld(id) : await this.#remove(id)) freed += sizeBytes;
+    }
+    return freed;
   }
 
   /** Waits until what was given up has been removed, and what is usable is kept. No lease may be asked for any more. */
@@ -120,6 +132,7 @@ export class LayerStore implements AsyncDisposable {
     const start = async (shared: AbortSignal, progress: LayerProgress): Promise<LayerFile> => {
       try {
         const path = join(this.#options.dir, `${id}.tar`);
+        await this.#leases.settled(id);
         const made =
           this.#usable.get(id) ??
           (await this.#kept(id, path)) ??
@@ -187,30 +200,40 @@ export class LayerStore implements AsyncDisposable {
       await this.#trim();
     })()
       .catch(() => undefined)
-      .finally(() => this.#usable.delete(id));
+      .finally(() => this.#usable.get(id) === file && this.#usable.delete(id)); // another may have been made since
     this.#keeping.add(work);
     void work.then(() => this.#keeping.delete(work));
   }
 
   /** Removes the least recently used layers beyond `keepBytes`, but none in use. */
   async #trim(): Promise<void> {
-    const { dir, keepBytes } = this.#options;
-    const names = (await readdir(dir)).filter((name) => name.endsWith(".json"));
-    const kept = await Promise.all(
+    const kept = await this.#list();
+    let total = kept.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    for (const { id, sizeBytes } of kept.toSorted((a, b) => a.usedMs - b.usedMs)) {
+      if (total <= this.#options.keepBytes) return;
+      if (await this.#remove(id)) total -= sizeBytes;
+    }
+  }
+
+  async #list(): Promise<{ readonly id: string; readonly sizeBytes: number; readonly usedMs: number }[]> {
+    const { dir } = this.#options;
+    const names = (await readdir(dir)).filter((name) => /^[0-9a-f]{64}\.json$/.test(name));
+    return Promise.all(
       names.map(async (name) => {
         const id = name.slice(0, -".json".length);
         const found = await stat(join(dir, `${id}.tar`)).catch(() => undefined);
-        return { id, size: found?.size ?? 0, usedMs: found?.mtimeMs ?? 0 };
+        return { id, sizeBytes: found?.size ?? 0, usedMs: found?.mtimeMs ?? 0 };
       }),
     );
-    let total = kept.reduce((sum, { size }) => sum + size, 0);
-    for (const { id, size } of kept.toSorted((a, b) => a.usedMs - b.usedMs)) {
-      if (total <= keepBytes) return;
-      if (this.#leases.has(id)) continue;
-      await rm(join(dir, `${id}.tar`), { force: true }); // first: without its tar an index says nothing
-      await rm(join(dir, `${id}.json`), { force: true });
-      total -= size;
-    }
+  }
+
+  /** False when it is leased. */
+  async #remove(id: string): Promise<boolean> {
+    return this.#leases.removeUnlessHeld(id, async () => {
+      this.#usable.delete(id);
+      await rm(join(this.#options.dir, `${id}.tar`), { force: true }); // first: without its tar an index says nothing
+      await rm(join(this.#options.dir, `${id}.json`), { force: true });
+    });
   }
 }
 
