@@ -9,6 +9,7 @@ import { measuredCapacity, readNodeConfig, type NodeConfig } from "./config.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
 import { lockState } from "./host/state-lock.ts";
 import { openImageCache } from "./images/cache.ts";
+import { answer } from "./images/commands.ts";
 import { openLink, type Link } from "./link/link.ts";
 import { openMachines } from "./machine/machines.ts";
 import type { VmmDriver } from "./machine/vmm.ts";
@@ -18,7 +19,7 @@ import { openTunnels } from "./tunnels/tunnel.ts";
 
 const agentVersion = "0.1.0";
 /** docs/link.md */
-const capability = 1;
+const capability = 2;
 
 const log = openLog("node", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
@@ -43,7 +44,7 @@ async function start(): Promise<AsyncDisposable> {
     }),
   );
   const sources = openImageSources(imageSourceOptions(config));
-  const images = await openImageCache({ dir: cacheDir, sources, log });
+  const images = stack.use(await openImageCache({ dir: cacheDir, sources, log }));
   let link: Link | undefined;
   const machines = await openMachines(join(stateDir, "vms"), {
     driver,
@@ -74,6 +75,7 @@ async function start(): Promise<AsyncDisposable> {
       available: async () => ({ cpuMillis: capacity.cpuMillis, memBytes: BigInt(freemem()), diskBytes: await freeDisk(stateDir) }),
       onAssignments: (assignments) => machines.apply(assignments),
       onTunnel: (request) => tunnels.open(request),
+      onImageCommand: (command, signal) => answer(images, command, signal),
     },
     log,
   );

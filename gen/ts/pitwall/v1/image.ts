@@ -9,7 +9,7 @@ export const protobufPackage = "pitwall.v1";
 
 export const protobufFileName = "pitwall/v1/image.proto";
 
-/** Image references. */
+/** Image references, and the images that nodes hold. */
 
 /** What a VM makes of a field, compared with a container runtime. */
 export const Parity = {
@@ -70,6 +70,61 @@ export function parityToJSON(object: Parity): string {
   }
 }
 
+export const PullState = {
+  PULL_STATE_UNSPECIFIED: 0,
+  PULL_STATE_PULLING: 1,
+  PULL_STATE_DONE: 2,
+  PULL_STATE_FAILED: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type PullState = typeof PullState[keyof typeof PullState];
+
+export namespace PullState {
+  export type PULL_STATE_UNSPECIFIED = typeof PullState.PULL_STATE_UNSPECIFIED;
+  export type PULL_STATE_PULLING = typeof PullState.PULL_STATE_PULLING;
+  export type PULL_STATE_DONE = typeof PullState.PULL_STATE_DONE;
+  export type PULL_STATE_FAILED = typeof PullState.PULL_STATE_FAILED;
+  export type UNRECOGNIZED = typeof PullState.UNRECOGNIZED;
+}
+
+export function pullStateFromJSON(object: any): PullState {
+  switch (object) {
+    case 0:
+    case "PULL_STATE_UNSPECIFIED":
+      return PullState.PULL_STATE_UNSPECIFIED;
+    case 1:
+    case "PULL_STATE_PULLING":
+      return PullState.PULL_STATE_PULLING;
+    case 2:
+    case "PULL_STATE_DONE":
+      return PullState.PULL_STATE_DONE;
+    case 3:
+    case "PULL_STATE_FAILED":
+      return PullState.PULL_STATE_FAILED;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return PullState.UNRECOGNIZED;
+  }
+}
+
+export function pullStateToJSON(object: PullState): string {
+  switch (object) {
+    case PullState.PULL_STATE_UNSPECIFIED:
+      return "PULL_STATE_UNSPECIFIED";
+    case PullState.PULL_STATE_PULLING:
+      return "PULL_STATE_PULLING";
+    case PullState.PULL_STATE_DONE:
+      return "PULL_STATE_DONE";
+    case PullState.PULL_STATE_FAILED:
+      return "PULL_STATE_FAILED";
+    case PullState.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface ResolveImageRequest {
   image: string;
 }
@@ -125,6 +180,81 @@ export interface ImageField {
   parity: Parity;
   /** For a person. */
   why: string;
+}
+
+/** An image that is ready to boot somewhere. */
+export interface HeldImage {
+  digest: string;
+  /** What it was pulled as, normalised. */
+  references: string[];
+  /** Of the file system that VMs boot from. */
+  baseBytes: bigint;
+  /** Of its layers that are kept; other images may share them. */
+  layerBytes: bigint;
+  /** Names of the nodes that hold it. */
+  nodes: string[];
+  /** VMs of all users, stopped ones included. */
+  vmCount: number;
+}
+
+export interface ListImagesRequest {
+  /** 0 means 50; at most 1000. */
+  pageSize: number;
+  pageToken: string;
+}
+
+export interface ListImagesResponse {
+  images: HeldImage[];
+  nextPageToken: string;
+  /** Names of nodes that could not be asked: no link, no answer, or an agent that is too old. */
+  skippedNodes: string[];
+}
+
+export interface PullImageRequest {
+  image: string;
+  /** Name or id; empty: all nodes that have a link. */
+  node: string;
+}
+
+/** What is new on one node. */
+export interface PullImageResponse {
+  /** Name. */
+  node: string;
+  state: PullState;
+  digest: string;
+  /** Why it failed. */
+  reason: string;
+  message: string;
+}
+
+export interface DeleteImageRequest {
+  /** A digest, or a reference that ListImages shows. */
+  image: string;
+}
+
+export interface DeleteImageResponse {
+  nodes: NodeFreed[];
+  skippedNodes: string[];
+}
+
+export interface CollectGarbageRequest {
+  /** Only says what would be freed. */
+  dryRun: boolean;
+}
+
+export interface CollectGarbageResponse {
+  nodes: NodeFreed[];
+  skippedNodes: string[];
+}
+
+/** What one node freed, or would free. */
+export interface NodeFreed {
+  /** Name. */
+  node: string;
+  /** Images that it no longer holds. */
+  digests: string[];
+  baseBytes: bigint;
+  layerBytes: bigint;
 }
 
 function createBaseResolveImageRequest(): ResolveImageRequest {
@@ -958,6 +1088,1048 @@ export const ImageField: MessageFns<ImageField> = {
   },
 };
 
+function createBaseHeldImage(): HeldImage {
+  return { digest: "", references: [], baseBytes: 0n, layerBytes: 0n, nodes: [], vmCount: 0 };
+}
+
+export const HeldImage: MessageFns<HeldImage> = {
+  encode(message: HeldImage, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    for (const v of message.references) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.baseBytes !== 0n) {
+      if (BigInt.asUintN(64, message.baseBytes) !== message.baseBytes) {
+        throw new globalThis.Error("value provided for field message.baseBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.baseBytes);
+    }
+    if (message.layerBytes !== 0n) {
+      if (BigInt.asUintN(64, message.layerBytes) !== message.layerBytes) {
+        throw new globalThis.Error("value provided for field message.layerBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.layerBytes);
+    }
+    for (const v of message.nodes) {
+      writer.uint32(42).string(v!);
+    }
+    if (message.vmCount !== 0) {
+      writer.uint32(48).uint32(message.vmCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HeldImage {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeldImage();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.references.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.baseBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.layerBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.nodes.push(reader.string());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.vmCount = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): HeldImage {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      references: globalThis.Array.isArray(object?.references)
+        ? object.references.map((e: any) => globalThis.String(e))
+        : [],
+      baseBytes: isSet(object.baseBytes)
+        ? BigInt(object.baseBytes)
+        : isSet(object.base_bytes)
+        ? BigInt(object.base_bytes)
+        : 0n,
+      layerBytes: isSet(object.layerBytes)
+        ? BigInt(object.layerBytes)
+        : isSet(object.layer_bytes)
+        ? BigInt(object.layer_bytes)
+        : 0n,
+      nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => globalThis.String(e)) : [],
+      vmCount: isSet(object.vmCount)
+        ? globalThis.Number(object.vmCount)
+        : isSet(object.vm_count)
+        ? globalThis.Number(object.vm_count)
+        : 0,
+    };
+  },
+
+  toJSON(message: HeldImage): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.references?.length) {
+      obj.references = message.references;
+    }
+    if (message.baseBytes !== 0n) {
+      obj.baseBytes = message.baseBytes.toString();
+    }
+    if (message.layerBytes !== 0n) {
+      obj.layerBytes = message.layerBytes.toString();
+    }
+    if (message.nodes?.length) {
+      obj.nodes = message.nodes;
+    }
+    if (message.vmCount !== 0) {
+      obj.vmCount = Math.round(message.vmCount);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<HeldImage>): HeldImage {
+    return HeldImage.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HeldImage>): HeldImage {
+    const message = createBaseHeldImage();
+    message.digest = object.digest ?? "";
+    message.references = object.references?.map((e) => e) || [];
+    message.baseBytes = (object.baseBytes !== undefined && object.baseBytes !== null) ? BigInt(object.baseBytes) : 0n;
+    message.layerBytes = (object.layerBytes !== undefined && object.layerBytes !== null)
+      ? BigInt(object.layerBytes)
+      : 0n;
+    message.nodes = object.nodes?.map((e) => e) || [];
+    message.vmCount = object.vmCount ?? 0;
+    return message;
+  },
+};
+
+function createBaseListImagesRequest(): ListImagesRequest {
+  return { pageSize: 0, pageToken: "" };
+}
+
+export const ListImagesRequest: MessageFns<ListImagesRequest> = {
+  encode(message: ListImagesRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListImagesRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListImagesRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListImagesRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListImagesRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListImagesRequest>): ListImagesRequest {
+    return ListImagesRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListImagesRequest>): ListImagesRequest {
+    const message = createBaseListImagesRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListImagesResponse(): ListImagesResponse {
+  return { images: [], nextPageToken: "", skippedNodes: [] };
+}
+
+export const ListImagesResponse: MessageFns<ListImagesResponse> = {
+  encode(message: ListImagesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.images) {
+      HeldImage.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    for (const v of message.skippedNodes) {
+      writer.uint32(26).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListImagesResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListImagesResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.images.push(HeldImage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.skippedNodes.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListImagesResponse {
+    return {
+      images: globalThis.Array.isArray(object?.images) ? object.images.map((e: any) => HeldImage.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+      skippedNodes: globalThis.Array.isArray(object?.skippedNodes)
+        ? object.skippedNodes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.skipped_nodes)
+        ? object.skipped_nodes.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ListImagesResponse): unknown {
+    const obj: any = {};
+    if (message.images?.length) {
+      obj.images = message.images.map((e) => HeldImage.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    if (message.skippedNodes?.length) {
+      obj.skippedNodes = message.skippedNodes;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListImagesResponse>): ListImagesResponse {
+    return ListImagesResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListImagesResponse>): ListImagesResponse {
+    const message = createBaseListImagesResponse();
+    message.images = object.images?.map((e) => HeldImage.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    message.skippedNodes = object.skippedNodes?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBasePullImageRequest(): PullImageRequest {
+  return { image: "", node: "" };
+}
+
+export const PullImageRequest: MessageFns<PullImageRequest> = {
+  encode(message: PullImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    if (message.node !== "") {
+      writer.uint32(18).string(message.node);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PullImageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePullImageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PullImageRequest {
+    return {
+      image: isSet(object.image) ? globalThis.String(object.image) : "",
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+    };
+  },
+
+  toJSON(message: PullImageRequest): unknown {
+    const obj: any = {};
+    if (message.image !== "") {
+      obj.image = message.image;
+    }
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PullImageRequest>): PullImageRequest {
+    return PullImageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PullImageRequest>): PullImageRequest {
+    const message = createBasePullImageRequest();
+    message.image = object.image ?? "";
+    message.node = object.node ?? "";
+    return message;
+  },
+};
+
+function createBasePullImageResponse(): PullImageResponse {
+  return { node: "", state: 0, digest: "", reason: "", message: "" };
+}
+
+export const PullImageResponse: MessageFns<PullImageResponse> = {
+  encode(message: PullImageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.state !== 0) {
+      writer.uint32(16).int32(message.state);
+    }
+    if (message.digest !== "") {
+      writer.uint32(26).string(message.digest);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(42).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PullImageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePullImageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PullImageResponse {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      state: isSet(object.state) ? pullStateFromJSON(object.state) : 0,
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: PullImageResponse): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.state !== 0) {
+      obj.state = pullStateToJSON(message.state);
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PullImageResponse>): PullImageResponse {
+    return PullImageResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PullImageResponse>): PullImageResponse {
+    const message = createBasePullImageResponse();
+    message.node = object.node ?? "";
+    message.state = object.state ?? 0;
+    message.digest = object.digest ?? "";
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
+    return message;
+  },
+};
+
+function createBaseDeleteImageRequest(): DeleteImageRequest {
+  return { image: "" };
+}
+
+export const DeleteImageRequest: MessageFns<DeleteImageRequest> = {
+  encode(message: DeleteImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteImageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteImageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeleteImageRequest {
+    return { image: isSet(object.image) ? globalThis.String(object.image) : "" };
+  },
+
+  toJSON(message: DeleteImageRequest): unknown {
+    const obj: any = {};
+    if (message.image !== "") {
+      obj.image = message.image;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteImageRequest>): DeleteImageRequest {
+    return DeleteImageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteImageRequest>): DeleteImageRequest {
+    const message = createBaseDeleteImageRequest();
+    message.image = object.image ?? "";
+    return message;
+  },
+};
+
+function createBaseDeleteImageResponse(): DeleteImageResponse {
+  return { nodes: [], skippedNodes: [] };
+}
+
+export const DeleteImageResponse: MessageFns<DeleteImageResponse> = {
+  encode(message: DeleteImageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.nodes) {
+      NodeFreed.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.skippedNodes) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteImageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteImageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodes.push(NodeFreed.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.skippedNodes.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeleteImageResponse {
+    return {
+      nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => NodeFreed.fromJSON(e)) : [],
+      skippedNodes: globalThis.Array.isArray(object?.skippedNodes)
+        ? object.skippedNodes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.skipped_nodes)
+        ? object.skipped_nodes.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: DeleteImageResponse): unknown {
+    const obj: any = {};
+    if (message.nodes?.length) {
+      obj.nodes = message.nodes.map((e) => NodeFreed.toJSON(e));
+    }
+    if (message.skippedNodes?.length) {
+      obj.skippedNodes = message.skippedNodes;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteImageResponse>): DeleteImageResponse {
+    return DeleteImageResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteImageResponse>): DeleteImageResponse {
+    const message = createBaseDeleteImageResponse();
+    message.nodes = object.nodes?.map((e) => NodeFreed.fromPartial(e)) || [];
+    message.skippedNodes = object.skippedNodes?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseCollectGarbageRequest(): CollectGarbageRequest {
+  return { dryRun: false };
+}
+
+export const CollectGarbageRequest: MessageFns<CollectGarbageRequest> = {
+  encode(message: CollectGarbageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.dryRun !== false) {
+      writer.uint32(8).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CollectGarbageRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCollectGarbageRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.dryRun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CollectGarbageRequest {
+    return {
+      dryRun: isSet(object.dryRun)
+        ? globalThis.Boolean(object.dryRun)
+        : isSet(object.dry_run)
+        ? globalThis.Boolean(object.dry_run)
+        : false,
+    };
+  },
+
+  toJSON(message: CollectGarbageRequest): unknown {
+    const obj: any = {};
+    if (message.dryRun !== false) {
+      obj.dryRun = message.dryRun;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CollectGarbageRequest>): CollectGarbageRequest {
+    return CollectGarbageRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CollectGarbageRequest>): CollectGarbageRequest {
+    const message = createBaseCollectGarbageRequest();
+    message.dryRun = object.dryRun ?? false;
+    return message;
+  },
+};
+
+function createBaseCollectGarbageResponse(): CollectGarbageResponse {
+  return { nodes: [], skippedNodes: [] };
+}
+
+export const CollectGarbageResponse: MessageFns<CollectGarbageResponse> = {
+  encode(message: CollectGarbageResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.nodes) {
+      NodeFreed.encode(v!, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.skippedNodes) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CollectGarbageResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCollectGarbageResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodes.push(NodeFreed.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.skippedNodes.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CollectGarbageResponse {
+    return {
+      nodes: globalThis.Array.isArray(object?.nodes) ? object.nodes.map((e: any) => NodeFreed.fromJSON(e)) : [],
+      skippedNodes: globalThis.Array.isArray(object?.skippedNodes)
+        ? object.skippedNodes.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.skipped_nodes)
+        ? object.skipped_nodes.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: CollectGarbageResponse): unknown {
+    const obj: any = {};
+    if (message.nodes?.length) {
+      obj.nodes = message.nodes.map((e) => NodeFreed.toJSON(e));
+    }
+    if (message.skippedNodes?.length) {
+      obj.skippedNodes = message.skippedNodes;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CollectGarbageResponse>): CollectGarbageResponse {
+    return CollectGarbageResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CollectGarbageResponse>): CollectGarbageResponse {
+    const message = createBaseCollectGarbageResponse();
+    message.nodes = object.nodes?.map((e) => NodeFreed.fromPartial(e)) || [];
+    message.skippedNodes = object.skippedNodes?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseNodeFreed(): NodeFreed {
+  return { node: "", digests: [], baseBytes: 0n, layerBytes: 0n };
+}
+
+export const NodeFreed: MessageFns<NodeFreed> = {
+  encode(message: NodeFreed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    for (const v of message.digests) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.baseBytes !== 0n) {
+      if (BigInt.asUintN(64, message.baseBytes) !== message.baseBytes) {
+        throw new globalThis.Error("value provided for field message.baseBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.baseBytes);
+    }
+    if (message.layerBytes !== 0n) {
+      if (BigInt.asUintN(64, message.layerBytes) !== message.layerBytes) {
+        throw new globalThis.Error("value provided for field message.layerBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.layerBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeFreed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeFreed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.digests.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.baseBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.layerBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeFreed {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      digests: globalThis.Array.isArray(object?.digests) ? object.digests.map((e: any) => globalThis.String(e)) : [],
+      baseBytes: isSet(object.baseBytes)
+        ? BigInt(object.baseBytes)
+        : isSet(object.base_bytes)
+        ? BigInt(object.base_bytes)
+        : 0n,
+      layerBytes: isSet(object.layerBytes)
+        ? BigInt(object.layerBytes)
+        : isSet(object.layer_bytes)
+        ? BigInt(object.layer_bytes)
+        : 0n,
+    };
+  },
+
+  toJSON(message: NodeFreed): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.digests?.length) {
+      obj.digests = message.digests;
+    }
+    if (message.baseBytes !== 0n) {
+      obj.baseBytes = message.baseBytes.toString();
+    }
+    if (message.layerBytes !== 0n) {
+      obj.layerBytes = message.layerBytes.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeFreed>): NodeFreed {
+    return NodeFreed.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeFreed>): NodeFreed {
+    const message = createBaseNodeFreed();
+    message.node = object.node ?? "";
+    message.digests = object.digests?.map((e) => e) || [];
+    message.baseBytes = (object.baseBytes !== undefined && object.baseBytes !== null) ? BigInt(object.baseBytes) : 0n;
+    message.layerBytes = (object.layerBytes !== undefined && object.layerBytes !== null)
+      ? BigInt(object.layerBytes)
+      : 0n;
+    return message;
+  },
+};
+
 export type ImageServiceDefinition = typeof ImageServiceDefinition;
 export const ImageServiceDefinition = {
   name: "ImageService",
@@ -981,6 +2153,45 @@ export const ImageServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** The images that nodes hold ready to boot, by digest; all users see all of them. */
+    listImages: {
+      name: "ListImages",
+      requestType: ListImagesRequest as typeof ListImagesRequest,
+      requestStream: false,
+      responseType: ListImagesResponse as typeof ListImagesResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Has nodes make an image ready before a VM asks for it. The stream ends when each node has said DONE or FAILED. Ends as ResolveImage does;
+     * UNAVAILABLE: no node, or not this one, has a link. FAILED_PRECONDITION: the node's agent is too old.
+     */
+    pullImage: {
+      name: "PullImage",
+      requestType: PullImageRequest as typeof PullImageRequest,
+      requestStream: false,
+      responseType: PullImageResponse as typeof PullImageResponse,
+      responseStream: true,
+      options: {},
+    },
+    /** Frees an image on all nodes. Administrators only. FAILED_PRECONDITION: a VM uses it. NOT_FOUND: no node that has a link holds it. */
+    deleteImage: {
+      name: "DeleteImage",
+      requestType: DeleteImageRequest as typeof DeleteImageRequest,
+      requestStream: false,
+      responseType: DeleteImageResponse as typeof DeleteImageResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Frees what no VM uses, on all nodes. Administrators only. */
+    collectGarbage: {
+      name: "CollectGarbage",
+      requestType: CollectGarbageRequest as typeof CollectGarbageRequest,
+      requestStream: false,
+      responseType: CollectGarbageResponse as typeof CollectGarbageResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -995,6 +2206,29 @@ export interface ImageServiceImplementation<CallContextExt = {}> {
     request: CheckImageRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<CheckImageResponse>>;
+  /** The images that nodes hold ready to boot, by digest; all users see all of them. */
+  listImages(
+    request: ListImagesRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ListImagesResponse>>;
+  /**
+   * Has nodes make an image ready before a VM asks for it. The stream ends when each node has said DONE or FAILED. Ends as ResolveImage does;
+   * UNAVAILABLE: no node, or not this one, has a link. FAILED_PRECONDITION: the node's agent is too old.
+   */
+  pullImage(
+    request: PullImageRequest,
+    context: CallContext & CallContextExt,
+  ): ServerStreamingMethodResult<DeepPartial<PullImageResponse>>;
+  /** Frees an image on all nodes. Administrators only. FAILED_PRECONDITION: a VM uses it. NOT_FOUND: no node that has a link holds it. */
+  deleteImage(
+    request: DeleteImageRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<DeleteImageResponse>>;
+  /** Frees what no VM uses, on all nodes. Administrators only. */
+  collectGarbage(
+    request: CollectGarbageRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CollectGarbageResponse>>;
 }
 
 export interface ImageServiceClient<CallOptionsExt = {}> {
@@ -1008,6 +2242,29 @@ export interface ImageServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<CheckImageRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<CheckImageResponse>;
+  /** The images that nodes hold ready to boot, by digest; all users see all of them. */
+  listImages(
+    request: DeepPartial<ListImagesRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ListImagesResponse>;
+  /**
+   * Has nodes make an image ready before a VM asks for it. The stream ends when each node has said DONE or FAILED. Ends as ResolveImage does;
+   * UNAVAILABLE: no node, or not this one, has a link. FAILED_PRECONDITION: the node's agent is too old.
+   */
+  pullImage(
+    request: DeepPartial<PullImageRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): AsyncIterable<PullImageResponse>;
+  /** Frees an image on all nodes. Administrators only. FAILED_PRECONDITION: a VM uses it. NOT_FOUND: no node that has a link holds it. */
+  deleteImage(
+    request: DeepPartial<DeleteImageRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<DeleteImageResponse>;
+  /** Frees what no VM uses, on all nodes. Administrators only. */
+  collectGarbage(
+    request: DeepPartial<CollectGarbageRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CollectGarbageResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
@@ -1026,6 +2283,8 @@ function isObject(value: any): boolean {
 function isSet(value: any): boolean {
   return value !== null && value !== undefined;
 }
+
+export type ServerStreamingMethodResult<Response> = { [Symbol.asyncIterator](): AsyncIterator<Response, void> };
 
 export interface MessageFns<T> {
   encode(message: T, writer?: BinaryWriter): BinaryWriter;

@@ -37,6 +37,7 @@ export interface ConnectRequest {
     | { $case: "report"; value: VmReport }
     | { $case: "goodbye"; value: NodeGoodbye }
     | { $case: "tunnelRefusal"; value: TunnelRefusal }
+    | { $case: "imageAnswer"; value: ImageAnswer }
     | undefined;
 }
 
@@ -47,6 +48,9 @@ export interface ConnectResponse {
     | { $case: "assignments"; value: Assignments }
     | { $case: "tunnel"; value: TunnelRequest }
     | { $case: "goodbye"; value: ControllerGoodbye }
+    | //
+    /** To nodes of capability 2 or more. */
+    { $case: "imageCommand"; value: ImageCommand }
     | undefined;
 }
 
@@ -157,6 +161,61 @@ export interface ControllerGoodbye {
   reason: string;
 }
 
+/** A question about the node's images, answered once on the same session; a session's end is no answer. */
+export interface ImageCommand {
+  requestId: string;
+  command: { $case: "inventory"; value: ImageInventoryCommand } | { $case: "pull"; value: ImagePullCommand } | {
+    $case: "free";
+    value: ImageFreeCommand;
+  } | undefined;
+}
+
+export interface ImageInventoryCommand {
+}
+
+export interface ImagePullCommand {
+  image: string;
+  digest: string;
+}
+
+/** Whatever it says, the node never frees what a VM in its journal uses or what is being pulled. */
+export interface ImageFreeCommand {
+  /** Empty: all. */
+  digests: string[];
+  /** Of VMs that the node may not have heard of yet. */
+  keepDigests: string[];
+  dryRun: boolean;
+}
+
+export interface ImageAnswer {
+  requestId: string;
+  /** Why it was not done; empty when it was. */
+  reason: string;
+  message: string;
+  inventory: ImageInventory | undefined;
+  freed: ImageFreed | undefined;
+}
+
+export interface ImageInventory {
+  images: ImageOnNode[];
+}
+
+export interface ImageOnNode {
+  digest: string;
+  references: string[];
+  baseBytes: bigint;
+  /** Of its layers that are kept. */
+  layerBytes: bigint;
+}
+
+export interface ImageFreed {
+  digests: string[];
+  baseBytes: bigint;
+  layerBytes: bigint;
+  /** Asked for by name, and in use. */
+  digestsInUse: string[];
+}
+
 function createBaseConnectRequest(): ConnectRequest {
   return { message: undefined };
 }
@@ -181,6 +240,9 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         break;
       case "tunnelRefusal":
         TunnelRefusal.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
+      case "imageAnswer":
+        ImageAnswer.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
     }
     return writer;
@@ -247,6 +309,14 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
             message.message = { $case: "tunnelRefusal", value: TunnelRefusal.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "imageAnswer", value: ImageAnswer.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -275,6 +345,10 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         ? { $case: "tunnelRefusal", value: TunnelRefusal.fromJSON(object.tunnelRefusal) }
         : isSet(object.tunnel_refusal)
         ? { $case: "tunnelRefusal", value: TunnelRefusal.fromJSON(object.tunnel_refusal) }
+        : isSet(object.imageAnswer)
+        ? { $case: "imageAnswer", value: ImageAnswer.fromJSON(object.imageAnswer) }
+        : isSet(object.image_answer)
+        ? { $case: "imageAnswer", value: ImageAnswer.fromJSON(object.image_answer) }
         : undefined,
     };
   },
@@ -293,6 +367,8 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
       obj.goodbye = NodeGoodbye.toJSON(message.message.value);
     } else if (message.message?.$case === "tunnelRefusal") {
       obj.tunnelRefusal = TunnelRefusal.toJSON(message.message.value);
+    } else if (message.message?.$case === "imageAnswer") {
+      obj.imageAnswer = ImageAnswer.toJSON(message.message.value);
     }
     return obj;
   },
@@ -339,6 +415,12 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         }
         break;
       }
+      case "imageAnswer": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "imageAnswer", value: ImageAnswer.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -365,6 +447,9 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         break;
       case "goodbye":
         ControllerGoodbye.encode(message.message.value, writer.uint32(42).fork()).join();
+        break;
+      case "imageCommand":
+        ImageCommand.encode(message.message.value, writer.uint32(50).fork()).join();
         break;
     }
     return writer;
@@ -423,6 +508,14 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
             message.message = { $case: "goodbye", value: ControllerGoodbye.decode(reader, reader.uint32()) };
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.message = { $case: "imageCommand", value: ImageCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -449,6 +542,10 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         ? { $case: "tunnel", value: TunnelRequest.fromJSON(object.tunnel) }
         : isSet(object.goodbye)
         ? { $case: "goodbye", value: ControllerGoodbye.fromJSON(object.goodbye) }
+        : isSet(object.imageCommand)
+        ? { $case: "imageCommand", value: ImageCommand.fromJSON(object.imageCommand) }
+        : isSet(object.image_command)
+        ? { $case: "imageCommand", value: ImageCommand.fromJSON(object.image_command) }
         : undefined,
     };
   },
@@ -465,6 +562,8 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       obj.tunnel = TunnelRequest.toJSON(message.message.value);
     } else if (message.message?.$case === "goodbye") {
       obj.goodbye = ControllerGoodbye.toJSON(message.message.value);
+    } else if (message.message?.$case === "imageCommand") {
+      obj.imageCommand = ImageCommand.toJSON(message.message.value);
     }
     return obj;
   },
@@ -502,6 +601,12 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       case "goodbye": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "goodbye", value: ControllerGoodbye.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "imageCommand": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "imageCommand", value: ImageCommand.fromPartial(object.message.value) };
         }
         break;
       }
@@ -2145,6 +2250,876 @@ export const ControllerGoodbye: MessageFns<ControllerGoodbye> = {
   fromPartial(object: DeepPartial<ControllerGoodbye>): ControllerGoodbye {
     const message = createBaseControllerGoodbye();
     message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseImageCommand(): ImageCommand {
+  return { requestId: "", command: undefined };
+}
+
+export const ImageCommand: MessageFns<ImageCommand> = {
+  encode(message: ImageCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    switch (message.command?.$case) {
+      case "inventory":
+        ImageInventoryCommand.encode(message.command.value, writer.uint32(18).fork()).join();
+        break;
+      case "pull":
+        ImagePullCommand.encode(message.command.value, writer.uint32(26).fork()).join();
+        break;
+      case "free":
+        ImageFreeCommand.encode(message.command.value, writer.uint32(34).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.command = { $case: "inventory", value: ImageInventoryCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.command = { $case: "pull", value: ImagePullCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.command = { $case: "free", value: ImageFreeCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageCommand {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      command: isSet(object.inventory)
+        ? { $case: "inventory", value: ImageInventoryCommand.fromJSON(object.inventory) }
+        : isSet(object.pull)
+        ? { $case: "pull", value: ImagePullCommand.fromJSON(object.pull) }
+        : isSet(object.free)
+        ? { $case: "free", value: ImageFreeCommand.fromJSON(object.free) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: ImageCommand): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.command?.$case === "inventory") {
+      obj.inventory = ImageInventoryCommand.toJSON(message.command.value);
+    } else if (message.command?.$case === "pull") {
+      obj.pull = ImagePullCommand.toJSON(message.command.value);
+    } else if (message.command?.$case === "free") {
+      obj.free = ImageFreeCommand.toJSON(message.command.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageCommand>): ImageCommand {
+    return ImageCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageCommand>): ImageCommand {
+    const message = createBaseImageCommand();
+    message.requestId = object.requestId ?? "";
+    switch (object.command?.$case) {
+      case "inventory": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "inventory", value: ImageInventoryCommand.fromPartial(object.command.value) };
+        }
+        break;
+      }
+      case "pull": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "pull", value: ImagePullCommand.fromPartial(object.command.value) };
+        }
+        break;
+      }
+      case "free": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "free", value: ImageFreeCommand.fromPartial(object.command.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseImageInventoryCommand(): ImageInventoryCommand {
+  return {};
+}
+
+export const ImageInventoryCommand: MessageFns<ImageInventoryCommand> = {
+  encode(_: ImageInventoryCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageInventoryCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageInventoryCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ImageInventoryCommand {
+    return {};
+  },
+
+  toJSON(_: ImageInventoryCommand): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageInventoryCommand>): ImageInventoryCommand {
+    return ImageInventoryCommand.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ImageInventoryCommand>): ImageInventoryCommand {
+    const message = createBaseImageInventoryCommand();
+    return message;
+  },
+};
+
+function createBaseImagePullCommand(): ImagePullCommand {
+  return { image: "", digest: "" };
+}
+
+export const ImagePullCommand: MessageFns<ImagePullCommand> = {
+  encode(message: ImagePullCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.image !== "") {
+      writer.uint32(10).string(message.image);
+    }
+    if (message.digest !== "") {
+      writer.uint32(18).string(message.digest);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImagePullCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImagePullCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.image = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImagePullCommand {
+    return {
+      image: isSet(object.image) ? globalThis.String(object.image) : "",
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+    };
+  },
+
+  toJSON(message: ImagePullCommand): unknown {
+    const obj: any = {};
+    if (message.image !== "") {
+      obj.image = message.image;
+    }
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImagePullCommand>): ImagePullCommand {
+    return ImagePullCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImagePullCommand>): ImagePullCommand {
+    const message = createBaseImagePullCommand();
+    message.image = object.image ?? "";
+    message.digest = object.digest ?? "";
+    return message;
+  },
+};
+
+function createBaseImageFreeCommand(): ImageFreeCommand {
+  return { digests: [], keepDigests: [], dryRun: false };
+}
+
+export const ImageFreeCommand: MessageFns<ImageFreeCommand> = {
+  encode(message: ImageFreeCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.digests) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.keepDigests) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.dryRun !== false) {
+      writer.uint32(24).bool(message.dryRun);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageFreeCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageFreeCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digests.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.keepDigests.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.dryRun = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageFreeCommand {
+    return {
+      digests: globalThis.Array.isArray(object?.digests) ? object.digests.map((e: any) => globalThis.String(e)) : [],
+      keepDigests: globalThis.Array.isArray(object?.keepDigests)
+        ? object.keepDigests.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.keep_digests)
+        ? object.keep_digests.map((e: any) => globalThis.String(e))
+        : [],
+      dryRun: isSet(object.dryRun)
+        ? globalThis.Boolean(object.dryRun)
+        : isSet(object.dry_run)
+        ? globalThis.Boolean(object.dry_run)
+        : false,
+    };
+  },
+
+  toJSON(message: ImageFreeCommand): unknown {
+    const obj: any = {};
+    if (message.digests?.length) {
+      obj.digests = message.digests;
+    }
+    if (message.keepDigests?.length) {
+      obj.keepDigests = message.keepDigests;
+    }
+    if (message.dryRun !== false) {
+      obj.dryRun = message.dryRun;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageFreeCommand>): ImageFreeCommand {
+    return ImageFreeCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageFreeCommand>): ImageFreeCommand {
+    const message = createBaseImageFreeCommand();
+    message.digests = object.digests?.map((e) => e) || [];
+    message.keepDigests = object.keepDigests?.map((e) => e) || [];
+    message.dryRun = object.dryRun ?? false;
+    return message;
+  },
+};
+
+function createBaseImageAnswer(): ImageAnswer {
+  return { requestId: "", reason: "", message: "", inventory: undefined, freed: undefined };
+}
+
+export const ImageAnswer: MessageFns<ImageAnswer> = {
+  encode(message: ImageAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    if (message.inventory !== undefined) {
+      ImageInventory.encode(message.inventory, writer.uint32(34).fork()).join();
+    }
+    if (message.freed !== undefined) {
+      ImageFreed.encode(message.freed, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.inventory = ImageInventory.decode(reader, reader.uint32());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.freed = ImageFreed.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageAnswer {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+      inventory: isSet(object.inventory) ? ImageInventory.fromJSON(object.inventory) : undefined,
+      freed: isSet(object.freed) ? ImageFreed.fromJSON(object.freed) : undefined,
+    };
+  },
+
+  toJSON(message: ImageAnswer): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    if (message.inventory !== undefined) {
+      obj.inventory = ImageInventory.toJSON(message.inventory);
+    }
+    if (message.freed !== undefined) {
+      obj.freed = ImageFreed.toJSON(message.freed);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageAnswer>): ImageAnswer {
+    return ImageAnswer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageAnswer>): ImageAnswer {
+    const message = createBaseImageAnswer();
+    message.requestId = object.requestId ?? "";
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
+    message.inventory = (object.inventory !== undefined && object.inventory !== null)
+      ? ImageInventory.fromPartial(object.inventory)
+      : undefined;
+    message.freed = (object.freed !== undefined && object.freed !== null)
+      ? ImageFreed.fromPartial(object.freed)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseImageInventory(): ImageInventory {
+  return { images: [] };
+}
+
+export const ImageInventory: MessageFns<ImageInventory> = {
+  encode(message: ImageInventory, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.images) {
+      ImageOnNode.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageInventory {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageInventory();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.images.push(ImageOnNode.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageInventory {
+    return {
+      images: globalThis.Array.isArray(object?.images) ? object.images.map((e: any) => ImageOnNode.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ImageInventory): unknown {
+    const obj: any = {};
+    if (message.images?.length) {
+      obj.images = message.images.map((e) => ImageOnNode.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageInventory>): ImageInventory {
+    return ImageInventory.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageInventory>): ImageInventory {
+    const message = createBaseImageInventory();
+    message.images = object.images?.map((e) => ImageOnNode.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseImageOnNode(): ImageOnNode {
+  return { digest: "", references: [], baseBytes: 0n, layerBytes: 0n };
+}
+
+export const ImageOnNode: MessageFns<ImageOnNode> = {
+  encode(message: ImageOnNode, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.digest !== "") {
+      writer.uint32(10).string(message.digest);
+    }
+    for (const v of message.references) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.baseBytes !== 0n) {
+      if (BigInt.asUintN(64, message.baseBytes) !== message.baseBytes) {
+        throw new globalThis.Error("value provided for field message.baseBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.baseBytes);
+    }
+    if (message.layerBytes !== 0n) {
+      if (BigInt.asUintN(64, message.layerBytes) !== message.layerBytes) {
+        throw new globalThis.Error("value provided for field message.layerBytes of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.layerBytes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageOnNode {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageOnNode();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digest = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.references.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.baseBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.layerBytes = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageOnNode {
+    return {
+      digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      references: globalThis.Array.isArray(object?.references)
+        ? object.references.map((e: any) => globalThis.String(e))
+        : [],
+      baseBytes: isSet(object.baseBytes)
+        ? BigInt(object.baseBytes)
+        : isSet(object.base_bytes)
+        ? BigInt(object.base_bytes)
+        : 0n,
+      layerBytes: isSet(object.layerBytes)
+        ? BigInt(object.layerBytes)
+        : isSet(object.layer_bytes)
+        ? BigInt(object.layer_bytes)
+        : 0n,
+    };
+  },
+
+  toJSON(message: ImageOnNode): unknown {
+    const obj: any = {};
+    if (message.digest !== "") {
+      obj.digest = message.digest;
+    }
+    if (message.references?.length) {
+      obj.references = message.references;
+    }
+    if (message.baseBytes !== 0n) {
+      obj.baseBytes = message.baseBytes.toString();
+    }
+    if (message.layerBytes !== 0n) {
+      obj.layerBytes = message.layerBytes.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageOnNode>): ImageOnNode {
+    return ImageOnNode.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageOnNode>): ImageOnNode {
+    const message = createBaseImageOnNode();
+    message.digest = object.digest ?? "";
+    message.references = object.references?.map((e) => e) || [];
+    message.baseBytes = (object.baseBytes !== undefined && object.baseBytes !== null) ? BigInt(object.baseBytes) : 0n;
+    message.layerBytes = (object.layerBytes !== undefined && object.layerBytes !== null)
+      ? BigInt(object.layerBytes)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseImageFreed(): ImageFreed {
+  return { digests: [], baseBytes: 0n, layerBytes: 0n, digestsInUse: [] };
+}
+
+export const ImageFreed: MessageFns<ImageFreed> = {
+  encode(message: ImageFreed, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.digests) {
+      writer.uint32(10).string(v!);
+    }
+    if (message.baseBytes !== 0n) {
+      if (BigInt.asUintN(64, message.baseBytes) !== message.baseBytes) {
+        throw new globalThis.Error("value provided for field message.baseBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.baseBytes);
+    }
+    if (message.layerBytes !== 0n) {
+      if (BigInt.asUintN(64, message.layerBytes) !== message.layerBytes) {
+        throw new globalThis.Error("value provided for field message.layerBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.layerBytes);
+    }
+    for (const v of message.digestsInUse) {
+      writer.uint32(34).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageFreed {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageFreed();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digests.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.baseBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.layerBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.digestsInUse.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageFreed {
+    return {
+      digests: globalThis.Array.isArray(object?.digests) ? object.digests.map((e: any) => globalThis.String(e)) : [],
+      baseBytes: isSet(object.baseBytes)
+        ? BigInt(object.baseBytes)
+        : isSet(object.base_bytes)
+        ? BigInt(object.base_bytes)
+        : 0n,
+      layerBytes: isSet(object.layerBytes)
+        ? BigInt(object.layerBytes)
+        : isSet(object.layer_bytes)
+        ? BigInt(object.layer_bytes)
+        : 0n,
+      digestsInUse: globalThis.Array.isArray(object?.digestsInUse)
+        ? object.digestsInUse.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.digests_in_use)
+        ? object.digests_in_use.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ImageFreed): unknown {
+    const obj: any = {};
+    if (message.digests?.length) {
+      obj.digests = message.digests;
+    }
+    if (message.baseBytes !== 0n) {
+      obj.baseBytes = message.baseBytes.toString();
+    }
+    if (message.layerBytes !== 0n) {
+      obj.layerBytes = message.layerBytes.toString();
+    }
+    if (message.digestsInUse?.length) {
+      obj.digestsInUse = message.digestsInUse;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageFreed>): ImageFreed {
+    return ImageFreed.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageFreed>): ImageFreed {
+    const message = createBaseImageFreed();
+    message.digests = object.digests?.map((e) => e) || [];
+    message.baseBytes = (object.baseBytes !== undefined && object.baseBytes !== null) ? BigInt(object.baseBytes) : 0n;
+    message.layerBytes = (object.layerBytes !== undefined && object.layerBytes !== null)
+      ? BigInt(object.layerBytes)
+      : 0n;
+    message.digestsInUse = object.digestsInUse?.map((e) => e) || [];
     return message;
   },
 };

@@ -1,20 +1,24 @@
-// Turns an image into what a VM boots from: one read-only squashfs per image digest, and the image's configuration beside it.
+// Turns an image into what a VM boots from: one read-only squashfs per image digest, and beside it what is known of the image.
 // `layers/` holds what images share, up to a size. A base is: absent -> usable (`bases/DIGEST.sqfs`) -> kept for good (on disk for sure,
-// then `DIGEST.config.json` beside it). Only this module writes here; what a crash leaves that is not kept is removed when the cache opens.
-import { mkdir, readdir, readFile, rm, stat } from "node:fs/promises";
+// then `DIGEST.config.json` beside it) -> freed (the base first). Only this module writes here; what a crash leaves that is not kept is
+// removed when the cache opens. Nothing is freed that is leased: by a VM from before its journal is written until that is removed, by whoever
+// makes or keeps an image meanwhile.
+import { mkdir, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   Budget,
   defaultLimits,
   Flights,
   LayerStore,
+  Leases,
   openConfinement,
   writeImage,
   type Confinement,
   type ImageConfig,
   type ImageSources,
 } from "@pitwall/oci";
-import { PitwallError, syncPath, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
+import { syncPath, systemClock, type Log } from "@pitwall/runtime";
+import { digestOf, hexOf, readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
 export interface BaseImage {
@@ -24,9 +28,41 @@ export interface BaseImage {
   readonly convertMs?: number;
 }
 
-export interface ImageCache {
+/** An image in the cache. */
+export interface CachedImage {
+  readonly digest: string;
+  readonly references: readonly string[];
+  readonly baseBytes: number;
+  /** Of its layers that are kept; others may share them. */
+  readonly layerBytes: number;
+}
+
+/** What is no longer in the cache. */
+export interface Freed {
+  readonly digests: readonly string[];
+  readonly baseBytes: number;
+  readonly layerBytes: number;
+  /** Asked for by name, and in use. */
+  readonly digestsInUse: readonly string[];
+}
+
+export interface FreeOptions {
+  /** None: all. */
+  readonly digests: readonly string[];
+  readonly keepDigests: readonly string[];
+  /** Only says what would be freed. */
+  readonly dryRun: boolean;
+}
+
+export interface ImageCache extends AsyncDisposable {
   /** Pulls and converts unless that was done before. One image is worked on once, however many VMs wait for it. */
   ensure(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage>;
+  /** Whatever there is of the image, or will be, stays until the lease is disposed. */
+  lease(digest: string): Disposable;
+  /** By digest. */
+  list(): Promise<readonly CachedImage[]>;
+  /** Removes images that nobody leases, and layers that no remaining image has: those of the named images, or of any when none is named. */
+  free(options: FreeOptions): Promise<Freed>;
 }
 
 const keepLayersBytes = 20 * 2 ** 30;
@@ -38,12 +74,14 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   const bases = join(dir, "bases");
   await mkdir(bases, { recursive: true });
   const names = new Set(await readdir(bases));
-  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(name.replace(/\.sqfs$/, ".config.json"));
+  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(recordPath(name)) && names.has(basePath(name));
   for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
   const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
   const flights = new Flights<BaseImage>();
+  const leases = new Leases();
   /** Bases that are whole, and not yet on disk for sure. */
-  const usable = new Map<string, ImageConfig>();
+  const usable = new Map<string, ImageRecord>();
+  const keeping = new Set<Promise<void>>();
   let confining: Promise<Confinement> | undefined;
 
   /** How tar2sqfs is run; found out once, and again while there is none. */
@@ -60,9 +98,14 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   }
 
   async function make(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage> {
+    using _ = leases.take(digest);
+    await leases.settled(digest);
     const base = join(bases, `${hexOf(digest)}.sqfs`);
-    const config = usable.get(digest) ?? (await readKept(base));
-    if (config) return { base, config };
+    const known = usable.get(digest) ?? (await readRecord(base));
+    if (known) {
+      if (!known.references.includes(reference)) keep(digest, base, { ...known, references: [...known.references, reference].slice(-8) });
+      return { base, config: known.config };
+    }
     const started = systemClock.monotonicMs();
     const [image, confined] = await Promise.all([sources.resolve(reference, signal, digest), confinement()]);
     using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal);
@@ -73,23 +116,41 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
     );
     await writeImage(pulling, base, defaultLimits, confined, signal);
     await complete;
-    void keep(digest, base, image.config);
+    keep(digest, base, { config: image.config, references: [reference], layers: image.layers.map(({ diffId }) => diffId) });
     const pullMs = pulled - started;
     const convertMs = systemClock.monotonicMs() - pulled;
     log.info("image is ready", { digest, pullMs, convertMs, layers: image.layers.length });
     return { base, config: image.config, pullMs, convertMs };
   }
 
-  /** Makes sure of the disk while VMs already boot. Never rejects: a base that is not kept is made again after a restart. */
-  async function keep(digest: string, base: string, config: ImageConfig): Promise<void> {
-    usable.set(digest, config);
-    try {
+  /** Makes sure of the disk while VMs already boot. A base that is not kept is made again after a restart. */
+  function keep(digest: string, base: string, record: ImageRecord): void {
+    usable.set(digest, record);
+    const lease = leases.take(digest);
+    const work = (async () => {
       await syncPath(base);
-      await writeFileAtomic(configPath(base), JSON.stringify(config), 0o644);
-      usable.delete(digest);
-    } catch (error) {
-      log.warn("image is not kept", { digest, error });
+      await writeRecord(base, record);
+      if (usable.get(digest) === record) usable.delete(digest);
+    })()
+      .catch((error: unknown) => log.warn("image is not kept", { digest, error }))
+      .finally(() => {
+        lease[Symbol.dispose]();
+        keeping.delete(work);
+      });
+    keeping.add(work);
+  }
+
+  /** All that is ready to boot. */
+  async function ready(): Promise<(ImageRecord & { readonly digest: string; readonly base: string; readonly baseBytes: number })[]> {
+    const found = [];
+    for (const name of (await readdir(bases)).toSorted()) {
+      const digest = digestOf(name);
+      const base = join(bases, name);
+      const record = digest && (usable.get(digest) ?? (await readRecord(base)));
+      const file = record && (await stat(base).catch(() => undefined));
+      if (file) found.push({ ...record, digest, base, baseBytes: file.size });
     }
+    return found;
   }
 
   return {
@@ -100,19 +161,46 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
         () => undefined,
         (shared) => make(reference, digest, shared),
       ).result,
+    lease: (digest) => leases.take(digest),
+    async list() {
+      const [images, kept] = await Promise.all([ready(), layers.kept()]);
+      return images.map(({ digest, references, baseBytes, layers: diffIds }) => {
+        const layerBytes = [...new Set(diffIds)].reduce((sum, diffId) => sum + (kept.get(diffId) ?? 0), 0);
+        return { digest, references, baseBytes, layerBytes };
+      });
+    },
+    async free({ digests, keepDigests, dryRun }) {
+      const named = new Set(digests);
+      const wanted = new Set(keepDigests);
+      const freed: { digest: string; baseBytes: number; layers: readonly string[] }[] = [];
+      const wantedLayers = new Set<string>();
+      const digestsInUse: string[] = [];
+      for (const { digest, base, baseBytes, layers: diffIds } of await ready()) {
+        const isMeant = named.size === 0 || named.has(digest);
+        const remove = async (): Promise<void> => {
+          usable.delete(digest);
+          await rm(base, { force: true }); // first: without its base a record says nothing
+          await rm(recordPath(base), { force: true });
+        };
+        const isFree = isMeant && !wanted.has(digest) && (dryRun ? !leases.isHeld(digest) : await leases.removeUnlessHeld(digest, remove));
+        if (isFree) freed.push({ digest, baseBytes, layers: diffIds });
+        else for (const diffId of diffIds) wantedLayers.add(diffId);
+        if (!isFree && named.has(digest)) digestsInUse.push(digest);
+      }
+      // By name, only what was those images'; else also what is nobody's.
+      const theirs = new Set(freed.flatMap(({ layers: diffIds }) => diffIds));
+      const isWanted = (diffId: string): boolean => wantedLayers.has(diffId) || (named.size > 0 && !theirs.has(diffId));
+      const layerBytes = await layers.free(isWanted, dryRun);
+      const baseBytes = freed.reduce((sum, image) => sum + image.baseBytes, 0);
+      if (!dryRun && freed.length > 0) log.info("images were freed", { images: freed.length, baseBytes, layerBytes });
+      return { digests: freed.map(({ digest }) => digest), baseBytes, layerBytes, digestsInUse };
+    },
+    async [Symbol.asyncDispose]() {
+      await flights.idle();
+      await Promise.all(keeping);
+      await layers[Symbol.asyncDispose]();
+    },
   };
 }
 
-function hexOf(digest: string): string {
-  const match = /^sha256:([0-9a-f]{64})$/.exec(digest);
-  if (!match?.[1]) throw new PitwallError("internal", "an assignment came without an image digest");
-  return match[1];
-}
-
-const configPath = (base: string): string => base.replace(/\.sqfs$/, ".config.json");
-
-async function readKept(base: string): Promise<ImageConfig | undefined> {
-  if (!(await stat(base).catch(() => undefined))) return undefined;
-  const text = await readFile(configPath(base), "utf8").catch(() => undefined);
-  return text === undefined ? undefined : (JSON.parse(text) as ImageConfig); // written by this file alone
-}
+const basePath = (path: string): string => path.replace(/\.config\.json$/, ".sqfs");

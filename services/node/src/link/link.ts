@@ -6,6 +6,8 @@ import {
   type Assignments,
   type ConnectRequest,
   type Hello,
+  type ImageAnswer,
+  type ImageCommand,
   type TunnelRequest,
   type VmReport,
   type Welcome,
@@ -24,6 +26,8 @@ export interface LinkHandlers {
   onAssignments(assignments: Assignments): Promise<void>;
   /** Resolves to the reason when it did not work. */
   onTunnel(request: TunnelRequest): Promise<{ reason: string; tokenDigest: string } | undefined>;
+  /** Never rejects. The signal aborts with the session. */
+  onImageCommand(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
 }
 
 /** Disposing it says goodbye. */
@@ -72,6 +76,11 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
             break;
           case "tunnel":
             void tunnel(message.value, messages);
+            break;
+          case "imageCommand":
+            void handlers
+              .onImageCommand(message.value, signal)
+              .then((value) => messages.push({ message: { $case: "imageAnswer", value } }));
             break;
           case "goodbye":
             log.info("the controller drains", { reason: message.value.reason });

@@ -49,13 +49,16 @@ export class Machine {
   #woken = false;
   #closed = false;
   #saving: Promise<void> = Promise.resolve();
+  /** Of each image that it was told to boot from: the VMM may still have the one before. */
+  readonly #leases: DisposableStack;
   readonly #done: Promise<void>;
 
-  private constructor(host: MachineHost, dir: string, assignment: Assignment, kept: JournalEntry | undefined) {
+  private constructor(host: MachineHost, dir: string, assignment: Assignment, kept: JournalEntry | undefined, leases: DisposableStack) {
     this.#host = host;
     this.#dir = dir;
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
+    this.#leases = leases;
     this.#report = kept?.report ?? firstReport(assignment);
     const wasSettled =
       kept && settledPhases.has(kept.report.phase) && !(kept.report.phase === Phase.PHASE_RUNNING && kept.bootId !== host.bootId);
@@ -65,13 +68,17 @@ export class Machine {
 
   /** A VM that this node has never seen. Resolves when its journal is on disk. */
   static async create(host: MachineHost, dir: string, assignment: Assignment): Promise<Machine> {
+    using leases = new DisposableStack();
+    leases.use(host.images.lease(assignment.imageDigest));
     await createJournal(dir, { assignment, report: firstReport(assignment), process: undefined, starting: false, bootId: host.bootId });
-    return new Machine(host, dir, assignment, undefined);
+    return new Machine(host, dir, assignment, undefined, leases.move());
   }
 
   /** A VM from the journal of an earlier run of the agent. */
   static restore(host: MachineHost, dir: string, entry: JournalEntry): Machine {
-    return new Machine(host, dir, entry.assignment, entry);
+    const leases = new DisposableStack();
+    leases.use(host.images.lease(entry.assignment.imageDigest));
+    return new Machine(host, dir, entry.assignment, entry, leases);
   }
 
   get report(): VmReport {
@@ -89,6 +96,7 @@ export class Machine {
       (assignment.epoch === this.#wanted.epoch && assignment.generation < this.#wanted.generation)
     )
       return;
+    if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.images.lease(assignment.imageDigest));
     const turned = assignment.desired !== this.#wanted.desired;
     this.#wanted = assignment;
     if (turned) this.#stepAbort.abort(new PitwallError("race", "another wish came"));
@@ -310,6 +318,7 @@ export class Machine {
     await this.#releaseVmm();
     await this.#killStrays();
     await removeJournal(this.#dir);
+    this.#leases.dispose();
     this.#report = { ...this.#report, phase: Phase.PHASE_GONE, observeTime: new Date() };
     this.#host.onReport(this.#report);
   }
