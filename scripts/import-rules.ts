@@ -7,7 +7,7 @@ const tests = "[.]test[.]ts$";
 const grpc = "^node_modules/(@grpc/grpc-js|nice-grpc)/";
 const orm = "^node_modules/@mikro-orm/";
 const files = "^(node:)?fs(/promises)?$";
-const vmDomain = "^services/controller/src/(vm|nodes|placement)/";
+const vmDomain = "^services/controller/src/(vm|nodes|placement|images)/";
 const machineDomain = "^services/node/src/machine/";
 
 const forbid = (

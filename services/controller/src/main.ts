@@ -32,13 +32,16 @@ import { Access } from "./access/access.ts";
 import { openCa, type KeyPair } from "./ca/ca.ts";
 import { readControllerConfig } from "./config.ts";
 import { Enroll } from "./enroll/enroll.ts";
+import { Images } from "./images/images.ts";
+import { placedImages } from "./images/placed.ts";
 import { Nodes } from "./nodes/nodes.ts";
 import { Sessions } from "./nodes/sessions.ts";
 import { Profiles } from "./profile/profiles.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
+import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
-import { accessService, enrollService, imageService, profileService } from "./rpc/small-services.ts";
+import { accessService, enrollService, profileService } from "./rpc/small-services.ts";
 import { vmService } from "./rpc/vm-service.ts";
 import { openEmbeddedPostgres } from "./store/embedded-postgres.ts";
 import { openStore } from "./store/store.ts";
@@ -91,7 +94,10 @@ async function start(): Promise<AsyncDisposable> {
   const api = createServer(serverOptions).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(guard);
   api.add(VmServiceDefinition, vmService(vms));
   api.add(NodeServiceDefinition, nodeService(nodes, sessions, enroll));
-  api.add(ImageServiceDefinition, imageService(images));
+  api.add(
+    ImageServiceDefinition,
+    imageService(images, new Images({ sources: images, nodes, sessions, placed: () => placedImages(store) })),
+  );
   api.add(ProfileServiceDefinition, profileService(profiles));
   api.add(EnrollServiceDefinition, enrollService(enroll));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));

@@ -66,7 +66,7 @@ export class Nodes {
       row.lastHeartbeatTime = new Date();
       return row.sessionEpoch;
     });
-    return this.#sessions.begin(nodeId, epoch);
+    return this.#sessions.begin(nodeId, epoch, hello.capability);
   }
 
   async keepHeartbeat({ nodeId, lastHeartbeat }: Session): Promise<void> {

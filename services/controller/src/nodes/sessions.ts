@@ -1,6 +1,7 @@
 // Which nodes have a link right now. One session per node: the newest.
 import type { Assignment, ConnectResponse, TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Outbox } from "@pitwall/runtime";
+import { Questions } from "./questions.ts";
 
 const outboxLimit = 10_000;
 
@@ -8,7 +9,10 @@ const outboxLimit = 10_000;
 export interface Session {
   readonly nodeId: string;
   readonly epoch: bigint;
+  /** docs/link.md */
+  readonly capability: number;
   readonly outbox: Outbox<ConnectResponse>;
+  readonly questions: Questions;
   lastHeartbeat: Date;
 }
 
@@ -17,9 +21,10 @@ export class Sessions {
   readonly #listeners = new Set<(nodeId: string) => void>();
 
   /** Replaces the node's session; the older one ends. */
-  begin(nodeId: string, epoch: bigint): Session {
+  begin(nodeId: string, epoch: bigint, capability: number): Session {
     this.#byNode.get(nodeId)?.outbox.close();
-    const session = { nodeId, epoch, outbox: new Outbox<ConnectResponse>(outboxLimit), lastHeartbeat: new Date() };
+    const outbox = new Outbox<ConnectResponse>(outboxLimit);
+    const session = { nodeId, epoch, capability, outbox, questions: new Questions(outbox), lastHeartbeat: new Date() };
     this.#byNode.set(nodeId, session);
     this.changed(nodeId);
     return session;
@@ -27,6 +32,7 @@ export class Sessions {
 
   end(session: Session): void {
     session.outbox.close();
+    session.questions.close();
     if (!this.isCurrent(session)) return;
     this.#byNode.delete(session.nodeId);
     this.changed(session.nodeId);

@@ -83,6 +83,9 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
         case "tunnelRefusal":
           log.warn("a node could not reach a gateway", { node: session.nodeId, vm: message.value.vmId, reason: message.value.reason });
           break;
+        case "imageAnswer":
+          session.questions.answer(message.value);
+          break;
         case "goodbye":
           log.info("a node says goodbye", { node: session.nodeId, reason: message.value.reason });
           break;

@@ -17,6 +17,8 @@ const everyMethod: Readonly<Record<string, Policy>> = {
 
 const exceptions: Readonly<Record<string, Policy>> = {
   "/pitwall.v1.NodeService/CreateJoinToken": "admin",
+  "/pitwall.v1.ImageService/DeleteImage": "admin",
+  "/pitwall.v1.ImageService/CollectGarbage": "admin",
   "/pitwall.v1.EnrollService/Join": "anyone",
   "/pitwall.v1.EnrollService/Renew": "member",
 };

@@ -1,34 +1,11 @@
 // The services that need no more than a line per method.
 import type { AccessServiceImplementation } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { EnrollServiceImplementation } from "@pitwall/proto/pitwall/v1/enroll.ts";
-import { Parity as WireParity, type ImageServiceImplementation } from "@pitwall/proto/pitwall/v1/image.ts";
 import type { ProfileServiceImplementation } from "@pitwall/proto/pitwall/v1/profile.ts";
-import { formatReference, judge, parseReference, type ImageSources, type Parity } from "@pitwall/oci";
 import type { Access } from "../access/access.ts";
 import type { Enroll } from "../enroll/enroll.ts";
 import type { Profiles } from "../profile/profiles.ts";
 import { memberIn, userOf, type CallerContext } from "./identity.ts";
-
-const wireParity: Readonly<Record<Parity, WireParity>> = {
-  honoured: WireParity.PARITY_HONOURED,
-  adapted: WireParity.PARITY_ADAPTED,
-  ignored: WireParity.PARITY_IGNORED,
-};
-
-export function imageService(images: ImageSources): ImageServiceImplementation<CallerContext> {
-  return {
-    async resolveImage({ image }, { signal }) {
-      const reference = formatReference(parseReference(image, "image"));
-      const { digest, sizeBytes, config } = await images.resolve(reference, signal);
-      return { image: reference, digest, sizeBytes: BigInt(sizeBytes), config };
-    },
-    async checkImage({ image }, { signal }) {
-      const reference = formatReference(parseReference(image, "image"));
-      const { digest, config } = await images.resolve(reference, signal);
-      return { image: reference, digest, fields: judge(config).map((verdict) => ({ ...verdict, parity: wireParity[verdict.parity] })) };
-    },
-  };
-}
 
 export function profileService(profiles: Profiles): ProfileServiceImplementation<CallerContext> {
   return {
