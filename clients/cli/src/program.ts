@@ -9,6 +9,7 @@ type Declare = (command: Command, shell: Shell) => void;
 
 interface Entry {
   readonly name: string;
+  readonly alias?: string;
   readonly summary: string;
   readonly load: () => Promise<Declare>;
 }
@@ -38,7 +39,12 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "stop", summary: "stop a VM, keep its disk", load: async () => (await import("./commands/start-stop.ts")).declareStop },
     { name: "rm", summary: "remove VMs and their disks", load: async () => (await import("./commands/rm.ts")).declare },
     { name: "wait", summary: "wait for a VM", load: async () => (await import("./commands/wait.ts")).declare },
-    { name: "images", summary: "look at images", load: async () => (await import("./commands/images.ts")).declare },
+    {
+      name: "images",
+      alias: "image",
+      summary: "look at images, and at what nodes hold",
+      load: async () => (await import("./commands/images.ts")).declare,
+    },
   ],
   ways: [
     { name: "ssh", summary: "log in to a VM", load: async () => (await import("./commands/ssh.ts")).declare },
@@ -75,9 +81,10 @@ export async function runProgram(args: readonly string[], shell: Shell): Promise
   const meant = meantCommand(args);
   for (const key of ["account", "vms", "ways", "fleet", "services", "other"] as const) {
     program.commandsGroup(group[key]);
-    for (const { name, summary, load } of entries[key]) {
+    for (const { name, alias, summary, load } of entries[key]) {
       const command = program.command(name).summary(summary);
-      if (name === meant) (await load())(command, shell);
+      if (alias !== undefined) command.alias(alias);
+      if (name === meant || (alias !== undefined && alias === meant)) (await load())(command, shell);
     }
   }
   program.helpCommand("help [command]", "explain a command");

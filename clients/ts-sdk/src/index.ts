@@ -7,5 +7,16 @@ export type { CreateVmOptions, Vms, VmChange, WaitOptions } from "./vms.ts";
 export { Desired, Exit, Health, Phase, RestartPolicy, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm.ts";
 export { CreateJoinTokenResponse, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
-export { CheckImageResponse, ImageField, Parity, ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
+export {
+  CheckImageResponse,
+  CollectGarbageResponse,
+  DeleteImageResponse,
+  HeldImage,
+  ImageField,
+  NodeFreed,
+  Parity,
+  PullImageResponse,
+  PullState,
+  ResolveImageResponse,
+} from "./gen/pitwall/v1/image.ts";
 export { GetStatsResponse, ReadLogsResponse, ReadLogsResponse_Stream as LogStream } from "./gen/pitwall/v1/guest.ts";

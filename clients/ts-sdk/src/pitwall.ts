@@ -5,7 +5,15 @@ import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
 import { present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
 import { PitwallRpcError } from "./errors.ts";
 import { GuestServiceDefinition, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
-import { ImageServiceDefinition, type CheckImageResponse, type ResolveImageResponse } from "./gen/pitwall/v1/image.ts";
+import {
+  ImageServiceDefinition,
+  type CheckImageResponse,
+  type CollectGarbageResponse,
+  type DeleteImageResponse,
+  type HeldImage,
+  type PullImageResponse,
+  type ResolveImageResponse,
+} from "./gen/pitwall/v1/image.ts";
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
 import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
@@ -71,6 +79,33 @@ export class Pitwall {
   /** What a VM makes of each field of the image's configuration. */
   async checkImage(image: string): Promise<CheckImageResponse> {
     return this.#images.checkImage({ image }, { retry: true });
+  }
+
+  /** The images that nodes hold, by digest, and the names of nodes that could not be asked. */
+  async listImages(): Promise<{ images: HeldImage[]; skippedNodes: string[] }> {
+    const images: HeldImage[] = [];
+    for (let pageToken = ""; ;) {
+      const page = await this.#images.listImages({ pageSize: 500, pageToken }, { retry: true });
+      images.push(...page.images);
+      pageToken = page.nextPageToken;
+      if (pageToken === "") return { images, skippedNodes: page.skippedNodes };
+    }
+  }
+
+  /** Has a node, or all, make an image ready. Ends when each has said DONE or FAILED; when the signal aborts, nodes go on. */
+  pullImage(image: string, options: { node?: string; signal?: AbortSignal } = {}): AsyncIterable<PullImageResponse> {
+    const { node = "", signal } = options;
+    return this.#images.pullImage({ image, node }, signal ? { signal } : {});
+  }
+
+  /** For administrators. `image` is a digest or a reference; one that a VM uses is refused. */
+  async deleteImage(image: string): Promise<DeleteImageResponse> {
+    return this.#images.deleteImage({ image });
+  }
+
+  /** For administrators: frees the images and layers that no VM uses. With `dryRun`, only says what they are. */
+  async collectGarbage({ dryRun = false }: { dryRun?: boolean } = {}): Promise<CollectGarbageResponse> {
+    return this.#images.collectGarbage({ dryRun });
   }
 
   async getProfile(): Promise<GetProfileResponse> {

@@ -1,4 +1,4 @@
-// pitwall images: what references stand for.
+// pitwall images: what references stand for. What nodes hold is image-store.ts.
 import type { Command } from "commander";
 import { CheckImageResponse, Parity, ResolveImageResponse } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
@@ -9,6 +9,7 @@ import { openColours, type Colours } from "../output/colours.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
 import { byteWord, parityWord } from "../output/words.ts";
 import type { Shell } from "../shell.ts";
+import { declareStore } from "./image-store.ts";
 
 /** Of a value in a table. The other forms have all of it. */
 const shownLength = 40;
@@ -16,6 +17,7 @@ const shownLength = 40;
 export function declare(command: Command, shell: Shell): void {
   declareResolve(command, shell);
   declareCheck(command, shell);
+  declareStore(command, shell);
 }
 
 function declareResolve(command: Command, shell: Shell): void {

@@ -1,5 +1,5 @@
 // Wire values in people's words: phases, sizes, CPUs, times.
-import { Desired, NodeState, Parity, Phase, type Exit } from "@pitwall/sdk";
+import { Desired, NodeState, Parity, Phase, PullState, type Exit } from "@pitwall/sdk";
 
 /** `running`, `failed`, … */
 export function phaseWord(phase: Phase): string {
@@ -19,6 +19,11 @@ export function nodeStateWord(state: NodeState): string {
 /** `honoured`, `adapted` or `ignored`. */
 export function parityWord(parity: Parity): string {
   return wordOf(Parity, parity, "PARITY_");
+}
+
+/** `pulling`, `done` or `failed`. */
+export function pullStateWord(state: PullState): string {
+  return wordOf(PullState, state, "PULL_STATE_");
 }
 
 function wordOf(names: Readonly<Record<string, number>>, value: number, prefix: string): string {

@@ -1,0 +1,92 @@
+// pitwall images ls, pull, rm, gc: the images that nodes hold.
+import type { Command } from "commander";
+import { HeldImage, PullImageResponse, PullState, type Pitwall } from "@pitwall/sdk";
+import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
+import { CliError } from "../failure.ts";
+import { imageMeant } from "../image/meant.ts";
+import { freedTable, imageTable, pullTable } from "../image/views.ts";
+import { absoluteImage } from "../input/image-reference.ts";
+import { show, withOutput, type Format } from "../output/format.ts";
+import { openProgress } from "../output/progress.ts";
+import { plain } from "../output/terminal-text.ts";
+import type { Shell } from "../shell.ts";
+
+type Options = EndpointOption & { readonly output: Format };
+
+export function declareStore(command: Command, shell: Shell): void {
+  withOutput(withEndpoint(command.command("ls").description("Lists the images that nodes hold."))).action(async (options: Options) =>
+    inSession(shell, options, async ({ pitwall }) => {
+      const { images, skippedNodes } = await pitwall.listImages();
+      await show(shell, options.output, {
+        table: () => imageTable(images),
+        json: images.map((image) => HeldImage.toJSON(image)),
+        names: images.map(({ digest }) => digest),
+      });
+      saySkipped(shell, skippedNodes);
+    }),
+  );
+  withOutput(
+    withEndpoint(
+      command
+        .command("pull")
+        .argument("<ref>", "an image reference, as `pitwall run` takes it")
+        .option("--node <node>", "name or id of one node; default: all that are ready"),
+    ),
+  )
+    .description("Has nodes make an image ready, so that VMs of it start at once.")
+    .action(async (reference: string, options: Options & { readonly node?: string }) =>
+      inSession(shell, options, ({ pitwall }) => pull(shell, pitwall, reference, options)),
+    );
+  withOutput(withEndpoint(command.command("rm").argument("<image...>", "digests, beginnings of them, or references")))
+    .description("Frees images on all nodes. One that a VM uses is refused. For administrators.")
+    .action(async (wanted: readonly string[], options: Options) =>
+      inSession(shell, options, async ({ pitwall }) => {
+        const { images } = await pitwall.listImages();
+        const meant = [...new Set(wanted.map((text) => imageMeant(text, images, shell.folder)))];
+        const freed = [];
+        for (const image of meant) freed.push(await pitwall.deleteImage(image));
+        const nodes = freed.flatMap((one) => one.nodes).filter(({ digests }) => digests.length > 0);
+        await show(shell, options.output, freedTable(nodes));
+        saySkipped(shell, [...new Set(freed.flatMap(({ skippedNodes }) => skippedNodes))]);
+      }),
+    );
+  withOutput(withEndpoint(command.command("gc").option("--dry-run", "only say what would be freed")))
+    .description("Frees the images and layers that no VM uses, on all nodes. For administrators.")
+    .action(async (options: Options & { readonly dryRun?: boolean }) =>
+      inSession(shell, options, async ({ pitwall }) => {
+        const { nodes, skippedNodes } = await pitwall.collectGarbage({ dryRun: options.dryRun === true });
+        await show(shell, options.output, freedTable(nodes));
+        saySkipped(shell, skippedNodes);
+      }),
+    );
+}
+
+async function pull(
+  shell: Shell,
+  pitwall: Pitwall,
+  reference: string,
+  { node, output }: Options & { readonly node?: string },
+): Promise<void> {
+  const last = new Map<string, PullImageResponse>();
+  {
+    using progress = openProgress({ write: (text) => shell.err(text), isTerminal: shell.errIsTerminal, nowMs: () => shell.monotonicMs() });
+    const image = absoluteImage(reference, shell.folder);
+    for await (const said of pitwall.pullImage(image, { ...(node !== undefined && { node }), signal: shell.signals.signal })) {
+      last.set(said.node, said);
+      const busy = [...last.values()].filter(({ state }) => state === PullState.PULL_STATE_PULLING).map((one) => one.node);
+      if (busy.length > 0) progress.step(`pulling on ${busy.join(", ")}`);
+    }
+  }
+  const results = [...last.values()].toSorted((a, b) => (a.node < b.node ? -1 : 1));
+  await show(shell, output, {
+    table: () => pullTable(results),
+    json: results.map((result) => PullImageResponse.toJSON(result)),
+    names: [...new Set(results.map(({ digest }) => digest))],
+  });
+  const failed = results.filter(({ state }) => state !== PullState.PULL_STATE_DONE);
+  if (failed.length > 0) throw new CliError(`the image is not ready on ${failed.map((one) => plain(one.node)).join(", ")}`);
+}
+
+function saySkipped(shell: Shell, nodes: readonly string[]): void {
+  if (nodes.length > 0) shell.note(`not asked, because they are away or too old: ${nodes.map((node) => plain(node)).join(", ")}`);
+}
