@@ -1,4 +1,5 @@
 // What the image cache frees, and what it must not: with real layers and file systems, and a VMM that only looks whether its base is there.
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,6 +11,7 @@ import { Assignment, type VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, silentLog } from "@pitwall/runtime";
 import { expect, it } from "vitest";
+import { identify } from "../src/host/process-identity.ts";
 import { openImageCache, type ImageCache } from "../src/images/cache.ts";
 import { openMachines } from "../src/machine/machines.ts";
 import type { VmmDriver } from "../src/machine/vmm.ts";
@@ -108,6 +110,20 @@ it("frees nothing that the controller wants kept, and makes again what was freed
   await expect(stat(base)).rejects.toThrow("ENOENT");
   expect((await cache.ensure("d", digestOf("d"), never)).convertMs).toBeDefined();
   expect((await stat(base)).size).toBeGreaterThan(0);
+});
+
+it("frees nothing while another agent uses the folder, and all again when that has died", async () => {
+  await using work = await scratch();
+  await using cache = await open(work.dir);
+  const other = spawn("sleep", ["60"]);
+  const identity = identify(other.pid ?? 0);
+  await writeFile(join(work.dir, "agents", `${identity?.pid}.${identity?.startTicks}`), "");
+  await expect(cache.free(all)).rejects.toThrow("another agent uses this image cache: give each its own PITWALL_CACHE_DIR");
+  const gone = new Promise((resolve) => other.once("close", resolve));
+  other.kill("SIGKILL");
+  await gone;
+  expect(await cache.free(all)).toMatchObject({ digests: [] });
+  expect(await readdir(join(work.dir, "agents"))).toHaveLength(1);
 });
 
 it("gives no base away that is being removed, whenever it is asked for", async () => {

@@ -88,5 +88,5 @@ async function pull(
 }
 
 function saySkipped(shell: Shell, nodes: readonly string[]): void {
-  if (nodes.length > 0) shell.note(`not asked, because they are away or too old: ${nodes.map((node) => plain(node)).join(", ")}`);
+  if (nodes.length > 0) shell.note(`left out (away, too old, or sharing their cache): ${nodes.map((node) => plain(node)).join(", ")}`);
 }

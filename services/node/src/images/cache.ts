@@ -17,8 +17,9 @@ import {
   type ImageConfig,
   type ImageSources,
 } from "@pitwall/oci";
-import { syncPath, systemClock, type Log } from "@pitwall/runtime";
+import { PitwallError, syncPath, systemClock, type Log } from "@pitwall/runtime";
 import { digestOf, hexOf, readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
+import { joinSharers } from "./sharers.ts";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
 export interface BaseImage {
@@ -61,7 +62,10 @@ export interface ImageCache extends AsyncDisposable {
   lease(digest: string): Disposable;
   /** By digest. */
   list(): Promise<readonly CachedImage[]>;
-  /** Removes images that nobody leases, and layers that no remaining image has: those of the named images, or of any when none is named. */
+  /**
+   * Removes images that nobody leases, and layers that no remaining image has: those of the named images, or of any when none is named.
+   * Throws `state` while another agent uses the folder.
+   */
   free(options: FreeOptions): Promise<Freed>;
 }
 
@@ -77,6 +81,7 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(recordPath(name)) && names.has(basePath(name));
   for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
   const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
+  const sharers = await joinSharers(join(dir, "agents"));
   const flights = new Flights<BaseImage>();
   const leases = new Leases();
   /** Bases that are whole, and not yet on disk for sure. */
@@ -170,6 +175,11 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
       });
     },
     async free({ digests, keepDigests, dryRun }) {
+      if (await sharers.hasOthers()) {
+        throw new PitwallError("state", "another agent uses this image cache: give each its own PITWALL_CACHE_DIR", {
+          reason: "CACHE_SHARED",
+        });
+      }
       const named = new Set(digests);
       const wanted = new Set(keepDigests);
       const freed: { digest: string; baseBytes: number; layers: readonly string[] }[] = [];
@@ -199,6 +209,7 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
       await flights.idle();
       await Promise.all(keeping);
       await layers[Symbol.asyncDispose]();
+      await sharers[Symbol.asyncDispose]();
     },
   };
 }

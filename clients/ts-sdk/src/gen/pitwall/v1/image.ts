@@ -234,6 +234,7 @@ export interface DeleteImageRequest {
 
 export interface DeleteImageResponse {
   nodes: NodeFreed[];
+  /** As in ListImagesResponse, and those that share their cache with another agent. */
   skippedNodes: string[];
 }
 
@@ -244,6 +245,7 @@ export interface CollectGarbageRequest {
 
 export interface CollectGarbageResponse {
   nodes: NodeFreed[];
+  /** As in DeleteImageResponse. */
   skippedNodes: string[];
 }
 
