@@ -11,7 +11,7 @@ const hangMs = 60_000;
 const goal = 1.6;
 
 /** The least that QEMU and this kernel can do: no ACPI, no console, no disk, no network. */
-function rawArguments(kernel: string, initramfs: string): string[] {
+export function rawArguments(kernel: string, initramfs: string): string[] {
   const parameters = "reboot=t panic=-1 quiet tsc_early_khz=1000000 mitigations=off random.trust_cpu=on 8250.nr_uarts=0";
   return [
     ...[
@@ -33,7 +33,7 @@ function rawArguments(kernel: string, initramfs: string): string[] {
 }
 
 /** Milliseconds until the program has ended with `code`; undefined when it did not within the limit. */
-async function timed(program: string, args: readonly string[], code: number): Promise<number | undefined> {
+export async function timed(program: string, args: readonly string[], code: number): Promise<number | undefined> {
   const begun = performance.now();
   const child = spawn(program, args, { stdio: "ignore" });
   const timer = setTimeout(() => child.kill("SIGKILL"), hangMs);

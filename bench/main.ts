@@ -9,6 +9,7 @@ type Bench = (options: BenchOptions) => Promise<Readonly<Record<string, Metric>>
 const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   image: async () => (await import("./image.ts")).image,
   boot: async () => (await import("./boot.ts")).boot,
+  guest: async () => (await import("./guest.ts")).guest,
 };
 
 const say = (text: string): void => void process.stderr.write(`${text}\n`);

@@ -1,5 +1,5 @@
 // What powerunit makes of a VM, as its processes see it and as its API tells.
-import { LogStream, Health, RestartPolicy, type Vm } from "@pitwall/sdk";
+import { FileChange, FileKind, Health, LogStream, RestartPolicy, type Vm } from "@pitwall/sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { run, type Ended } from "./support/run.ts";
 import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
@@ -78,5 +78,52 @@ describe("the image's process", () => {
     expect((await ssh("hungry", "dd if=/dev/zero of=/dev/null bs=215M count=1")).code).toBe(255); // a session is killed, not its server
     expect((await ssh("hungry", "echo alive")).stdout).toBe("alive\n");
     await deleteVm(pitwall.stack, "hungry");
+  });
+});
+
+describe("the API", () => {
+  it("runs commands in the background and remembers how they ended", async () => {
+    const client = pitwall.stack.client();
+    const id = await client.startExec("host", { argv: ["sh", "-c", "echo $X > /tmp/by-exec; exit 3"], env: { X: "made" } });
+    await expect
+      .poll(async () => (await client.listExecs("host")).find(({ execId }) => execId === id)?.exit?.code, { timeout: 20_000 })
+      .toBe(3);
+    await expect(client.startExec("host", { argv: ["/no/such"] })).rejects.toMatchObject({ code: "FAILED_PRECONDITION" });
+  });
+
+  it("tells of files, reads them and watches them", async () => {
+    const client = pitwall.stack.client();
+    expect((await ssh("host", "mkdir /w && cd /w && head -c 100000 /dev/zero > big && ln -s big link && chmod 4750 big")).code).toBe(0);
+    expect(await client.statFile("host", "/w/big")).toMatchObject({
+      name: "big",
+      kind: FileKind.FILE_KIND_FILE,
+      sizeBytes: 100_000n,
+      mode: 0o4750,
+    });
+    expect((await client.listFiles("host", "/w")).map(({ name, linkTarget }) => [name, linkTarget])).toEqual([
+      ["big", ""],
+      ["link", "big"],
+    ]);
+    let bytes = 0;
+    for await (const chunk of client.readFile("host", "/w/link")) bytes += chunk.length;
+    expect(bytes).toBe(100_000);
+    await expect(client.statFile("host", "/w/none")).rejects.toMatchObject({ code: "NOT_FOUND" });
+    await expect(client.statFile("host", "w")).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    const seen: [FileChange, string][] = [];
+    for await (const { change, name } of client.watchFiles("host", "/w")) {
+      if (change === FileChange.CHANGE_UNSPECIFIED) await ssh("host", "mkdir /w/new; rmdir /w/new");
+      else seen.push([change, name]);
+      if (change === FileChange.CHANGE_DELETED) break;
+    }
+    expect(seen).toEqual([
+      [FileChange.CHANGE_CREATED, "new"],
+      [FileChange.CHANGE_DELETED, "new"],
+    ]);
+  });
+
+  it("tells what the VM uses", async () => {
+    const stats = await pitwall.stack.client().getStats("host");
+    expect(stats.diskReadBytes).toBeGreaterThan(0n);
+    expect(stats.memTotalBytes).toBeGreaterThan(stats.memAvailableBytes);
   });
 });

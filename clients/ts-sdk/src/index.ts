@@ -19,4 +19,14 @@ export {
   PullState,
   ResolveImageResponse,
 } from "./gen/pitwall/v1/image.ts";
-export { GetStatsResponse, ReadLogsResponse, ReadLogsResponse_Stream as LogStream } from "./gen/pitwall/v1/guest.ts";
+export {
+  ExecInfo,
+  ExecStart,
+  FileInfo,
+  FileKind,
+  GetStatsResponse,
+  ReadLogsResponse,
+  ReadLogsResponse_Stream as LogStream,
+  WatchFilesResponse,
+  WatchFilesResponse_Change as FileChange,
+} from "./gen/pitwall/v1/guest.ts";

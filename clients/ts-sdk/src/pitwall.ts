@@ -4,7 +4,6 @@ import { Metadata } from "nice-grpc-common";
 import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
 import { present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
 import { PitwallRpcError } from "./errors.ts";
-import { GuestServiceDefinition, type GetStatsResponse, type ReadLogsResponse } from "./gen/pitwall/v1/guest.ts";
 import {
   ImageServiceDefinition,
   type CheckImageResponse,
@@ -14,6 +13,15 @@ import {
   type PullImageResponse,
   type ResolveImageResponse,
 } from "./gen/pitwall/v1/image.ts";
+import {
+  ExecStart,
+  GuestServiceDefinition,
+  type ExecInfo,
+  type FileInfo,
+  type GetStatsResponse,
+  type ReadLogsResponse,
+  type WatchFilesResponse,
+} from "./gen/pitwall/v1/guest.ts";
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
 import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
@@ -129,6 +137,38 @@ export class Pitwall {
   readLogs(vm: string, options: { follow?: boolean; tailLines?: number; signal?: AbortSignal } = {}): AsyncIterable<ReadLogsResponse> {
     const { signal, follow = false, tailLines = 0 } = options;
     return this.#guest(vm).readLogs({ follow, tailLines }, signal ? { signal } : {});
+  }
+
+  /** Starts a command that goes on by itself; its id. Its end is seen in {@link listExecs}. */
+  async startExec(vm: string, start: Partial<ExecStart> & Pick<ExecStart, "argv">): Promise<string> {
+    return (await this.#guest(vm).startExec({ start: ExecStart.fromPartial(start) })).execId;
+  }
+
+  /** Commands of {@link startExec}, oldest first: those that run, and the latest that have ended. */
+  async listExecs(vm: string): Promise<ExecInfo[]> {
+    return (await this.#guest(vm).listExecs({})).execs;
+  }
+
+  /** About one file of the VM, not what a link points to. `path` is absolute. */
+  async statFile(vm: string, path: string): Promise<FileInfo> {
+    return present((await this.#guest(vm).statFile({ path })).file);
+  }
+
+  /** What is in a folder of the VM, by name. */
+  async listFiles(vm: string, path: string): Promise<FileInfo[]> {
+    const files: FileInfo[] = [];
+    for await (const page of this.#guest(vm).listFiles({ path })) files.push(...page.files);
+    return files;
+  }
+
+  /** The bytes of a file of the VM, in chunks. */
+  async *readFile(vm: string, path: string): AsyncGenerator<Uint8Array, void, undefined> {
+    for await (const { data } of this.#guest(vm).readFile({ path, offsetBytes: 0n, limitBytes: 0n })) yield data;
+  }
+
+  /** Changes in a folder of the VM, or of one file. The first message, which tells none, says that it watches. */
+  watchFiles(vm: string, path: string, { signal }: { signal?: AbortSignal } = {}): AsyncIterable<WatchFilesResponse> {
+    return this.#guest(vm).watchFiles({ path }, signal ? { signal } : {});
   }
 
   /** Memory, disk and network as the guest sees them. */

@@ -1,0 +1,130 @@
+// guest: what powerunit costs a VM: the time until SSH listens beside a raw boot of the same kernel, its memory, its size.
+import { execFile } from "node:child_process";
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { openGuest, type Guest } from "@pitwall/node/src/guest/client.ts";
+import { provideDisk } from "@pitwall/node/src/host/disk.ts";
+import { openHostKey } from "@pitwall/node/src/host/host-key.ts";
+import { buildBaseInitramfs, writeVmInitramfs } from "@pitwall/node/src/host/initramfs.ts";
+import { openQemuDriver } from "@pitwall/node/src/qemu/driver.ts";
+import { probeExitCode, probeInitramfs } from "@pitwall/node/src/qemu/probe.ts";
+import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
+import { providePowerunit, provision } from "@pitwall/quickstart";
+import { rawArguments, timed } from "./boot.ts";
+
+import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
+
+const run = promisify(execFile);
+const mib = 2 ** 20;
+const readyLimitMs = 60_000;
+const goals = { added: 0.1, anonMib: 1, binaryMb: 4 } as const;
+
+export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {
+  const rounds = quick ? 3 : 10;
+  await using parts = new AsyncDisposableStack();
+  const dir = await mkdtemp(join(tmpdir(), "pitwall-bench-"));
+  parts.defer(() => rm(dir, { recursive: true, force: true }));
+  const alive = setInterval(() => undefined, 1_000); // VMMs do not keep the process that started them
+  parts.defer(() => clearInterval(alive));
+  const provisioned = await provision(say);
+  const initramfs = await buildBaseInitramfs({ ...provisioned, cacheDir: dir });
+  const base = await emptyBase(dir);
+  const rawInitramfs = join(dir, "raw.cpio");
+  await writeFile(rawInitramfs, probeInitramfs());
+  const driver = openQemuDriver({ kernel: provisioned.kernel, cacheDir: provisioned.cacheDir });
+  await driver.probe();
+
+  /** Milliseconds until powerunit says that SSH listens, and what it then holds in KiB. */
+  const boot = async (name: string): Promise<{ ms: number; anonKib: number }> => {
+    const vmDir = join(dir, name);
+    await mkdir(vmDir, { mode: 0o700 });
+    const disk = join(vmDir, "disk.ext4");
+    await provideDisk(disk, 64 * mib, dir, true);
+    const hostKey = await openHostKey(join(vmDir, "host_key.pem"));
+    const own = join(vmDir, "initramfs.cpio");
+    const process = { argv: [], env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] } as const;
+    const network = { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: [] };
+    const ssh = { host_key: hostKey.privatePem, authorized_keys: [] };
+    await writeVmInitramfs(
+      initramfs,
+      { hostname: name, network, ssh, process, channel: { kind: "virtio-serial", name: "pitwall.guest" } },
+      own,
+    );
+    const begun = performance.now();
+    const spec = { vmId: randomUUID(), epoch: 1n, dir: vmDir, kernel: provisioned.kernel, initramfs: own, base, disk };
+    const vmm = await driver.start({ ...spec, vcpus: 1, memBytes: 128 * mib });
+    try {
+      await using link = await openGuest(vmm, AbortSignal.timeout(readyLimitMs));
+      for await (const { state } of link.control.watchState({})) if (state === GuestState.GUEST_STATE_READY) break;
+      const ms = performance.now() - begun;
+      return { ms, anonKib: await anonKib(link) };
+    } finally {
+      await vmm.kill();
+    }
+  };
+  const raw = (): Promise<number | undefined> => timed("qemu-system-x86_64", rawArguments(provisioned.kernel, rawInitramfs), probeExitCode);
+
+  await raw();
+  await boot("warm-up");
+  const [raws, boots, added, anon]: [number[], number[], number[], number[]] = [[], [], [], []];
+  for (let n = 0; n < rounds; n++) {
+    const first = n % 2 === 0 ? await raw() : undefined;
+    const ours = await boot(`boot-${n}`);
+    const limit = first ?? (await raw());
+    if (limit === undefined) continue;
+    raws.push(limit);
+    boots.push(ours.ms);
+    added.push((ours.ms - limit) / limit);
+    anon.push(ours.anonKib / 1024);
+    say(
+      `${n + 1}/${rounds}: SSH listens after ${Math.round(ours.ms)} ms, raw boot ${Math.round(limit)} ms, PID 1 holds ${ours.anonKib} KiB`,
+    );
+  }
+  const [value, anonMib] = [round(median(added)), round(median(anon))];
+  const binaryMb = round((await stat(provisioned.powerunit)).size / 1e6);
+  const differing = await rebuilt(dir, provisioned.powerunit, say);
+  return {
+    ssh_listen_added: {
+      value,
+      p95: round(percentile(added, 0.95)),
+      unit: "ratio",
+      goal: goals.added,
+      ok: value <= goals.added,
+      n: added.length,
+      raw: { ssh_listen_ms: round(median(boots)), raw_boot_ms: round(median(raws)) },
+    },
+    anon_mb: { value: anonMib, unit: "MiB", goal: goals.anonMib, ok: anonMib <= goals.anonMib, n: anon.length },
+    binary_mb: { value: binaryMb, unit: "MB", goal: goals.binaryMb, ok: binaryMb <= goals.binaryMb, n: 1 },
+    rebuilt_differs: { value: differing, unit: "binaries", goal: 0, ok: differing === 0, n: 2 },
+  };
+}
+
+async function anonKib({ guest: api }: Guest): Promise<number> {
+  let status = "";
+  for await (const { data } of api.readFile({ path: "/proc/1/status", offsetBytes: 0n, limitBytes: 0n }))
+    status += Buffer.from(data).toString();
+  return Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN);
+}
+
+/** An image with nothing in it. */
+async function emptyBase(dir: string): Promise<string> {
+  const base = join(dir, "base.sqfs");
+  await mkdir(join(dir, "image"));
+  await run("tar", ["-C", join(dir, "image"), "-cf", join(dir, "image.tar"), "."]);
+  await run("sh", ["-c", 'tar2sqfs --quiet --force "$1" < "$2"', "sh", base, join(dir, "image.tar")]);
+  return base;
+}
+
+/** How many of the two binaries are not what a second compilation makes. */
+async function rebuilt(dir: string, first: string, say: (text: string) => void): Promise<number> {
+  const second = await providePowerunit(join(dir, "again"), say);
+  const digest = async (path: string): Promise<string> =>
+    createHash("sha256")
+      .update(await readFile(path))
+      .digest("hex");
+  const differs = await Promise.all(["", "-ssh"].map(async (suffix) => (await digest(first + suffix)) !== (await digest(second + suffix))));
+  return differs.filter(Boolean).length;
+}
