@@ -11,7 +11,7 @@ import { openHostKey } from "@pitwall/node/src/host/host-key.ts";
 import { buildBaseInitramfs, writeVmInitramfs } from "@pitwall/node/src/host/initramfs.ts";
 import { openQemuDriver } from "@pitwall/node/src/qemu/driver.ts";
 import { probeExitCode, probeInitramfs } from "@pitwall/node/src/qemu/probe.ts";
-import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
+import { ExecStart, GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { providePowerunit, provision } from "@pitwall/quickstart";
 import { rawArguments, timed } from "./boot.ts";
 
@@ -20,7 +20,7 @@ import { median, percentile, round, type BenchOptions, type Metric } from "./mea
 const run = promisify(execFile);
 const mib = 2 ** 20;
 const readyLimitMs = 60_000;
-const goals = { added: 0.1, anonMib: 1, binaryMb: 4 } as const;
+const goals = { added: 0.1, anonMib: 1, binaryMb: 4, growthMib: 0.25 } as const;
 
 export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {
   const rounds = quick ? 3 : 10;
@@ -37,8 +37,8 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
   const driver = openQemuDriver({ kernel: provisioned.kernel, cacheDir: provisioned.cacheDir });
   await driver.probe();
 
-  /** Milliseconds until powerunit says that SSH listens, and what it then holds in KiB. */
-  const boot = async (name: string): Promise<{ ms: number; anonKib: number }> => {
+  /** Milliseconds until powerunit says that SSH listens, and what `measure` says of it then. */
+  const boot = async (name: string, measure: (link: Guest) => Promise<number> = anonKib): Promise<{ ms: number; anonKib: number }> => {
     const vmDir = join(dir, name);
     await mkdir(vmDir, { mode: 0o700 });
     const disk = join(vmDir, "disk.ext4");
@@ -60,7 +60,7 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
       await using link = await openGuest(vmm, AbortSignal.timeout(readyLimitMs));
       for await (const { state } of link.control.watchState({})) if (state === GuestState.GUEST_STATE_READY) break;
       const ms = performance.now() - begun;
-      return { ms, anonKib: await anonKib(link) };
+      return { ms, anonKib: await measure(link) };
     } finally {
       await vmm.kill();
     }
@@ -83,6 +83,8 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
       `${n + 1}/${rounds}: SSH listens after ${Math.round(ours.ms)} ms, raw boot ${Math.round(limit)} ms, PID 1 holds ${ours.anonKib} KiB`,
     );
   }
+  const execs = quick ? 300 : 10_000;
+  const growthMib = round((await boot("execs", (link) => growthKib(link, execs, say))).anonKib / 1024);
   const [value, anonMib] = [round(median(added)), round(median(anon))];
   const binaryMb = round((await stat(provisioned.powerunit)).size / 1e6);
   const differing = await rebuilt(dir, provisioned.powerunit, say);
@@ -98,6 +100,7 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
     },
     anon_mb: { value: anonMib, unit: "MiB", goal: goals.anonMib, ok: anonMib <= goals.anonMib, n: anon.length },
     binary_mb: { value: binaryMb, unit: "MB", goal: goals.binaryMb, ok: binaryMb <= goals.binaryMb, n: 1 },
+    exec_growth_mb: { value: growthMib, unit: "MiB", goal: goals.growthMib, ok: growthMib <= goals.growthMib, n: execs },
     rebuilt_differs: { value: differing, unit: "binaries", goal: 0, ok: differing === 0, n: 2 },
   };
 }
@@ -107,6 +110,27 @@ async function anonKib({ guest: api }: Guest): Promise<number> {
   for await (const { data } of api.readFile({ path: "/proc/1/status", offsetBytes: 0n, limitBytes: 0n }))
     status += Buffer.from(data).toString();
   return Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1] ?? Number.NaN);
+}
+
+/** How much more PID 1 holds after so many exec sessions than after the first hundred. */
+async function growthKib(link: Guest, count: number, say: (text: string) => void): Promise<number> {
+  const many = async (sessions: number): Promise<void> => {
+    for (let n = 0; n < sessions; n++) {
+      // The only program in an empty image is powerunit, which ends at once with 2 when it is not PID 1.
+      let code: number | undefined;
+      for await (const { message } of link.guest.exec(started())) if (message?.$case === "exit") code = message.value.code;
+      if (code !== 2) throw new Error(`an exec session ended with ${code ?? "nothing"}`);
+    }
+  };
+  await many(100);
+  const before = await anonKib(link);
+  say(`${count} exec sessions`);
+  await Promise.all(Array.from({ length: 4 }, () => many(count / 4)));
+  return (await anonKib(link)) - before;
+}
+
+async function* started(): AsyncGenerator<{ message: { $case: "start"; value: ExecStart } }> {
+  yield { message: { $case: "start", value: ExecStart.fromPartial({ argv: ["/proc/self/exe"] }) } };
 }
 
 /** An image with nothing in it. */
