@@ -3,12 +3,14 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { surroundings } from "@pitwall/oci";
+import { Parity } from "@pitwall/sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runContainer, type Outcome } from "./support/parity/container.ts";
 import { images, type ParityImage } from "./support/parity/images.ts";
 import { differences, facts, type Difference } from "./support/parity/report.ts";
 import { compileProbe, etcOf, makeImages, type Made } from "./support/parity/suite.ts";
 import { runVm } from "./support/parity/vm.ts";
+import { run, type Ended } from "./support/run.ts";
 import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
 
 let pitwall: TestStack;
@@ -82,6 +84,53 @@ it("runs an image with nothing to run, which a container runtime refuses", async
   expect(running).toMatchObject({ serviceExit: undefined, reason: "" });
   await deleteVm(pitwall.stack, name);
   seen.add("nothing to run");
+});
+
+describe("an image of which something would be ignored", () => {
+  const name = "wishes";
+  let image: string;
+  const cli = async (...args: string[]): Promise<Ended> =>
+    run([join(import.meta.dirname, "..", "node_modules", ".bin", "pitwall"), ...args], {
+      env: { XDG_CONFIG_HOME: dir, PITWALL_ENDPOINT: pitwall.stack.endpoint, PITWALL_TOKEN: await pitwall.stack.token(), NO_COLOR: "1" },
+    });
+
+  beforeAll(async () => {
+    image = await made.layouts.image(name, [made.layers.scratch], { Entrypoint: ["/probe"], Volumes: { "/v": {} }, Tty: true, Memory: 5 });
+  });
+
+  it("is reported field by field", async () => {
+    const { digest, fields } = await pitwall.stack.client().checkImage(image);
+    expect(digest).toMatch(/^sha256:[0-9a-f]{64}$/);
+    const parityOf = Object.fromEntries(fields.map(({ field, parity }) => [field, parity]));
+    expect(parityOf).toMatchObject({
+      architecture: Parity.PARITY_HONOURED,
+      "config.Entrypoint": Parity.PARITY_HONOURED,
+      "config.Volumes": Parity.PARITY_ADAPTED,
+      "config.Memory": Parity.PARITY_IGNORED,
+      "config.Tty": Parity.PARITY_IGNORED,
+    });
+    expect(fields.every(({ why }) => why.length > 0)).toBe(true);
+  });
+
+  it("is shown by `pitwall images check`, whose --strict ends with 1", async () => {
+    const shown = await cli("images", "check", image);
+    expect(shown).toMatchObject({ code: 0, stdout: expect.stringMatching(/^FIELD +VERDICT +VALUE +WHY\n/) as string });
+    expect(shown.stdout).toMatch(/^config\.Tty +ignored +true +\S/m);
+    expect(await cli("images", "check", image, "--strict", "-o", "name")).toMatchObject({ code: 1, stdout: "config.Tty\nconfig.Memory\n" });
+  });
+
+  it("becomes no VM when `strict` is asked for", async () => {
+    await expect(pitwall.stack.client().vms.create({ name, strict: true, spec: { image } })).rejects.toMatchObject({
+      code: "FAILED_PRECONDITION",
+      reason: "IMAGE_FIELDS_IGNORED",
+      message: expect.stringMatching(/config\.Tty \(.+\); config\.Memory \(.+\)/) as string,
+    });
+    expect(await cli("run", image, "--name", name, "--strict")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("config.Memory") as string,
+    });
+    expect(await pitwall.query("select name from vm where name = $1", [name])).toEqual([]);
+  });
 });
 
 it("finds every difference that the contract names", () => {

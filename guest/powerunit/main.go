@@ -20,6 +20,10 @@ import (
 var version = "dev"
 
 func main() {
+	if len(os.Args) > 0 && os.Args[0] == supervise.InitName {
+		fmt.Fprintln(os.Stderr, "powerunit:", supervise.BecomeInit(os.Args))
+		os.Exit(126)
+	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "powerunit is the init of a Pitwall VM and does nothing elsewhere")
 		os.Exit(2)

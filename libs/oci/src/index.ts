@@ -11,6 +11,7 @@ export { Leases } from "./leases.ts";
 export { Budget, defaultLimits, type FlattenLimits } from "./limits.ts";
 export { listFiles, type ListedFile } from "./list-files.ts";
 export { ignoredFields, judge } from "./parity/contract.ts";
+export { stopsByHalt } from "./parity/fields.ts";
 export { surroundings } from "./parity/surroundings.ts";
 export type { FieldVerdict, Parity } from "./parity/verdict.ts";
 export { formatReference, parseReference, type ImageReference } from "./reference.ts";

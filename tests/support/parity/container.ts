@@ -22,7 +22,7 @@ const upLimitMs = 30_000;
 export async function runContainer(options: ContainerOptions, stop: boolean): Promise<Outcome> {
   return inContainer(options, async ({ child, runc, stopSignal }) => {
     return follow(child, async () => {
-      if (stop) await runc("kill", stopSignal);
+      if (stop) await runc(["kill"], stopSignal);
     });
   });
 }
@@ -35,22 +35,22 @@ export async function inspectContainer(options: ContainerOptions, isUp: (report:
     await expect
       .poll(
         async () => {
-          const { stdout } = await runc("exec", "/probe", "--main");
+          const { stdout } = await runc(["exec", "--user", "0:0"], "/probe", "--main");
           report = findReport(stdout);
           return report !== undefined && isUp(report);
         },
         { timeout: upLimitMs, message: `${options.tag} as a container` },
       )
       .toBe(true);
-    await runc("kill", "KILL");
+    await runc(["kill"], "KILL");
     return { ...(await ended), report };
   });
 }
 
 interface Running {
   readonly child: ChildProcess;
-  /** Runs `runc VERB ID ARGS`. */
-  readonly runc: (verb: string, ...args: readonly string[]) => Promise<Ended>;
+  /** Runs `runc VERB OPTIONS ID ARGS`. */
+  readonly runc: (verb: readonly string[], ...args: readonly string[]) => Promise<Ended>;
   readonly stopSignal: string;
 }
 
@@ -59,15 +59,14 @@ async function inContainer(options: ContainerOptions, work: (running: Running) =
   const { dir, tag } = options;
   const id = `pitwall-parity-${process.pid}-${tag}`;
   const root = ["--root", join(dir, "state")];
-  const runc: Running["runc"] = (verb, ...args) =>
-    run(["runc", ...root, ...(verb === "delete" ? [verb, ...args, id] : [verb, id, ...args])]);
+  const runc: Running["runc"] = ([verb = "", ...options], ...args) => run(["runc", ...root, verb, ...options, id, ...args]);
   try {
     const { stopSignal, refusal } = await makeBundle(options);
     if (refusal !== undefined) return { report: undefined, signal: undefined, exit: 125, output: refusal };
     const child = spawn("runc", [...root, "run", "--bundle", dir, id], { stdio: ["ignore", "pipe", "pipe"] });
     return await work({ child, runc, stopSignal });
   } finally {
-    await runc("delete", "--force");
+    await runc(["delete", "--force"]);
     await rm(dir, { recursive: true, force: true });
   }
 }

@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { exists } from "@pitwall/runtime";
 import { run } from "../run.ts";
 import type { RunConfig } from "./layouts.ts";
+import type { Report } from "./report.ts";
 
 export interface DebianImage {
   readonly name: string;
   readonly config: RunConfig;
-  /** The argument list of the process once it is up, as one text. */
-  readonly up: RegExp;
+  /** Whether the process is what it becomes once it is up. */
+  readonly isUp: (report: Report) => boolean;
 }
 
 export interface DebianRoot {
@@ -18,8 +19,14 @@ export interface DebianRoot {
   readonly images: readonly DebianImage[];
 }
 
+/** By its argument list, which many programs write anew. */
+const named =
+  (pattern: RegExp) =>
+  ({ argv }: Report): boolean =>
+    pattern.test(argv.join(" "));
+
 /** Counts up with each change of the packages. */
-const edition = 1;
+const edition = 3;
 const excluded = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"];
 
 const path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -28,12 +35,12 @@ const postgres = "/usr/lib/postgresql/15/bin/postgres";
 export const debianRoots: readonly DebianRoot[] = [
   {
     name: "small",
-    packages: ["nginx-light", "redis-server", "python3-minimal", "busybox-static"],
+    packages: ["nginx-light", "redis-server", "python3-minimal", "busybox-static", "systemd-sysv", "dbus"],
     images: [
       {
         name: "nginx",
         config: { Env: [path], Cmd: ["nginx", "-g", "daemon off;"], ExposedPorts: { "80/tcp": {} }, StopSignal: "SIGQUIT" },
-        up: /^nginx: master process/,
+        isUp: named(/^nginx: master process/),
       },
       {
         name: "redis",
@@ -45,20 +52,24 @@ export const debianRoots: readonly DebianRoot[] = [
           WorkingDir: "/var/lib/redis",
           Volumes: { "/var/lib/redis": {} },
         },
-        up: /redis-server .*:7000/,
+        isUp: named(/redis-server .*:7000/),
       },
       {
         name: "python",
         config: { Env: [path], Cmd: ["python3", "-c", "import signal; signal.pause()"], User: "www-data:adm", WorkingDir: "/srv/new" },
-        up: /^python3 -c/,
+        isUp: (report) => named(/^python3 -c/)(report) && report.status["SigIgn"] !== "0000000000000000",
       },
-      { name: "busybox", config: { Entrypoint: ["/bin/busybox"], Cmd: ["httpd", "-f", "-p", "8080"], User: "nobody" }, up: /httpd/ },
-      { name: "shell", config: { Cmd: ["/bin/sh", "-c", "trap 'exit 3' TERM; while :; do sleep 1; done"] }, up: /^\/bin\/sh -c/ },
+      {
+        name: "busybox",
+        config: { Entrypoint: ["/bin/busybox"], Cmd: ["httpd", "-f", "-p", "8080"], User: "nobody" },
+        isUp: named(/httpd/),
+      },
+      { name: "shell", config: { Cmd: ["/bin/sh", "-c", "trap 'exit 3' TERM; while :; do sleep 1; done"] }, isUp: named(/^\/bin\/sh -c/) },
     ],
   },
   {
     name: "large",
-    packages: ["postgresql", "nodejs", "systemd-sysv"],
+    packages: ["postgresql", "nodejs"],
     images: [
       {
         name: "postgres",
@@ -69,12 +80,12 @@ export const debianRoots: readonly DebianRoot[] = [
           User: "postgres",
           StopSignal: "SIGINT",
         },
-        up: /bin\/postgres/,
+        isUp: named(/bin\/postgres/),
       },
       {
         name: "node",
         config: { Env: [path, "NODE_ENV=production"], Cmd: ["node", "-e", "setInterval(() => 0, 1e6)"], User: "games", WorkingDir: "/tmp" },
-        up: /^node -e/,
+        isUp: named(/^node -e/),
       },
     ],
   },

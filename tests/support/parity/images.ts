@@ -81,6 +81,9 @@ export const images: readonly ParityImage[] = [
   probe("stop-number", { ...then("wait"), StopSignal: "10" }, { stop: true }),
   probe("stop-real-time", { ...then("wait"), StopSignal: "SIGRTMIN+3" }, { stop: true }),
   probe("stop-user", { ...then("wait"), StopSignal: "SIGUSR2", User: "web" }, { stop: true }),
+  // An init of its own.
+  { name: "own-init", tree: "small", config: { Entrypoint: ["/sbin/init"], Cmd: ["arg"], Env: ["A=1"] } },
+  { name: "own-init-stop", tree: "small", config: { ...then("wait"), Cmd: ["/sbin/init"], StopSignal: "SIGRTMIN+3" }, stop: true },
   // What is written down only.
   probe("labels-ports", { Labels: { a: "b" }, ExposedPorts: { "80/tcp": {} }, Shell: ["/bin/none"], OnBuild: ["RUN false"] }),
 ];
@@ -118,13 +121,14 @@ export function treeOf(tree: ParityImage["tree"], program: Buffer, busybox: Buff
   if (tree === "scratch") return [probeFile];
   return [
     probeFile,
-    ...["bin", "etc", "opt", "opt/tools", "srv", "srv/app", "root"].map((name) => folder(name)),
+    ...["bin", "etc", "opt", "opt/tools", "run", "sbin", "srv", "srv/app", "root"].map((name) => folder(name)),
     folder("srv/closed", 0o700, 33, 34),
     folder("tmp", 0o1777),
     folder("data", 0o750, 33, 34),
     link("srv/link", "app"),
     file("bin/busybox", busybox, 0o755),
     link("bin/sh", "busybox"),
+    link("sbin/init", "../probe"),
     link("opt/tools/probe", "../../probe"),
     file("opt/tools/script", '#!/bin/sh\nexec /probe "$@" "$0"\n', 0o755),
     file("opt/tools/no-interpreter", "#!/no/such\n", 0o755),

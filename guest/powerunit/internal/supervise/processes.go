@@ -40,6 +40,8 @@ type Spec struct {
 	Link *os.File
 	// Terminal makes Files[0] the controlling terminal.
 	Terminal bool
+	// Namespaces are clone flags; 0: those of powerunit.
+	Namespaces uintptr
 	// Cgroup places the process; nil: where powerunit is.
 	Cgroup *os.File
 }
@@ -135,7 +137,7 @@ func (ps *Processes) Start(spec Spec) (*Process, error) {
 		Dir:   spec.Dir,
 		Env:   spec.Env,
 		Files: []uintptr{spec.Files[0].Fd(), spec.Files[1].Fd(), spec.Files[2].Fd()},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Credential: credential},
+		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: spec.Terminal, Credential: credential, Cloneflags: spec.Namespaces},
 	}
 	if spec.Link != nil {
 		attributes.Files = append(attributes.Files, spec.Link.Fd())

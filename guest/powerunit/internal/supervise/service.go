@@ -169,7 +169,13 @@ func (s *Service) start() (*Process, Spec, error) {
 	defer stderr.Close()
 	env := WithDefault(WithDefault(s.config.Env, "PATH", DefaultPath), "HOME", user.Home)
 	spec := Spec{Argv: s.config.Argv, Env: env, Dir: dir, User: user, Files: [3]*os.File{null, stdout, stderr}, Cgroup: s.cgroup}
-	process, err := s.processes.Start(spec)
+	started := spec
+	if IsInit(spec.Argv[0]) && user.UID == 0 { // others may not mount
+		if started, err = asInit(spec); err != nil {
+			return nil, Spec{}, err
+		}
+	}
+	process, err := s.processes.Start(started)
 	return process, spec, err
 }
 

@@ -62,3 +62,31 @@ func TestEndsReachTheirStarter(t *testing.T) {
 		t.Errorf("missing program: %v", err)
 	}
 }
+
+func TestIsInit(t *testing.T) {
+	for program, want := range map[string]bool{
+		"/sbin/init": true, "/init": true, "/lib/systemd/systemd": true, "init": false, "/usr/bin/tini": false, "/bin/init.sh": false, "": false,
+	} {
+		if got := IsInit(program); got != want {
+			t.Errorf("IsInit(%q) = %v", program, got)
+		}
+	}
+}
+
+func TestAnInitIsProcessOneOfItsOwn(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("namespaces need root")
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := Spec{Argv: []string{"sh", "-c", "test $$ = 1"}, Dir: "/", Files: [3]*os.File{null, null, null}, Namespaces: syscall.CLONE_NEWPID}
+	p, err := NewProcesses().Start(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Wait(); got != (Exit{}) {
+		t.Errorf("%+v", got)
+	}
+}

@@ -20,6 +20,18 @@ export interface Field {
 
 const always = (parity: Parity, why: string, when = "always"): Case => ({ when, parity, why });
 
+/** Programs that insist on being process 1, as powerunit tells them (supervise.IsInit). */
+function isInit({ entrypoint, cmd }: ImageConfig): boolean {
+  return /^\/(.*\/)?(init|systemd)$/.test([...entrypoint, ...cmd][0] ?? "");
+}
+
+/** Whether a program without a stop signal of its image gets the one that systemd halts by. */
+export function stopsByHalt(program: string | undefined): boolean {
+  return program !== undefined && /^(\/.*\/systemd|(\/usr)?\/sbin\/init)$/.test(program);
+}
+
+const initIs = "it is process 1 of a PID namespace of its own; powerunit stays process 1 of the VM (docs/decisions/0005)";
+
 const isAbsolute = (path: string): boolean => path.startsWith("/");
 
 export const fields: readonly Field[] = [
@@ -66,7 +78,15 @@ export const fields: readonly Field[] = [
   {
     field: "config.Entrypoint",
     value: ({ entrypoint }) => entrypoint,
-    cases: [always("honoured", "it begins the argument list; nothing is put before it, and no shell is needed")],
+    cases: [
+      {
+        when: "the program is an init: an absolute path that ends in /init or /systemd",
+        parity: "adapted",
+        why: initIs,
+        holds: (config) => config.entrypoint.length > 0 && isInit(config),
+      },
+      always("honoured", "it begins the argument list; nothing is put before it, and no shell is needed"),
+    ],
   },
   {
     field: "config.Cmd",
@@ -77,6 +97,12 @@ export const fields: readonly Field[] = [
         parity: "adapted",
         why: "a container runtime refuses such an image without arguments; the VM boots without a process and takes SSH",
         holds: ({ entrypoint, cmd }) => entrypoint.length + cmd.length === 0,
+      },
+      {
+        when: "no Entrypoint, and the program is an init",
+        parity: "adapted",
+        why: initIs,
+        holds: (config) => config.entrypoint.length === 0 && isInit(config),
       },
       always("honoured", "it ends the argument list; the VM's own arguments replace it"),
     ],
@@ -127,6 +153,12 @@ export const fields: readonly Field[] = [
         parity: "adapted",
         why: "SIGTERM is sent instead",
         holds: ({ stopSignal }) => stopSignal !== "" && !isKnownSignal(stopSignal),
+      },
+      {
+        when: "absent, and the program is systemd or /sbin/init",
+        parity: "adapted",
+        why: "SIGRTMIN+3, which systemd takes for a halt",
+        holds: ({ stopSignal, entrypoint, cmd }) => stopSignal === "" && stopsByHalt([...entrypoint, ...cmd][0]),
       },
       always("honoured", "sent to the process when the VM is stopped, SIGKILL to its group 10 s later; SIGTERM when absent"),
     ],

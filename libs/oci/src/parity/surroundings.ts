@@ -17,6 +17,12 @@ export const surroundings: readonly Surrounding[] = [
     covers: /^(status Pid|exit (killed|terminated-by-itself))$/,
   },
   {
+    what: "an init of the image's own",
+    container: "as any other process",
+    vm: "process 1 of a PID namespace of its own, as in a container; /run is a tmpfs and `container=oci` is set",
+    covers: /^(mount \/run|env container)$/,
+  },
+  {
     what: "a process that cannot be started (no such program, user or group)",
     container: "is not created, or ends at once with an error of the runtime",
     vm: "runs and takes SSH; the service has ended with 127 (no such program) or 126, and its log says why",

@@ -1,5 +1,5 @@
 // What a VM runs: the image's configuration, changed by the VM's own args and env.
-import type { Healthcheck, ImageConfig } from "@pitwall/oci";
+import { stopsByHalt, type Healthcheck, type ImageConfig } from "@pitwall/oci";
 import { RestartPolicy, type VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { GuestConfig, GuestHealthcheck } from "../host/initramfs.ts";
 
@@ -7,12 +7,13 @@ import type { GuestConfig, GuestHealthcheck } from "../host/initramfs.ts";
 export function guestProcess(config: ImageConfig, spec: Pick<VmSpec, "args" | "env" | "restartPolicy">): GuestConfig["process"] {
   const env = new Map(config.env.map((entry) => [entry.split("=", 1)[0] ?? "", entry]));
   for (const [name, value] of Object.entries(spec.env)) env.set(name, `${name}=${value}`);
+  const argv = [...config.entrypoint, ...(spec.args.length > 0 ? spec.args : config.cmd)];
   return {
-    argv: [...config.entrypoint, ...(spec.args.length > 0 ? spec.args : config.cmd)],
+    argv,
     env: [...env.values()],
     user: config.user,
     working_dir: config.workingDir,
-    stop_signal: config.stopSignal || "SIGTERM",
+    stop_signal: config.stopSignal || (stopsByHalt(argv[0]) ? "SIGRTMIN+3" : "SIGTERM"),
     volumes: config.volumes,
     restart: restartWord(spec.restartPolicy),
     ...(config.healthcheck && { healthcheck: guestHealthcheck(config.healthcheck) }),
