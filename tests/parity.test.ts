@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runContainer, type Outcome } from "./support/parity/container.ts";
 import { images, type ParityImage } from "./support/parity/images.ts";
 import { differences, facts, type Difference } from "./support/parity/report.ts";
-import { compileProbe, etcOf, makeImages, type Made } from "./support/parity/suite.ts";
+import { etcOf, makeImages, type Made } from "./support/parity/suite.ts";
 import { runVm } from "./support/parity/vm.ts";
 import { run, type Ended } from "./support/run.ts";
 import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
@@ -22,7 +22,7 @@ const seen = new Set<string>();
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "pitwall-parity-"));
   pitwall = await startTestStack();
-  made = await makeImages(dir, await compileProbe(pitwall.provisioned.cacheDir, dir));
+  made = await makeImages(pitwall.provisioned.cacheDir, dir);
 });
 
 afterAll(async () => {

@@ -22,6 +22,7 @@ export const testCommands: Readonly<Record<string, string>> = {
   umoci: "umoci",
   runc: "runc",
   busybox: "busybox-static",
+  "musl-gcc": "musl-tools",
   skopeo: "skopeo",
   "docker-registry": "docker-registry",
   scp: "openssh-client",

@@ -35,7 +35,7 @@ export async function inspectContainer(options: ContainerOptions, isUp: (report:
     await expect
       .poll(
         async () => {
-          const { stdout } = await runc(["exec", "--user", "0:0"], "/probe", "--main");
+          const { stdout } = await runc(["exec", "--user", "0:0", "--cap", "CAP_SYS_PTRACE"], "/probe", "--main");
           report = findReport(stdout);
           return report !== undefined && isUp(report);
         },

@@ -4,7 +4,8 @@ import type { RunConfig } from "./layouts.ts";
 export interface ParityImage {
   /** A tag, and the name of its VM. */
   readonly name: string;
-  readonly tree: "scratch" | "small";
+  /** `scratch`: the probe alone. `small`: users, folders, a static busybox. `musl`: a probe that musl's loader starts, and that. */
+  readonly tree: "scratch" | "small" | "musl";
   readonly config: RunConfig;
   /** The probe waits, and is stopped. */
   readonly stop?: true;
@@ -23,6 +24,8 @@ const then = (what: string, ...env: readonly string[]): RunConfig => ({ Env: [`P
 export const images: readonly ParityImage[] = [
   // Arguments.
   probe("scratch", {}, { tree: "scratch" }),
+  { name: "musl", tree: "musl", config: { Entrypoint: ["/probe"], Cmd: ["x"] } },
+  { name: "musl-user", tree: "musl", config: { Entrypoint: ["/probe"], User: "1000:1000", WorkingDir: "/home/app" } },
   { name: "cmd-only", tree: "scratch", config: { Cmd: ["/probe", "one"] } },
   probe("both", { Cmd: ["one", "two words", "", "ünïcode", "$HOME", "a\nb"] }),
   { name: "shell-form", tree: "small", config: { Cmd: ["/bin/sh", "-c", "exec /probe from-shell"] } },
@@ -107,8 +110,19 @@ export interface TreeEntry {
   readonly linkname?: string;
 }
 
-/** The files of both trees. */
-export function treeOf(tree: ParityImage["tree"], program: Buffer, busybox: Buffer): TreeEntry[] {
+/** As musl's own programs name it. */
+export const muslLoader = "/lib/ld-musl-x86_64.so.1";
+
+export interface Programs {
+  readonly probe: Buffer;
+  readonly muslProbe: Buffer;
+  /** The loader, which is the library too. */
+  readonly musl: Buffer;
+  readonly busybox: Buffer;
+}
+
+/** The files of a tree. */
+export function treeOf(tree: ParityImage["tree"], { probe: program, muslProbe, musl, busybox }: Programs): TreeEntry[] {
   const folder = (name: string, mode = 0o755, uid = 0, gid = uid): TreeEntry => ({ name, type: "directory", mode, uid, gid });
   const file = (name: string, content: string | Buffer, mode = 0o644): TreeEntry => ({
     name,
@@ -119,6 +133,7 @@ export function treeOf(tree: ParityImage["tree"], program: Buffer, busybox: Buff
   const link = (name: string, linkname: string): TreeEntry => ({ name, type: "symlink", mode: 0o777, linkname });
   const probeFile = file("probe", program, 0o755);
   if (tree === "scratch") return [probeFile];
+  if (tree === "musl") return [file("probe", muslProbe, 0o755), folder("lib"), file(muslLoader.slice(1), musl, 0o755)];
   return [
     probeFile,
     ...["bin", "etc", "opt", "opt/tools", "run", "sbin", "srv", "srv/app", "root"].map((name) => folder(name)),

@@ -3,16 +3,17 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findGo, goFolders } from "@pitwall/quickstart";
 import { run } from "../run.ts";
-import { images, treeOf, type ParityImage } from "./images.ts";
+import { images, muslLoader, treeOf, type ParityImage } from "./images.ts";
 import { Layouts, type StoredLayer } from "./layouts.ts";
 
-/** Compiles the probe; its path. */
-export async function compileProbe(cacheDir: string, dir: string): Promise<string> {
+/** Compiles the probe into `dir`, static or with `loader`; its path. */
+export async function compileProbe(cacheDir: string, dir: string, loader?: string): Promise<string> {
   const go = await findGo(cacheDir, () => undefined);
-  const program = join(dir, "probe");
+  const program = join(dir, loader === undefined ? "probe" : "probe-loaded");
   const source = join(import.meta.dirname, "probe", "probe.go");
+  const kind = loader === undefined ? ["-ldflags=-s -w"] : ["-buildmode=pie", `-ldflags=-s -w -I ${loader}`];
   const env = { CGO_ENABLED: "0", GOTOOLCHAIN: "local", GOFLAGS: "", ...(await goFolders(cacheDir)) };
-  const { code, stderr } = await run([go, "build", "-trimpath", "-ldflags=-s -w", "-o", program, source], { env });
+  const { code, stderr } = await run([go, "build", "-trimpath", ...kind, "-o", program, source], { env });
   if (code !== 0) throw new Error(`the probe does not compile: ${stderr}`);
   return program;
 }
@@ -41,19 +42,24 @@ export async function unpack(layouts: Layouts, name: string, layers: readonly St
 }
 
 /** Writes all images into one layout, and unpacks their trees as umoci does. */
-export async function makeImages(dir: string, probe: string): Promise<Made> {
+export async function makeImages(cacheDir: string, dir: string): Promise<Made> {
   const layouts = await Layouts.create(join(dir, "layout"));
-  const program = await readFile(probe);
-  const busybox = await readFile("/bin/busybox");
-  const trees = { scratch: join(dir, "scratch", "rootfs"), small: join(dir, "small", "rootfs") };
+  const programs = {
+    probe: await readFile(await compileProbe(cacheDir, dir)),
+    muslProbe: await readFile(await compileProbe(cacheDir, dir, muslLoader)),
+    musl: await readFile(muslLoader),
+    busybox: await readFile("/bin/busybox"),
+  };
+  const rootOf = (tree: ParityImage["tree"]): string => join(dir, tree, "rootfs");
+  const trees = { scratch: rootOf("scratch"), small: rootOf("small"), musl: rootOf("musl") };
   const layerOf = async (tree: ParityImage["tree"]): Promise<StoredLayer> => {
     const layer = await layouts.layer((tar) => {
-      for (const { content, ...header } of treeOf(tree, program, busybox)) tar.entry(header, content ?? "");
+      for (const { content, ...header } of treeOf(tree, programs)) tar.entry(header, content ?? "");
     });
     await unpack(layouts, tree, [layer], join(dir, tree));
     return layer;
   };
-  const layers = { scratch: await layerOf("scratch"), small: await layerOf("small") };
+  const layers = { scratch: await layerOf("scratch"), small: await layerOf("small"), musl: await layerOf("musl") };
   const references = new Map<string, string>();
   for (const { name, tree, config } of images) references.set(name, await layouts.image(name, [layers[tree]], config));
   return { layouts, trees, layers, references };
