@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findGo, goFolders } from "@pitwall/quickstart";
 import { run } from "../run.ts";
-import { images, muslLoader, treeOf, type ParityImage } from "./images.ts";
+import { chosen, muslLoader, treeOf, type ParityImage } from "./images.ts";
 import { Layouts, type StoredLayer } from "./layouts.ts";
 
 /** Compiles the probe into `dir`, static or with `loader`; its path. */
@@ -61,7 +61,7 @@ export async function makeImages(cacheDir: string, dir: string): Promise<Made> {
   };
   const layers = { scratch: await layerOf("scratch"), small: await layerOf("small"), musl: await layerOf("musl") };
   const references = new Map<string, string>();
-  for (const { name, tree, config } of images) references.set(name, await layouts.image(name, [layers[tree]], config));
+  for (const { name, tree, config } of chosen) references.set(name, await layouts.image(name, [layers[tree]], config));
   return { layouts, trees, layers, references };
 }
 
