@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"os"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -38,8 +39,11 @@ func TestLookPathUsesTheGivenPath(t *testing.T) {
 	}
 }
 
+// reaper is one for all tests: two would take each other's children.
+var reaper = sync.OnceValue(NewProcesses)
+
 func TestEndsReachTheirStarter(t *testing.T) {
-	processes := NewProcesses()
+	processes := reaper()
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +86,7 @@ func TestAnInitIsProcessOneOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := Spec{Argv: []string{"sh", "-c", "test $$ = 1"}, Dir: "/", Files: [3]*os.File{null, null, null}, Namespaces: syscall.CLONE_NEWPID}
-	p, err := NewProcesses().Start(spec)
+	p, err := reaper().Start(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
