@@ -49,7 +49,7 @@ export async function inspectContainer(options: ContainerOptions, isUp: (report:
 
 interface Running {
   readonly child: ChildProcess;
-  /** Runs `runc VERB OPTIONS ID ARGS`. */
+  /** Runs `runc VERB FLAGS ID ARGS`. */
   readonly runc: (verb: readonly string[], ...args: readonly string[]) => Promise<Ended>;
   readonly stopSignal: string;
 }
@@ -59,7 +59,7 @@ async function inContainer(options: ContainerOptions, work: (running: Running) =
   const { dir, tag } = options;
   const id = `pitwall-parity-${process.pid}-${tag}`;
   const root = ["--root", join(dir, "state")];
-  const runc: Running["runc"] = ([verb = "", ...options], ...args) => run(["runc", ...root, verb, ...options, id, ...args]);
+  const runc: Running["runc"] = ([verb = "", ...flags], ...args) => run(["runc", ...root, verb, ...flags, id, ...args]);
   try {
     const { stopSignal, refusal } = await makeBundle(options);
     if (refusal !== undefined) return { report: undefined, signal: undefined, exit: 125, output: refusal };
