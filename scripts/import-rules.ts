@@ -78,9 +78,15 @@ export const rules: readonly IRegularForbiddenRuleType[] = [
   ),
   forbid(
     "cli-by-the-front-door",
-    "Only the SDK: what the CLI can do, every program can.",
-    { path: "^clients/cli/" },
+    "Only the SDK: what the CLI can do, every program can. Exception: a push goes from the user's machine to a registry, past Pitwall's API.",
+    { path: "^clients/cli/", pathNot: "^clients/cli/src/image/push[.]ts$" },
     { path: "^(gen|libs|services|quickstart|scripts)/" },
+  ),
+  forbid(
+    "cli-push-by-the-library",
+    "The exception above, and no more.",
+    { path: "^clients/cli/src/image/push[.]ts$" },
+    { path: "^(gen|libs|services|quickstart|scripts)/", pathNot: ["^libs/oci/src/index[.]ts$", runtime] },
   ),
   forbid(
     "sdk-alone",

@@ -55,6 +55,15 @@ it("pulls, lists and frees, and keeps what a VM uses", async () => {
   expect((await cli("images", "rm", image)).stderr).toMatch(/^error: no node holds the image/);
 });
 
+it("says what is wrong with a push, in a line", async () => {
+  const image = await writeLayout(join(dir, "pushed"));
+  const away = await cli("images", "push", image.replace("oci:", ""), "127.0.0.1:9/team/app:1", "--insecure");
+  expect(away).toMatchObject({ code: 1, stdout: "" });
+  expect(away.stderr).toMatch(/^error: the registry 127\.0\.0\.1:9 cannot be reached: [^\n]*\n$/);
+  const missing = await cli("images", "push", join(dir, "nowhere"), "127.0.0.1:9/team/app:1");
+  expect(missing.stderr).toMatch(/^error: [^\n]*\/nowhere[^\n]*there is no such path\n$/);
+});
+
 it("says on which node a pull failed, and why", async () => {
   // The digests of the image above, of which nothing is kept any more.
   const damaged = await writeLayout(join(dir, "damaged"), { damage: (layer) => Buffer.from(layer).fill(0, 520, 524) });

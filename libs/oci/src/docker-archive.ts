@@ -12,6 +12,8 @@ const manifest = z.array(z.object({ Config: z.string(), RepoTags: z.array(z.stri
 export interface ArchivedImage {
   readonly image: ResolvedImage;
   readonly paths: ReadonlyMap<string, string>;
+  /** The document, as the archive has it. */
+  readonly configuration: Buffer;
 }
 
 /** The image that `tag` names among `RepoTags`, or the only one; `digest`, where given, is that of its configuration. */
@@ -45,7 +47,7 @@ export async function resolveDockerArchive(
     layers.push(layer);
   }
   const sizeBytes = layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
-  return { image: { reference, digest: configDigest, sizeBytes, config: imageConfig, layers }, paths };
+  return { image: { reference, digest: configDigest, sizeBytes, config: imageConfig, layers }, paths, configuration: document };
 }
 
 /** The digest of a plain layer is its diff id, a blob's is its name; both are verified when the layer is read. Others are hashed. */

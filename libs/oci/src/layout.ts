@@ -68,7 +68,7 @@ export function openLayoutBlob(files: LayoutFiles, { digest }: LayerDescriptor, 
   return files.stream(blobName(digest), reference);
 }
 
-function blobName(digest: string): string {
+export function blobName(digest: string): string {
   const hex = /^sha256:([0-9a-f]{64})$/.exec(digest)?.[1];
   if (hex === undefined) throw malformed("a digest is not of sha256");
   return `blobs/sha256/${hex}`;

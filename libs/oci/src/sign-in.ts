@@ -18,13 +18,18 @@ interface Scope {
   readonly repository: string;
 }
 
+/** What leave is asked for. */
+export type Actions = "pull" | "pull,push";
+
 export class SignIn {
+  readonly #actions: Actions;
   readonly #transport: Transport;
   readonly #credentialsFor: CredentialsFor;
   readonly #headers = new Map<string, string>();
   readonly #flights = new Flights<void>();
 
-  constructor(transport: Transport, credentialsFor: CredentialsFor) {
+  constructor(transport: Transport, credentialsFor: CredentialsFor, actions: Actions = "pull") {
+    this.#actions = actions;
     this.#transport = transport;
     this.#credentialsFor = credentialsFor;
   }
@@ -73,7 +78,7 @@ export class SignIn {
     url.username = "";
     url.password = "";
     const usable = mayAuthorize(scope.host, url) ? credential : await this.#credentialsFor(url.host);
-    const reply = await this.#transport.get(url, askFor(url, scope, fields.get("service"), usable), signal);
+    const reply = await this.#transport.get(url, askFor(url, scope, this.#actions, fields.get("service"), usable), signal);
     const parts: Buffer[] = [];
     let size = 0;
     for await (const chunk of reply.body as AsyncIterable<Buffer>) {
@@ -95,9 +100,9 @@ export class SignIn {
   }
 }
 
-/** Asks for leave to pull; adds the query to `url`. */
-function askFor(url: URL, { repository }: Scope, service: string | undefined, credential: Credential | undefined): Ask {
-  const wanted = { ...(service !== undefined && { service }), scope: `repository:${repository}:pull` };
+/** Adds the query to `url`. */
+function askFor(url: URL, { repository }: Scope, actions: Actions, service: string | undefined, credential: Credential | undefined): Ask {
+  const wanted = { ...(service !== undefined && { service }), scope: `repository:${repository}:${actions}` };
   if (credential?.kind === "refresh-token") {
     const form = new URLSearchParams({ grant_type: "refresh_token", refresh_token: credential.token, client_id: "pitwall", ...wanted });
     return { headers: { accept: "application/json" }, form };

@@ -7,11 +7,13 @@ import { backoff, PitwallError, type Clock } from "@pitwall/runtime";
 import type { Agent, request } from "undici";
 import { isPrivateAddress, literalAddress } from "./addresses.ts";
 
+export type Hosts = Pick<ReadonlySet<string>, "has">;
+
 export interface TransportOptions {
   /** `host:port` that may be on a private address and are spoken to over plain HTTP. */
-  readonly insecureHosts: ReadonlySet<string>;
+  readonly insecureHosts: Hosts;
   /** `host:port` that may be on a private address, over HTTPS. */
-  readonly privateHosts: ReadonlySet<string>;
+  readonly privateHosts: Hosts;
   /** Certificate authorities in PEM, besides those that Node knows. */
   readonly certificates: string | undefined;
   readonly clock: Clock;
@@ -92,6 +94,33 @@ export class Transport {
         if (!passing.has(codeOf(error)) || attempt === maxTries) throw unreachable(url.host, error);
       }
       await this.#options.clock.sleep(wait, signal);
+    }
+  }
+
+  /** One request that changes something: it is not repeated, and no redirect is followed. Throws as {@link get} does. */
+  async send(
+    url: URL,
+    method: "HEAD" | "POST" | "PUT",
+    headers: Readonly<Record<string, string>>,
+    body: Readable | Buffer | undefined,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    this.#client ??= openClient(this.#options.certificates);
+    const client = await this.#client;
+    try {
+      const answer = await client.request(url, {
+        dispatcher: client[this.#trustIn(url)],
+        method,
+        headers,
+        signal,
+        ...(body && { body }),
+      });
+      answer.body.on("error", () => undefined); // told to who reads it
+      return { status: answer.statusCode, headers: answer.headers, body: answer.body, host: url.host };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (error instanceof PitwallError) throw error;
+      throw unreachable(url.host, error);
     }
   }
 

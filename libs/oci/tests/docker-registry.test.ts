@@ -5,9 +5,10 @@ import { request } from "node:https";
 import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, systemClock } from "@pitwall/runtime";
 import { expect, it } from "vitest";
-import { Budget, defaultLimits, LayerStore, openImageSources, type Credential, type ImageSourceOptions } from "../src/index.ts";
+import { Budget, defaultLimits, LayerStore, openImageSources, pushImage, type Credential, type ImageSourceOptions } from "../src/index.ts";
+import type { PushOptions } from "../src/push.ts";
 import { imageOf, layerOf, sha256, writeLayout } from "./support/layout-writer.ts";
 import { scratch } from "./support/scratch.ts";
 import { tarOf } from "./support/tar-writer.ts";
@@ -62,6 +63,41 @@ it("pulls what skopeo pushed, in both formats, with TLS and a password", async (
   expect(await pull(join(work.dir, "refused"), reference, strangers)).toMatch(
     /^unavailable: the registry .* cannot be reached: .*certificate/,
   );
+});
+
+it("pushes layouts and docker archives, and sends nothing twice", async () => {
+  await using work = await scratch();
+  await using registry = await startDockerRegistry(work.dir);
+  const layout = join(work.dir, "layout");
+  await writeLayout(layout, imageOf(tars.map((tar, at) => layerOf(tar, at === 1 ? "none" : "gzip"))));
+  const archive = join(work.dir, "archive.tar");
+  await run("skopeo", ["copy", "--insecure-policy", `oci:${layout}:test`, `docker-archive:${archive}:team/app:1`]);
+  const options: PushOptions = {
+    insecureHosts: new Set(),
+    privateHosts: new Set([registry.host]),
+    certificates: registry.authority,
+    credentialsFor: async () => credential,
+    clock: systemClock,
+    onBlob: () => undefined,
+  };
+  const signal = AbortSignal.timeout(30_000);
+  const sources = { privateRegistries: [registry.host], certificates: registry.authority, credentialsFor: async () => credential };
+  for (const [path, tag] of [
+    [layout, "of-layout"],
+    [archive, "of-archive"],
+  ] as const) {
+    const name = `${registry.host}/team/pushed:${tag}`;
+    expect((await pushImage(path, undefined, name, options, signal)).sentBytes).toBeGreaterThan(0);
+    expect((await pushImage(path, undefined, name, options, signal)).sentBytes).toBe(0);
+    expect(await pull(join(work.dir, tag), name, sources)).toEqual(tars.map(sha256));
+  }
+  const name = `${registry.host}/team/pushed:no`;
+  const refused = (change: Partial<PushOptions>): Promise<unknown> => pushImage(layout, undefined, name, { ...options, ...change }, signal);
+  await expect(refused({ credentialsFor: async () => ({ ...credential, password: "wrong" }) })).rejects.toThrow(
+    "does not take the credential",
+  );
+  await expect(refused({ privateHosts: new Set() })).rejects.toThrow("is on a private network");
+  await expect(refused({ certificates: undefined })).rejects.toThrow("certificate");
 });
 
 /** Digests of the layers' tars, or the refusal. */

@@ -5,7 +5,7 @@ import { table } from "../output/table.ts";
 import { byteWord, pullStateWord } from "../output/words.ts";
 
 /** As long as `pitwall images rm` needs it. */
-function shortDigest(digest: string): string {
+export function shortDigest(digest: string): string {
   return digest.replace(/^sha256:/, "").slice(0, 12);
 }
 
