@@ -5,6 +5,7 @@ export { parseDockerConfig, type Credential, type CredentialsFor } from "./crede
 export { flatten } from "./flatten.ts";
 export { Flights } from "./flights.ts";
 export type { Healthcheck, ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
+export { imageConfig } from "./kept-shape.ts";
 export type { LayerFile } from "./layer-index.ts";
 export { LayerStore, type LeasedLayers, type PullingLayers } from "./layer-store.ts";
 export { Leases } from "./leases.ts";

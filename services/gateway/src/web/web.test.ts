@@ -22,7 +22,7 @@ describe("which requests are gRPC-Web", () => {
 describe("a status", () => {
   it("is percent-encoded so that any text passes through a header", () => {
     fc.assert(
-      fc.property(fc.string({ unit: "binary" }), (text) => {
+      fc.property(fc.string({ unit: "binary", maxLength: 40 }), (text) => {
         const message = statusTrailers(new PitwallError("invalid", text))["grpc-message"] ?? "";
         expect(message).toMatch(/^[ -~]*$/);
         expect(decodeURIComponent(message)).toBe(text.toWellFormed());

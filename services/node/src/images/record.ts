@@ -1,7 +1,8 @@
 // What a node remembers of an image, in a file beside its base. A base without one is not kept.
 import { readFile, stat } from "node:fs/promises";
-import type { ImageConfig } from "@pitwall/oci";
+import { imageConfig, type ImageConfig } from "@pitwall/oci";
 import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
+import { z } from "zod";
 
 export interface ImageRecord {
   readonly config: ImageConfig;
@@ -11,8 +12,9 @@ export interface ImageRecord {
   readonly layers: readonly string[];
 }
 
-/** Counts up when what is stored changes; images of another edition are made again. */
+/** Counts up when the meaning of what is stored changes. Images of another edition, or with fields missing, are made again. */
 const edition = 2;
+const stored = z.object({ edition: z.literal(edition), config: imageConfig, references: z.array(z.string()), layers: z.array(z.string()) });
 
 export const recordPath = (base: string): string => base.replace(/\.sqfs$/, ".config.json");
 
@@ -25,8 +27,7 @@ export async function readRecord(base: string): Promise<ImageRecord | undefined>
   if (!(await stat(base).catch(() => undefined))) return undefined;
   const text = await readFile(recordPath(base), "utf8").catch(() => undefined);
   if (text === undefined) return undefined;
-  const stored = JSON.parse(text) as ImageRecord & { readonly edition?: number }; // written by this file alone
-  return stored.edition === edition ? stored : undefined;
+  return stored.safeParse(JSON.parse(text)).data;
 }
 
 /** The name of its files. */
