@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InitName is the name under which powerunit prepares namespaces for an image's own init and becomes it (docs/decisions/0005).
+// InitName is the name under which powerunit prepares namespaces for an image's own init and becomes it (docs/decisions/0006).
 const InitName = "powerunit-init"
 
 // IsInit tells the programs that insist on being process 1: systemd, s6-overlay, OpenRC and their kin.

@@ -30,7 +30,7 @@ export function stopsByHalt(program: string | undefined): boolean {
   return program !== undefined && /^(\/.*\/systemd|(\/usr)?\/sbin\/init)$/.test(program);
 }
 
-const initIs = "it is process 1 of a PID namespace of its own; powerunit stays process 1 of the VM (docs/decisions/0005)";
+const initIs = "it is process 1 of a PID namespace of its own; powerunit stays process 1 of the VM (docs/decisions/0006)";
 
 const isAbsolute = (path: string): boolean => path.startsWith("/");
 
