@@ -23,6 +23,7 @@ export const testCommands: Readonly<Record<string, string>> = {
   runc: "runc",
   busybox: "busybox-static",
   "musl-gcc": "musl-tools",
+  gcc: "gcc",
   skopeo: "skopeo",
   "docker-registry": "docker-registry",
   scp: "openssh-client",
