@@ -12,6 +12,7 @@ import {
   type Stack,
   type StackOptions,
 } from "@pitwall/quickstart";
+import { PitwallRpcError } from "@pitwall/sdk";
 import pg from "pg";
 
 export interface TestStack extends AsyncDisposable {
@@ -71,7 +72,12 @@ async function removeVms(stack: Stack): Promise<void> {
 /** Resolves when nothing of the VM is left. */
 export async function deleteVm(stack: Stack, vm: string): Promise<void> {
   const { vms } = stack.client();
-  await vms.waitUntilGone(await vms.delete(vm), { timeoutMs: 60_000 });
+  const deleted = await vms.delete(vm).catch((error: unknown) => {
+    // What was never made is not left either; the failure that a test cleans up after must not be hidden by this one.
+    if (error instanceof PitwallRpcError && error.code === "NOT_FOUND") return undefined;
+    throw error;
+  });
+  if (deleted) await vms.waitUntilGone(deleted, { timeoutMs: 60_000 });
 }
 
 async function query(stateDir: string, sql: string, values: readonly unknown[]): Promise<Record<string, unknown>[]> {
