@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
-import { installPackages, provision, starterImage } from "@pitwall/quickstart";
+import { command, installPackages, provision, starterImage } from "@pitwall/quickstart";
 import { systemClock } from "@pitwall/runtime";
 import { z } from "zod";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
@@ -21,20 +21,6 @@ const indexOf = z.object({ manifests: z.array(z.object({ digest: z.string() })) 
 const ownFiles = 400;
 const ownFileBytes = 16_384;
 
-interface Run {
-  readonly code: number | null;
-  readonly stdout: string;
-}
-
-async function run([program = "", ...args]: readonly string[], env: NodeJS.ProcessEnv = {}): Promise<Run> {
-  const child = spawn(program, args, { stdio: ["ignore", "pipe", "inherit"], env: { ...process.env, ...env } });
-  let stdout = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => (stdout += text));
-  const code = await new Promise<number | null>((resolve, reject) => child.once("close", resolve).once("error", reject));
-  if (code !== 0) throw new Error(`${program} ${args[0] ?? ""} exited with ${code}`);
-  return { code, stdout };
-}
-
 async function timed(work: () => Promise<unknown>): Promise<number> {
   const begun = performance.now();
   await work();
@@ -43,7 +29,7 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
 
 /** Converts in a process of its own; one result per reference, in their order. */
 async function convert(cache: string, ...references: string[]): Promise<z.output<typeof done>[]> {
-  const { stdout } = await run([process.execPath, join(import.meta.dirname, "image-worker.ts"), cache, ...references]);
+  const stdout = await command(process.execPath, [join(import.meta.dirname, "image-worker.ts"), cache, ...references]);
   return stdout
     .trim()
     .split("\n")
@@ -66,7 +52,7 @@ async function derive(layout: string, to: string, seed: string): Promise<string>
       ),
     );
   }
-  await run(["umoci", "insert", "--image", `${to}:latest`, files, `/srv/${seed}`]);
+  await command("umoci", ["insert", "--image", `${to}:latest`, files, `/srv/${seed}`]);
   await rm(files, { recursive: true });
   return `oci:${to}:latest`;
 }
@@ -120,8 +106,7 @@ async function serve(dir: string, layout: string): Promise<AsyncDisposable & { r
     ))
   )
     await systemClock.sleep(20);
-  await run([
-    "skopeo",
+  await command("skopeo", [
     "copy",
     "--quiet",
     "--retry-times",
@@ -161,8 +146,8 @@ export async function image({ quick, say }: BenchOptions): Promise<Readonly<Reco
     await mkdir(work);
     peer!.push(
       await timed(async () => {
-        await run(["umoci", "unpack", "--image", `${layout}:latest`, join(work, "bundle")]);
-        await run(["mksquashfs", join(work, "bundle", "rootfs"), join(work, "root.sqfs"), "-comp", "lz4", "-quiet", "-no-progress"]);
+        await command("umoci", ["unpack", "--image", `${layout}:latest`, join(work, "bundle")]);
+        await command("mksquashfs", [join(work, "bundle", "rootfs"), join(work, "root.sqfs"), "-comp", "lz4", "-quiet", "-no-progress"]);
       }),
     );
     limit!.push(await timed(() => nodeLimit(layers)));

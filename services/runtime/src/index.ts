@@ -10,5 +10,6 @@ export * from "./listen.ts";
 export * from "./log.ts";
 export * from "./main.ts";
 export * from "./outbox.ts";
+export * from "./process-identity.ts";
 export * from "./rpc-boundary.ts";
 export * from "./streams.ts";

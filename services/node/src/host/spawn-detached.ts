@@ -3,8 +3,7 @@ import { spawn } from "node:child_process";
 import { open } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
-import { PitwallError, systemClock } from "@pitwall/runtime";
-import { identify, isAlive, waitForExit, type ProcessIdentity } from "./process-identity.ts";
+import { PitwallError, systemClock, identify, isAlive, waitForExit, type ProcessIdentity } from "@pitwall/runtime";
 
 const pollMs = 5;
 

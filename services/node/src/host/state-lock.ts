@@ -1,8 +1,7 @@
 // One agent per state folder: two would fight over the same VMs.
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
-import { identify, isAlive } from "./process-identity.ts";
+import { PitwallError, writeFileAtomic, identify, isAlive } from "@pitwall/runtime";
 
 /** Disposing it frees the folder; so does the death of the process. Throws `state` when another agent has it. */
 export async function lockState(dir: string): Promise<AsyncDisposable> {

@@ -1,7 +1,7 @@
 // The agents that use one cache folder, each by a file in it. They share what is there, but see nothing of each other's leases.
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { identify, isAlive } from "../host/process-identity.ts";
+import { identify, isAlive } from "@pitwall/runtime";
 
 /** Disposing it, and the death of the process, say that the folder is no longer used. */
 export interface Sharers extends AsyncDisposable {

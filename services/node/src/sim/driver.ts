@@ -3,9 +3,8 @@
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, isAlive, processUsage, signalProcess } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
-import { isAlive, processUsage, signalProcess } from "../host/process-identity.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess } from "../machine/vmm.ts";
 
