@@ -12,7 +12,11 @@ const chunkBytes = 64 * 1024;
 const maxWindowLog = 27;
 
 /** Yields what it reads; at the end throws `corrupt` when size or digest are not the layer's, and at once when it is too long. */
-export async function* verified(blob: AsyncIterable<Buffer>, layer: LayerDescriptor, signal: AbortSignal): AsyncGenerator<Buffer> {
+export async function* verified(
+  blob: AsyncIterable<Buffer>,
+  layer: Pick<LayerDescriptor, "digest" | "sizeBytes">,
+  signal: AbortSignal,
+): AsyncGenerator<Buffer> {
   const hash = createHash("sha256");
   let size = 0;
   for await (const chunk of blob) {

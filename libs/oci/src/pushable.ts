@@ -1,6 +1,6 @@
 // A local image as a registry wants it: blobs, and the manifest that names them.
 import { stat } from "node:fs/promises";
-import type { Readable } from "node:stream";
+import { Readable } from "node:stream";
 import { z } from "zod";
 import { ArchiveFile } from "./archive-file.ts";
 import { resolveDockerArchive } from "./docker-archive.ts";
@@ -17,7 +17,8 @@ const manifestDocument = z.object({ mediaType: z.string().default(ociManifest), 
 export interface PushableBlob {
   readonly digest: string;
   readonly sizeBytes: number;
-  open(): Promise<Readable | Buffer>;
+  /** Its bytes, not verified. */
+  open(): Promise<Readable>;
 }
 
 export interface Pushable {
@@ -61,7 +62,7 @@ async function fromDockerArchive(archive: ArchiveFile, path: string, tag: string
   }));
   const manifest = Buffer.from(JSON.stringify({ schemaVersion: 2, mediaType: ociManifest, config, layers }));
   const blobs = [
-    { digest: config.digest, sizeBytes: config.size, open: async () => configuration },
+    { digest: config.digest, sizeBytes: config.size, open: async () => Readable.from([configuration]) },
     ...image.layers.map(({ digest, sizeBytes }) => ({ digest, sizeBytes, open: async () => archive.stream(paths.get(digest) ?? "") })),
   ];
   return { manifest, mediaType: ociManifest, digest: digestOf(manifest), blobs: once(blobs) };

@@ -8,7 +8,7 @@ import { imageNotFound, malformed } from "./image-error.ts";
 import type { LayerDescriptor, ResolvedImage } from "./image.ts";
 import type { ImageReference } from "./reference.ts";
 import { denied, SignIn } from "./sign-in.ts";
-import { drop, Transport, unreachable, type Reply, type TransportOptions } from "./transport.ts";
+import { drop, slowDown, Transport, unreachable, type Reply, type TransportOptions } from "./transport.ts";
 
 type RegistryReference = Extract<ImageReference, { kind: "registry" }>;
 
@@ -55,8 +55,7 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
     if (from !== asked) return unreachable(host, new Error(`it redirects to ${from}, which answers ${status}`));
     if (status === 404) return imageNotFound(`${host}/${repository}`, "check its name and tag");
     if (status === 401 || status === 403) return denied(reference, (await credentialsFor(host)) !== undefined);
-    if (status === 429)
-      return new PitwallError("unavailable", `the registry ${host} asks to slow down; try again later`, { reason: "REGISTRY_BUSY" });
+    if (status === 429) return slowDown(host);
     return unreachable(host, new Error(`it answers ${status}`));
   }
 

@@ -62,7 +62,7 @@ export class SignIn {
     if (bearer) return `Bearer ${await this.#token(scope, bearer.fields, credential, signal)}`;
     const basic =
       challenges.some(({ scheme }) => scheme === "basic") && credential?.kind === "password" ? basicHeader(credential) : undefined;
-    if (basic === undefined || basic === used) throw denied(scope, credential !== undefined);
+    if (basic === undefined || basic === used) throw denied(scope, credential !== undefined, this.#actions);
     return basic;
   }
 
@@ -73,7 +73,7 @@ export class SignIn {
     signal: AbortSignal,
   ): Promise<string> {
     const realm = fields.get("realm") ?? "";
-    if (!URL.canParse(realm)) throw denied(scope, credential !== undefined);
+    if (!URL.canParse(realm)) throw denied(scope, credential !== undefined, this.#actions);
     const url = new URL(realm);
     url.username = "";
     url.password = "";
@@ -84,7 +84,7 @@ export class SignIn {
     for await (const chunk of reply.body as AsyncIterable<Buffer>) {
       // The body has no encoding set.
       size += chunk.length;
-      if (size > maxReplyBytes) throw denied(scope, usable !== undefined);
+      if (size > maxReplyBytes) throw denied(scope, usable !== undefined, this.#actions);
       parts.push(chunk);
     }
     const parsed = tokenReply.safeParse(parseText(Buffer.concat(parts).toString("utf8")));
@@ -95,7 +95,8 @@ export class SignIn {
       });
     }
     // A token goes into a header: one with other characters is no token (RFC 6750).
-    if (reply.status !== 200 || token === undefined || !/^[\x21-\x7e]+$/.test(token)) throw denied(scope, usable !== undefined);
+    if (reply.status !== 200 || token === undefined || !/^[\x21-\x7e]+$/.test(token))
+      throw denied(scope, usable !== undefined, this.#actions);
     return token;
   }
 }
@@ -121,10 +122,11 @@ function parseText(text: string): unknown {
 
 const keyOf = ({ host, repository }: Scope): string => `${host}/${repository}`;
 
-/** The refusal to read a repository; registries do not say whether it exists. */
-export function denied({ host, repository }: Scope, hasCredential: boolean): PitwallError {
+/** The refusal of a repository; registries do not say whether it exists. */
+export function denied({ host, repository }: Scope, hasCredential: boolean, actions: Actions = "pull"): PitwallError {
+  const verb = actions === "pull" ? "read" : "push to";
   const message = hasCredential
     ? `image: the registry ${host} does not take the credential it was given for ${repository}; check it, and the name`
-    : `image: the registry ${host} does not let anybody read ${repository}; check the name, or add a credential for ${host}`;
+    : `image: the registry ${host} does not let anybody ${verb} ${repository}; check the name, or add a credential for ${host}`;
   return new PitwallError("denied", message, { reason: "REGISTRY_DENIED", field: "image" });
 }

@@ -1,4 +1,4 @@
-// GET over HTTPS as registries need it: guarded addresses, redirects that lose credentials, and patience with servers that are busy.
+// HTTPS as registries need it: guarded addresses, redirects that lose credentials, and patience with servers that are busy.
 import { lookup } from "node:dns";
 import type { IncomingHttpHeaders } from "node:http";
 import { rootCertificates } from "node:tls";
@@ -32,6 +32,15 @@ export interface Ask {
   readonly headers: Readonly<Record<string, string>>;
   /** A form to POST. Sent nowhere but to the first host. */
   readonly form?: URLSearchParams;
+  /** Without a form; GET is the default. */
+  readonly method?: "GET" | "HEAD";
+}
+
+/** A request that changes something. */
+export interface Change {
+  readonly method: "POST" | "PUT";
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: Readable | Buffer | undefined;
 }
 
 const connectMs = 10_000;
@@ -71,64 +80,64 @@ export class Transport {
     return this.#options.insecureHosts.has(host) ? "http" : "https";
   }
 
-  /**
-   * The answer, whatever its status, after up to four tries: a busy or unreachable server is asked again after the time it wants
-   * (at most a minute) or a random one that doubles. Throws `unavailable` and, for addresses that are not allowed, `invalid`.
-   */
+  /** The answer, whatever its status, after redirects. Throws `invalid` for addresses that are not allowed, and as {@link patiently} does. */
   async get(url: URL, ask: Ask, signal: AbortSignal): Promise<Reply> {
+    return this.patiently(url.host, () => this.#follow(url, ask, signal), signal);
+  }
+
+  /** The answer to one request, which is not repeated; no redirect is followed. What it throws is for {@link patiently}. */
+  async send(url: URL, { method, headers, body }: Change, signal: AbortSignal): Promise<Reply> {
+    const client = await this.#open();
+    const {
+      statusCode,
+      headers: got,
+      ...answer
+    } = await client.request(url, {
+      dispatcher: client[this.#trustIn(url)],
+      method,
+      headers,
+      signal,
+      ...(body && { body }),
+    });
+    answer.body.on("error", () => undefined); // told to who reads it
+    return { status: statusCode, headers: got, body: answer.body, host: url.host };
+  }
+
+  /**
+   * The answer to an attempt, whatever its status, of up to four: a busy or unreachable server is asked again after the time it wants
+   * (at most a minute) or a random one that doubles. Throws `unavailable`.
+   */
+  async patiently(host: string, attempt: () => Promise<Reply>, signal: AbortSignal): Promise<Reply> {
     const waits = backoff(firstWaitMs, longestWaitMs);
-    for (let attempt = 1; ; attempt++) {
+    for (let tries = 1; ; tries++) {
       let wait = waits.nextMs();
       try {
-        const reply = await this.#follow(url, ask, signal);
-        if (!busy.has(reply.status) || attempt === maxTries) return reply;
+        const reply = await attempt();
+        if (!busy.has(reply.status) || tries === maxTries) return reply;
         drop(reply);
         wait = retryAfterMs(reply.headers["retry-after"], this.#options.clock.wallMs()) ?? wait;
         if (wait > longestWaitMs)
-          throw new PitwallError("unavailable", `the registry ${url.host} asks to come back in ${Math.ceil(wait / 1000)} s`, {
+          throw new PitwallError("unavailable", `the registry ${host} asks to come back in ${Math.ceil(wait / 1000)} s`, {
             reason: "REGISTRY_BUSY",
           });
       } catch (error) {
         signal.throwIfAborted();
         if (error instanceof PitwallError) throw error;
-        if (!passing.has(codeOf(error)) || attempt === maxTries) throw unreachable(url.host, error);
+        if (!passing.has(codeOf(error)) || tries === maxTries) throw unreachable(host, error);
       }
       await this.#options.clock.sleep(wait, signal);
     }
   }
 
-  /** One request that changes something: it is not repeated, and no redirect is followed. Throws as {@link get} does. */
-  async send(
-    url: URL,
-    method: "HEAD" | "POST" | "PUT",
-    headers: Readonly<Record<string, string>>,
-    body: Readable | Buffer | undefined,
-    signal: AbortSignal,
-  ): Promise<Reply> {
+  #open(): Promise<Client> {
     this.#client ??= openClient(this.#options.certificates);
-    const client = await this.#client;
-    try {
-      const answer = await client.request(url, {
-        dispatcher: client[this.#trustIn(url)],
-        method,
-        headers,
-        signal,
-        ...(body && { body }),
-      });
-      answer.body.on("error", () => undefined); // told to who reads it
-      return { status: answer.statusCode, headers: answer.headers, body: answer.body, host: url.host };
-    } catch (error) {
-      signal.throwIfAborted();
-      if (error instanceof PitwallError) throw error;
-      throw unreachable(url.host, error);
-    }
+    return this.#client;
   }
 
-  async #follow(url: URL, { headers, form }: Ask, signal: AbortSignal): Promise<Reply> {
+  async #follow(url: URL, { headers, form, method = "GET" }: Ask, signal: AbortSignal): Promise<Reply> {
     let target = url;
     let sent: Readonly<Record<string, string>> = headers;
-    this.#client ??= openClient(this.#options.certificates);
-    const client = await this.#client;
+    const client = await this.#open();
     for (let hop = 0; hop <= maxRedirects; hop++) {
       const isForm = form !== undefined && hop === 0;
       const {
@@ -137,7 +146,7 @@ export class Transport {
         body,
       } = await client.request(target, {
         dispatcher: client[this.#trustIn(target)],
-        method: isForm ? "POST" : "GET",
+        method: isForm ? "POST" : method,
         headers: { ...sent, ...(isForm && { "content-type": "application/x-www-form-urlencoded" }) },
         signal,
         ...(isForm && { body: form.toString() }),
@@ -211,6 +220,11 @@ export function unreachable(host: string, cause: unknown): PitwallError {
     reason: "REGISTRY_UNREACHABLE",
     cause,
   });
+}
+
+/** The refusal of a server that stays busy. */
+export function slowDown(host: string): PitwallError {
+  return new PitwallError("unavailable", `the registry ${host} asks to slow down; try again later`, { reason: "REGISTRY_BUSY" });
 }
 
 function reasonOf(error: unknown): string {

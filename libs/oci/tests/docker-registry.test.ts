@@ -1,14 +1,14 @@
 // A registry that others wrote, with TLS of its own authority and passwords, filled by skopeo.
-import { execFile, spawn } from "node:child_process";
+import { execFile } from "node:child_process";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { request } from "node:https";
-import { createServer, type AddressInfo } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { PitwallError, systemClock } from "@pitwall/runtime";
 import { expect, it } from "vitest";
 import { Budget, defaultLimits, LayerStore, openImageSources, pushImage, type Credential, type ImageSourceOptions } from "../src/index.ts";
 import type { PushOptions } from "../src/push.ts";
+import { makeCertificate } from "./support/certificate.ts";
+import { startDockerRegistry, type DockerRegistry } from "./support/docker-registry.ts";
 import { imageOf, layerOf, sha256, writeLayout } from "./support/layout-writer.ts";
 import { scratch } from "./support/scratch.ts";
 import { tarOf } from "./support/tar-writer.ts";
@@ -22,7 +22,7 @@ const htpasswd = "alice:$2b$05$Lb2S7aqA1TA5GI.Su8ap8uIeJOyLOJU9ozANcB2FvT58H8iQY
 
 it("pulls what skopeo pushed, in both formats, with TLS and a password", async () => {
   await using work = await scratch();
-  await using registry = await startDockerRegistry(work.dir);
+  await using registry = await startGuarded(work.dir);
   const layout = join(work.dir, "layout");
   await writeLayout(layout, imageOf(tars.map((tar, at) => layerOf(tar, at === 1 ? "none" : "gzip"))));
   for (const [tag, format] of [
@@ -67,7 +67,7 @@ it("pulls what skopeo pushed, in both formats, with TLS and a password", async (
 
 it("pushes layouts and docker archives, and sends nothing twice", async () => {
   await using work = await scratch();
-  await using registry = await startDockerRegistry(work.dir);
+  await using registry = await startGuarded(work.dir);
   const layout = join(work.dir, "layout");
   await writeLayout(layout, imageOf(tars.map((tar, at) => layerOf(tar, at === 1 ? "none" : "gzip"))));
   const archive = join(work.dir, "archive.tar");
@@ -114,75 +114,19 @@ async function pull(dir: string, reference: string, options: Partial<ImageSource
   }
 }
 
-interface DockerRegistry extends AsyncDisposable {
-  readonly host: string;
+interface GuardedRegistry extends DockerRegistry {
   /** PEM. */
   readonly authority: string;
   /** The folder for skopeo. */
   readonly certificates: string;
 }
 
-async function startDockerRegistry(dir: string): Promise<DockerRegistry> {
+/** With TLS of an authority of its own, and alice's password. */
+async function startGuarded(dir: string): Promise<GuardedRegistry> {
   const certificates = join(dir, "certificates");
   await mkdir(certificates);
-  const [key, certificate] = [join(dir, "key.pem"), join(certificates, "ca.crt")];
-  const subject = ["-subj", "/CN=test registry", "-addext", "subjectAltName=IP:127.0.0.1"];
-  await run("openssl", [
-    "req",
-    "-x509",
-    "-newkey",
-    "ec",
-    "-pkeyopt",
-    "ec_paramgen_curve:P-256",
-    "-nodes",
-    "-days",
-    "2",
-    "-keyout",
-    key,
-    "-out",
-    certificate,
-    ...subject,
-  ]);
+  const { pem, ...tls } = await makeCertificate(certificates);
   await writeFile(join(dir, "htpasswd"), htpasswd);
-  const host = `127.0.0.1:${await freePort()}`;
-  const config = {
-    version: 0.1,
-    log: { level: "error", accesslog: { disabled: true } },
-    storage: { filesystem: { rootdirectory: join(dir, "registry") } },
-    auth: { htpasswd: { realm: "test", path: join(dir, "htpasswd") } },
-    http: { addr: host, tls: { certificate, key } },
-  };
-  await writeFile(join(dir, "config.yml"), JSON.stringify(config)); // JSON is YAML
-  const server = spawn("docker-registry", ["serve", join(dir, "config.yml")], { stdio: ["ignore", "ignore", "pipe"] });
-  let said = "";
-  server.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
-  const ended = new Promise<void>((resolve) => server.once("close", () => resolve()));
-  const authority = await readFile(certificate, "utf8");
-  while (!(await answers(host, authority))) if (server.exitCode !== null) throw new Error(`docker-registry ended: ${said}`);
-  return {
-    host,
-    authority,
-    certificates,
-    [Symbol.asyncDispose]: async () => {
-      server.kill("SIGKILL");
-      await ended;
-    },
-  };
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** Whether it takes a connection; one that is refused is over in no time, so asking again needs no pause. */
-function answers(host: string, authority: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    request(`https://${host}/v2/`, { ca: authority }, (response) => resolve(response.resume().statusCode !== undefined))
-      .once("error", () => setImmediate(resolve, false))
-      .end();
-  });
+  const registry = await startDockerRegistry(dir, { tls, auth: { htpasswd: { realm: "test", path: join(dir, "htpasswd") } } });
+  return { ...registry, authority: pem, certificates };
 }
