@@ -29,6 +29,7 @@ import { errorDetailsServerMiddleware } from "nice-grpc-error-details";
 import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
+import { Authenticator } from "./access/authenticator.ts";
 import { openCa, type KeyPair } from "./ca/ca.ts";
 import { readControllerConfig } from "./config.ts";
 import { Enroll } from "./enroll/enroll.ts";
@@ -36,6 +37,7 @@ import { Images } from "./images/images.ts";
 import { placedImages } from "./images/placed.ts";
 import { Nodes } from "./nodes/nodes.ts";
 import { Sessions } from "./nodes/sessions.ts";
+import { Projects } from "./projects/projects.ts";
 import { Profiles } from "./profile/profiles.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
@@ -74,7 +76,8 @@ async function start(): Promise<AsyncDisposable> {
   const nodes = new Nodes(store, sessions);
   const vms = await Vms.open({ store, nodes, sessions, images, log });
   const profiles = new Profiles(store);
-  const guard = authenticate(verifier, config.PITWALL_ADMIN_SUBJECTS);
+  const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects: new Projects(store) });
+  const guard = authenticate(authenticator);
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueServer(names);
@@ -115,7 +118,7 @@ async function start(): Promise<AsyncDisposable> {
     .use(guard);
   const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
   link.add(LinkServiceDefinition, linkService({ vms, nodes, sessions, heartbeatMs, leaseMs, log }));
-  link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, verifier, feed: vms.feed })));
+  link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, authenticator, feed: vms.feed })));
   link.add(EnrollServiceDefinition, enrollService(enroll));
 
   const advertised = names[0] ?? "127.0.0.1";

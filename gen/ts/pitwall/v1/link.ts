@@ -146,6 +146,17 @@ export interface Assignment {
   imageDigest: string;
   /** All SSH public keys that the VM lets in: the owner's profile's and the spec's. */
   authorizedKeys: string[];
+  /** The generation of the latest restart that was asked for: a VM that was booted for an older one is started again. 0: none. */
+  restartGeneration: bigint;
+  /** What the image's registry wants to see, of the VM's project; absent: what the installation has. */
+  imageCredential: ImageCredential | undefined;
+}
+
+/** For one registry host. */
+export interface ImageCredential {
+  registry: string;
+  username: string;
+  secret: { $case: "password"; value: string } | { $case: "identityToken"; value: string } | undefined;
 }
 
 export interface TunnelRequest {
@@ -176,6 +187,7 @@ export interface ImageInventoryCommand {
 export interface ImagePullCommand {
   image: string;
   digest: string;
+  credential: ImageCredential | undefined;
 }
 
 /** Whatever it says, the node never frees what a VM in its journal uses or what is being pulled. */
@@ -1837,6 +1849,8 @@ function createBaseAssignment(): Assignment {
     spec: undefined,
     imageDigest: "",
     authorizedKeys: [],
+    restartGeneration: 0n,
+    imageCredential: undefined,
   };
 }
 
@@ -1871,6 +1885,15 @@ export const Assignment: MessageFns<Assignment> = {
     }
     for (const v of message.authorizedKeys) {
       writer.uint32(66).string(v!);
+    }
+    if (message.restartGeneration !== 0n) {
+      if (BigInt.asUintN(64, message.restartGeneration) !== message.restartGeneration) {
+        throw new globalThis.Error("value provided for field message.restartGeneration of type uint64 too large");
+      }
+      writer.uint32(72).uint64(message.restartGeneration);
+    }
+    if (message.imageCredential !== undefined) {
+      ImageCredential.encode(message.imageCredential, writer.uint32(82).fork()).join();
     }
     return writer;
   },
@@ -1952,6 +1975,22 @@ export const Assignment: MessageFns<Assignment> = {
             message.authorizedKeys.push(reader.string());
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.restartGeneration = reader.uint64() as bigint;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.imageCredential = ImageCredential.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1990,6 +2029,16 @@ export const Assignment: MessageFns<Assignment> = {
         : globalThis.Array.isArray(object?.authorized_keys)
         ? object.authorized_keys.map((e: any) => globalThis.String(e))
         : [],
+      restartGeneration: isSet(object.restartGeneration)
+        ? BigInt(object.restartGeneration)
+        : isSet(object.restart_generation)
+        ? BigInt(object.restart_generation)
+        : 0n,
+      imageCredential: isSet(object.imageCredential)
+        ? ImageCredential.fromJSON(object.imageCredential)
+        : isSet(object.image_credential)
+        ? ImageCredential.fromJSON(object.image_credential)
+        : undefined,
     };
   },
 
@@ -2019,6 +2068,12 @@ export const Assignment: MessageFns<Assignment> = {
     if (message.authorizedKeys?.length) {
       obj.authorizedKeys = message.authorizedKeys;
     }
+    if (message.restartGeneration !== 0n) {
+      obj.restartGeneration = message.restartGeneration.toString();
+    }
+    if (message.imageCredential !== undefined) {
+      obj.imageCredential = ImageCredential.toJSON(message.imageCredential);
+    }
     return obj;
   },
 
@@ -2037,6 +2092,147 @@ export const Assignment: MessageFns<Assignment> = {
     message.spec = (object.spec !== undefined && object.spec !== null) ? VmSpec.fromPartial(object.spec) : undefined;
     message.imageDigest = object.imageDigest ?? "";
     message.authorizedKeys = object.authorizedKeys?.map((e) => e) || [];
+    message.restartGeneration = (object.restartGeneration !== undefined && object.restartGeneration !== null)
+      ? BigInt(object.restartGeneration)
+      : 0n;
+    message.imageCredential = (object.imageCredential !== undefined && object.imageCredential !== null)
+      ? ImageCredential.fromPartial(object.imageCredential)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseImageCredential(): ImageCredential {
+  return { registry: "", username: "", secret: undefined };
+}
+
+export const ImageCredential: MessageFns<ImageCredential> = {
+  encode(message: ImageCredential, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.registry !== "") {
+      writer.uint32(10).string(message.registry);
+    }
+    if (message.username !== "") {
+      writer.uint32(18).string(message.username);
+    }
+    switch (message.secret?.$case) {
+      case "password":
+        writer.uint32(26).string(message.secret.value);
+        break;
+      case "identityToken":
+        writer.uint32(34).string(message.secret.value);
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ImageCredential {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseImageCredential();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.registry = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.username = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.secret = { $case: "password", value: reader.string() };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.secret = { $case: "identityToken", value: reader.string() };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ImageCredential {
+    return {
+      registry: isSet(object.registry) ? globalThis.String(object.registry) : "",
+      username: isSet(object.username) ? globalThis.String(object.username) : "",
+      secret: isSet(object.password)
+        ? { $case: "password", value: globalThis.String(object.password) }
+        : isSet(object.identityToken)
+        ? { $case: "identityToken", value: globalThis.String(object.identityToken) }
+        : isSet(object.identity_token)
+        ? { $case: "identityToken", value: globalThis.String(object.identity_token) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: ImageCredential): unknown {
+    const obj: any = {};
+    if (message.registry !== "") {
+      obj.registry = message.registry;
+    }
+    if (message.username !== "") {
+      obj.username = message.username;
+    }
+    if (message.secret?.$case === "password") {
+      obj.password = message.secret.value;
+    } else if (message.secret?.$case === "identityToken") {
+      obj.identityToken = message.secret.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ImageCredential>): ImageCredential {
+    return ImageCredential.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ImageCredential>): ImageCredential {
+    const message = createBaseImageCredential();
+    message.registry = object.registry ?? "";
+    message.username = object.username ?? "";
+    switch (object.secret?.$case) {
+      case "password": {
+        if (object.secret?.value !== undefined && object.secret?.value !== null) {
+          message.secret = { $case: "password", value: object.secret.value };
+        }
+        break;
+      }
+      case "identityToken": {
+        if (object.secret?.value !== undefined && object.secret?.value !== null) {
+          message.secret = { $case: "identityToken", value: object.secret.value };
+        }
+        break;
+      }
+    }
     return message;
   },
 };
@@ -2449,7 +2645,7 @@ export const ImageInventoryCommand: MessageFns<ImageInventoryCommand> = {
 };
 
 function createBaseImagePullCommand(): ImagePullCommand {
-  return { image: "", digest: "" };
+  return { image: "", digest: "", credential: undefined };
 }
 
 export const ImagePullCommand: MessageFns<ImagePullCommand> = {
@@ -2459,6 +2655,9 @@ export const ImagePullCommand: MessageFns<ImagePullCommand> = {
     }
     if (message.digest !== "") {
       writer.uint32(18).string(message.digest);
+    }
+    if (message.credential !== undefined) {
+      ImageCredential.encode(message.credential, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -2492,6 +2691,14 @@ export const ImagePullCommand: MessageFns<ImagePullCommand> = {
             message.digest = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.credential = ImageCredential.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2508,6 +2715,7 @@ export const ImagePullCommand: MessageFns<ImagePullCommand> = {
     return {
       image: isSet(object.image) ? globalThis.String(object.image) : "",
       digest: isSet(object.digest) ? globalThis.String(object.digest) : "",
+      credential: isSet(object.credential) ? ImageCredential.fromJSON(object.credential) : undefined,
     };
   },
 
@@ -2519,6 +2727,9 @@ export const ImagePullCommand: MessageFns<ImagePullCommand> = {
     if (message.digest !== "") {
       obj.digest = message.digest;
     }
+    if (message.credential !== undefined) {
+      obj.credential = ImageCredential.toJSON(message.credential);
+    }
     return obj;
   },
 
@@ -2529,6 +2740,9 @@ export const ImagePullCommand: MessageFns<ImagePullCommand> = {
     const message = createBaseImagePullCommand();
     message.image = object.image ?? "";
     message.digest = object.digest ?? "";
+    message.credential = (object.credential !== undefined && object.credential !== null)
+      ? ImageCredential.fromPartial(object.credential)
+      : undefined;
     return message;
   },
 };

@@ -111,6 +111,72 @@ export function joinRoleToJSON(object: JoinRole): string {
   }
 }
 
+export const DrainAction = {
+  DRAIN_ACTION_UNSPECIFIED: 0,
+  /** DRAIN_ACTION_MOVE - Stopped here, started on another node with an empty disk: its policy allows that. */
+  DRAIN_ACTION_MOVE: 1,
+  /** DRAIN_ACTION_STOP - Stopped; its disk stays here. */
+  DRAIN_ACTION_STOP: 2,
+  /** DRAIN_ACTION_NONE - Nothing to do: it does not run. */
+  DRAIN_ACTION_NONE: 3,
+  /** DRAIN_ACTION_STAY - No other node has room: it stays. */
+  DRAIN_ACTION_STAY: 4,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type DrainAction = typeof DrainAction[keyof typeof DrainAction];
+
+export namespace DrainAction {
+  export type DRAIN_ACTION_UNSPECIFIED = typeof DrainAction.DRAIN_ACTION_UNSPECIFIED;
+  export type DRAIN_ACTION_MOVE = typeof DrainAction.DRAIN_ACTION_MOVE;
+  export type DRAIN_ACTION_STOP = typeof DrainAction.DRAIN_ACTION_STOP;
+  export type DRAIN_ACTION_NONE = typeof DrainAction.DRAIN_ACTION_NONE;
+  export type DRAIN_ACTION_STAY = typeof DrainAction.DRAIN_ACTION_STAY;
+  export type UNRECOGNIZED = typeof DrainAction.UNRECOGNIZED;
+}
+
+export function drainActionFromJSON(object: any): DrainAction {
+  switch (object) {
+    case 0:
+    case "DRAIN_ACTION_UNSPECIFIED":
+      return DrainAction.DRAIN_ACTION_UNSPECIFIED;
+    case 1:
+    case "DRAIN_ACTION_MOVE":
+      return DrainAction.DRAIN_ACTION_MOVE;
+    case 2:
+    case "DRAIN_ACTION_STOP":
+      return DrainAction.DRAIN_ACTION_STOP;
+    case 3:
+    case "DRAIN_ACTION_NONE":
+      return DrainAction.DRAIN_ACTION_NONE;
+    case 4:
+    case "DRAIN_ACTION_STAY":
+      return DrainAction.DRAIN_ACTION_STAY;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return DrainAction.UNRECOGNIZED;
+  }
+}
+
+export function drainActionToJSON(object: DrainAction): string {
+  switch (object) {
+    case DrainAction.DRAIN_ACTION_UNSPECIFIED:
+      return "DRAIN_ACTION_UNSPECIFIED";
+    case DrainAction.DRAIN_ACTION_MOVE:
+      return "DRAIN_ACTION_MOVE";
+    case DrainAction.DRAIN_ACTION_STOP:
+      return "DRAIN_ACTION_STOP";
+    case DrainAction.DRAIN_ACTION_NONE:
+      return "DRAIN_ACTION_NONE";
+    case DrainAction.DRAIN_ACTION_STAY:
+      return "DRAIN_ACTION_STAY";
+    case DrainAction.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface Node {
   id: string;
   name: string;
@@ -128,6 +194,12 @@ export interface Node {
   createTime: Date | undefined;
   lastHeartbeatTime: Date | undefined;
   vmCount: number;
+  /** Nothing more is placed on it. */
+  cordoned: boolean;
+  /** Its VMs are being moved away. */
+  draining: boolean;
+  /** Until when it may run what can be rescheduled; absent without a link. */
+  leaseExpireTime: Date | undefined;
 }
 
 export interface Node_LabelsEntry {
@@ -193,6 +265,65 @@ export interface CreateJoinTokenResponse {
   expireTime: Date | undefined;
 }
 
+export interface CordonNodeRequest {
+  node: string;
+  requestId: string;
+}
+
+export interface CordonNodeResponse {
+  node: Node | undefined;
+}
+
+export interface UncordonNodeRequest {
+  node: string;
+  requestId: string;
+}
+
+export interface UncordonNodeResponse {
+  node: Node | undefined;
+}
+
+export interface DrainNodeRequest {
+  node: string;
+  requestId: string;
+  validateOnly: boolean;
+}
+
+export interface DrainNodeResponse {
+  node:
+    | Node
+    | undefined;
+  /** What becomes of each of its VMs. */
+  steps: DrainStep[];
+}
+
+export interface DrainStep {
+  vmId: string;
+  vmName: string;
+  action: DrainAction;
+  /** Where it goes; empty unless it moves. */
+  toNodeName: string;
+  /** Why, or what is lost. */
+  message: string;
+}
+
+export interface FenceNodeRequest {
+  node: string;
+  requestId: string;
+}
+
+export interface FenceNodeResponse {
+  node: Node | undefined;
+}
+
+export interface DeleteNodeRequest {
+  node: string;
+  requestId: string;
+}
+
+export interface DeleteNodeResponse {
+}
+
 function createBaseNode(): Node {
   return {
     id: "",
@@ -207,6 +338,9 @@ function createBaseNode(): Node {
     createTime: undefined,
     lastHeartbeatTime: undefined,
     vmCount: 0,
+    cordoned: false,
+    draining: false,
+    leaseExpireTime: undefined,
   };
 }
 
@@ -250,6 +384,15 @@ export const Node: MessageFns<Node> = {
     }
     if (message.vmCount !== 0) {
       writer.uint32(96).uint32(message.vmCount);
+    }
+    if (message.cordoned !== false) {
+      writer.uint32(104).bool(message.cordoned);
+    }
+    if (message.draining !== false) {
+      writer.uint32(112).bool(message.draining);
+    }
+    if (message.leaseExpireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.leaseExpireTime), writer.uint32(122).fork()).join();
     }
     return writer;
   },
@@ -366,6 +509,30 @@ export const Node: MessageFns<Node> = {
             message.vmCount = reader.uint32();
             continue;
           }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.cordoned = reader.bool();
+            continue;
+          }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.draining = reader.bool();
+            continue;
+          }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.leaseExpireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -425,6 +592,13 @@ export const Node: MessageFns<Node> = {
         : isSet(object.vm_count)
         ? globalThis.Number(object.vm_count)
         : 0,
+      cordoned: isSet(object.cordoned) ? globalThis.Boolean(object.cordoned) : false,
+      draining: isSet(object.draining) ? globalThis.Boolean(object.draining) : false,
+      leaseExpireTime: isSet(object.leaseExpireTime)
+        ? fromJsonTimestamp(object.leaseExpireTime)
+        : isSet(object.lease_expire_time)
+        ? fromJsonTimestamp(object.lease_expire_time)
+        : undefined,
     };
   },
 
@@ -472,6 +646,15 @@ export const Node: MessageFns<Node> = {
     if (message.vmCount !== 0) {
       obj.vmCount = Math.round(message.vmCount);
     }
+    if (message.cordoned !== false) {
+      obj.cordoned = message.cordoned;
+    }
+    if (message.draining !== false) {
+      obj.draining = message.draining;
+    }
+    if (message.leaseExpireTime !== undefined) {
+      obj.leaseExpireTime = message.leaseExpireTime.toISOString();
+    }
     return obj;
   },
 
@@ -506,6 +689,9 @@ export const Node: MessageFns<Node> = {
     message.createTime = object.createTime ?? undefined;
     message.lastHeartbeatTime = object.lastHeartbeatTime ?? undefined;
     message.vmCount = object.vmCount ?? 0;
+    message.cordoned = object.cordoned ?? false;
+    message.draining = object.draining ?? false;
+    message.leaseExpireTime = object.leaseExpireTime ?? undefined;
     return message;
   },
 };
@@ -1445,6 +1631,954 @@ export const CreateJoinTokenResponse: MessageFns<CreateJoinTokenResponse> = {
   },
 };
 
+function createBaseCordonNodeRequest(): CordonNodeRequest {
+  return { node: "", requestId: "" };
+}
+
+export const CordonNodeRequest: MessageFns<CordonNodeRequest> = {
+  encode(message: CordonNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CordonNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCordonNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CordonNodeRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
+  },
+
+  toJSON(message: CordonNodeRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CordonNodeRequest>): CordonNodeRequest {
+    return CordonNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CordonNodeRequest>): CordonNodeRequest {
+    const message = createBaseCordonNodeRequest();
+    message.node = object.node ?? "";
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseCordonNodeResponse(): CordonNodeResponse {
+  return { node: undefined };
+}
+
+export const CordonNodeResponse: MessageFns<CordonNodeResponse> = {
+  encode(message: CordonNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== undefined) {
+      Node.encode(message.node, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CordonNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCordonNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = Node.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CordonNodeResponse {
+    return { node: isSet(object.node) ? Node.fromJSON(object.node) : undefined };
+  },
+
+  toJSON(message: CordonNodeResponse): unknown {
+    const obj: any = {};
+    if (message.node !== undefined) {
+      obj.node = Node.toJSON(message.node);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CordonNodeResponse>): CordonNodeResponse {
+    return CordonNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CordonNodeResponse>): CordonNodeResponse {
+    const message = createBaseCordonNodeResponse();
+    message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
+    return message;
+  },
+};
+
+function createBaseUncordonNodeRequest(): UncordonNodeRequest {
+  return { node: "", requestId: "" };
+}
+
+export const UncordonNodeRequest: MessageFns<UncordonNodeRequest> = {
+  encode(message: UncordonNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UncordonNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUncordonNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UncordonNodeRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
+  },
+
+  toJSON(message: UncordonNodeRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UncordonNodeRequest>): UncordonNodeRequest {
+    return UncordonNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UncordonNodeRequest>): UncordonNodeRequest {
+    const message = createBaseUncordonNodeRequest();
+    message.node = object.node ?? "";
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseUncordonNodeResponse(): UncordonNodeResponse {
+  return { node: undefined };
+}
+
+export const UncordonNodeResponse: MessageFns<UncordonNodeResponse> = {
+  encode(message: UncordonNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== undefined) {
+      Node.encode(message.node, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UncordonNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUncordonNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = Node.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UncordonNodeResponse {
+    return { node: isSet(object.node) ? Node.fromJSON(object.node) : undefined };
+  },
+
+  toJSON(message: UncordonNodeResponse): unknown {
+    const obj: any = {};
+    if (message.node !== undefined) {
+      obj.node = Node.toJSON(message.node);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UncordonNodeResponse>): UncordonNodeResponse {
+    return UncordonNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UncordonNodeResponse>): UncordonNodeResponse {
+    const message = createBaseUncordonNodeResponse();
+    message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
+    return message;
+  },
+};
+
+function createBaseDrainNodeRequest(): DrainNodeRequest {
+  return { node: "", requestId: "", validateOnly: false };
+}
+
+export const DrainNodeRequest: MessageFns<DrainNodeRequest> = {
+  encode(message: DrainNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(24).bool(message.validateOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DrainNodeRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+    };
+  },
+
+  toJSON(message: DrainNodeRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    return DrainNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainNodeRequest>): DrainNodeRequest {
+    const message = createBaseDrainNodeRequest();
+    message.node = object.node ?? "";
+    message.requestId = object.requestId ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseDrainNodeResponse(): DrainNodeResponse {
+  return { node: undefined, steps: [] };
+}
+
+export const DrainNodeResponse: MessageFns<DrainNodeResponse> = {
+  encode(message: DrainNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== undefined) {
+      Node.encode(message.node, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.steps) {
+      DrainStep.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = Node.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.steps.push(DrainStep.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DrainNodeResponse {
+    return {
+      node: isSet(object.node) ? Node.fromJSON(object.node) : undefined,
+      steps: globalThis.Array.isArray(object?.steps) ? object.steps.map((e: any) => DrainStep.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: DrainNodeResponse): unknown {
+    const obj: any = {};
+    if (message.node !== undefined) {
+      obj.node = Node.toJSON(message.node);
+    }
+    if (message.steps?.length) {
+      obj.steps = message.steps.map((e) => DrainStep.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    return DrainNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainNodeResponse>): DrainNodeResponse {
+    const message = createBaseDrainNodeResponse();
+    message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
+    message.steps = object.steps?.map((e) => DrainStep.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseDrainStep(): DrainStep {
+  return { vmId: "", vmName: "", action: 0, toNodeName: "", message: "" };
+}
+
+export const DrainStep: MessageFns<DrainStep> = {
+  encode(message: DrainStep, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vmId !== "") {
+      writer.uint32(10).string(message.vmId);
+    }
+    if (message.vmName !== "") {
+      writer.uint32(18).string(message.vmName);
+    }
+    if (message.action !== 0) {
+      writer.uint32(24).int32(message.action);
+    }
+    if (message.toNodeName !== "") {
+      writer.uint32(34).string(message.toNodeName);
+    }
+    if (message.message !== "") {
+      writer.uint32(42).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DrainStep {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDrainStep();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vmId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.vmName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.action = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.toNodeName = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DrainStep {
+    return {
+      vmId: isSet(object.vmId)
+        ? globalThis.String(object.vmId)
+        : isSet(object.vm_id)
+        ? globalThis.String(object.vm_id)
+        : "",
+      vmName: isSet(object.vmName)
+        ? globalThis.String(object.vmName)
+        : isSet(object.vm_name)
+        ? globalThis.String(object.vm_name)
+        : "",
+      action: isSet(object.action) ? drainActionFromJSON(object.action) : 0,
+      toNodeName: isSet(object.toNodeName)
+        ? globalThis.String(object.toNodeName)
+        : isSet(object.to_node_name)
+        ? globalThis.String(object.to_node_name)
+        : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: DrainStep): unknown {
+    const obj: any = {};
+    if (message.vmId !== "") {
+      obj.vmId = message.vmId;
+    }
+    if (message.vmName !== "") {
+      obj.vmName = message.vmName;
+    }
+    if (message.action !== 0) {
+      obj.action = drainActionToJSON(message.action);
+    }
+    if (message.toNodeName !== "") {
+      obj.toNodeName = message.toNodeName;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DrainStep>): DrainStep {
+    return DrainStep.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DrainStep>): DrainStep {
+    const message = createBaseDrainStep();
+    message.vmId = object.vmId ?? "";
+    message.vmName = object.vmName ?? "";
+    message.action = object.action ?? 0;
+    message.toNodeName = object.toNodeName ?? "";
+    message.message = object.message ?? "";
+    return message;
+  },
+};
+
+function createBaseFenceNodeRequest(): FenceNodeRequest {
+  return { node: "", requestId: "" };
+}
+
+export const FenceNodeRequest: MessageFns<FenceNodeRequest> = {
+  encode(message: FenceNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FenceNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFenceNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FenceNodeRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
+  },
+
+  toJSON(message: FenceNodeRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FenceNodeRequest>): FenceNodeRequest {
+    return FenceNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FenceNodeRequest>): FenceNodeRequest {
+    const message = createBaseFenceNodeRequest();
+    message.node = object.node ?? "";
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseFenceNodeResponse(): FenceNodeResponse {
+  return { node: undefined };
+}
+
+export const FenceNodeResponse: MessageFns<FenceNodeResponse> = {
+  encode(message: FenceNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== undefined) {
+      Node.encode(message.node, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): FenceNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseFenceNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = Node.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): FenceNodeResponse {
+    return { node: isSet(object.node) ? Node.fromJSON(object.node) : undefined };
+  },
+
+  toJSON(message: FenceNodeResponse): unknown {
+    const obj: any = {};
+    if (message.node !== undefined) {
+      obj.node = Node.toJSON(message.node);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<FenceNodeResponse>): FenceNodeResponse {
+    return FenceNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<FenceNodeResponse>): FenceNodeResponse {
+    const message = createBaseFenceNodeResponse();
+    message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
+    return message;
+  },
+};
+
+function createBaseDeleteNodeRequest(): DeleteNodeRequest {
+  return { node: "", requestId: "" };
+}
+
+export const DeleteNodeRequest: MessageFns<DeleteNodeRequest> = {
+  encode(message: DeleteNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeleteNodeRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
+  },
+
+  toJSON(message: DeleteNodeRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteNodeRequest>): DeleteNodeRequest {
+    return DeleteNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeleteNodeRequest>): DeleteNodeRequest {
+    const message = createBaseDeleteNodeRequest();
+    message.node = object.node ?? "";
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseDeleteNodeResponse(): DeleteNodeResponse {
+  return {};
+}
+
+export const DeleteNodeResponse: MessageFns<DeleteNodeResponse> = {
+  encode(_: DeleteNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeleteNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeleteNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): DeleteNodeResponse {
+    return {};
+  },
+
+  toJSON(_: DeleteNodeResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeleteNodeResponse>): DeleteNodeResponse {
+    return DeleteNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<DeleteNodeResponse>): DeleteNodeResponse {
+    const message = createBaseDeleteNodeResponse();
+    return message;
+  },
+};
+
 /** Shows the fleet. Joining is EnrollService's. */
 export type NodeServiceDefinition = typeof NodeServiceDefinition;
 export const NodeServiceDefinition = {
@@ -1484,6 +2618,50 @@ export const NodeServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Nothing more is placed on the node. Administrators only, like all that follow. */
+    cordonNode: {
+      name: "CordonNode",
+      requestType: CordonNodeRequest as typeof CordonNodeRequest,
+      requestStream: false,
+      responseType: CordonNodeResponse as typeof CordonNodeResponse,
+      responseStream: false,
+      options: {},
+    },
+    uncordonNode: {
+      name: "UncordonNode",
+      requestType: UncordonNodeRequest as typeof UncordonNodeRequest,
+      requestStream: false,
+      responseType: UncordonNodeResponse as typeof UncordonNodeResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Cordons the node and moves or stops its VMs. `validate_only` returns the plan. */
+    drainNode: {
+      name: "DrainNode",
+      requestType: DrainNodeRequest as typeof DrainNodeRequest,
+      requestStream: false,
+      responseType: DrainNodeResponse as typeof DrainNodeResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Says that the node is switched off for certain: VMs that may be rescheduled are started elsewhere at once. DATA LOSS if it is not so. */
+    fenceNode: {
+      name: "FenceNode",
+      requestType: FenceNodeRequest as typeof FenceNodeRequest,
+      requestStream: false,
+      responseType: FenceNodeResponse as typeof FenceNodeResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Takes the node's certificate back and forgets it. FAILED_PRECONDITION while VMs are placed on it. */
+    deleteNode: {
+      name: "DeleteNode",
+      requestType: DeleteNodeRequest as typeof DeleteNodeRequest,
+      requestStream: false,
+      responseType: DeleteNodeResponse as typeof DeleteNodeResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -1499,6 +2677,24 @@ export interface NodeServiceImplementation<CallContextExt = {}> {
     request: CreateJoinTokenRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<CreateJoinTokenResponse>>;
+  /** Nothing more is placed on the node. Administrators only, like all that follow. */
+  cordonNode(
+    request: CordonNodeRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CordonNodeResponse>>;
+  uncordonNode(
+    request: UncordonNodeRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<UncordonNodeResponse>>;
+  /** Cordons the node and moves or stops its VMs. `validate_only` returns the plan. */
+  drainNode(request: DrainNodeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<DrainNodeResponse>>;
+  /** Says that the node is switched off for certain: VMs that may be rescheduled are started elsewhere at once. DATA LOSS if it is not so. */
+  fenceNode(request: FenceNodeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<FenceNodeResponse>>;
+  /** Takes the node's certificate back and forgets it. FAILED_PRECONDITION while VMs are placed on it. */
+  deleteNode(
+    request: DeleteNodeRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<DeleteNodeResponse>>;
 }
 
 export interface NodeServiceClient<CallOptionsExt = {}> {
@@ -1513,6 +2709,24 @@ export interface NodeServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<CreateJoinTokenRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<CreateJoinTokenResponse>;
+  /** Nothing more is placed on the node. Administrators only, like all that follow. */
+  cordonNode(
+    request: DeepPartial<CordonNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CordonNodeResponse>;
+  uncordonNode(
+    request: DeepPartial<UncordonNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<UncordonNodeResponse>;
+  /** Cordons the node and moves or stops its VMs. `validate_only` returns the plan. */
+  drainNode(request: DeepPartial<DrainNodeRequest>, options?: CallOptions & CallOptionsExt): Promise<DrainNodeResponse>;
+  /** Says that the node is switched off for certain: VMs that may be rescheduled are started elsewhere at once. DATA LOSS if it is not so. */
+  fenceNode(request: DeepPartial<FenceNodeRequest>, options?: CallOptions & CallOptionsExt): Promise<FenceNodeResponse>;
+  /** Takes the node's certificate back and forgets it. FAILED_PRECONDITION while VMs are placed on it. */
+  deleteNode(
+    request: DeepPartial<DeleteNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<DeleteNodeResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

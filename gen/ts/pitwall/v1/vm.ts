@@ -5,7 +5,9 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Duration } from "../../google/protobuf/duration.ts";
+import { FieldMask } from "../../google/protobuf/field_mask.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
+import { Quota } from "./project.ts";
 
 export const protobufPackage = "pitwall.v1";
 
@@ -322,12 +324,116 @@ export function restartPolicyToJSON(object: RestartPolicy): string {
   }
 }
 
+/** What becomes of a VM whose node is lost. */
+export const NodeLossPolicy = {
+  /** NODE_LOSS_POLICY_UNSPECIFIED - Hold. */
+  NODE_LOSS_POLICY_UNSPECIFIED: 0,
+  /** NODE_LOSS_POLICY_HOLD - It waits for its node: its disk is there. */
+  NODE_LOSS_POLICY_HOLD: 1,
+  /** NODE_LOSS_POLICY_RESCHEDULE - It is started on another node with an empty disk, once it is certain that it no longer runs on the old one. */
+  NODE_LOSS_POLICY_RESCHEDULE: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type NodeLossPolicy = typeof NodeLossPolicy[keyof typeof NodeLossPolicy];
+
+export namespace NodeLossPolicy {
+  export type NODE_LOSS_POLICY_UNSPECIFIED = typeof NodeLossPolicy.NODE_LOSS_POLICY_UNSPECIFIED;
+  export type NODE_LOSS_POLICY_HOLD = typeof NodeLossPolicy.NODE_LOSS_POLICY_HOLD;
+  export type NODE_LOSS_POLICY_RESCHEDULE = typeof NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE;
+  export type UNRECOGNIZED = typeof NodeLossPolicy.UNRECOGNIZED;
+}
+
+export function nodeLossPolicyFromJSON(object: any): NodeLossPolicy {
+  switch (object) {
+    case 0:
+    case "NODE_LOSS_POLICY_UNSPECIFIED":
+      return NodeLossPolicy.NODE_LOSS_POLICY_UNSPECIFIED;
+    case 1:
+    case "NODE_LOSS_POLICY_HOLD":
+      return NodeLossPolicy.NODE_LOSS_POLICY_HOLD;
+    case 2:
+    case "NODE_LOSS_POLICY_RESCHEDULE":
+      return NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return NodeLossPolicy.UNRECOGNIZED;
+  }
+}
+
+export function nodeLossPolicyToJSON(object: NodeLossPolicy): string {
+  switch (object) {
+    case NodeLossPolicy.NODE_LOSS_POLICY_UNSPECIFIED:
+      return "NODE_LOSS_POLICY_UNSPECIFIED";
+    case NodeLossPolicy.NODE_LOSS_POLICY_HOLD:
+      return "NODE_LOSS_POLICY_HOLD";
+    case NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE:
+      return "NODE_LOSS_POLICY_RESCHEDULE";
+    case NodeLossPolicy.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Which of the nodes with room is best. */
+export const PlacementStrategy = {
+  /** PLACEMENT_STRATEGY_UNSPECIFIED - Spread. */
+  PLACEMENT_STRATEGY_UNSPECIFIED: 0,
+  /** PLACEMENT_STRATEGY_SPREAD - The emptiest. */
+  PLACEMENT_STRATEGY_SPREAD: 1,
+  /** PLACEMENT_STRATEGY_BIN_PACK - The fullest that has room. */
+  PLACEMENT_STRATEGY_BIN_PACK: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type PlacementStrategy = typeof PlacementStrategy[keyof typeof PlacementStrategy];
+
+export namespace PlacementStrategy {
+  export type PLACEMENT_STRATEGY_UNSPECIFIED = typeof PlacementStrategy.PLACEMENT_STRATEGY_UNSPECIFIED;
+  export type PLACEMENT_STRATEGY_SPREAD = typeof PlacementStrategy.PLACEMENT_STRATEGY_SPREAD;
+  export type PLACEMENT_STRATEGY_BIN_PACK = typeof PlacementStrategy.PLACEMENT_STRATEGY_BIN_PACK;
+  export type UNRECOGNIZED = typeof PlacementStrategy.UNRECOGNIZED;
+}
+
+export function placementStrategyFromJSON(object: any): PlacementStrategy {
+  switch (object) {
+    case 0:
+    case "PLACEMENT_STRATEGY_UNSPECIFIED":
+      return PlacementStrategy.PLACEMENT_STRATEGY_UNSPECIFIED;
+    case 1:
+    case "PLACEMENT_STRATEGY_SPREAD":
+      return PlacementStrategy.PLACEMENT_STRATEGY_SPREAD;
+    case 2:
+    case "PLACEMENT_STRATEGY_BIN_PACK":
+      return PlacementStrategy.PLACEMENT_STRATEGY_BIN_PACK;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return PlacementStrategy.UNRECOGNIZED;
+  }
+}
+
+export function placementStrategyToJSON(object: PlacementStrategy): string {
+  switch (object) {
+    case PlacementStrategy.PLACEMENT_STRATEGY_UNSPECIFIED:
+      return "PLACEMENT_STRATEGY_UNSPECIFIED";
+    case PlacementStrategy.PLACEMENT_STRATEGY_SPREAD:
+      return "PLACEMENT_STRATEGY_SPREAD";
+    case PlacementStrategy.PLACEMENT_STRATEGY_BIN_PACK:
+      return "PLACEMENT_STRATEGY_BIN_PACK";
+    case PlacementStrategy.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 export interface Vm {
   /** UUID, given by the controller. */
   id: string;
-  /** `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, unique among the owner's VMs. */
+  /** `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, unique among the project's VMs. */
   name: string;
-  /** Subject of the token that created it. */
+  /** Subject of whoever created it. */
   owner: string;
   spec:
     | VmSpec
@@ -359,6 +465,17 @@ export interface Vm {
   /** How often the image's own process was started again since the VM's latest start. */
   restartCount: number;
   health: Health;
+  /** Name of the project that it belongs to. */
+  project: string;
+  /** While set, the VM cannot be deleted. */
+  deleteProtection: boolean;
+  /** When the VM is deleted by itself; absent: never. */
+  expireTime:
+    | Date
+    | undefined;
+  /** When it was deleted, and until when it can be brought back. Such a VM is stopped and listed only on request. */
+  deleteTime: Date | undefined;
+  purgeTime: Date | undefined;
 }
 
 export interface VmSpec {
@@ -378,6 +495,8 @@ export interface VmSpec {
   authorizedKeys: string[];
   labels: { [key: string]: string };
   restartPolicy: RestartPolicy;
+  placement: Placement | undefined;
+  nodeLossPolicy: NodeLossPolicy;
 }
 
 export interface VmSpec_EnvEntry {
@@ -388,6 +507,48 @@ export interface VmSpec_EnvEntry {
 export interface VmSpec_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** Where a VM may be placed, and where it had better be. */
+export interface Placement {
+  /** Node labels, all of which must hold: `key=value`, `key!=value`, `key in (a,b)`, `key`, `!key`. */
+  requireLabels: string[];
+  /** The more of these hold, the better. */
+  preferLabels: string[];
+  strategy: PlacementStrategy;
+  /** VMs of the project that have the same value of this VM label are kept apart: never two in one failure domain. */
+  antiAffinityLabel: string;
+  /** Node label whose values are failure domains, such as `zone`; empty: each node is one. */
+  failureDomainLabel: string;
+}
+
+/** What a mutation would do. */
+export interface Plan {
+  /** Passed as `plan_token` within 10 minutes, it applies exactly this plan. */
+  token: string;
+  /** Where the VM would be placed; empty when the change places nothing. */
+  nodeId: string;
+  nodeName: string;
+  /** Every other node, and why not there. */
+  rejections: NodeRejection[];
+  /** What of the project's quota is taken before and after, and the bound. */
+  quotaBefore: Quota | undefined;
+  quotaAfter: Quota | undefined;
+  quotaLimit:
+    | Quota
+    | undefined;
+  /** Why the caller may: the role that lets them. */
+  policy: string;
+  /** What would be gone for good, in a person's words. */
+  losses: string[];
+}
+
+export interface NodeRejection {
+  nodeId: string;
+  nodeName: string;
+  /** Stable UPPER_SNAKE word. */
+  reason: string;
+  message: string;
 }
 
 /** How a process ended. */
@@ -429,15 +590,27 @@ export interface CreateVmRequest {
     | undefined;
   /** Refuses an image of which anything is ignored (ImageService.CheckImage): FAILED_PRECONDITION names each such field. */
   strict: boolean;
+  /** Name or id; empty: the caller's personal project. */
+  project: string;
+  validateOnly: boolean;
+  planToken: string;
+  /** How long the VM lives before it is deleted; absent: until somebody deletes it. */
+  ttl: Duration | undefined;
+  deleteProtection: boolean;
 }
 
 export interface CreateVmResponse {
-  vm: Vm | undefined;
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
 }
 
 export interface GetVmRequest {
-  /** Name or id. */
   vm: string;
+  /** Returns a state of at least this generation. 0: any. */
+  minGeneration: bigint;
 }
 
 export interface GetVmResponse {
@@ -447,7 +620,16 @@ export interface GetVmResponse {
 export interface ListVmsRequest {
   /** 0 means 50; at most 1000. */
   pageSize: number;
+  /** Signed; good for the same filter, order and project only. */
   pageToken: string;
+  /** Name or id; empty: the personal project; `-`: all that the caller has a role in. */
+  project: string;
+  /** `phase = RUNNING AND labels.env = "prod" AND NOT name = "web*"`: docs/api.md has the grammar. */
+  filter: string;
+  /** `name` (the default), `create_time`, `update_time`, `phase`, each with ` desc`. */
+  orderBy: string;
+  /** Also what was deleted and can be brought back. */
+  showDeleted: boolean;
 }
 
 export interface ListVmsResponse {
@@ -457,10 +639,12 @@ export interface ListVmsResponse {
 }
 
 export interface WatchVmsRequest {
-  /** Name or id; empty: all of the caller's VMs. */
+  /** Empty: all of the project. */
   vm: string;
-  /** `resume_token` of the last message that was handled; empty: from the current state. */
+  /** `resume_token` of the last message that was handled; empty: from the current state. OUT_OF_RANGE: too old; begin anew. */
   resumeToken: string;
+  /** Name or id; empty: the personal project; `-`: all that the caller has a role in. Not with `vm`. */
+  project: string;
 }
 
 export interface WatchVmsResponse {
@@ -474,34 +658,151 @@ export interface WatchVmsResponse {
 export interface StartVmRequest {
   vm: string;
   requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
 }
 
 export interface StartVmResponse {
-  vm: Vm | undefined;
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
 }
 
 export interface StopVmRequest {
   vm: string;
   requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
 }
 
 export interface StopVmResponse {
-  vm: Vm | undefined;
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
 }
 
 export interface DeleteVmRequest {
   vm: string;
   requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
 }
 
 export interface DeleteVmResponse {
-  vm: Vm | undefined;
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface RestartVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+}
+
+export interface RestartVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface UpdateVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+  /** Read where `update_mask` says so. */
+  value:
+    | Vm
+    | undefined;
+  /**
+   * `spec.labels`, `spec.labels.KEY`, `spec.cpu_millis`, `spec.mem_bytes`, `spec.args`, `spec.env`, `spec.authorized_keys`,
+   * `spec.restart_policy`, `spec.node_loss_policy`, `delete_protection`, `expire_time`. `*`: all of these.
+   */
+  updateMask: string[] | undefined;
+}
+
+export interface UpdateVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface RenameVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+  name: string;
+}
+
+export interface RenameVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface ExtendVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+  /** From now on; absent: for ever. */
+  ttl: Duration | undefined;
+}
+
+export interface ExtendVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface UndeleteVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+  /** Another name, where its own was given away; empty: its own. */
+  name: string;
+}
+
+export interface UndeleteVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
 }
 
 export interface WaitVmRequest {
   vm: string;
   /** Empty: RUNNING. PHASE_GONE waits for the end of a deletion. */
   phases: Phase[];
+  /** Of the VM that was read when the wait was decided on: an older state than this does not end it. 0: any. */
+  minGeneration: bigint;
 }
 
 export interface WaitVmResponse {
@@ -533,6 +834,11 @@ function createBaseVm(): Vm {
     etag: "",
     restartCount: 0,
     health: 0,
+    project: "",
+    deleteProtection: false,
+    expireTime: undefined,
+    deleteTime: undefined,
+    purgeTime: undefined,
   };
 }
 
@@ -612,6 +918,21 @@ export const Vm: MessageFns<Vm> = {
     }
     if (message.health !== 0) {
       writer.uint32(176).int32(message.health);
+    }
+    if (message.project !== "") {
+      writer.uint32(186).string(message.project);
+    }
+    if (message.deleteProtection !== false) {
+      writer.uint32(192).bool(message.deleteProtection);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.expireTime), writer.uint32(202).fork()).join();
+    }
+    if (message.deleteTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.deleteTime), writer.uint32(210).fork()).join();
+    }
+    if (message.purgeTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.purgeTime), writer.uint32(218).fork()).join();
     }
     return writer;
   },
@@ -805,6 +1126,46 @@ export const Vm: MessageFns<Vm> = {
             message.health = reader.int32() as any;
             continue;
           }
+          case 23: {
+            if (tag !== 186) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 24: {
+            if (tag !== 192) {
+              break;
+            }
+
+            message.deleteProtection = reader.bool();
+            continue;
+          }
+          case 25: {
+            if (tag !== 202) {
+              break;
+            }
+
+            message.expireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 26: {
+            if (tag !== 210) {
+              break;
+            }
+
+            message.deleteTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 27: {
+            if (tag !== 218) {
+              break;
+            }
+
+            message.purgeTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -877,6 +1238,27 @@ export const Vm: MessageFns<Vm> = {
         ? globalThis.Number(object.restart_count)
         : 0,
       health: isSet(object.health) ? healthFromJSON(object.health) : 0,
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
+      deleteProtection: isSet(object.deleteProtection)
+        ? globalThis.Boolean(object.deleteProtection)
+        : isSet(object.delete_protection)
+        ? globalThis.Boolean(object.delete_protection)
+        : false,
+      expireTime: isSet(object.expireTime)
+        ? fromJsonTimestamp(object.expireTime)
+        : isSet(object.expire_time)
+        ? fromJsonTimestamp(object.expire_time)
+        : undefined,
+      deleteTime: isSet(object.deleteTime)
+        ? fromJsonTimestamp(object.deleteTime)
+        : isSet(object.delete_time)
+        ? fromJsonTimestamp(object.delete_time)
+        : undefined,
+      purgeTime: isSet(object.purgeTime)
+        ? fromJsonTimestamp(object.purgeTime)
+        : isSet(object.purge_time)
+        ? fromJsonTimestamp(object.purge_time)
+        : undefined,
     };
   },
 
@@ -948,6 +1330,21 @@ export const Vm: MessageFns<Vm> = {
     if (message.health !== 0) {
       obj.health = healthToJSON(message.health);
     }
+    if (message.project !== "") {
+      obj.project = message.project;
+    }
+    if (message.deleteProtection !== false) {
+      obj.deleteProtection = message.deleteProtection;
+    }
+    if (message.expireTime !== undefined) {
+      obj.expireTime = message.expireTime.toISOString();
+    }
+    if (message.deleteTime !== undefined) {
+      obj.deleteTime = message.deleteTime.toISOString();
+    }
+    if (message.purgeTime !== undefined) {
+      obj.purgeTime = message.purgeTime.toISOString();
+    }
     return obj;
   },
 
@@ -986,6 +1383,11 @@ export const Vm: MessageFns<Vm> = {
     message.etag = object.etag ?? "";
     message.restartCount = object.restartCount ?? 0;
     message.health = object.health ?? 0;
+    message.project = object.project ?? "";
+    message.deleteProtection = object.deleteProtection ?? false;
+    message.expireTime = object.expireTime ?? undefined;
+    message.deleteTime = object.deleteTime ?? undefined;
+    message.purgeTime = object.purgeTime ?? undefined;
     return message;
   },
 };
@@ -1001,6 +1403,8 @@ function createBaseVmSpec(): VmSpec {
     authorizedKeys: [],
     labels: {},
     restartPolicy: 0,
+    placement: undefined,
+    nodeLossPolicy: 0,
   };
 }
 
@@ -1038,6 +1442,12 @@ export const VmSpec: MessageFns<VmSpec> = {
     });
     if (message.restartPolicy !== 0) {
       writer.uint32(72).int32(message.restartPolicy);
+    }
+    if (message.placement !== undefined) {
+      Placement.encode(message.placement, writer.uint32(82).fork()).join();
+    }
+    if (message.nodeLossPolicy !== 0) {
+      writer.uint32(88).int32(message.nodeLossPolicy);
     }
     return writer;
   },
@@ -1133,6 +1543,22 @@ export const VmSpec: MessageFns<VmSpec> = {
             message.restartPolicy = reader.int32() as any;
             continue;
           }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.placement = Placement.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.nodeLossPolicy = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1204,6 +1630,12 @@ export const VmSpec: MessageFns<VmSpec> = {
         : isSet(object.restart_policy)
         ? restartPolicyFromJSON(object.restart_policy)
         : 0,
+      placement: isSet(object.placement) ? Placement.fromJSON(object.placement) : undefined,
+      nodeLossPolicy: isSet(object.nodeLossPolicy)
+        ? nodeLossPolicyFromJSON(object.nodeLossPolicy)
+        : isSet(object.node_loss_policy)
+        ? nodeLossPolicyFromJSON(object.node_loss_policy)
+        : 0,
     };
   },
 
@@ -1248,6 +1680,12 @@ export const VmSpec: MessageFns<VmSpec> = {
     if (message.restartPolicy !== 0) {
       obj.restartPolicy = restartPolicyToJSON(message.restartPolicy);
     }
+    if (message.placement !== undefined) {
+      obj.placement = Placement.toJSON(message.placement);
+    }
+    if (message.nodeLossPolicy !== 0) {
+      obj.nodeLossPolicy = nodeLossPolicyToJSON(message.nodeLossPolicy);
+    }
     return obj;
   },
 
@@ -1281,6 +1719,10 @@ export const VmSpec: MessageFns<VmSpec> = {
       {},
     );
     message.restartPolicy = object.restartPolicy ?? 0;
+    message.placement = (object.placement !== undefined && object.placement !== null)
+      ? Placement.fromPartial(object.placement)
+      : undefined;
+    message.nodeLossPolicy = object.nodeLossPolicy ?? 0;
     return message;
   },
 };
@@ -1451,6 +1893,517 @@ export const VmSpec_LabelsEntry: MessageFns<VmSpec_LabelsEntry> = {
     const message = createBaseVmSpec_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBasePlacement(): Placement {
+  return { requireLabels: [], preferLabels: [], strategy: 0, antiAffinityLabel: "", failureDomainLabel: "" };
+}
+
+export const Placement: MessageFns<Placement> = {
+  encode(message: Placement, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.requireLabels) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.preferLabels) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.strategy !== 0) {
+      writer.uint32(24).int32(message.strategy);
+    }
+    if (message.antiAffinityLabel !== "") {
+      writer.uint32(34).string(message.antiAffinityLabel);
+    }
+    if (message.failureDomainLabel !== "") {
+      writer.uint32(42).string(message.failureDomainLabel);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Placement {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlacement();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requireLabels.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.preferLabels.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.strategy = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.antiAffinityLabel = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.failureDomainLabel = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Placement {
+    return {
+      requireLabels: globalThis.Array.isArray(object?.requireLabels)
+        ? object.requireLabels.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.require_labels)
+        ? object.require_labels.map((e: any) => globalThis.String(e))
+        : [],
+      preferLabels: globalThis.Array.isArray(object?.preferLabels)
+        ? object.preferLabels.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.prefer_labels)
+        ? object.prefer_labels.map((e: any) => globalThis.String(e))
+        : [],
+      strategy: isSet(object.strategy) ? placementStrategyFromJSON(object.strategy) : 0,
+      antiAffinityLabel: isSet(object.antiAffinityLabel)
+        ? globalThis.String(object.antiAffinityLabel)
+        : isSet(object.anti_affinity_label)
+        ? globalThis.String(object.anti_affinity_label)
+        : "",
+      failureDomainLabel: isSet(object.failureDomainLabel)
+        ? globalThis.String(object.failureDomainLabel)
+        : isSet(object.failure_domain_label)
+        ? globalThis.String(object.failure_domain_label)
+        : "",
+    };
+  },
+
+  toJSON(message: Placement): unknown {
+    const obj: any = {};
+    if (message.requireLabels?.length) {
+      obj.requireLabels = message.requireLabels;
+    }
+    if (message.preferLabels?.length) {
+      obj.preferLabels = message.preferLabels;
+    }
+    if (message.strategy !== 0) {
+      obj.strategy = placementStrategyToJSON(message.strategy);
+    }
+    if (message.antiAffinityLabel !== "") {
+      obj.antiAffinityLabel = message.antiAffinityLabel;
+    }
+    if (message.failureDomainLabel !== "") {
+      obj.failureDomainLabel = message.failureDomainLabel;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Placement>): Placement {
+    return Placement.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Placement>): Placement {
+    const message = createBasePlacement();
+    message.requireLabels = object.requireLabels?.map((e) => e) || [];
+    message.preferLabels = object.preferLabels?.map((e) => e) || [];
+    message.strategy = object.strategy ?? 0;
+    message.antiAffinityLabel = object.antiAffinityLabel ?? "";
+    message.failureDomainLabel = object.failureDomainLabel ?? "";
+    return message;
+  },
+};
+
+function createBasePlan(): Plan {
+  return {
+    token: "",
+    nodeId: "",
+    nodeName: "",
+    rejections: [],
+    quotaBefore: undefined,
+    quotaAfter: undefined,
+    quotaLimit: undefined,
+    policy: "",
+    losses: [],
+  };
+}
+
+export const Plan: MessageFns<Plan> = {
+  encode(message: Plan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.token !== "") {
+      writer.uint32(10).string(message.token);
+    }
+    if (message.nodeId !== "") {
+      writer.uint32(18).string(message.nodeId);
+    }
+    if (message.nodeName !== "") {
+      writer.uint32(26).string(message.nodeName);
+    }
+    for (const v of message.rejections) {
+      NodeRejection.encode(v!, writer.uint32(34).fork()).join();
+    }
+    if (message.quotaBefore !== undefined) {
+      Quota.encode(message.quotaBefore, writer.uint32(42).fork()).join();
+    }
+    if (message.quotaAfter !== undefined) {
+      Quota.encode(message.quotaAfter, writer.uint32(50).fork()).join();
+    }
+    if (message.quotaLimit !== undefined) {
+      Quota.encode(message.quotaLimit, writer.uint32(58).fork()).join();
+    }
+    if (message.policy !== "") {
+      writer.uint32(66).string(message.policy);
+    }
+    for (const v of message.losses) {
+      writer.uint32(74).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Plan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.token = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.nodeName = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.rejections.push(NodeRejection.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.quotaBefore = Quota.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.quotaAfter = Quota.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.quotaLimit = Quota.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.policy = reader.string();
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.losses.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Plan {
+    return {
+      token: isSet(object.token) ? globalThis.String(object.token) : "",
+      nodeId: isSet(object.nodeId)
+        ? globalThis.String(object.nodeId)
+        : isSet(object.node_id)
+        ? globalThis.String(object.node_id)
+        : "",
+      nodeName: isSet(object.nodeName)
+        ? globalThis.String(object.nodeName)
+        : isSet(object.node_name)
+        ? globalThis.String(object.node_name)
+        : "",
+      rejections: globalThis.Array.isArray(object?.rejections)
+        ? object.rejections.map((e: any) => NodeRejection.fromJSON(e))
+        : [],
+      quotaBefore: isSet(object.quotaBefore)
+        ? Quota.fromJSON(object.quotaBefore)
+        : isSet(object.quota_before)
+        ? Quota.fromJSON(object.quota_before)
+        : undefined,
+      quotaAfter: isSet(object.quotaAfter)
+        ? Quota.fromJSON(object.quotaAfter)
+        : isSet(object.quota_after)
+        ? Quota.fromJSON(object.quota_after)
+        : undefined,
+      quotaLimit: isSet(object.quotaLimit)
+        ? Quota.fromJSON(object.quotaLimit)
+        : isSet(object.quota_limit)
+        ? Quota.fromJSON(object.quota_limit)
+        : undefined,
+      policy: isSet(object.policy) ? globalThis.String(object.policy) : "",
+      losses: globalThis.Array.isArray(object?.losses)
+        ? object.losses.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: Plan): unknown {
+    const obj: any = {};
+    if (message.token !== "") {
+      obj.token = message.token;
+    }
+    if (message.nodeId !== "") {
+      obj.nodeId = message.nodeId;
+    }
+    if (message.nodeName !== "") {
+      obj.nodeName = message.nodeName;
+    }
+    if (message.rejections?.length) {
+      obj.rejections = message.rejections.map((e) => NodeRejection.toJSON(e));
+    }
+    if (message.quotaBefore !== undefined) {
+      obj.quotaBefore = Quota.toJSON(message.quotaBefore);
+    }
+    if (message.quotaAfter !== undefined) {
+      obj.quotaAfter = Quota.toJSON(message.quotaAfter);
+    }
+    if (message.quotaLimit !== undefined) {
+      obj.quotaLimit = Quota.toJSON(message.quotaLimit);
+    }
+    if (message.policy !== "") {
+      obj.policy = message.policy;
+    }
+    if (message.losses?.length) {
+      obj.losses = message.losses;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Plan>): Plan {
+    return Plan.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Plan>): Plan {
+    const message = createBasePlan();
+    message.token = object.token ?? "";
+    message.nodeId = object.nodeId ?? "";
+    message.nodeName = object.nodeName ?? "";
+    message.rejections = object.rejections?.map((e) => NodeRejection.fromPartial(e)) || [];
+    message.quotaBefore = (object.quotaBefore !== undefined && object.quotaBefore !== null)
+      ? Quota.fromPartial(object.quotaBefore)
+      : undefined;
+    message.quotaAfter = (object.quotaAfter !== undefined && object.quotaAfter !== null)
+      ? Quota.fromPartial(object.quotaAfter)
+      : undefined;
+    message.quotaLimit = (object.quotaLimit !== undefined && object.quotaLimit !== null)
+      ? Quota.fromPartial(object.quotaLimit)
+      : undefined;
+    message.policy = object.policy ?? "";
+    message.losses = object.losses?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseNodeRejection(): NodeRejection {
+  return { nodeId: "", nodeName: "", reason: "", message: "" };
+}
+
+export const NodeRejection: MessageFns<NodeRejection> = {
+  encode(message: NodeRejection, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    if (message.nodeName !== "") {
+      writer.uint32(18).string(message.nodeName);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(34).string(message.message);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeRejection {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeRejection();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nodeName = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeRejection {
+    return {
+      nodeId: isSet(object.nodeId)
+        ? globalThis.String(object.nodeId)
+        : isSet(object.node_id)
+        ? globalThis.String(object.node_id)
+        : "",
+      nodeName: isSet(object.nodeName)
+        ? globalThis.String(object.nodeName)
+        : isSet(object.node_name)
+        ? globalThis.String(object.node_name)
+        : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+    };
+  },
+
+  toJSON(message: NodeRejection): unknown {
+    const obj: any = {};
+    if (message.nodeId !== "") {
+      obj.nodeId = message.nodeId;
+    }
+    if (message.nodeName !== "") {
+      obj.nodeName = message.nodeName;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeRejection>): NodeRejection {
+    return NodeRejection.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeRejection>): NodeRejection {
+    const message = createBaseNodeRejection();
+    message.nodeId = object.nodeId ?? "";
+    message.nodeName = object.nodeName ?? "";
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
     return message;
   },
 };
@@ -1725,7 +2678,17 @@ export const VmTimings: MessageFns<VmTimings> = {
 };
 
 function createBaseCreateVmRequest(): CreateVmRequest {
-  return { requestId: "", name: "", spec: undefined, strict: false };
+  return {
+    requestId: "",
+    name: "",
+    spec: undefined,
+    strict: false,
+    project: "",
+    validateOnly: false,
+    planToken: "",
+    ttl: undefined,
+    deleteProtection: false,
+  };
 }
 
 export const CreateVmRequest: MessageFns<CreateVmRequest> = {
@@ -1741,6 +2704,21 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
     }
     if (message.strict !== false) {
       writer.uint32(32).bool(message.strict);
+    }
+    if (message.project !== "") {
+      writer.uint32(42).string(message.project);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(48).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(58).string(message.planToken);
+    }
+    if (message.ttl !== undefined) {
+      Duration.encode(message.ttl, writer.uint32(66).fork()).join();
+    }
+    if (message.deleteProtection !== false) {
+      writer.uint32(72).bool(message.deleteProtection);
     }
     return writer;
   },
@@ -1790,6 +2768,46 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
             message.strict = reader.bool();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.ttl = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.deleteProtection = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1812,6 +2830,23 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       spec: isSet(object.spec) ? VmSpec.fromJSON(object.spec) : undefined,
       strict: isSet(object.strict) ? globalThis.Boolean(object.strict) : false,
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+      ttl: isSet(object.ttl) ? Duration.fromJSON(object.ttl) : undefined,
+      deleteProtection: isSet(object.deleteProtection)
+        ? globalThis.Boolean(object.deleteProtection)
+        : isSet(object.delete_protection)
+        ? globalThis.Boolean(object.delete_protection)
+        : false,
     };
   },
 
@@ -1829,6 +2864,21 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
     if (message.strict !== false) {
       obj.strict = message.strict;
     }
+    if (message.project !== "") {
+      obj.project = message.project;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    if (message.ttl !== undefined) {
+      obj.ttl = Duration.toJSON(message.ttl);
+    }
+    if (message.deleteProtection !== false) {
+      obj.deleteProtection = message.deleteProtection;
+    }
     return obj;
   },
 
@@ -1841,18 +2891,26 @@ export const CreateVmRequest: MessageFns<CreateVmRequest> = {
     message.name = object.name ?? "";
     message.spec = (object.spec !== undefined && object.spec !== null) ? VmSpec.fromPartial(object.spec) : undefined;
     message.strict = object.strict ?? false;
+    message.project = object.project ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    message.ttl = (object.ttl !== undefined && object.ttl !== null) ? Duration.fromPartial(object.ttl) : undefined;
+    message.deleteProtection = object.deleteProtection ?? false;
     return message;
   },
 };
 
 function createBaseCreateVmResponse(): CreateVmResponse {
-  return { vm: undefined };
+  return { vm: undefined, plan: undefined };
 }
 
 export const CreateVmResponse: MessageFns<CreateVmResponse> = {
   encode(message: CreateVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.vm !== undefined) {
       Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1878,6 +2936,14 @@ export const CreateVmResponse: MessageFns<CreateVmResponse> = {
             message.vm = Vm.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1891,13 +2957,19 @@ export const CreateVmResponse: MessageFns<CreateVmResponse> = {
   },
 
   fromJSON(object: any): CreateVmResponse {
-    return { vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined };
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
   },
 
   toJSON(message: CreateVmResponse): unknown {
     const obj: any = {};
     if (message.vm !== undefined) {
       obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
     }
     return obj;
   },
@@ -1908,18 +2980,25 @@ export const CreateVmResponse: MessageFns<CreateVmResponse> = {
   fromPartial(object: DeepPartial<CreateVmResponse>): CreateVmResponse {
     const message = createBaseCreateVmResponse();
     message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
     return message;
   },
 };
 
 function createBaseGetVmRequest(): GetVmRequest {
-  return { vm: "" };
+  return { vm: "", minGeneration: 0n };
 }
 
 export const GetVmRequest: MessageFns<GetVmRequest> = {
   encode(message: GetVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.vm !== "") {
       writer.uint32(10).string(message.vm);
+    }
+    if (message.minGeneration !== 0n) {
+      if (BigInt.asUintN(64, message.minGeneration) !== message.minGeneration) {
+        throw new globalThis.Error("value provided for field message.minGeneration of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.minGeneration);
     }
     return writer;
   },
@@ -1945,6 +3024,14 @@ export const GetVmRequest: MessageFns<GetVmRequest> = {
             message.vm = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.minGeneration = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1958,13 +3045,23 @@ export const GetVmRequest: MessageFns<GetVmRequest> = {
   },
 
   fromJSON(object: any): GetVmRequest {
-    return { vm: isSet(object.vm) ? globalThis.String(object.vm) : "" };
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      minGeneration: isSet(object.minGeneration)
+        ? BigInt(object.minGeneration)
+        : isSet(object.min_generation)
+        ? BigInt(object.min_generation)
+        : 0n,
+    };
   },
 
   toJSON(message: GetVmRequest): unknown {
     const obj: any = {};
     if (message.vm !== "") {
       obj.vm = message.vm;
+    }
+    if (message.minGeneration !== 0n) {
+      obj.minGeneration = message.minGeneration.toString();
     }
     return obj;
   },
@@ -1975,6 +3072,9 @@ export const GetVmRequest: MessageFns<GetVmRequest> = {
   fromPartial(object: DeepPartial<GetVmRequest>): GetVmRequest {
     const message = createBaseGetVmRequest();
     message.vm = object.vm ?? "";
+    message.minGeneration = (object.minGeneration !== undefined && object.minGeneration !== null)
+      ? BigInt(object.minGeneration)
+      : 0n;
     return message;
   },
 };
@@ -2047,7 +3147,7 @@ export const GetVmResponse: MessageFns<GetVmResponse> = {
 };
 
 function createBaseListVmsRequest(): ListVmsRequest {
-  return { pageSize: 0, pageToken: "" };
+  return { pageSize: 0, pageToken: "", project: "", filter: "", orderBy: "", showDeleted: false };
 }
 
 export const ListVmsRequest: MessageFns<ListVmsRequest> = {
@@ -2057,6 +3157,18 @@ export const ListVmsRequest: MessageFns<ListVmsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(18).string(message.pageToken);
+    }
+    if (message.project !== "") {
+      writer.uint32(26).string(message.project);
+    }
+    if (message.filter !== "") {
+      writer.uint32(34).string(message.filter);
+    }
+    if (message.orderBy !== "") {
+      writer.uint32(42).string(message.orderBy);
+    }
+    if (message.showDeleted !== false) {
+      writer.uint32(48).bool(message.showDeleted);
     }
     return writer;
   },
@@ -2090,6 +3202,38 @@ export const ListVmsRequest: MessageFns<ListVmsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.filter = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.orderBy = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.showDeleted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2114,6 +3258,18 @@ export const ListVmsRequest: MessageFns<ListVmsRequest> = {
         : isSet(object.page_token)
         ? globalThis.String(object.page_token)
         : "",
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
+      filter: isSet(object.filter) ? globalThis.String(object.filter) : "",
+      orderBy: isSet(object.orderBy)
+        ? globalThis.String(object.orderBy)
+        : isSet(object.order_by)
+        ? globalThis.String(object.order_by)
+        : "",
+      showDeleted: isSet(object.showDeleted)
+        ? globalThis.Boolean(object.showDeleted)
+        : isSet(object.show_deleted)
+        ? globalThis.Boolean(object.show_deleted)
+        : false,
     };
   },
 
@@ -2125,6 +3281,18 @@ export const ListVmsRequest: MessageFns<ListVmsRequest> = {
     if (message.pageToken !== "") {
       obj.pageToken = message.pageToken;
     }
+    if (message.project !== "") {
+      obj.project = message.project;
+    }
+    if (message.filter !== "") {
+      obj.filter = message.filter;
+    }
+    if (message.orderBy !== "") {
+      obj.orderBy = message.orderBy;
+    }
+    if (message.showDeleted !== false) {
+      obj.showDeleted = message.showDeleted;
+    }
     return obj;
   },
 
@@ -2135,6 +3303,10 @@ export const ListVmsRequest: MessageFns<ListVmsRequest> = {
     const message = createBaseListVmsRequest();
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.project = object.project ?? "";
+    message.filter = object.filter ?? "";
+    message.orderBy = object.orderBy ?? "";
+    message.showDeleted = object.showDeleted ?? false;
     return message;
   },
 };
@@ -2229,7 +3401,7 @@ export const ListVmsResponse: MessageFns<ListVmsResponse> = {
 };
 
 function createBaseWatchVmsRequest(): WatchVmsRequest {
-  return { vm: "", resumeToken: "" };
+  return { vm: "", resumeToken: "", project: "" };
 }
 
 export const WatchVmsRequest: MessageFns<WatchVmsRequest> = {
@@ -2239,6 +3411,9 @@ export const WatchVmsRequest: MessageFns<WatchVmsRequest> = {
     }
     if (message.resumeToken !== "") {
       writer.uint32(18).string(message.resumeToken);
+    }
+    if (message.project !== "") {
+      writer.uint32(26).string(message.project);
     }
     return writer;
   },
@@ -2272,6 +3447,14 @@ export const WatchVmsRequest: MessageFns<WatchVmsRequest> = {
             message.resumeToken = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2292,6 +3475,7 @@ export const WatchVmsRequest: MessageFns<WatchVmsRequest> = {
         : isSet(object.resume_token)
         ? globalThis.String(object.resume_token)
         : "",
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
     };
   },
 
@@ -2303,6 +3487,9 @@ export const WatchVmsRequest: MessageFns<WatchVmsRequest> = {
     if (message.resumeToken !== "") {
       obj.resumeToken = message.resumeToken;
     }
+    if (message.project !== "") {
+      obj.project = message.project;
+    }
     return obj;
   },
 
@@ -2313,6 +3500,7 @@ export const WatchVmsRequest: MessageFns<WatchVmsRequest> = {
     const message = createBaseWatchVmsRequest();
     message.vm = object.vm ?? "";
     message.resumeToken = object.resumeToken ?? "";
+    message.project = object.project ?? "";
     return message;
   },
 };
@@ -2423,7 +3611,7 @@ export const WatchVmsResponse: MessageFns<WatchVmsResponse> = {
 };
 
 function createBaseStartVmRequest(): StartVmRequest {
-  return { vm: "", requestId: "" };
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
 }
 
 export const StartVmRequest: MessageFns<StartVmRequest> = {
@@ -2433,6 +3621,15 @@ export const StartVmRequest: MessageFns<StartVmRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
     }
     return writer;
   },
@@ -2466,6 +3663,30 @@ export const StartVmRequest: MessageFns<StartVmRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2486,6 +3707,17 @@ export const StartVmRequest: MessageFns<StartVmRequest> = {
         : isSet(object.request_id)
         ? globalThis.String(object.request_id)
         : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
     };
   },
 
@@ -2497,6 +3729,15 @@ export const StartVmRequest: MessageFns<StartVmRequest> = {
     if (message.requestId !== "") {
       obj.requestId = message.requestId;
     }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
     return obj;
   },
 
@@ -2507,18 +3748,24 @@ export const StartVmRequest: MessageFns<StartVmRequest> = {
     const message = createBaseStartVmRequest();
     message.vm = object.vm ?? "";
     message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
     return message;
   },
 };
 
 function createBaseStartVmResponse(): StartVmResponse {
-  return { vm: undefined };
+  return { vm: undefined, plan: undefined };
 }
 
 export const StartVmResponse: MessageFns<StartVmResponse> = {
   encode(message: StartVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.vm !== undefined) {
       Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -2544,6 +3791,14 @@ export const StartVmResponse: MessageFns<StartVmResponse> = {
             message.vm = Vm.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2557,13 +3812,19 @@ export const StartVmResponse: MessageFns<StartVmResponse> = {
   },
 
   fromJSON(object: any): StartVmResponse {
-    return { vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined };
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
   },
 
   toJSON(message: StartVmResponse): unknown {
     const obj: any = {};
     if (message.vm !== undefined) {
       obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
     }
     return obj;
   },
@@ -2574,12 +3835,13 @@ export const StartVmResponse: MessageFns<StartVmResponse> = {
   fromPartial(object: DeepPartial<StartVmResponse>): StartVmResponse {
     const message = createBaseStartVmResponse();
     message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
     return message;
   },
 };
 
 function createBaseStopVmRequest(): StopVmRequest {
-  return { vm: "", requestId: "" };
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
 }
 
 export const StopVmRequest: MessageFns<StopVmRequest> = {
@@ -2589,6 +3851,15 @@ export const StopVmRequest: MessageFns<StopVmRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
     }
     return writer;
   },
@@ -2622,6 +3893,30 @@ export const StopVmRequest: MessageFns<StopVmRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2642,6 +3937,17 @@ export const StopVmRequest: MessageFns<StopVmRequest> = {
         : isSet(object.request_id)
         ? globalThis.String(object.request_id)
         : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
     };
   },
 
@@ -2653,6 +3959,15 @@ export const StopVmRequest: MessageFns<StopVmRequest> = {
     if (message.requestId !== "") {
       obj.requestId = message.requestId;
     }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
     return obj;
   },
 
@@ -2663,18 +3978,24 @@ export const StopVmRequest: MessageFns<StopVmRequest> = {
     const message = createBaseStopVmRequest();
     message.vm = object.vm ?? "";
     message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
     return message;
   },
 };
 
 function createBaseStopVmResponse(): StopVmResponse {
-  return { vm: undefined };
+  return { vm: undefined, plan: undefined };
 }
 
 export const StopVmResponse: MessageFns<StopVmResponse> = {
   encode(message: StopVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.vm !== undefined) {
       Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -2700,6 +4021,14 @@ export const StopVmResponse: MessageFns<StopVmResponse> = {
             message.vm = Vm.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2713,13 +4042,19 @@ export const StopVmResponse: MessageFns<StopVmResponse> = {
   },
 
   fromJSON(object: any): StopVmResponse {
-    return { vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined };
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
   },
 
   toJSON(message: StopVmResponse): unknown {
     const obj: any = {};
     if (message.vm !== undefined) {
       obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
     }
     return obj;
   },
@@ -2730,12 +4065,13 @@ export const StopVmResponse: MessageFns<StopVmResponse> = {
   fromPartial(object: DeepPartial<StopVmResponse>): StopVmResponse {
     const message = createBaseStopVmResponse();
     message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
     return message;
   },
 };
 
 function createBaseDeleteVmRequest(): DeleteVmRequest {
-  return { vm: "", requestId: "" };
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
 }
 
 export const DeleteVmRequest: MessageFns<DeleteVmRequest> = {
@@ -2745,6 +4081,15 @@ export const DeleteVmRequest: MessageFns<DeleteVmRequest> = {
     }
     if (message.requestId !== "") {
       writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
     }
     return writer;
   },
@@ -2778,6 +4123,30 @@ export const DeleteVmRequest: MessageFns<DeleteVmRequest> = {
             message.requestId = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2798,6 +4167,17 @@ export const DeleteVmRequest: MessageFns<DeleteVmRequest> = {
         : isSet(object.request_id)
         ? globalThis.String(object.request_id)
         : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
     };
   },
 
@@ -2809,6 +4189,15 @@ export const DeleteVmRequest: MessageFns<DeleteVmRequest> = {
     if (message.requestId !== "") {
       obj.requestId = message.requestId;
     }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
     return obj;
   },
 
@@ -2819,18 +4208,24 @@ export const DeleteVmRequest: MessageFns<DeleteVmRequest> = {
     const message = createBaseDeleteVmRequest();
     message.vm = object.vm ?? "";
     message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
     return message;
   },
 };
 
 function createBaseDeleteVmResponse(): DeleteVmResponse {
-  return { vm: undefined };
+  return { vm: undefined, plan: undefined };
 }
 
 export const DeleteVmResponse: MessageFns<DeleteVmResponse> = {
   encode(message: DeleteVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.vm !== undefined) {
       Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -2856,6 +4251,14 @@ export const DeleteVmResponse: MessageFns<DeleteVmResponse> = {
             message.vm = Vm.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2869,13 +4272,19 @@ export const DeleteVmResponse: MessageFns<DeleteVmResponse> = {
   },
 
   fromJSON(object: any): DeleteVmResponse {
-    return { vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined };
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
   },
 
   toJSON(message: DeleteVmResponse): unknown {
     const obj: any = {};
     if (message.vm !== undefined) {
       obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
     }
     return obj;
   },
@@ -2886,12 +4295,1255 @@ export const DeleteVmResponse: MessageFns<DeleteVmResponse> = {
   fromPartial(object: DeepPartial<DeleteVmResponse>): DeleteVmResponse {
     const message = createBaseDeleteVmResponse();
     message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
+function createBaseRestartVmRequest(): RestartVmRequest {
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
+}
+
+export const RestartVmRequest: MessageFns<RestartVmRequest> = {
+  encode(message: RestartVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestartVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestartVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RestartVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+    };
+  },
+
+  toJSON(message: RestartVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RestartVmRequest>): RestartVmRequest {
+    return RestartVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestartVmRequest>): RestartVmRequest {
+    const message = createBaseRestartVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    return message;
+  },
+};
+
+function createBaseRestartVmResponse(): RestartVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const RestartVmResponse: MessageFns<RestartVmResponse> = {
+  encode(message: RestartVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RestartVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRestartVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RestartVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: RestartVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RestartVmResponse>): RestartVmResponse {
+    return RestartVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RestartVmResponse>): RestartVmResponse {
+    const message = createBaseRestartVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateVmRequest(): UpdateVmRequest {
+  return {
+    vm: "",
+    requestId: "",
+    etag: "",
+    validateOnly: false,
+    planToken: "",
+    value: undefined,
+    updateMask: undefined,
+  };
+}
+
+export const UpdateVmRequest: MessageFns<UpdateVmRequest> = {
+  encode(message: UpdateVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    if (message.value !== undefined) {
+      Vm.encode(message.value, writer.uint32(50).fork()).join();
+    }
+    if (message.updateMask !== undefined) {
+      FieldMask.encode(FieldMask.wrap(message.updateMask), writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.value = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.updateMask = FieldMask.unwrap(FieldMask.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+      value: isSet(object.value) ? Vm.fromJSON(object.value) : undefined,
+      updateMask: isSet(object.updateMask)
+        ? FieldMask.unwrap(FieldMask.fromJSON(object.updateMask))
+        : isSet(object.update_mask)
+        ? FieldMask.unwrap(FieldMask.fromJSON(object.update_mask))
+        : undefined,
+    };
+  },
+
+  toJSON(message: UpdateVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    if (message.value !== undefined) {
+      obj.value = Vm.toJSON(message.value);
+    }
+    if (message.updateMask !== undefined) {
+      obj.updateMask = FieldMask.toJSON(FieldMask.wrap(message.updateMask));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UpdateVmRequest>): UpdateVmRequest {
+    return UpdateVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateVmRequest>): UpdateVmRequest {
+    const message = createBaseUpdateVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    message.value = (object.value !== undefined && object.value !== null) ? Vm.fromPartial(object.value) : undefined;
+    message.updateMask = object.updateMask ?? undefined;
+    return message;
+  },
+};
+
+function createBaseUpdateVmResponse(): UpdateVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const UpdateVmResponse: MessageFns<UpdateVmResponse> = {
+  encode(message: UpdateVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UpdateVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUpdateVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UpdateVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: UpdateVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UpdateVmResponse>): UpdateVmResponse {
+    return UpdateVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UpdateVmResponse>): UpdateVmResponse {
+    const message = createBaseUpdateVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
+function createBaseRenameVmRequest(): RenameVmRequest {
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "", name: "" };
+}
+
+export const RenameVmRequest: MessageFns<RenameVmRequest> = {
+  encode(message: RenameVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    if (message.name !== "") {
+      writer.uint32(50).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenameVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenameVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RenameVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: RenameVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenameVmRequest>): RenameVmRequest {
+    return RenameVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenameVmRequest>): RenameVmRequest {
+    const message = createBaseRenameVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseRenameVmResponse(): RenameVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const RenameVmResponse: MessageFns<RenameVmResponse> = {
+  encode(message: RenameVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RenameVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRenameVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RenameVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: RenameVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RenameVmResponse>): RenameVmResponse {
+    return RenameVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RenameVmResponse>): RenameVmResponse {
+    const message = createBaseRenameVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
+function createBaseExtendVmRequest(): ExtendVmRequest {
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "", ttl: undefined };
+}
+
+export const ExtendVmRequest: MessageFns<ExtendVmRequest> = {
+  encode(message: ExtendVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    if (message.ttl !== undefined) {
+      Duration.encode(message.ttl, writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExtendVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExtendVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.ttl = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExtendVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+      ttl: isSet(object.ttl) ? Duration.fromJSON(object.ttl) : undefined,
+    };
+  },
+
+  toJSON(message: ExtendVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    if (message.ttl !== undefined) {
+      obj.ttl = Duration.toJSON(message.ttl);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ExtendVmRequest>): ExtendVmRequest {
+    return ExtendVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExtendVmRequest>): ExtendVmRequest {
+    const message = createBaseExtendVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    message.ttl = (object.ttl !== undefined && object.ttl !== null) ? Duration.fromPartial(object.ttl) : undefined;
+    return message;
+  },
+};
+
+function createBaseExtendVmResponse(): ExtendVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const ExtendVmResponse: MessageFns<ExtendVmResponse> = {
+  encode(message: ExtendVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ExtendVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseExtendVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ExtendVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: ExtendVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ExtendVmResponse>): ExtendVmResponse {
+    return ExtendVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ExtendVmResponse>): ExtendVmResponse {
+    const message = createBaseExtendVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
+function createBaseUndeleteVmRequest(): UndeleteVmRequest {
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "", name: "" };
+}
+
+export const UndeleteVmRequest: MessageFns<UndeleteVmRequest> = {
+  encode(message: UndeleteVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    if (message.name !== "") {
+      writer.uint32(50).string(message.name);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UndeleteVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUndeleteVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UndeleteVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+    };
+  },
+
+  toJSON(message: UndeleteVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UndeleteVmRequest>): UndeleteVmRequest {
+    return UndeleteVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UndeleteVmRequest>): UndeleteVmRequest {
+    const message = createBaseUndeleteVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    message.name = object.name ?? "";
+    return message;
+  },
+};
+
+function createBaseUndeleteVmResponse(): UndeleteVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const UndeleteVmResponse: MessageFns<UndeleteVmResponse> = {
+  encode(message: UndeleteVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UndeleteVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUndeleteVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UndeleteVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: UndeleteVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UndeleteVmResponse>): UndeleteVmResponse {
+    return UndeleteVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UndeleteVmResponse>): UndeleteVmResponse {
+    const message = createBaseUndeleteVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
     return message;
   },
 };
 
 function createBaseWaitVmRequest(): WaitVmRequest {
-  return { vm: "", phases: [] };
+  return { vm: "", phases: [], minGeneration: 0n };
 }
 
 export const WaitVmRequest: MessageFns<WaitVmRequest> = {
@@ -2905,6 +5557,12 @@ export const WaitVmRequest: MessageFns<WaitVmRequest> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    if (message.minGeneration !== 0n) {
+      if (BigInt.asUintN(64, message.minGeneration) !== message.minGeneration) {
+        throw new globalThis.Error("value provided for field message.minGeneration of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.minGeneration);
     }
     return writer;
   },
@@ -2948,6 +5606,14 @@ export const WaitVmRequest: MessageFns<WaitVmRequest> = {
 
             break;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.minGeneration = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2964,6 +5630,11 @@ export const WaitVmRequest: MessageFns<WaitVmRequest> = {
     return {
       vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
       phases: globalThis.Array.isArray(object?.phases) ? object.phases.map((e: any) => phaseFromJSON(e)) : [],
+      minGeneration: isSet(object.minGeneration)
+        ? BigInt(object.minGeneration)
+        : isSet(object.min_generation)
+        ? BigInt(object.min_generation)
+        : 0n,
     };
   },
 
@@ -2975,6 +5646,9 @@ export const WaitVmRequest: MessageFns<WaitVmRequest> = {
     if (message.phases?.length) {
       obj.phases = message.phases.map((e) => phaseToJSON(e));
     }
+    if (message.minGeneration !== 0n) {
+      obj.minGeneration = message.minGeneration.toString();
+    }
     return obj;
   },
 
@@ -2985,6 +5659,9 @@ export const WaitVmRequest: MessageFns<WaitVmRequest> = {
     const message = createBaseWaitVmRequest();
     message.vm = object.vm ?? "";
     message.phases = object.phases?.map((e) => e) || [];
+    message.minGeneration = (object.minGeneration !== undefined && object.minGeneration !== null)
+      ? BigInt(object.minGeneration)
+      : 0n;
     return message;
   },
 };
@@ -3056,7 +5733,16 @@ export const WaitVmResponse: MessageFns<WaitVmResponse> = {
   },
 };
 
-/** Creates VMs and moves them through their life. A caller sees its own VMs only: what it may not see is NOT_FOUND. */
+/**
+ * Creates VMs and moves them through their life. A caller sees the VMs of the projects where it has a role: what it may not see is
+ * NOT_FOUND. `vm` is an id, a name in the caller's personal project, or `PROJECT/NAME`.
+ *
+ * Every mutation takes, where its request has them:
+ * `request_id`: a UUID, remembered for 24 h; repeated, the call returns its first answer and does nothing; with another body it is
+ * INVALID_ARGUMENT. `etag`: ABORTED unless it is the VM's latest. `validate_only`: computes everything and changes nothing; the answer
+ * holds the VM as it would be, and the plan. `plan_token`: applies exactly that plan, or is ABORTED with what has changed since.
+ * A move that the VM's state forbids is FAILED_PRECONDITION and names the state and the moves that it allows.
+ */
 export type VmServiceDefinition = typeof VmServiceDefinition;
 export const VmServiceDefinition = {
   name: "VmService",
@@ -3126,6 +5812,53 @@ export const VmServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Stops the VM and starts it again, with its disk. */
+    restartVm: {
+      name: "RestartVm",
+      requestType: RestartVmRequest as typeof RestartVmRequest,
+      requestStream: false,
+      responseType: RestartVmResponse as typeof RestartVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start. */
+    updateVm: {
+      name: "UpdateVm",
+      requestType: UpdateVmRequest as typeof UpdateVmRequest,
+      requestStream: false,
+      responseType: UpdateVmResponse as typeof UpdateVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    renameVm: {
+      name: "RenameVm",
+      requestType: RenameVmRequest as typeof RenameVmRequest,
+      requestStream: false,
+      responseType: RenameVmResponse as typeof RenameVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Moves the end of the VM's life. */
+    extendVm: {
+      name: "ExtendVm",
+      requestType: ExtendVmRequest as typeof ExtendVmRequest,
+      requestStream: false,
+      responseType: ExtendVmResponse as typeof ExtendVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Brings a deleted VM back within its project's window: id, name, address, disk and keys, stopped. ALREADY_EXISTS: its name was
+     * given away; RESOURCE_EXHAUSTED: its quota was; FAILED_PRECONDITION: the window is over.
+     */
+    undeleteVm: {
+      name: "UndeleteVm",
+      requestType: UndeleteVmRequest as typeof UndeleteVmRequest,
+      requestStream: false,
+      responseType: UndeleteVmResponse as typeof UndeleteVmResponse,
+      responseStream: false,
+      options: {},
+    },
     /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
     waitVm: {
       name: "WaitVm",
@@ -3157,6 +5890,21 @@ export interface VmServiceImplementation<CallContextExt = {}> {
   stopVm(request: StopVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<StopVmResponse>>;
   /** Removes a VM and its disk. The row disappears once its node has proven that nothing is left. */
   deleteVm(request: DeleteVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<DeleteVmResponse>>;
+  /** Stops the VM and starts it again, with its disk. */
+  restartVm(request: RestartVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RestartVmResponse>>;
+  /** Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start. */
+  updateVm(request: UpdateVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<UpdateVmResponse>>;
+  renameVm(request: RenameVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RenameVmResponse>>;
+  /** Moves the end of the VM's life. */
+  extendVm(request: ExtendVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ExtendVmResponse>>;
+  /**
+   * Brings a deleted VM back within its project's window: id, name, address, disk and keys, stopped. ALREADY_EXISTS: its name was
+   * given away; RESOURCE_EXHAUSTED: its quota was; FAILED_PRECONDITION: the window is over.
+   */
+  undeleteVm(
+    request: UndeleteVmRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<UndeleteVmResponse>>;
   /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
   waitVm(request: WaitVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<WaitVmResponse>>;
 }
@@ -3180,6 +5928,21 @@ export interface VmServiceClient<CallOptionsExt = {}> {
   stopVm(request: DeepPartial<StopVmRequest>, options?: CallOptions & CallOptionsExt): Promise<StopVmResponse>;
   /** Removes a VM and its disk. The row disappears once its node has proven that nothing is left. */
   deleteVm(request: DeepPartial<DeleteVmRequest>, options?: CallOptions & CallOptionsExt): Promise<DeleteVmResponse>;
+  /** Stops the VM and starts it again, with its disk. */
+  restartVm(request: DeepPartial<RestartVmRequest>, options?: CallOptions & CallOptionsExt): Promise<RestartVmResponse>;
+  /** Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start. */
+  updateVm(request: DeepPartial<UpdateVmRequest>, options?: CallOptions & CallOptionsExt): Promise<UpdateVmResponse>;
+  renameVm(request: DeepPartial<RenameVmRequest>, options?: CallOptions & CallOptionsExt): Promise<RenameVmResponse>;
+  /** Moves the end of the VM's life. */
+  extendVm(request: DeepPartial<ExtendVmRequest>, options?: CallOptions & CallOptionsExt): Promise<ExtendVmResponse>;
+  /**
+   * Brings a deleted VM back within its project's window: id, name, address, disk and keys, stopped. ALREADY_EXISTS: its name was
+   * given away; RESOURCE_EXHAUSTED: its quota was; FAILED_PRECONDITION: the window is over.
+   */
+  undeleteVm(
+    request: DeepPartial<UndeleteVmRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<UndeleteVmResponse>;
   /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
   waitVm(request: DeepPartial<WaitVmRequest>, options?: CallOptions & CallOptionsExt): Promise<WaitVmResponse>;
 }

@@ -1,5 +1,4 @@
 // Who may reach which VM, asked by gateways.
-import type { Verifier } from "@pitwall/auth";
 import type {
   AuthorizeSshRequest,
   AuthorizeSshResponse,
@@ -11,21 +10,23 @@ import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
 import type { Sessions } from "../nodes/sessions.ts";
 import type { Feed } from "../vm/feed.ts";
+import type { Principal } from "../projects/principal.ts";
+import { reachVm, vmNotFound } from "../projects/reach.ts";
 import { SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
-import { find, notFound } from "../vm/vms.ts";
+import type { Authenticator } from "./authenticator.ts";
 
 export class Access {
   readonly #store: Store;
   readonly #sessions: Sessions;
-  readonly #verifier: Verifier;
+  readonly #authenticator: Authenticator;
   readonly #feed: Feed;
 
-  constructor({ store, sessions, verifier, feed }: { store: Store; sessions: Sessions; verifier: Verifier; feed: Feed }) {
+  constructor({ store, sessions, authenticator, feed }: { store: Store; sessions: Sessions; authenticator: Authenticator; feed: Feed }) {
     this.#store = store;
     this.#sessions = sessions;
-    this.#verifier = verifier;
+    this.#authenticator = authenticator;
     this.#feed = feed;
   }
 
@@ -83,8 +84,8 @@ export class Access {
     const em = this.#store.read();
     switch (caller?.credential?.$case) {
       case "bearerToken": {
-        const { subject } = await this.#verifier.verify(`Bearer ${caller.credential.value}`);
-        return find(em, subject, vm);
+        const principal = await this.#authenticator.authenticate(`Bearer ${caller.credential.value}`);
+        return reachVm(em, principal, vm, "member");
       }
       case "sshPublicKey":
         return findByKey(em, caller.credential.value, vm);
@@ -118,18 +119,23 @@ async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string 
   return row?.owner;
 }
 
-/** The VM of this name or id that the key opens: its owner's key, or one that was given with the VM. Names are unique per owner only. */
+/** The VM that the key opens: the key of a user who may, or one that was given with the VM. Names are unique in a project only. */
 async function findByKey(em: EntityManager, publicKey: string, vm: string): Promise<VmRow> {
   const { line, fingerprint } = parseSshKey(publicKey, "ssh_public_key");
   const owner = (await em.findOne(SshKeyEntity, { fingerprint }))?.owner;
   if (owner !== undefined) {
-    const own = await find(em, owner, vm).catch(() => undefined);
+    const own = await reachVm(em, keyHolder(owner), vm, "member").catch(() => undefined);
     if (own) return own;
   }
   const isId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(vm);
-  const rows = await em.find(VmEntity, isId ? { id: vm } : { name: vm });
+  const rows = await em.find(VmEntity, isId ? { id: vm } : { name: vm, deleteTime: null });
   const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
-  // One key given with VMs of the same name of several owners: only an id is clear.
-  if (!match || more.length > 0) throw notFound(vm);
+  // One key given with VMs of the same name in several projects: only an id is clear.
+  if (!match || more.length > 0) throw vmNotFound(vm);
   return match;
+}
+
+/** Whoever has a user's key is that user, and no administrator. */
+function keyHolder(subject: string): Principal {
+  return { subject, username: "", isAdmin: false, token: undefined };
 }

@@ -63,7 +63,10 @@ export class Images {
       const say = (state: PullState, reason = "", message = ""): boolean => said.push({ node: name, state, digest, reason, message });
       say(PullState.PULL_STATE_PULLING);
       try {
-        const { reason, message } = await session.questions.ask({ $case: "pull", value: { image: reference, digest } }, signal);
+        const { reason, message } = await session.questions.ask(
+          { $case: "pull", value: { image: reference, digest, credential: undefined } },
+          signal,
+        );
         say(reason === "" ? PullState.PULL_STATE_DONE : PullState.PULL_STATE_FAILED, reason, message);
       } catch (error) {
         const { reason, message } = error instanceof PitwallError ? error : { reason: "CANCELLED", message: "the call ended first" };

@@ -108,6 +108,9 @@ export class Nodes {
       createTime: row.createTime,
       lastHeartbeatTime: session?.lastHeartbeat ?? row.lastHeartbeatTime ?? undefined,
       vmCount: load.vmCount,
+      cordoned: false,
+      draining: false,
+      leaseExpireTime: undefined,
     };
   }
 }

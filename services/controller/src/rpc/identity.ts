@@ -1,24 +1,19 @@
 // Establishes who calls, before anything else looks at a call.
 import { X509Certificate } from "node:crypto";
 import { ServerInterceptingCall, ServerListenerBuilder, type Metadata, type ServerInterceptor } from "@grpc/grpc-js";
-import type { Verifier } from "@pitwall/auth";
 import { PitwallError } from "@pitwall/runtime";
 import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
+import type { Authenticator } from "../access/authenticator.ts";
 import type { Member } from "../enroll/enroll.ts";
+import type { Principal } from "../projects/principal.ts";
 import { policyOf } from "./policy.ts";
 
 /** Set by {@link peerInterceptor} and taken away from whoever sends it. */
 const peerKey = "pitwall-peer-internal";
 
-export interface User {
-  readonly subject: string;
-  readonly username: string;
-  readonly isAdmin: boolean;
-}
-
 /** What {@link authenticate} adds to a call's context. */
 export interface CallerContext {
-  readonly user: User | undefined;
+  readonly user: Principal | undefined;
   readonly member: Member | undefined;
 }
 
@@ -45,8 +40,8 @@ function identityOf(der: Buffer): string | undefined {
   return /(?:^|, )URI:pitwall:\/\/((?:node|gateway)\/[0-9a-f-]{36})(?:,|$)/.exec(names)?.[1];
 }
 
-/** Middleware that holds each method to its policy. `admins` are subjects. */
-export function authenticate(verifier: Verifier, admins: readonly string[]): ServerMiddleware<CallerContext> {
+/** Middleware that holds each method to its policy. */
+export function authenticate(authenticator: Authenticator): ServerMiddleware<CallerContext> {
   return async function* policy<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
     const wanted = policyOf(call.method.path);
     const member = memberOf(context.metadata.get(peerKey));
@@ -56,9 +51,7 @@ export function authenticate(verifier: Verifier, admins: readonly string[]): Ser
         return yield* call.next(call.request, { ...context, ...none });
       case "user":
       case "admin": {
-        const { subject, claims } = await verifier.verify(context.metadata.get("authorization"));
-        const preferred = claims["preferred_username"];
-        const user = { subject, username: typeof preferred === "string" ? preferred : "", isAdmin: admins.includes(subject) };
+        const user = await authenticator.authenticate(context.metadata.get("authorization"));
         if (wanted === "admin" && !user.isAdmin) throw new PitwallError("denied", "this is for administrators", { reason: "NOT_ADMIN" });
         return yield* call.next(call.request, { ...context, user, member: undefined });
       }
@@ -80,7 +73,7 @@ function memberOf(identity: string | undefined): Member | undefined {
 }
 
 /** The user of a call that the policy let through. */
-export function userOf({ user }: CallerContext): User {
+export function userOf({ user }: CallerContext): Principal {
   if (!user) throw new PitwallError("internal", "a user's method was reached without a user");
   return user;
 }

@@ -5,6 +5,7 @@ import type { Enroll } from "../enroll/enroll.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import type { CallerContext } from "./identity.ts";
+import { notYet } from "./not-yet.ts";
 import { pageLimit, pageOf } from "./page.ts";
 
 export function nodeService(nodes: Nodes, sessions: Sessions, enroll: Enroll): NodeServiceImplementation<CallerContext> {
@@ -31,6 +32,11 @@ export function nodeService(nodes: Nodes, sessions: Sessions, enroll: Enroll): N
         changed.close();
       }
     },
+    cordonNode: notYet,
+    uncordonNode: notYet,
+    drainNode: notYet,
+    fenceNode: notYet,
+    deleteNode: notYet,
     async createJoinToken({ role, name }) {
       switch (role) {
         case JoinRole.JOIN_ROLE_NODE:

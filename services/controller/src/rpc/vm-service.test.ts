@@ -6,7 +6,7 @@ import { Feed } from "../vm/feed.ts";
 import type { CallerContext } from "./identity.ts";
 import { vmService, type VmUseCases } from "./vm-service.ts";
 
-const ada = { subject: "ada", username: "ada", isAdmin: false };
+const ada = { subject: "ada", username: "ada", isAdmin: false, token: undefined };
 const vm = Vm.fromPartial({ id: "1", name: "web", owner: "ada", phase: Phase.PHASE_DELETING, etag: "1" });
 
 /** A VM that goes as soon as somebody has looked at it. */
@@ -21,11 +21,12 @@ function vanishing(): VmUseCases {
     create: unused,
     list: unused,
     setDesired: unused,
+    projectIds: unused,
     async get() {
       if (!isThere) throw new PitwallError("not-found", "there is no VM");
       queueMicrotask(() => {
         isThere = false;
-        feed.publish({ revision: 2n, vm: { ...vm, phase: Phase.PHASE_GONE } });
+        feed.publish({ revision: 2n, projectId: "", vm: { ...vm, phase: Phase.PHASE_GONE } });
       });
       return vm;
     },
@@ -41,7 +42,7 @@ function contextOf(signal: AbortSignal): CallContext & CallerContext {
 test("a watch is told of a VM that goes while the watch begins", async () => {
   const stop = new AbortController();
   const phases: number[] = [];
-  const request = { vm: "web", resumeToken: "" };
+  const request = { vm: "web", resumeToken: "", project: "" };
   for await (const message of vmService(vanishing()).watchVms(request, contextOf(stop.signal))) {
     if (message.vm?.phase !== undefined) phases.push(message.vm.phase);
     if (phases.at(-1) === Phase.PHASE_GONE) stop.abort();
@@ -50,7 +51,7 @@ test("a watch is told of a VM that goes while the watch begins", async () => {
 });
 
 test("a wait ends with a VM that goes while the wait begins", async () => {
-  const request = { vm: "web", phases: [Phase.PHASE_STOPPED] };
+  const request = { vm: "web", phases: [Phase.PHASE_STOPPED], minGeneration: 0n };
   const { vm: last } = await vmService(vanishing()).waitVm(request, contextOf(new AbortController().signal));
   expect(last?.phase).toBe(Phase.PHASE_GONE);
 });

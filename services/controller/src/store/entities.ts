@@ -8,6 +8,8 @@ export const VmEntity = defineEntity({
   properties: {
     id: p.uuid().primary(),
     name: p.text(),
+    projectId: p.uuid(),
+    /** Subject of whoever created it. */
     owner: p.text(),
     spec: p.json<unknown>(),
     imageDigest: p.text(),
@@ -32,6 +34,13 @@ export const VmEntity = defineEntity({
     cpuMillis: p.integer(),
     memBytes: p.bigint(),
     diskBytes: p.bigint(),
+    deleteProtection: p.boolean(),
+    expireTime: p.datetime().nullable(),
+    /** Set while the VM is deleted and can be brought back, until `purgeTime`. */
+    deleteTime: p.datetime().nullable(),
+    purgeTime: p.datetime().nullable(),
+    /** The generation of the latest restart that was asked for. */
+    restartGeneration: p.bigint(),
   },
 });
 export type VmRow = InferEntity<typeof VmEntity>;
@@ -54,6 +63,33 @@ export const NodeEntity = defineEntity({
   },
 });
 export type NodeRow = InferEntity<typeof NodeEntity>;
+
+export const ProjectEntity = defineEntity({
+  name: "Project",
+  tableName: "project",
+  properties: {
+    id: p.uuid().primary(),
+    name: p.text(),
+    /** Subject of the user whose own project it is. */
+    personalOf: p.text().nullable(),
+    quotaVms: p.integer(),
+    quotaCpuMillis: p.bigint(),
+    quotaMemBytes: p.bigint(),
+    quotaDiskBytes: p.bigint(),
+    quotaAddresses: p.integer(),
+    undeleteWindowMs: p.bigint(),
+    createTime: p.datetime(),
+    /** Grows with every change: its etag. */
+    version: p.bigint(),
+  },
+});
+export type ProjectRow = InferEntity<typeof ProjectEntity>;
+
+export const ProjectMemberEntity = defineEntity({
+  name: "ProjectMember",
+  tableName: "project_member",
+  properties: { projectId: p.uuid().primary(), subject: p.text().primary(), role: p.text(), createTime: p.datetime() },
+});
 
 /** Whoever has a certificate: nodes and gateways. */
 export const MemberEntity = defineEntity({
@@ -104,4 +140,13 @@ export const RequestEntity = defineEntity({
   },
 });
 
-export const entities = [VmEntity, NodeEntity, MemberEntity, JoinTokenEntity, SshKeyEntity, RequestEntity];
+export const entities = [
+  VmEntity,
+  NodeEntity,
+  ProjectEntity,
+  ProjectMemberEntity,
+  MemberEntity,
+  JoinTokenEntity,
+  SshKeyEntity,
+  RequestEntity,
+];

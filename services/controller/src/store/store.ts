@@ -3,7 +3,7 @@ import { MikroORM, UniqueConstraintViolationException, type EntityManager } from
 import { Migrator } from "@mikro-orm/migrations";
 import { PitwallError } from "@pitwall/runtime";
 import { entities } from "./entities.ts";
-import { migrations } from "./migrations.ts";
+import { migrations } from "./migrations/index.ts";
 
 /** The rows as one reader, or one change, sees them. */
 export type { EntityManager } from "@mikro-orm/postgresql";

@@ -1,8 +1,8 @@
 import { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { expect, it } from "vitest";
-import { Feed } from "./feed.ts";
+import { Feed, type Change } from "./feed.ts";
 
-const change = (revision: bigint): { revision: bigint; vm: Vm } => ({ revision, vm: Vm.fromPartial({ id: `vm-${revision}` }) });
+const change = (revision: bigint): Change => ({ revision, projectId: "one", vm: Vm.fromPartial({ id: `vm-${revision}` }) });
 
 it("tells what came after a token, in order", () => {
   const feed = new Feed(0n);

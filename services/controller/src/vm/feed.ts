@@ -8,6 +8,7 @@ const maxWaiting = 10_000;
 
 export interface Change {
   readonly revision: bigint;
+  readonly projectId: string;
   readonly vm: Vm;
 }
 

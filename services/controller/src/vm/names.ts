@@ -41,9 +41,13 @@ const nouns = [
   "pit",
 ];
 
+export function isName(name: string): boolean {
+  return pattern.test(name);
+}
+
 /** Throws `invalid` naming the field. */
 export function checkName(name: string, field = "name"): string {
-  if (!pattern.test(name)) {
+  if (!isName(name)) {
     throw invalid(
       field,
       `must be 1 to 63 lower-case letters, digits and dashes, beginning with a letter and not ending with a dash, got ${JSON.stringify(name.slice(0, 80))}`,

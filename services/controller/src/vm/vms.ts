@@ -7,7 +7,9 @@ import { invalid, PitwallError, systemClock, toDuration, type Log } from "@pitwa
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import { choose, hasRoom, noRoom } from "../placement/place.ts";
-import { NodeEntity, RequestEntity, SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
+import type { Principal } from "../projects/principal.ts";
+import { reachableProjects, reachProject, reachVm } from "../projects/reach.ts";
+import { NodeEntity, ProjectEntity, RequestEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import { isKeyTaken, type EntityManager, type Store } from "../store/store.ts";
 import { Feed } from "./feed.ts";
 import { checkVmName, makeName } from "./names.ts";
@@ -44,7 +46,7 @@ export class Vms {
   }
 
   /** Resolves the image, places the VM and tells its node. A repeated request id returns the VM that the first one made. */
-  async create(owner: string, request: CreateVmRequest, signal: AbortSignal): Promise<Vm> {
+  async create(caller: Principal, request: CreateVmRequest, signal: AbortSignal): Promise<Vm> {
     const started = systemClock.monotonicMs();
     if (request.requestId !== "" && !uuid.test(request.requestId)) throw invalid("request_id", "must be a UUID in lower case");
     const spec = checkSpec(request.spec);
@@ -52,10 +54,12 @@ export class Vms {
     const digest = createHash("sha256")
       .update(CreateVmRequest.encode({ ...request, requestId: "" }).finish())
       .digest("hex");
+    const owner = caller.subject;
     const reader = this.#store.read();
+    const { project } = await reachProject(reader, caller, request.project, "member");
     const earlier = await this.#answered(reader, owner, request.requestId, digest);
     if (earlier) return earlier;
-    if ((await reader.count(VmEntity, { owner, name })) > 0) throw nameTaken(name);
+    if ((await reader.count(VmEntity, { projectId: project.id, name, deleteTime: null })) > 0) throw nameTaken(name);
     const image = await this.#images.resolve(spec.image, signal);
     if (request.strict) refuseIgnored(image);
     return this.#store
@@ -68,6 +72,7 @@ export class Vms {
         const row = em.create(VmEntity, {
           id: randomUUID(),
           name,
+          projectId: project.id,
           owner,
           spec: VmSpec.toJSON(spec),
           imageDigest: image.digest,
@@ -90,6 +95,11 @@ export class Vms {
           cpuMillis: spec.cpuMillis,
           memBytes: spec.memBytes,
           diskBytes: spec.diskBytes,
+          deleteProtection: false,
+          expireTime: null,
+          deleteTime: null,
+          purgeTime: null,
+          restartGeneration: 0n,
         });
         await em.flush(); // before the request that refers to it
         if (request.requestId !== "") {
@@ -121,23 +131,32 @@ export class Vms {
     return this.#toVm(em, row);
   }
 
-  /** Throws `not-found`, also for VMs of other owners. */
-  async get(owner: string, nameOrId: string): Promise<Vm> {
+  /** Throws `not-found`, also for VMs that are not the caller's to see. */
+  async get(caller: Principal, reference: string): Promise<Vm> {
     const em = this.#store.read();
-    return this.#toVm(em, await find(em, owner, nameOrId));
+    return this.#toVm(em, await reachVm(em, caller, reference, "viewer"));
   }
 
-  /** By name; `after` is the last name of the page before. */
-  async list(owner: string, limit: number, after: string): Promise<Vm[]> {
+  /** Of the personal project, by name; `after` is the last name of the page before. */
+  async list(caller: Principal, limit: number, after: string): Promise<Vm[]> {
     const em = this.#store.read();
-    const rows = await em.find(VmEntity, { owner, name: { $gt: after } }, { orderBy: { name: "asc" }, limit });
+    const { project } = await reachProject(em, caller, "", "viewer");
+    const where = { projectId: project.id, deleteTime: null, name: { $gt: after } };
+    const rows = await em.find(VmEntity, where, { orderBy: { name: "asc" }, limit });
     const names = await nodeNames(em);
-    return rows.map((row) => toVm(row, names.get(row.nodeId) ?? ""));
+    return rows.map((row) => toVm(row, { node: names.get(row.nodeId) ?? "", project: project.name }));
   }
 
-  async setDesired(owner: string, nameOrId: string, desired: Vm["desired"]): Promise<Vm> {
+  /** Ids of the projects that a reference stands for: one, or with `-` all that the caller has a role in. */
+  async projectIds(caller: Principal, reference: string): Promise<ReadonlySet<string>> {
+    const em = this.#store.read();
+    if (reference === "-") return new Set(await reachableProjects(em, caller));
+    return new Set([(await reachProject(em, caller, reference, "viewer")).project.id]);
+  }
+
+  async setDesired(caller: Principal, reference: string, desired: Vm["desired"]): Promise<Vm> {
     return this.#store.change(async (em, after) => {
-      const row = await find(em, owner, nameOrId);
+      const row = await reachVm(em, caller, reference, "member");
       if (row.desired === Desired.DESIRED_DELETED) {
         if (desired === Desired.DESIRED_DELETED) return this.#toVm(em, row);
         throw new PitwallError("state", `the VM ${row.name} is being deleted`, { reason: "VM_DELETING" });
@@ -237,7 +256,7 @@ export class Vms {
     em.remove(row);
     await em.flush();
     after(() => {
-      this.feed.publish({ revision, vm });
+      this.feed.publish({ revision, projectId: row.projectId, vm });
       this.#sessions.changed(row.nodeId);
     });
   }
@@ -250,7 +269,7 @@ export class Vms {
     const vm = await this.#toVm(em, row);
     const assignment = tellNode ? await this.#assignment(em, row) : undefined;
     after(() => {
-      this.feed.publish({ revision: row.revision, vm });
+      this.feed.publish({ revision: row.revision, projectId: row.projectId, vm });
       if (assignment) this.#sessions.assign(row.nodeId, assignment);
       if (tellNode) this.#sessions.changed(row.nodeId);
     });
@@ -258,16 +277,12 @@ export class Vms {
   }
 
   async #assignment(em: EntityManager, row: VmRow): Promise<Assignment> {
-    const keys = await em.find(SshKeyEntity, { owner: row.owner });
-    return toAssignment(
-      row,
-      keys.map(({ publicKey }) => publicKey),
-    );
+    return toAssignment(row, await keysOf(em, row.projectId));
   }
 
   async #toVm(em: EntityManager, row: VmRow): Promise<Vm> {
-    const node = await em.findOne(NodeEntity, { id: row.nodeId });
-    return toVm(row, node?.name ?? "");
+    const [node, project] = [await em.findOne(NodeEntity, { id: row.nodeId }), await em.findOne(ProjectEntity, { id: row.projectId })];
+    return toVm(row, { node: node?.name ?? "", project: project?.name ?? "" });
   }
 }
 
@@ -284,16 +299,14 @@ async function nodeNames(em: EntityManager): Promise<ReadonlyMap<string, string>
   return new Map(rows.map(({ id, name }) => [id, name]));
 }
 
-/** A VM of this owner by name or id. */
-export async function find(em: EntityManager, owner: string, nameOrId: string): Promise<VmRow> {
-  const row = await em.findOne(VmEntity, uuid.test(nameOrId) ? { owner, id: nameOrId } : { owner, name: nameOrId });
-  if (!row) throw notFound(nameOrId);
-  return row;
-}
-
-/** The same words whether the VM does not exist or is not the caller's. */
-export function notFound(nameOrId: string): PitwallError {
-  return new PitwallError("not-found", `there is no VM ${JSON.stringify(nameOrId.slice(0, 80))}`, { reason: "VM_NOT_FOUND", field: "vm" });
+/** The SSH keys of all who may enter the project's VMs. */
+async function keysOf(em: EntityManager, projectId: string): Promise<string[]> {
+  const rows: { public_key: string }[] = await em.execute(
+    `select public_key from ssh_key join project_member on subject = owner
+     where project_id = ? and role in ('member', 'owner') order by ssh_key.create_time, fingerprint`,
+    [projectId],
+  );
+  return rows.map(({ public_key }) => public_key);
 }
 
 /** Throws `state` that names all of which a VM would make nothing. */
@@ -306,13 +319,13 @@ function refuseIgnored({ reference, config }: ResolvedImage): void {
 }
 
 function nameTaken(name: string): PitwallError {
-  return new PitwallError("exists", `name: you have a VM called ${name}; choose another name, or delete that VM`, {
+  return new PitwallError("exists", `name: the project has a VM called ${name}; choose another name, or delete that VM`, {
     reason: "NAME_TAKEN",
     field: "name",
   });
 }
 
 function deletion({ vmId, generation, epoch }: VmReport): Assignment {
-  const rest = { vmName: "", spec: undefined, imageDigest: "", authorizedKeys: [] };
+  const rest = { vmName: "", spec: undefined, imageDigest: "", authorizedKeys: [], restartGeneration: 0n, imageCredential: undefined };
   return { vmId, generation: generation + 1n, epoch, desired: Desired.DESIRED_DELETED, ...rest };
 }

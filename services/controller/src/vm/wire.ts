@@ -3,7 +3,13 @@ import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { VmRow } from "../store/entities.ts";
 
-export function toVm(row: VmRow, nodeName: string): Vm {
+/** The names of what a VM's row refers to. */
+export interface VmNames {
+  readonly node: string;
+  readonly project: string;
+}
+
+export function toVm(row: VmRow, names: VmNames): Vm {
   return {
     id: row.id,
     name: row.name,
@@ -17,7 +23,7 @@ export function toVm(row: VmRow, nodeName: string): Vm {
     reason: row.reason,
     message: row.message,
     nodeId: row.nodeId,
-    nodeName,
+    nodeName: names.node,
     epoch: row.epoch,
     sshHostKey: row.sshHostKey,
     serviceExit: row.serviceExit === null || row.serviceExit === undefined ? undefined : Exit.fromJSON(row.serviceExit),
@@ -27,6 +33,11 @@ export function toVm(row: VmRow, nodeName: string): Vm {
     createTime: row.createTime,
     updateTime: row.updateTime,
     etag: String(row.revision),
+    project: names.project,
+    deleteProtection: row.deleteProtection,
+    expireTime: row.expireTime ?? undefined,
+    deleteTime: row.deleteTime ?? undefined,
+    purgeTime: row.purgeTime ?? undefined,
   };
 }
 
@@ -35,8 +46,8 @@ export function toGone(vm: Vm): Vm {
   return { ...vm, phase: Phase.PHASE_GONE, reason: "", message: "" };
 }
 
-/** `ownerKeys` are the public keys of the owner's profile. */
-export function toAssignment(row: VmRow, ownerKeys: readonly string[]): Assignment {
+/** `memberKeys` are the public keys of all who may enter the project's VMs. */
+export function toAssignment(row: VmRow, memberKeys: readonly string[]): Assignment {
   const spec = VmSpec.fromJSON(row.spec);
   return {
     vmId: row.id,
@@ -46,6 +57,8 @@ export function toAssignment(row: VmRow, ownerKeys: readonly string[]): Assignme
     desired: row.desired as Assignment["desired"], // written from this enum alone
     spec,
     imageDigest: row.imageDigest,
-    authorizedKeys: [...new Set([...ownerKeys, ...spec.authorizedKeys])],
+    authorizedKeys: [...new Set([...memberKeys, ...spec.authorizedKeys])],
+    restartGeneration: row.restartGeneration,
+    imageCredential: undefined,
   };
 }

@@ -1,7 +1,7 @@
-// The schema, step by step. A step that was released is never changed.
+// Members, nodes, VMs, keys, remembered requests.
 import { Migration } from "@mikro-orm/migrations";
 
-class First extends Migration {
+export class First extends Migration {
   override up(): void {
     this.addSql(`create table member (
       id uuid primary key, role text not null check (role in ('node', 'gateway')), name text not null,
@@ -34,14 +34,3 @@ class First extends Migration {
     this.addSql("create sequence vm_revision");
   }
 }
-
-class ServiceState extends Migration {
-  override up(): void {
-    this.addSql("alter table vm add column restart_count int not null default 0, add column health int not null default 0");
-  }
-}
-
-export const migrations = [
-  { name: "0001_first", class: First },
-  { name: "0002_service_state", class: ServiceState },
-];

@@ -1,0 +1,10 @@
+// The schema, step by step, in this order. A step that was released is never changed.
+import { First } from "./0001-first.ts";
+import { ServiceState } from "./0002-service-state.ts";
+import { Projects } from "./0003-projects.ts";
+
+export const migrations = [
+  { name: "0001_first", class: First },
+  { name: "0002_service_state", class: ServiceState },
+  { name: "0003_projects", class: Projects },
+];
