@@ -1,5 +1,6 @@
 // A registry and its token service, on loopback, that can be told to misbehave. What it was sent is written down.
-import { createServer, type Server, type ServerResponse } from "node:http";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import type { WrittenImage } from "./layout-writer.ts";
 import { manifestType, sha256 } from "./layout-writer.ts";
@@ -32,6 +33,14 @@ export interface RegistryBehaviour {
   readonly auth?: (seen: Seen) => { readonly challenge: string } | undefined;
   readonly fault?: (path: string, times: number, range: string | undefined) => Fault | undefined;
   readonly address?: string;
+  readonly tls?: Tls;
+}
+
+/** It speaks TLS, on port 443, and closes each connection after its answer, so that its name is looked up again for the next. */
+export interface Tls {
+  /** PEM. */
+  readonly cert: string;
+  readonly key: string;
 }
 
 export const repository = "team/app";
@@ -40,7 +49,7 @@ export const repository = "team/app";
 export async function startRegistry(image: WrittenImage, behaviour: RegistryBehaviour = {}): Promise<RegistryServer> {
   const times = new Map<string, number>();
   const prefix = `/v2/${repository}/`;
-  return listen(behaviour.address ?? "127.0.0.1", (response, seen) => {
+  return listen(behaviour, (response, seen) => {
     const refusal = behaviour.auth?.(seen);
     if (refusal) return void response.writeHead(401, { "www-authenticate": refusal.challenge }).end("{}");
     const path = seen.path.startsWith(prefix) ? seen.path.slice(prefix.length).replace(/\?.*/, "") : "";
@@ -83,26 +92,33 @@ async function inPieces(response: ServerResponse, body: Buffer, { size, onPiece 
 }
 
 /** Gives the tokens that `issue` makes, and 401 where it makes none. */
-export async function startTokenService(options: { issue: (seen: Seen) => string | undefined; address?: string }): Promise<RegistryServer> {
-  return listen(options.address ?? "127.0.0.1", (response, seen) => {
+export async function startTokenService(
+  options: { readonly issue: (seen: Seen) => string | undefined } & Pick<RegistryBehaviour, "address" | "tls">,
+): Promise<RegistryServer> {
+  return listen(options, (response, seen) => {
     const token = options.issue(seen);
     if (token === undefined) response.writeHead(401).end("{}");
     else response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify({ token, expires_in: 60 }));
   });
 }
 
-async function listen(address: string, handle: (response: ServerResponse, seen: Seen) => void): Promise<RegistryServer> {
+async function listen(
+  { address = "127.0.0.1", tls }: Pick<RegistryBehaviour, "address" | "tls">,
+  handle: (response: ServerResponse, seen: Seen) => void,
+): Promise<RegistryServer> {
   const seen: Seen[] = [];
-  const server: Server = createServer((request, response) => {
+  const take = (request: IncomingMessage, response: ServerResponse): void => {
     let form = "";
     request.setEncoding("utf8").on("data", (text: string) => (form += text));
     request.on("end", () => {
       const one = { path: request.url ?? "", authorization: request.headers.authorization, range: request.headers.range, form };
       seen.push(one);
+      if (tls) response.setHeader("connection", "close");
       handle(response, one);
     });
-  });
-  await new Promise<void>((resolve) => server.listen(0, address, resolve));
+  };
+  const server: Server = tls ? createTlsServer(tls, take) : createServer(take);
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(tls ? 443 : 0, address, resolve));
   const { port } = server.address() as AddressInfo; // it listens on TCP
   return {
     host: `${address}:${port}`,
