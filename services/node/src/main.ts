@@ -4,22 +4,23 @@ import { freemem } from "node:os";
 import { join } from "node:path";
 import { openIdentity } from "@pitwall/enroll";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
-import { logLevel, openLog, runMain } from "@pitwall/runtime";
+import { failpointsFrom, logLevel, openLog, runMain, systemClock, systemRandom, type Failpoints } from "@pitwall/runtime";
+import { startAgent } from "./agent.ts";
 import { measuredCapacity, readNodeConfig, type NodeConfig } from "./config.ts";
+import { openGuest } from "./guest/client.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
+import { openJournalFiles } from "./host/journal-files.ts";
+import { noFence } from "./host/no-fence.ts";
+import { hostProcesses } from "./host/processes.ts";
 import { lockState } from "./host/state-lock.ts";
 import { openImageCache } from "./images/cache.ts";
 import { answer } from "./images/commands.ts";
-import { openLink, type Link } from "./link/link.ts";
-import { openMachines } from "./machine/machines.ts";
+import { grpcDial } from "./link/dial.ts";
+import { openIngredients } from "./machine/prepare.ts";
 import type { VmmDriver } from "./machine/vmm.ts";
 import { openQemuDriver } from "./qemu/driver.ts";
 import { openSimDriver } from "./sim/driver.ts";
 import { openTunnels } from "./tunnels/tunnel.ts";
-
-const agentVersion = "0.1.0";
-/** docs/link.md */
-const capability = 2;
 
 const log = openLog("node", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
@@ -28,11 +29,13 @@ async function start(): Promise<AsyncDisposable> {
   const config = readNodeConfig(process.env);
   const stateDir = config.PITWALL_STATE_DIR;
   const cacheDir = config.PITWALL_CACHE_DIR ?? join(stateDir, "images");
+  const clock = systemClock;
+  const failpoints = failpointsFrom(process.env, log);
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   stack.use(await lockState(stateDir));
-  const driver = openDriver(config, cacheDir);
-  const { version, acceleration } = await driver.probe();
+  const driver = openDriver(config, cacheDir, failpoints);
+  const probed = await driver.probe();
   const initramfs = await buildBaseInitramfs({ powerunit: config.PITWALL_POWERUNIT, modulesDir: config.PITWALL_MODULES_DIR, cacheDir });
   const identity = stack.use(
     await openIdentity({
@@ -45,52 +48,43 @@ async function start(): Promise<AsyncDisposable> {
   );
   const sources = openImageSources(imageSourceOptions(config));
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log }));
-  let link: Link | undefined;
-  const machines = await openMachines(join(stateDir, "vms"), {
-    driver,
-    images,
-    kernel: config.PITWALL_KERNEL,
-    initramfs,
-    cacheDir,
-    bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
-    bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
-    log,
-    onReport: (report) => link?.report(report),
-  });
-  stack.defer(() => machines.close());
-  const tunnels = openTunnels(machines, identity, log);
-  stack.defer(() => tunnels.close());
   const capacity = await capacityOf(config, stateDir);
-  link = openLink(
-    identity,
-    {
-      hello: () => ({
-        agentVersion,
-        capability,
-        capacity,
-        drivers: [{ name: driver.name, version, acceleration }],
-        labels: {},
-        inventory: machines.inventory(),
-      }),
+  stack.use(
+    await startAgent({
+      clock,
+      random: systemRandom,
+      failpoints,
+      log,
+      dial: grpcDial(identity),
+      driver,
+      probed,
+      kernel: config.PITWALL_KERNEL,
+      processes: hostProcesses,
+      journals: openJournalFiles(join(stateDir, "vms")),
+      ingredients: openIngredients({ images, initramfs, cacheDir, clock, failpoints }),
+      openGuest,
+      fence: noFence,
+      bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
+      bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
+      capacity,
       available: async () => ({ cpuMillis: capacity.cpuMillis, memBytes: BigInt(freemem()), diskBytes: await freeDisk(stateDir) }),
-      onAssignments: (assignments) => machines.apply(assignments),
-      onTunnel: (request) => tunnels.open(request),
-      onImageCommand: (command, signal) => answer(images, command, signal),
-    },
-    log,
+      labels: {},
+      openTunnels: (machines) => openTunnels({ machines, identity, clock, failpoints, log }),
+      answerImages: (command, signal) => answer(images, command, signal),
+    }),
   );
-  stack.use(link);
-  process.stdout.write(`${JSON.stringify({ ready: true, id: identity.id, name: identity.name, driver: driver.name, acceleration })}\n`);
+  const { id, name } = identity;
+  process.stdout.write(`${JSON.stringify({ ready: true, id, name, driver: driver.name, acceleration: probed.acceleration })}\n`);
   return stack.move();
 }
 
-function openDriver(config: NodeConfig, cacheDir: string): VmmDriver {
+function openDriver(config: NodeConfig, cacheDir: string, failpoints: Failpoints): VmmDriver {
   switch (config.PITWALL_DRIVER) {
     case "sim":
-      return openSimDriver();
+      return openSimDriver(failpoints);
     case "qemu":
     case "auto":
-      return openQemuDriver({ kernel: config.PITWALL_KERNEL, cacheDir });
+      return openQemuDriver({ kernel: config.PITWALL_KERNEL, cacheDir, failpoints });
   }
 }
 

@@ -13,8 +13,10 @@ import { PitwallError, silentLog, identify } from "@pitwall/runtime";
 import { expect, it } from "vitest";
 import { openImageCache, type ImageCache } from "../src/images/cache.ts";
 import { openMachines } from "../src/machine/machines.ts";
+import { openIngredients } from "../src/machine/prepare.ts";
 import type { VmmDriver } from "../src/machine/vmm.ts";
 import { openSimDriver } from "../src/sim/driver.ts";
+import { realHost } from "./support/real-host.ts";
 
 const sha256 = (data: Buffer | string): string => `sha256:${createHash("sha256").update(data).digest("hex")}`;
 const never = new AbortController().signal;
@@ -215,8 +217,10 @@ it("never takes an image from a VM of the journal, from its first assignment unt
   const reports: VmReport[] = [];
   const openAll = async (): ReturnType<typeof openMachines> => {
     const own = cache;
-    return openMachines(join(work.dir, "vms"), {
-      ...{ driver, images: own, kernel: "", initramfs, cacheDir: work.dir, bootId: "1", bootLimitMs: 1000, log: silentLog },
+    const { clock, failpoints, ...host } = realHost(work.dir);
+    return openMachines({
+      ...{ ...host, clock, failpoints, driver },
+      ingredients: openIngredients({ images: own, initramfs, cacheDir: work.dir, clock, failpoints }),
       onReport: (report) => {
         reports.push(report);
         freeing = Promise.all([freeing, own.free(all)]); // at each step that it takes

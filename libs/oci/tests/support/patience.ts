@@ -1,5 +1,5 @@
 // A clock on which waiting takes no time, and which tells how long it was.
-import type { Clock } from "@pitwall/runtime";
+import { systemClock, type Clock } from "@pitwall/runtime";
 
 export interface HastyClock extends Clock {
   /** Milliseconds of each wait. */
@@ -11,8 +11,8 @@ export function hastyClock(stepMs = 0): HastyClock {
   const waits: number[] = [];
   let nowMs = 0;
   return {
+    ...systemClock,
     waits,
-    wallMs: () => Date.now(),
     monotonicMs: () => (nowMs += stepMs),
     sleep: async (ms, signal) => {
       waits.push(ms);

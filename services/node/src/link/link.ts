@@ -1,20 +1,29 @@
 // The node's end of the link: connects, says hello with all it has, heartbeats, reports; and again after each break.
-import type { Channel } from "@grpc/grpc-js";
-import type { Identity } from "@pitwall/enroll";
-import {
-  LinkServiceDefinition,
-  type Assignments,
-  type ConnectRequest,
-  type Hello,
-  type ImageAnswer,
-  type ImageCommand,
-  type TunnelRequest,
-  type VmReport,
-  type Welcome,
+import type {
+  Assignments,
+  ConnectRequest,
+  Hello,
+  ImageAnswer,
+  ImageCommand,
+  TunnelRequest,
+  VmReport,
+  Welcome,
 } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
-import { backoff, fromDuration, Outbox, PitwallError, sleepOrAbort, systemClock, type Log } from "@pitwall/runtime";
-import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
+import {
+  backoff,
+  fromDuration,
+  Outbox,
+  PitwallError,
+  sleepOrAbort,
+  type Clock,
+  type Failpoints,
+  type Log,
+  type Random,
+} from "@pitwall/runtime";
+import type { DialLink } from "./dial.ts";
+import type { Lease } from "./lease.ts";
 
 const outboxLimit = 10_000;
 const welcomeLimitMs = 10_000;
@@ -36,43 +45,46 @@ export interface Link extends AsyncDisposable {
   report(report: VmReport): void;
 }
 
+export interface LinkParts {
+  readonly dial: DialLink;
+  readonly lease: Lease;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly failpoints: Failpoints;
+  readonly log: Log;
+}
+
 /** Keeps a session with the controller until it is disposed. */
-export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): Link {
+export function openLink({ dial, lease, clock, random, failpoints, log }: LinkParts, handlers: LinkHandlers): Link {
   const stop = new AbortController();
   let outbox: Outbox<ConnectRequest> | undefined;
 
   async function session(): Promise<void> {
-    const { key, cert, ca } = identity.tls();
-    const channel: Channel = createChannel(
-      identity.link,
-      ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)),
-      {
-        "grpc.keepalive_time_ms": 10_000,
-        "grpc.keepalive_timeout_ms": 5_000,
-        "grpc.use_local_subchannel_pool": 1, // a renewed certificate needs a connection of its own
-      },
-    );
     const abort = new AbortController();
     const signal = AbortSignal.any([stop.signal, abort.signal]);
     const messages = new Outbox<ConnectRequest>(outboxLimit);
     const giveUp = (why: string): void => abort.abort(new PitwallError("unavailable", why));
-    const watchdog = new Watchdog(giveUp);
+    const watchdog = new Watchdog(clock, giveUp);
     try {
       messages.push({ message: { $case: "hello", value: handlers.hello() } });
+      lease.sent(0n);
+      await failpoints.at("rejoin.inventory.sent");
       outbox = messages;
       watchdog.expectWithin(welcomeLimitMs);
-      for await (const { message } of createClient(LinkServiceDefinition, channel).connect(messages, { signal })) {
+      for await (const { message } of dial(messages, signal)) {
         switch (message?.$case) {
           case "welcome":
             log.info("linked", { session: message.value.sessionEpoch });
             retry.reset();
+            await lease.welcomed(message.value.leaseTtl ? fromDuration(message.value.leaseTtl) : 0);
             void heartbeats(message.value, messages, watchdog, signal);
             break;
           case "heartbeatAck":
             watchdog.heard();
+            await lease.acknowledged(message.value.sequence);
             break;
           case "assignments":
-            await handlers.onAssignments(message.value);
+            await takeAssignments(message.value);
             break;
           case "tunnel":
             void tunnel(message.value, messages);
@@ -94,8 +106,16 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
       watchdog.stop();
       messages.close();
       abort.abort();
-      channel.close();
     }
+  }
+
+  /** A complete list is the first of its session: with it this node knows all that it should be. */
+  async function takeAssignments(assignments: Assignments): Promise<void> {
+    if (assignments.complete) await failpoints.at("rejoin.snapshot.received");
+    await handlers.onAssignments(assignments);
+    if (!assignments.complete) return;
+    await failpoints.at("rejoin.diff.applied");
+    await failpoints.at("rejoin.ready");
   }
 
   async function heartbeats(welcome: Welcome, messages: Outbox<ConnectRequest>, watchdog: Watchdog, signal: AbortSignal): Promise<void> {
@@ -103,8 +123,9 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
     watchdog.expectWithin(welcome.leaseTtl ? fromDuration(welcome.leaseTtl) : 10_000);
     for (let sequence = 1n; !signal.aborted; sequence++) {
       const available = await handlers.available().catch(() => undefined);
-      messages.push({ message: { $case: "heartbeat", value: { sequence, available } } });
-      await sleepOrAbort(interval, signal);
+      lease.sent(sequence);
+      send(messages, { message: { $case: "heartbeat", value: { sequence, available } } }, "lease.sent");
+      await sleepOrAbort(interval, signal, clock);
     }
   }
 
@@ -113,24 +134,31 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
     if (refusal) messages.push({ message: { $case: "tunnelRefusal", value: { vmId: request.vmId, ...refusal } } });
   }
 
-  const retry = backoff(200, 5_000);
+  function send(messages: Outbox<ConnectRequest> | undefined, message: ConnectRequest, place: string, subject?: string): void {
+    const sending = failpoints.sending(place, subject);
+    if (sending !== "never") messages?.push(message);
+    if (sending === "twice") messages?.push(message);
+  }
+
+  const retry = backoff(200, 5_000, random);
   const running = (async () => {
     while (!stop.signal.aborted) {
       await session().catch((error: unknown) => {
         if (!stop.signal.aborted) log.warn("no link to the controller", { error });
       });
-      await sleepOrAbort(50 + retry.nextMs(), stop.signal);
+      await sleepOrAbort(50 + retry.nextMs(), stop.signal, clock);
     }
   })();
 
   return {
     report(report) {
-      outbox?.push({ message: { $case: "report", value: report } });
+      const place = report.phase === Phase.PHASE_GONE ? "delete.node.reported" : "create.node.reported";
+      send(outbox, { message: { $case: "report", value: report } }, place, report.vmId);
     },
     async [Symbol.asyncDispose]() {
       outbox?.push({ message: { $case: "goodbye", value: { reason: "the agent stops" } } });
       outbox?.close();
-      await systemClock.sleep(outbox ? 50 : 0); // what is queued goes out
+      await clock.sleep(outbox ? 50 : 0); // what is queued goes out
       stop.abort();
       await running;
     },
@@ -139,23 +167,36 @@ export function openLink(identity: Identity, handlers: LinkHandlers, log: Log): 
 
 /** Gives up when nothing was heard for the agreed time. */
 class Watchdog {
+  readonly #clock: Clock;
   readonly #giveUp: (why: string) => void;
-  #timer: NodeJS.Timeout | undefined;
+  #limitMs = 0;
+  #heardMs = 0;
+  #timer: Disposable | undefined;
 
-  constructor(giveUp: (why: string) => void) {
+  constructor(clock: Clock, giveUp: (why: string) => void) {
+    this.#clock = clock;
     this.#giveUp = giveUp;
   }
 
   expectWithin(ms: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#giveUp(`the controller was silent for ${ms} ms`), ms);
+    this.#limitMs = ms;
+    this.heard();
+    this.stop();
+    this.#look();
   }
 
+  /** Costs nothing: the timer looks at it when it fires. */
   heard(): void {
-    this.#timer?.refresh();
+    this.#heardMs = this.#clock.monotonicMs();
   }
 
   stop(): void {
-    clearTimeout(this.#timer);
+    this.#timer?.[Symbol.dispose]();
+  }
+
+  #look(): void {
+    const leftMs = this.#heardMs + this.#limitMs - this.#clock.monotonicMs();
+    if (leftMs <= 0) this.#giveUp(`the controller was silent for ${this.#limitMs} ms`);
+    else this.#timer = this.#clock.after(leftMs, () => this.#look());
   }
 }

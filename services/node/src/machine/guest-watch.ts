@@ -1,23 +1,25 @@
 // Follows what powerunit says of itself, over as many guest channels as it takes, until the VM is gone.
 import { GuestState, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { backoff, sleepOrAbort, type Log } from "@pitwall/runtime";
-import { openGuest, type Guest } from "../guest/client.ts";
+import { backoff, sleepOrAbort, timeLimit, type Log } from "@pitwall/runtime";
+import type { MachineGuest, MachineHost } from "./host.ts";
 import type { Vmm } from "./vmm.ts";
 
 const greetLimitMs = 10_000;
+
+type GuestHost = Pick<MachineHost, "openGuest" | "clock" | "random">;
 
 /** The live connection to one guest, and its last word. */
 export class GuestWatch {
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
-  #guest: Guest | undefined;
+  #guest: MachineGuest | undefined;
   #said: WatchStateResponse | undefined;
   readonly done: Promise<void>;
 
   /** `onWord` is called for each state powerunit tells. */
-  constructor(vmm: Vmm, onWord: (said: WatchStateResponse) => void, log: Log) {
+  constructor(host: GuestHost, vmm: Vmm, onWord: (said: WatchStateResponse) => void, log: Log) {
     void vmm.exited.then(() => this.#stop.abort());
-    this.done = this.#follow(vmm, onWord, log);
+    this.done = this.#follow(host, vmm, onWord, log);
   }
 
   get said(): WatchStateResponse | undefined {
@@ -25,7 +27,7 @@ export class GuestWatch {
   }
 
   /** The guest, as soon as a channel is up; undefined when the signal aborts first. */
-  async guest(signal: AbortSignal): Promise<Guest | undefined> {
+  async guest(signal: AbortSignal): Promise<MachineGuest | undefined> {
     while (!this.#guest && !signal.aborted && !this.#stop.signal.aborted) {
       await new Promise<void>((resolve) => {
         const wake = (): void => {
@@ -46,12 +48,13 @@ export class GuestWatch {
     await this.done;
   }
 
-  async #follow(vmm: Vmm, onWord: (said: WatchStateResponse) => void, log: Log): Promise<void> {
+  async #follow({ openGuest, clock, random }: GuestHost, vmm: Vmm, onWord: (said: WatchStateResponse) => void, log: Log): Promise<void> {
     const { signal } = this.#stop;
-    const wait = backoff(50, 1_000);
+    const wait = backoff(50, 1_000, random);
     while (!signal.aborted) {
       try {
-        await using guest = await openGuest(vmm, AbortSignal.any([signal, AbortSignal.timeout(greetLimitMs)]));
+        using greeting = timeLimit(clock, greetLimitMs);
+        await using guest = await openGuest(vmm, AbortSignal.any([signal, greeting.signal]));
         this.#guest = guest;
         this.#wake();
         for await (const said of guest.control.watchState({}, { signal })) {
@@ -65,7 +68,7 @@ export class GuestWatch {
       } finally {
         this.#guest = undefined;
       }
-      if (!signal.aborted) await sleepOrAbort(wait.nextMs(), signal);
+      if (!signal.aborted) await sleepOrAbort(wait.nextMs(), signal, clock);
     }
     this.#wake();
   }

@@ -1,8 +1,5 @@
-// A VM's journal on disk: written before each effect, removed last, so that a killed agent finds all it made.
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+// A VM's journal: written before each effect, removed last, so that a killed agent finds all it made. Where it is kept is a port.
 import { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
 import type { VmmProcess } from "./vmm.ts";
 
@@ -20,6 +17,19 @@ export interface JournalEntry {
   readonly bootId: string;
 }
 
+/** What a call has resolved for is there after a crash of the host, too. */
+export interface JournalStore {
+  /** The VM's own folder: there from the first write to the removal. */
+  dirOf(vmId: string): string;
+  write(vmId: string, entry: JournalEntry): Promise<void>;
+  /** All of the VM's files but the journal. */
+  clear(vmId: string): Promise<void>;
+  /** The last step of a removal. */
+  remove(vmId: string): Promise<void>;
+  /** All VMs. What has no journal is what a crash left before anything was promised: it is removed. */
+  readAll(): Promise<readonly JournalEntry[]>;
+}
+
 const stored = z.object({
   version: z.literal(1),
   assignment: z.unknown(),
@@ -29,17 +39,9 @@ const stored = z.object({
   bootId: z.string(),
 });
 
-const fileName = "vm.json";
-
-/** The first step of a VM: its folder, and in it what is wanted. */
-export async function createJournal(dir: string, entry: JournalEntry): Promise<void> {
-  await mkdir(dir, { recursive: true, mode: 0o700 });
-  await writeJournal(dir, entry);
-}
-
-export async function writeJournal(dir: string, entry: JournalEntry): Promise<void> {
-  const { assignment, report, process, starting, bootId } = entry;
-  const text = JSON.stringify({
+/** As text. */
+export function encodeEntry({ assignment, report, process, starting, bootId }: JournalEntry): string {
+  return JSON.stringify({
     version: 1,
     assignment: Assignment.toJSON(assignment),
     report: VmReport.toJSON(report),
@@ -47,31 +49,16 @@ export async function writeJournal(dir: string, entry: JournalEntry): Promise<vo
     starting,
     bootId,
   } satisfies z.input<typeof stored>);
-  await writeFileAtomic(join(dir, fileName), text);
 }
 
-/** The last step of a removal. */
-export async function removeJournal(dir: string): Promise<void> {
-  for (const name of await readdir(dir).catch(() => [])) if (name !== fileName) await rm(join(dir, name), { recursive: true, force: true });
-  await rm(dir, { recursive: true, force: true });
-}
-
-/** All VMs below `root`, which is made when it is not there, by folder. A folder without a journal is what a crash left before anything was promised: it is removed. */
-export async function readJournals(root: string): Promise<readonly { readonly dir: string; readonly entry: JournalEntry }[]> {
-  await mkdir(root, { recursive: true, mode: 0o700 });
-  const found = [];
-  for (const name of await readdir(root)) {
-    const dir = join(root, name);
-    const text = await readFile(join(dir, fileName), "utf8").catch(() => undefined);
-    if (text === undefined) await rm(dir, { recursive: true, force: true });
-    else {
-      const { assignment, report, process, starting, bootId } = stored.parse(JSON.parse(text));
-      const identity = process && { ...process, startTicks: BigInt(process.startTicks) };
-      found.push({
-        dir,
-        entry: { assignment: Assignment.fromJSON(assignment), report: VmReport.fromJSON(report), process: identity, starting, bootId },
-      });
-    }
-  }
-  return found;
+/** Throws for what {@link encodeEntry} has not written. */
+export function decodeEntry(text: string): JournalEntry {
+  const { assignment, report, process, starting, bootId } = stored.parse(JSON.parse(text));
+  return {
+    assignment: Assignment.fromJSON(assignment),
+    report: VmReport.fromJSON(report),
+    process: process && { ...process, startTicks: BigInt(process.startTicks) },
+    starting,
+    bootId,
+  };
 }

@@ -8,28 +8,18 @@ import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Health, Phase, type Exit } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, messageChain, systemClock, toDuration, type Log, processesIn, signalProcess, waitForExit } from "@pitwall/runtime";
-import { removeVmInitramfs } from "../host/initramfs.ts";
+import { Desired, Health, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError, messageChain, timeLimit, toDuration, type Log } from "@pitwall/runtime";
 import { GuestWatch } from "./guest-watch.ts";
-import { createJournal, removeJournal, writeJournal, type JournalEntry } from "./journal.ts";
-import { noTimings, prepare, type Ingredients } from "./prepare.ts";
-import type { Vmm, VmmDriver, VmmExit } from "./vmm.ts";
+import type { MachineHost } from "./host.ts";
+import type { JournalEntry } from "./journal.ts";
+import { afterExit, firstReport, hasSettled, isReschedulable, isSameExit, noTimings } from "./reports.ts";
+import { shutDown } from "./shut-down.ts";
+import { startVmm } from "./start-vmm.ts";
+import type { Vmm, VmmExit } from "./vmm.ts";
 
-const graceMs = 10_000;
 const dialLimitMs = 10_000;
-
-/** What all machines of a node share. */
-export interface MachineHost extends Ingredients {
-  readonly driver: VmmDriver;
-  readonly kernel: string;
-  readonly bootId: string;
-  /** From the start of the VMM to a guest that is ready. */
-  readonly bootLimitMs: number;
-  readonly log: Log;
-  /** Called after each change, when it is on disk. */
-  onReport(report: VmReport): void;
-}
+const retryMs = 2_000;
 
 export class Machine {
   readonly #host: MachineHost;
@@ -43,6 +33,9 @@ export class Machine {
   #watch: GuestWatch | undefined;
   #exit: VmmExit | undefined;
   #starting = false;
+  #booting: Promise<void> | undefined;
+  /** The lease was lost and the VM ended for it: it waits for a session in which the controller still wants it here. */
+  #isYielded = false;
   #stepAbort = new AbortController();
   #wake: () => void = () => undefined;
   #woken = false;
@@ -52,32 +45,32 @@ export class Machine {
   readonly #leases: DisposableStack;
   readonly #done: Promise<void>;
 
-  private constructor(host: MachineHost, dir: string, assignment: Assignment, kept: JournalEntry | undefined, leases: DisposableStack) {
+  private constructor(host: MachineHost, assignment: Assignment, kept: JournalEntry | undefined, leases: DisposableStack) {
     this.#host = host;
-    this.#dir = dir;
+    this.#dir = host.journals.dirOf(assignment.vmId);
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
     this.#leases = leases;
-    this.#report = kept?.report ?? firstReport(assignment);
-    const wasSettled =
-      kept && settledPhases.has(kept.report.phase) && !(kept.report.phase === Phase.PHASE_RUNNING && kept.bootId !== host.bootId);
-    this.#settled = wasSettled ? kept.report.generation : 0n;
+    this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
+    this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
     this.#done = this.#run(kept);
   }
 
   /** A VM that this node has never seen. Resolves when its journal is on disk. */
-  static async create(host: MachineHost, dir: string, assignment: Assignment): Promise<Machine> {
+  static async create(host: MachineHost, assignment: Assignment): Promise<Machine> {
     using leases = new DisposableStack();
-    leases.use(host.images.lease(assignment.imageDigest));
-    await createJournal(dir, { assignment, report: firstReport(assignment), process: undefined, starting: false, bootId: host.bootId });
-    return new Machine(host, dir, assignment, undefined, leases.move());
+    leases.use(host.ingredients.lease(assignment.imageDigest));
+    const report = firstReport(assignment, host.clock.wallMs());
+    await host.journals.write(assignment.vmId, { assignment, report, process: undefined, starting: false, bootId: host.bootId });
+    await host.failpoints.at("create.node.journalled", assignment.vmId);
+    return new Machine(host, assignment, undefined, leases.move());
   }
 
   /** A VM from the journal of an earlier run of the agent. */
-  static restore(host: MachineHost, dir: string, entry: JournalEntry): Machine {
+  static restore(host: MachineHost, entry: JournalEntry): Machine {
     const leases = new DisposableStack();
-    leases.use(host.images.lease(entry.assignment.imageDigest));
-    return new Machine(host, dir, entry.assignment, entry, leases);
+    leases.use(host.ingredients.lease(entry.assignment.imageDigest));
+    return new Machine(host, entry.assignment, entry, leases);
   }
 
   get report(): VmReport {
@@ -95,19 +88,31 @@ export class Machine {
       (assignment.epoch === this.#wanted.epoch && assignment.generation < this.#wanted.generation)
     )
       return;
-    if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.images.lease(assignment.imageDigest));
+    if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.ingredients.lease(assignment.imageDigest));
     const turned = assignment.desired !== this.#wanted.desired;
     this.#wanted = assignment;
+    if (this.#mayRun()) this.#isYielded = false;
     if (turned) this.#stepAbort.abort(new PitwallError("race", "another wish came"));
     this.#rouse();
   }
 
   /** A byte stream into the guest. Throws `state` when it does not run, the guest's own status when it refuses. */
   async dial(target: TunnelTarget, signal: AbortSignal): Promise<Duplex> {
-    const limited = AbortSignal.any([signal, AbortSignal.timeout(dialLimitMs)]);
+    using limit = timeLimit(this.#host.clock, dialLimitMs);
+    const limited = AbortSignal.any([signal, limit.signal]);
     const guest = await this.#watch?.guest(limited);
     if (!guest) throw new PitwallError("state", "the VM does not run", { reason: "VM_NOT_RUNNING" });
-    return guest.dial(target, limited);
+    return await guest.dial(target, limited);
+  }
+
+  /** The lease is lost: a VM that may be started elsewhere ends here. Resolves when its VMM is gone. */
+  async yieldUp(): Promise<void> {
+    if (!isReschedulable(this.#wanted.spec) || this.isGone) return;
+    this.#isYielded = true;
+    this.#stepAbort.abort(new PitwallError("unavailable", "the lease is lost"));
+    await this.#booting;
+    await this.#vmm?.kill();
+    this.#rouse();
   }
 
   /** Lets go of the VM, which runs on. */
@@ -134,7 +139,7 @@ export class Machine {
       } catch (error) {
         // Even the journal may fail (a full disk): say it, and look again later.
         this.#log.error("a step failed", { error });
-        if (!this.#stepAbort.signal.aborted) await systemClock.sleep(2_000);
+        if (!this.#stepAbort.signal.aborted) await this.#host.clock.sleep(retryMs);
         this.#woken = true;
       }
       if (this.isGone || this.#closed) return;
@@ -162,9 +167,14 @@ export class Machine {
 
   /** After a restart of the agent: the same process again, or what became of it. */
   async #resume({ process, starting, report }: JournalEntry): Promise<void> {
-    const known =
-      process && (await this.#host.driver.adopt({ vmId: this.#wanted.vmId, epoch: this.#wanted.epoch, dir: this.#dir }, process));
-    if (known) return this.#attach(known);
+    const { vmId, epoch, spec } = this.#wanted;
+    await this.#at("rejoin.scan.processes");
+    const known = process && (await this.#host.driver.adopt({ vmId, epoch, dir: this.#dir }, process));
+    if (known) {
+      this.#attach(known);
+      if (isReschedulable(spec)) await this.#host.fence.guard(vmId, { epoch, dir: this.#dir, process }).catch(known.kill);
+      return this.#at("rejoin.adopt");
+    }
     if (starting) await this.#killStrays();
     else if (process && report.phase === Phase.PHASE_RUNNING && this.#settled !== 0n) {
       this.#exit = { code: null, signal: null, tail: "it ended while the agent was away" };
@@ -173,12 +183,17 @@ export class Machine {
 
   async #start(wanted: Assignment, signal: AbortSignal): Promise<void> {
     if (!this.#vmm) {
-      if (this.#settled >= wanted.generation) return;
+      if (this.#isYielded || !this.#mayRun() || this.#settled >= wanted.generation) return;
+      const booting = Promise.withResolvers<void>();
+      this.#booting = booting.promise;
       try {
         await this.#boot(wanted, signal);
       } catch (error) {
         if (signal.aborted) return;
-        return this.#fail(wanted, error);
+        return await this.#fail(wanted, error);
+      } finally {
+        this.#booting = undefined;
+        booting.resolve();
       }
     }
     if (this.#report.phase !== Phase.PHASE_RUNNING) await this.#awaitReady(wanted, signal);
@@ -187,6 +202,11 @@ export class Machine {
       this.#settled = wanted.generation;
       this.#hear(); // the service may have ended before this
     }
+  }
+
+  /** What may be started elsewhere runs here with a lease only. */
+  #mayRun(): boolean {
+    return !isReschedulable(this.#wanted.spec) || this.#host.fence.isLeaseHeld();
   }
 
   async #boot(wanted: Assignment, signal: AbortSignal): Promise<void> {
@@ -204,41 +224,35 @@ export class Machine {
       timings: noTimings,
     });
     const isNew = this.#report.sshHostKey === "";
-    const { base, disk, initramfs, sshHostKey, timings } = await prepare(this.#host, this.#dir, wanted, spec, isNew, signal);
+    const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew }, signal);
     this.#starting = true;
-    await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey, timings });
-    const vmm = await this.#host.driver.start({
-      vmId: wanted.vmId,
-      epoch,
-      dir: this.#dir,
-      kernel: this.#host.kernel,
-      initramfs,
-      base,
-      disk,
-      vcpus: Math.max(1, Math.ceil(spec.cpuMillis / 1000)),
-      memBytes: Number(spec.memBytes),
-    });
+    await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: prepared.sshHostKey, timings: prepared.timings });
+    const what = { dir: this.#dir, assignment: wanted, spec, prepared };
+    const vmm = await startVmm(this.#host, what, () => this.#mayRun() && !this.#isYielded);
     this.#starting = false;
     this.#attach(vmm);
     await this.#save();
-    await removeVmInitramfs(initramfs);
+    await this.#at("create.vmm.started");
+    await this.#host.ingredients.discard(prepared);
   }
 
   async #awaitReady(wanted: Assignment, signal: AbortSignal): Promise<void> {
-    const started = systemClock.monotonicMs();
-    const deadline = AbortSignal.any([signal, AbortSignal.timeout(this.#host.bootLimitMs)]);
+    const { clock, bootLimitMs } = this.#host;
+    const started = clock.monotonicMs();
+    using limit = timeLimit(clock, bootLimitMs);
+    const deadline = AbortSignal.any([signal, limit.signal]);
     let firstWord: number | undefined;
     while (!this.#exit) {
       const state = this.#watch?.said?.state;
-      if (state !== undefined) firstWord ??= systemClock.monotonicMs();
+      if (state !== undefined) firstWord ??= clock.monotonicMs();
       if (state === GuestState.GUEST_STATE_READY) {
         const boot = toDuration((firstWord ?? started) - started);
         const timings = {
           ...(this.#report.timings ?? noTimings),
           boot,
-          ready: toDuration(systemClock.monotonicMs() - (firstWord ?? started)),
+          ready: toDuration(clock.monotonicMs() - (firstWord ?? started)),
         };
-        return this.#say({ phase: Phase.PHASE_RUNNING, generation: wanted.generation, timings });
+        return await this.#say({ phase: Phase.PHASE_RUNNING, generation: wanted.generation, timings });
       }
       if (deadline.aborted) break;
       await this.#nextEvent(deadline);
@@ -248,7 +262,7 @@ export class Machine {
     const exit = await this.#vmm?.exited;
     await this.#fail(
       wanted,
-      new PitwallError("deadline", `the guest was not ready within ${this.#host.bootLimitMs / 1000} s:\n${exit?.tail ?? ""}`, {
+      new PitwallError("deadline", `the guest was not ready within ${bootLimitMs / 1000} s:\n${exit?.tail ?? ""}`, {
         reason: "BOOT_TIMEOUT",
       }),
     );
@@ -264,7 +278,7 @@ export class Machine {
   #attach(vmm: Vmm): void {
     this.#vmm = vmm;
     this.#exit = undefined;
-    this.#watch = new GuestWatch(vmm, () => this.#onWord(), this.#log);
+    this.#watch = new GuestWatch(this.#host, vmm, () => this.#onWord(), this.#log);
     void vmm.exited.then((exit) => {
       if (this.#vmm !== vmm) return;
       this.#exit = exit;
@@ -291,7 +305,7 @@ export class Machine {
     const { generation } = wanted;
     if (this.#vmm) {
       await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
-      await this.#shutDown(this.#vmm);
+      await shutDown(this.#vmm, this.#watch, this.#host.clock, this.#log);
       await this.#releaseVmm();
     }
     this.#settled = generation;
@@ -300,25 +314,20 @@ export class Machine {
     }
   }
 
-  async #shutDown(vmm: Vmm): Promise<void> {
-    const signal = AbortSignal.timeout(graceMs + 5_000);
-    const guest = await this.#watch?.guest(AbortSignal.timeout(2_000));
-    await guest?.control
-      .shutdown({ grace: toDuration(graceMs) }, { signal })
-      .catch((error: unknown) => this.#log.debug("shutdown was not answered", { error }));
-    const timer = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-    if (guest) await Promise.race([vmm.exited, timer]);
-    await vmm.kill();
-  }
-
-  async #remove({ generation }: Assignment): Promise<void> {
+  async #remove({ vmId, generation }: Assignment): Promise<void> {
     await this.#say({ phase: Phase.PHASE_DELETING, generation, reason: "", message: "" });
+    await this.#at("delete.node.journalled");
     await this.#vmm?.kill();
+    await this.#at("delete.vmm.kill");
     await this.#releaseVmm();
     await this.#killStrays();
-    await removeJournal(this.#dir);
+    await this.#at("delete.vmm.reaped");
+    await this.#host.journals.clear(vmId);
+    await this.#at("delete.disk.gone");
+    await this.#host.journals.remove(vmId);
+    await this.#at("delete.anchor.gone");
     this.#leases.dispose();
-    this.#report = { ...this.#report, phase: Phase.PHASE_GONE, observeTime: new Date() };
+    this.#report = { ...this.#report, phase: Phase.PHASE_GONE, observeTime: new Date(this.#host.clock.wallMs()) };
     this.#host.onReport(this.#report);
   }
 
@@ -326,14 +335,14 @@ export class Machine {
   async #buryVmm(exit: VmmExit): Promise<void> {
     const said = this.#watch?.said;
     await this.#releaseVmm();
-    this.#settled = this.#report.generation;
-    if (said?.state === GuestState.GUEST_STATE_STOPPING) {
-      return this.#say({ phase: Phase.PHASE_STOPPED, reason: "GUEST_SHUTDOWN", message: "the guest shut itself down" });
+    if (this.#isYielded || !this.#mayRun()) {
+      this.#isYielded = true;
+      this.#settled = 0n;
+      const message = "the node lost its lease and ended the VM, so that it can be started elsewhere";
+      return this.#say({ phase: Phase.PHASE_FAILED, reason: "LEASE_LOST", message });
     }
-    const failed = said?.state === GuestState.GUEST_STATE_FAILED;
-    const how = exit.signal === null ? (exit.code === null ? "" : ` with code ${exit.code}`) : ` by ${exit.signal}`;
-    const message = failed ? `the guest failed: ${said.message}` : `the VM's process ended${how}:\n${exit.tail}`;
-    await this.#say({ phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, 2048) });
+    this.#settled = this.#report.generation;
+    await this.#say(afterExit(exit, said));
   }
 
   async #releaseVmm(): Promise<void> {
@@ -341,6 +350,7 @@ export class Machine {
     this.#watch = undefined;
     this.#vmm = undefined;
     this.#exit = undefined;
+    this.#host.fence.release(this.#wanted.vmId);
   }
 
   async #fail({ generation }: Assignment, error: unknown): Promise<void> {
@@ -355,16 +365,20 @@ export class Machine {
   }
 
   async #killStrays(): Promise<void> {
-    for (const stray of processesIn(this.#dir)) {
+    for (const stray of this.#host.processes.workingIn(this.#dir)) {
       this.#log.warn("killing a process that was started and not written down", { pid: stray.pid });
-      signalProcess(stray, "SIGKILL");
-      await waitForExit(stray);
+      await this.#host.processes.kill(stray);
+      await this.#at("rejoin.destroy");
     }
     this.#starting = false;
   }
 
+  async #at(place: string): Promise<void> {
+    await this.#host.failpoints.at(place, this.#wanted.vmId);
+  }
+
   async #say(change: Partial<VmReport>): Promise<void> {
-    this.#report = { ...this.#report, ...change, observeTime: new Date() };
+    this.#report = { ...this.#report, ...change, observeTime: new Date(this.#host.clock.wallMs()) };
     const said = this.#report;
     await this.#save();
     this.#host.onReport(said);
@@ -379,19 +393,7 @@ export class Machine {
       starting: this.#starting,
       bootId: this.#host.bootId,
     };
-    this.#saving = this.#saving.catch(() => undefined).then(() => writeJournal(this.#dir, entry));
+    this.#saving = this.#saving.catch(() => undefined).then(() => this.#host.journals.write(entry.assignment.vmId, entry));
     await this.#saving;
   }
-}
-
-const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
-
-function firstReport({ vmId, generation, epoch }: Assignment): VmReport {
-  const service = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
-  const rest = { reason: "", message: "", ...service, sshHostKey: "", timings: noTimings, observeTime: new Date() };
-  return { vmId, generation, epoch, phase: Phase.PHASE_PLACED, ...rest };
-}
-
-function isSameExit(a: Exit | undefined, b: Exit | undefined): boolean {
-  return a?.code === b?.code && a?.signal === b?.signal && a?.outOfMemory === b?.outOfMemory;
 }

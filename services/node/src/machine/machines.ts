@@ -1,10 +1,10 @@
 // All VMs of a node: takes assignments, gives inventories, remembers what is gone until the controller has heard it.
-import { join } from "node:path";
-import type { Assignment, Assignments, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Health, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { Assignment, Assignments, Inventory } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
-import { readJournals } from "./journal.ts";
-import { Machine, type MachineHost } from "./machine.ts";
+import type { MachineHost } from "./host.ts";
+import { Machine } from "./machine.ts";
+import { goneReport } from "./reports.ts";
 
 export interface Machines {
   /** Applies a list; a complete one also ends the memory of VMs that are gone. */
@@ -12,21 +12,26 @@ export interface Machines {
   inventory(): Inventory;
   /** Throws `not-found`. */
   get(vmId: string): Machine;
+  /** The lease is lost: VMs that may be started elsewhere end here. Resolves when their VMMs are gone. */
+  yieldUp(): Promise<void>;
   /** Lets go of all VMs, which run on. */
   close(): Promise<void>;
 }
 
-/** Adopts what an earlier run left below `root`. */
-export async function openMachines(root: string, host: MachineHost): Promise<Machines> {
+/** Adopts what an earlier run left. */
+export async function openMachines(host: MachineHost): Promise<Machines> {
   const machines = new Map<string, Machine>();
-  for (const { dir, entry } of await readJournals(root)) machines.set(entry.assignment.vmId, Machine.restore(host, dir, entry));
+  const entries = await host.journals.readAll();
+  await host.failpoints.at("rejoin.scan.anchors");
+  for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(host, entry));
 
   async function take(assignment: Assignment): Promise<void> {
     const known = machines.get(assignment.vmId);
     if (known && !known.isGone) return known.apply(assignment);
-    if (assignment.desired === Desired.DESIRED_DELETED) return host.onReport(known?.report ?? gone(assignment));
+    if (assignment.desired === Desired.DESIRED_DELETED) return host.onReport(known?.report ?? goneReport(assignment, host.clock.wallMs()));
     if (!/^[0-9a-f-]{36}$/.test(assignment.vmId)) throw new PitwallError("internal", "an assignment's VM id is not a UUID");
-    machines.set(assignment.vmId, await Machine.create(host, join(root, assignment.vmId), assignment));
+    await host.failpoints.at("create.node.received", assignment.vmId);
+    machines.set(assignment.vmId, await Machine.create(host, assignment));
   }
 
   return {
@@ -44,15 +49,11 @@ export async function openMachines(root: string, host: MachineHost): Promise<Mac
       if (!machine || machine.isGone) throw new PitwallError("not-found", "this node does not have the VM", { reason: "VM_NOT_HERE" });
       return machine;
     },
+    async yieldUp() {
+      await Promise.all([...machines.values()].map((machine) => machine.yieldUp()));
+    },
     async close() {
       await Promise.all([...machines.values()].map((machine) => machine.close()));
     },
   };
-}
-
-/** Of a VM that this node does not have: nothing of it is here. */
-function gone({ vmId, generation, epoch }: Assignment): VmReport {
-  const service = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
-  const rest = { reason: "", message: "", ...service, sshHostKey: "", timings: undefined, observeTime: new Date() };
-  return { vmId, generation, epoch, phase: Phase.PHASE_GONE, ...rest };
 }

@@ -1,54 +1,45 @@
 // All that a VM needs before its first instruction: base image, disk, host key, initramfs.
 import { join } from "node:path";
-import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
-import type { VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { systemClock, toDuration } from "@pitwall/runtime";
+import { toDuration, type Clock, type Failpoints } from "@pitwall/runtime";
 import { provideDisk } from "../host/disk.ts";
 import { openHostKey } from "../host/host-key.ts";
-import { writeVmInitramfs } from "../host/initramfs.ts";
+import { removeVmInitramfs, writeVmInitramfs } from "../host/initramfs.ts";
 import type { ImageCache } from "../images/cache.ts";
+import type { Ingredients, Prepared, Preparing } from "./host.ts";
 import { guestProcess } from "./process.ts";
+import { noTimings } from "./reports.ts";
 
-export const noTimings: VmTimings = {
-  place: undefined,
-  pull: undefined,
-  convert: undefined,
-  prepare: undefined,
-  boot: undefined,
-  ready: undefined,
-};
-
-/** Of the node, what preparing takes. */
-export interface Ingredients {
+/** Of the host, what preparing takes. */
+export interface Stock {
   readonly images: ImageCache;
   /** The initramfs that all VMs share. */
   readonly initramfs: string;
   readonly cacheDir: string;
+  readonly clock: Clock;
+  readonly failpoints: Failpoints;
 }
 
-export interface Prepared {
-  readonly base: string;
-  readonly disk: string;
-  /** Holds secrets: to be removed once the VM runs. */
-  readonly initramfs: string;
-  /** `ssh-ed25519 AAAA…` */
-  readonly sshHostKey: string;
-  readonly timings: VmTimings;
+/** From images and files of this host. */
+export function openIngredients(stock: Stock): Ingredients {
+  return {
+    prepare: (what, signal) => prepare(stock, what, signal),
+    discard: ({ initramfs }) => removeVmInitramfs(initramfs),
+    lease: (imageDigest) => stock.images.lease(imageDigest),
+  };
 }
 
-/** Makes what is missing in `dir`. `isNew`: the VM never came so far as to have a host key, so a disk is the rest of a start that was cut off. */
-export async function prepare(
-  { images, initramfs: shared, cacheDir }: Ingredients,
-  dir: string,
-  { vmName, imageDigest, authorizedKeys }: Assignment,
-  spec: VmSpec,
-  isNew: boolean,
+/** Makes what is missing in the VM's folder. */
+async function prepare(
+  { images, initramfs: shared, cacheDir, clock, failpoints }: Stock,
+  { dir, assignment: { vmId, vmName, imageDigest, authorizedKeys }, spec, isNew }: Preparing,
   signal: AbortSignal,
 ): Promise<Prepared> {
   const image = await images.ensure(spec.image, imageDigest, signal);
-  const started = systemClock.monotonicMs();
+  await failpoints.at("create.flatten.renamed", vmId);
+  const started = clock.monotonicMs();
   const disk = join(dir, "disk.ext4");
   await provideDisk(disk, Number(spec.diskBytes), cacheDir, isNew);
+  await failpoints.at("create.disk.cloned", vmId);
   const hostKey = await openHostKey(join(dir, "host_key.pem"));
   const initramfs = join(dir, "initramfs.cpio");
   await writeVmInitramfs(
@@ -67,7 +58,7 @@ export async function prepare(
     ...noTimings,
     pull: image.pullMs === undefined ? undefined : toDuration(image.pullMs),
     convert: image.convertMs === undefined ? undefined : toDuration(image.convertMs),
-    prepare: toDuration(systemClock.monotonicMs() - started),
+    prepare: toDuration(clock.monotonicMs() - started),
   };
   return { base: image.base, disk, initramfs, sshHostKey: hostKey.publicLine, timings };
 }

@@ -3,7 +3,7 @@ import { open, rm, stat, truncate } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { PitwallError, isAlive, processUsage, signalProcess, type ProcessIdentity } from "@pitwall/runtime";
+import { PitwallError, isAlive, noFailpoints, processUsage, signalProcess, type Failpoints, type ProcessIdentity } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
@@ -17,7 +17,8 @@ const maxConsoleBytes = 1 << 20;
 const consoleCheckMs = 10_000;
 
 /** `kernel` is what the probe boots. `cacheDir` keeps what it found. */
-export function openQemuDriver(options: { kernel: string; cacheDir: string }): VmmDriver {
+export function openQemuDriver(options: { kernel: string; cacheDir: string; failpoints?: Failpoints }): VmmDriver {
+  const { failpoints = noFailpoints } = options;
   let probed: Promise<Probed> | undefined;
   const probe = (): Promise<Probed> => {
     probed ??= probeQemu(options.kernel, options.cacheDir);
@@ -31,7 +32,7 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string }): V
     probe,
     async start(spec) {
       const { acceleration } = await probe();
-      return start(spec, vmArguments(spec, acceleration));
+      return start(spec, vmArguments(spec, acceleration), failpoints);
     },
     async adopt({ dir }, process) {
       return isAlive(process) ? handle(dir, process, endOf(process)) : undefined;
@@ -39,12 +40,14 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string }): V
   };
 }
 
-async function start(spec: VmmSpec, args: string[]): Promise<Vmm> {
+async function start(spec: VmmSpec, args: string[], failpoints: Failpoints): Promise<Vmm> {
   await removeRuntimeFiles(spec.dir);
   const { identity, ended } = await spawnDetached("qemu-system-x86_64", args, spec.dir, files.output);
   try {
     if (!identity) throw new Error("the process could not be started");
+    await failpoints.at("create.vmm.spawned", spec.vmId);
     await running(identity, ended);
+    await failpoints.at("create.vmm.configured", spec.vmId);
     return handle(spec.dir, { driver: "qemu", ...identity }, ended);
   } catch (error) {
     if (identity) signalProcess(identity, "SIGKILL");

@@ -3,7 +3,7 @@
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { PitwallError, isAlive, processUsage, signalProcess } from "@pitwall/runtime";
+import { PitwallError, isAlive, noFailpoints, processUsage, signalProcess, type Failpoints } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess } from "../machine/vmm.ts";
@@ -13,16 +13,18 @@ const outputName = "sim.log";
 const startLimitMs = 10_000;
 const program = join(import.meta.dirname, "guest.ts");
 
-export function openSimDriver(): VmmDriver {
+export function openSimDriver(failpoints: Failpoints = noFailpoints): VmmDriver {
   return {
     name: "sim",
     probe: async () => ({ version: "1", acceleration: "none" }),
-    async start({ dir }) {
+    async start({ vmId, dir }) {
       await rm(join(dir, socketName), { force: true });
       const { identity, ended } = await spawnDetached(process.execPath, [program, socketName], dir, outputName);
       try {
         if (!identity) throw new Error("the process could not be started");
+        await failpoints.at("create.vmm.spawned", vmId);
         await untilListening(identity, socketPath(identity.pid), startLimitMs);
+        await failpoints.at("create.vmm.configured", vmId);
       } catch (cause) {
         if (identity) signalProcess(identity, "SIGKILL");
         await ended;

@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import { connect, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
-import { hostPort, messageChain, PitwallError, readLine, splice, type Log } from "@pitwall/runtime";
+import { hostPort, messageChain, PitwallError, readLine, splice, timeLimit, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import { ClientError } from "nice-grpc";
 import type { Machines } from "../machine/machines.ts";
 
@@ -19,22 +19,34 @@ export interface Tunnels {
   close(): void;
 }
 
-export function openTunnels(machines: Machines, identity: Identity, log: Log): Tunnels {
+export interface TunnelParts {
+  readonly machines: Machines;
+  readonly identity: Pick<Identity, "tls">;
+  readonly clock: Clock;
+  readonly failpoints: Failpoints;
+  readonly log: Log;
+}
+
+export function openTunnels({ machines, identity, clock, failpoints, log }: TunnelParts): Tunnels {
   const stop = new AbortController();
   return {
     async open(request) {
-      const signal = AbortSignal.any([stop.signal, AbortSignal.timeout(limitMs)]);
+      using limit = timeLimit(clock, limitMs);
+      const signal = AbortSignal.any([stop.signal, limit.signal]);
       try {
+        await failpoints.at("tunnel.stream.opened", request.vmId);
         const guest = await dialGuest(machines, request, signal).catch(async (error: unknown) => {
           // The gateway waits for this token: it should hear now that nothing will come.
           const refused = await dialGateway(request, identity, signal, reasonOf(error)).catch(() => undefined);
           refused?.destroy();
           throw error;
         });
+        await failpoints.at("tunnel.guest.accepted", request.vmId);
         const gateway = await dialGateway(request, identity, signal).catch((error: unknown) => {
           guest.destroy();
           throw error;
         });
+        await failpoints.at("tunnel.node.dialled", request.vmId);
         stop.signal.addEventListener("abort", () => gateway.destroy(), { once: true });
         void splice(gateway, guest);
         return undefined;
@@ -60,7 +72,7 @@ function reasonOf(error: unknown): string {
 /** With `refusal`, the gateway is only told why. */
 async function dialGateway(
   { gatewayAddress, token }: TunnelRequest,
-  identity: Identity,
+  identity: Pick<Identity, "tls">,
   signal: AbortSignal,
   refusal?: string,
 ): Promise<TLSSocket> {

@@ -1,0 +1,39 @@
+// Journals on disk: `ROOT/UUID/vm.json`, beside it what else the VM has.
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { writeFileAtomic } from "@pitwall/runtime";
+import { decodeEntry, encodeEntry, type JournalStore } from "../machine/journal.ts";
+
+const fileName = "vm.json";
+
+/** `root` is made when it is not there. */
+export function openJournalFiles(root: string): JournalStore {
+  const dirOf = (vmId: string): string => join(root, vmId);
+  const clear = async (vmId: string): Promise<void> => {
+    const dir = dirOf(vmId);
+    for (const name of await readdir(dir).catch(() => []))
+      if (name !== fileName) await rm(join(dir, name), { recursive: true, force: true });
+  };
+  return {
+    dirOf,
+    clear,
+    async write(vmId, entry) {
+      await mkdir(dirOf(vmId), { recursive: true, mode: 0o700 });
+      await writeFileAtomic(join(dirOf(vmId), fileName), encodeEntry(entry));
+    },
+    async remove(vmId) {
+      await clear(vmId);
+      await rm(dirOf(vmId), { recursive: true, force: true });
+    },
+    async readAll() {
+      await mkdir(root, { recursive: true, mode: 0o700 });
+      const found = [];
+      for (const name of await readdir(root)) {
+        const text = await readFile(join(root, name, fileName), "utf8").catch(() => undefined);
+        if (text === undefined) await rm(join(root, name), { recursive: true, force: true });
+        else found.push(decodeEntry(text));
+      }
+      return found;
+    },
+  };
+}

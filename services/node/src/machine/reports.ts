@@ -1,0 +1,63 @@
+// What a machine says of itself before anything was observed, and how two observations compare.
+import { GuestState, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
+import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Health, Phase, type Exit, type VmSpec, type VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { JournalEntry } from "./journal.ts";
+import type { VmmExit } from "./vmm.ts";
+
+const messageLimit = 2048;
+
+export const noTimings: VmTimings = {
+  place: undefined,
+  pull: undefined,
+  convert: undefined,
+  prepare: undefined,
+  boot: undefined,
+  ready: undefined,
+};
+
+/** In which a start has come to an end. */
+const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
+
+/** Whether what the journal tells of is over and done: a VM that ran in another boot of the host is to be started again. */
+export function hasSettled({ report: { phase }, bootId }: JournalEntry, currentBootId: string): boolean {
+  return settledPhases.has(phase) && !(phase === Phase.PHASE_RUNNING && bootId !== currentBootId);
+}
+
+export function firstReport(assignment: Assignment, nowMs: number): VmReport {
+  return { ...blank(assignment, nowMs), phase: Phase.PHASE_PLACED, timings: noTimings };
+}
+
+/** Of a VM that this node does not have: nothing of it is here. */
+export function goneReport(assignment: Assignment, nowMs: number): VmReport {
+  return { ...blank(assignment, nowMs), phase: Phase.PHASE_GONE };
+}
+
+function blank({ vmId, generation, epoch }: Assignment, nowMs: number): VmReport {
+  const service = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
+  const rest = { reason: "", message: "", ...service, sshHostKey: "", timings: undefined, observeTime: new Date(nowMs) };
+  return { vmId, generation, epoch, phase: Phase.PHASE_UNSPECIFIED, ...rest };
+}
+
+/** A VMM ended without our doing; `said` is its guest's last word. */
+export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): Pick<VmReport, "phase" | "reason" | "message"> {
+  if (said?.state === GuestState.GUEST_STATE_STOPPING) {
+    return { phase: Phase.PHASE_STOPPED, reason: "GUEST_SHUTDOWN", message: "the guest shut itself down" };
+  }
+  const failed = said?.state === GuestState.GUEST_STATE_FAILED;
+  const how = exit.signal === null ? (exit.code === null ? "" : ` with code ${exit.code}`) : ` by ${exit.signal}`;
+  const message = failed ? `the guest failed: ${said.message}` : `the VM's process ended${how}:\n${exit.tail}`;
+  return { phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, messageLimit) };
+}
+
+export function isSameExit(a: Exit | undefined, b: Exit | undefined): boolean {
+  return a?.code === b?.code && a?.signal === b?.signal && a?.outOfMemory === b?.outOfMemory;
+}
+
+/** NODE_LOSS_POLICY_RESCHEDULE of VmSpec.node_loss_policy. */
+const reschedule = 2;
+
+/** Whether the VM may be started elsewhere when this node is lost: then it must not run here without a lease. */
+export function isReschedulable(spec: (VmSpec & { readonly nodeLossPolicy?: number }) | undefined): boolean {
+  return spec?.nodeLossPolicy === reschedule;
+}

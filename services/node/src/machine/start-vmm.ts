@@ -1,0 +1,40 @@
+// Starts a VMM, under the fence's eyes when its VM may be started elsewhere.
+import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError } from "@pitwall/runtime";
+import type { MachineHost, Prepared } from "./host.ts";
+import { isReschedulable } from "./reports.ts";
+import type { Vmm } from "./vmm.ts";
+
+export interface Starting {
+  readonly dir: string;
+  readonly assignment: Assignment;
+  readonly spec: VmSpec;
+  readonly prepared: Prepared;
+}
+
+/** `mayRun` is asked just before and just after: the lease may be lost at any time. On failure nothing is left running. */
+export async function startVmm({ driver, fence, kernel }: MachineHost, what: Starting, mayRun: () => boolean): Promise<Vmm> {
+  const { dir, spec, prepared } = what;
+  const { vmId, epoch } = what.assignment;
+  const isGuarded = isReschedulable(spec);
+  const checkLease = (): void => {
+    if (!mayRun()) throw new PitwallError("unavailable", "the node has lost its lease", { reason: "LEASE_LOST" });
+  };
+  if (isGuarded) {
+    await fence.guard(vmId, { epoch, dir, process: undefined });
+    checkLease();
+  }
+  const { base, disk, initramfs } = prepared;
+  const vcpus = Math.max(1, Math.ceil(spec.cpuMillis / 1000));
+  const vmm = await driver.start({ vmId, epoch, dir, kernel, initramfs, base, disk, vcpus, memBytes: Number(spec.memBytes) });
+  if (!isGuarded) return vmm;
+  try {
+    checkLease();
+    await fence.guard(vmId, { epoch, dir, process: vmm.process });
+    return vmm;
+  } catch (error) {
+    await vmm.kill();
+    throw error;
+  }
+}

@@ -1,0 +1,115 @@
+// Named places in the code where a test may make something go wrong. In production every place is passed by.
+//
+// PITWALL_FAILPOINTS=NAME=ACTION,…  NAME is a place; `NAME#3` is its third passing only. ACTION:
+//   exit            the process ends with code 137, at once
+//   stop:2s         the process is stopped (SIGSTOP) for 2 s
+//   sleep:500ms     the place waits
+//   throw           the place throws `internal`
+//   enospc          the place throws as a full disk does
+//   drop-send       the message that is sent here is lost
+//   send-twice      it is sent two times
+// Without PITWALL_ALLOW_FAILPOINTS=1 a process with PITWALL_FAILPOINTS does not start.
+import { spawn } from "node:child_process";
+import { systemClock, type Clock } from "./clock.ts";
+import { duration } from "./config.ts";
+import { PitwallError } from "./errors.ts";
+import type { Log } from "./log.ts";
+
+/** What becomes of a message. */
+export type Sending = "once" | "never" | "twice";
+
+export interface Failpoints {
+  /** Passes a place. `subject` says whose step it is: a VM's id, for instance. */
+  at(name: string, subject?: string): Promise<void>;
+  /** Passes a place where a message is sent. */
+  sending(name: string, subject?: string): Sending;
+}
+
+/** Passes all places by. */
+export const noFailpoints: Failpoints = { at: async () => undefined, sending: () => "once" };
+
+type Action =
+  | { readonly kind: "exit" | "throw" | "enospc" | "drop-send" | "send-twice" }
+  | { readonly kind: "stop" | "sleep"; readonly ms: number };
+
+interface Armed {
+  readonly name: string;
+  /** Undefined: every passing. */
+  readonly passing: number | undefined;
+  readonly action: Action;
+}
+
+const pattern = /^([a-z][a-z0-9.-]*)(?:#(\d+))?=(exit|throw|enospc|drop-send|send-twice|stop|sleep)(?::(\w+))?$/;
+
+/** What the environment arms, or {@link noFailpoints}. Throws `invalid` for what makes no sense, and where it is not allowed. */
+export function failpointsFrom(env: NodeJS.ProcessEnv, log: Log, clock: Clock = systemClock): Failpoints {
+  const text = env["PITWALL_FAILPOINTS"];
+  if (!text) return noFailpoints;
+  if (env["PITWALL_ALLOW_FAILPOINTS"] !== "1") {
+    const message = "PITWALL_FAILPOINTS breaks this process on purpose: unset it, or allow it in a test with PITWALL_ALLOW_FAILPOINTS=1";
+    throw new PitwallError("invalid", message, { reason: "INVALID_CONFIG", field: "PITWALL_FAILPOINTS" });
+  }
+  const armed = text.split(",").map(parseArmed);
+  log.warn("FAILPOINTS ARE ARMED: this process breaks on purpose", { failpoints: text });
+  const passings = new Map<string, number>();
+
+  function next(name: string): Action | undefined {
+    const passing = (passings.get(name) ?? 0) + 1;
+    passings.set(name, passing);
+    return armed.find((entry) => entry.name === name && (entry.passing ?? passing) === passing)?.action;
+  }
+
+  return {
+    async at(name) {
+      const action = next(name);
+      switch (action?.kind) {
+        case "exit":
+          return process.exit(137);
+        case "stop":
+          return stopSelf(action.ms);
+        case "sleep":
+          return clock.sleep(action.ms);
+        case "throw":
+          throw new PitwallError("internal", `the failpoint ${name} threw`);
+        case "enospc":
+          throw Object.assign(new Error(`ENOSPC: no space left on device, failpoint ${name}`), { code: "ENOSPC", errno: -28 });
+        case "drop-send":
+        case "send-twice":
+        case undefined:
+          return;
+      }
+    },
+    sending(name) {
+      const kind = next(name)?.kind;
+      return kind === "drop-send" ? "never" : kind === "send-twice" ? "twice" : "once";
+    },
+  };
+}
+
+function parseArmed(text: string): Armed {
+  const [, name = "", passing, kind, argument] = pattern.exec(text.trim()) ?? [];
+  const refuse = (why: string): PitwallError =>
+    new PitwallError("invalid", `PITWALL_FAILPOINTS: ${JSON.stringify(text)} ${why}`, {
+      reason: "INVALID_CONFIG",
+      field: "PITWALL_FAILPOINTS",
+    });
+  if (kind === undefined) throw refuse("is not NAME=ACTION, as in create.vmm.spawned=exit");
+  const place = { name, passing: passing === undefined ? undefined : Number(passing) };
+  if (kind === "stop" || kind === "sleep") {
+    const ms = duration.safeParse(argument);
+    if (!ms.success) throw refuse(`needs a duration, as in ${kind}:2s`);
+    return { ...place, action: { kind, ms: ms.data } };
+  }
+  if (argument !== undefined) throw refuse(`takes no argument after ${kind}`);
+  // The pattern admits no other word.
+  return { ...place, action: { kind: kind as Exclude<Action["kind"], "stop" | "sleep"> } };
+}
+
+/** Somebody else must wake a stopped process. */
+function stopSelf(ms: number): void {
+  spawn("sh", ["-c", 'sleep "$1"; kill -CONT "$2"', "sh", String(ms / 1000), String(process.pid)], {
+    detached: true,
+    stdio: "ignore",
+  }).unref();
+  process.kill(process.pid, "SIGSTOP");
+}
