@@ -1,7 +1,7 @@
 // What a machine says of itself before anything was observed, and how two observations compare.
 import { GuestState, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Health, Phase, type Exit, type VmSpec, type VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Health, NodeLossPolicy, Phase, type Exit, type VmSpec, type VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { JournalEntry } from "./journal.ts";
 import type { VmmExit } from "./vmm.ts";
 
@@ -54,10 +54,7 @@ export function isSameExit(a: Exit | undefined, b: Exit | undefined): boolean {
   return a?.code === b?.code && a?.signal === b?.signal && a?.outOfMemory === b?.outOfMemory;
 }
 
-/** NODE_LOSS_POLICY_RESCHEDULE of VmSpec.node_loss_policy. */
-const reschedule = 2;
-
 /** Whether the VM may be started elsewhere when this node is lost: then it must not run here without a lease. */
-export function isReschedulable(spec: (VmSpec & { readonly nodeLossPolicy?: number }) | undefined): boolean {
-  return spec?.nodeLossPolicy === reschedule;
+export function isReschedulable(spec: VmSpec | undefined): boolean {
+  return spec?.nodeLossPolicy === NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE;
 }
