@@ -8,7 +8,7 @@ const [dir = "", ...references] = process.argv.slice(2);
 const roots = references.flatMap((reference) => /^oci:([^:]+)/.exec(reference)?.[1] ?? []).map(dirname);
 const hosts = references.flatMap((reference) => /^(127\.0\.0\.1:\d+)\//.exec(reference)?.[1] ?? []);
 const sources = openImageSources({ imageRoots: roots, insecureRegistries: hosts });
-const cache = await openImageCache({ dir, sources, log: silentLog });
+const cache = await openImageCache({ dir, sources, log: silentLog, limitMs: 600_000 });
 const { signal } = new AbortController();
 for (const reference of references) {
   const begun = performance.now();

@@ -2,6 +2,7 @@
 export { openConfinement, type Confinement } from "./confinement.ts";
 export { imageSourceOptions, imageSourceSettings } from "./config.ts";
 export { parseDockerConfig, type Credential, type CredentialsFor } from "./credentials.ts";
+export { orDiskFull } from "./disk-full.ts";
 export { flatten } from "./flatten.ts";
 export { Flights } from "./flights.ts";
 export type { Healthcheck, ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";

@@ -1,7 +1,7 @@
 // One layer as a plain tar on disk, and the list of what is in it. It is written in one pass: verified, decompressed and indexed while
 // its bytes stream, so that nothing of it is read twice and memory does not grow with it.
 import { open, statfs, type FileHandle } from "node:fs/promises";
-import { PitwallError } from "@pitwall/runtime";
+import { diskFull, orDiskFull } from "./disk-full.ts";
 import type { LayerDescriptor } from "./image.ts";
 import { inflate, verified } from "./inflate.ts";
 import type { LayerFile } from "./layer-index.ts";
@@ -26,7 +26,9 @@ export async function writeLayerFile(
   const { budget, reserveBytes, progress, signal } = options;
   const entries: TarEntry[] = [];
   const offsets: number[] = [];
-  const file = await open(path, "wx", 0o600);
+  const file = await open(path, "wx", 0o600).catch((error: unknown) => {
+    throw orDiskFull(error);
+  });
   let sizeBytes = 0;
   async function* kept(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of tar) {
@@ -49,7 +51,7 @@ export async function writeLayerFile(
     }
     return { path, sizeBytes, entries, offsets };
   } catch (error) {
-    throw error instanceof Error && "code" in error && error.code === "ENOSPC" ? diskFull(error) : error;
+    throw orDiskFull(error);
   } finally {
     await file.close();
   }
@@ -65,9 +67,4 @@ async function writeAll(file: FileHandle, chunk: Buffer, position: number): Prom
 async function checkSpace(path: string, reserveBytes: number): Promise<void> {
   const { bavail, bsize } = await statfs(path);
   if (bavail * bsize < reserveBytes) throw diskFull();
-}
-
-/** The refusal when a disk has no room. */
-export function diskFull(cause?: unknown): PitwallError {
-  return new PitwallError("exhausted", "the node's disk is full: free some space or use another node", { reason: "DISK_FULL", cause });
 }

@@ -1,6 +1,7 @@
 // Layers as plain tars in one folder, each made once however many images and VMs ask, and shared by all images that have it.
 // A layer is: absent -> in flight (`ID.tar.RANDOM.tmp`) -> usable (renamed to `ID.tar`) -> kept (on disk for sure, then `ID.json` beside it).
-// ID is the hex of its diff id. Only this module writes here. What a crash leaves that is not kept is removed when the store opens.
+// ID is the hex of its diff id. Only this module writes here. What cannot be kept goes with its last lease, and what a crash leaves of it
+// when the store opens.
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
@@ -51,6 +52,8 @@ export class LayerStore implements AsyncDisposable {
   /** Whole, and not yet kept. */
   readonly #usable = new Map<string, LayerFile>();
   readonly #keeping = new Set<Promise<void>>();
+  /** Whole, and not to be kept: they go when the last lease ends. */
+  readonly #unkept = new Set<string>();
 
   private constructor(options: LayerStoreOptions) {
     this.#options = options;
@@ -85,6 +88,7 @@ export class LayerStore implements AsyncDisposable {
       [Symbol.dispose]: () => {
         ended.abort(new Error("nobody waits for the layers"));
         for (const lease of leases) lease[Symbol.dispose]();
+        for (const id of ids) if (this.#unkept.has(id)) this.#inBackground(this.#remove(id));
       },
     };
   }
@@ -118,7 +122,7 @@ export class LayerStore implements AsyncDisposable {
   /** Waits until what was given up has been removed, and what is usable is kept. No lease may be asked for any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#flights.idle();
-    await Promise.all(this.#keeping);
+    while (this.#keeping.size > 0) await Promise.all(this.#keeping);
   }
 
   #layer(
@@ -191,18 +195,31 @@ export class LayerStore implements AsyncDisposable {
     }
   }
 
-  /** Makes sure of the disk while the layer is already in use; a layer that cannot be kept is made again next time. */
+  /** Makes sure of the disk while the layer is already in use; a layer that cannot be kept goes with its last lease. */
   #keep(id: string, file: LayerFile): void {
     this.#usable.set(id, file);
-    const work = (async () => {
-      await syncPath(file.path);
-      await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(file));
+    this.#unkept.delete(id);
+    const keep = async (): Promise<void> => {
+      try {
+        await syncPath(file.path);
+        await writeFileAtomic(join(this.#options.dir, `${id}.json`), encodeIndex(file));
+      } catch {
+        this.#unkept.add(id);
+        return void (await this.#remove(id));
+      }
+      if (this.#usable.get(id) === file) this.#usable.delete(id); // another may have been made since
       await this.#trim();
-    })()
-      .catch(() => undefined)
-      .finally(() => this.#usable.get(id) === file && this.#usable.delete(id)); // another may have been made since
-    this.#keeping.add(work);
-    void work.then(() => this.#keeping.delete(work));
+    };
+    this.#inBackground(keep());
+  }
+
+  /** What fails here is done again when it is needed. */
+  #inBackground(work: Promise<unknown>): void {
+    const done: Promise<void> = work.then(
+      () => void this.#keeping.delete(done),
+      () => void this.#keeping.delete(done),
+    );
+    this.#keeping.add(done);
   }
 
   /** Removes the least recently used layers beyond `keepBytes`, but none in use. */
@@ -231,6 +248,7 @@ export class LayerStore implements AsyncDisposable {
   async #remove(id: string): Promise<boolean> {
     return this.#leases.removeUnlessHeld(id, async () => {
       this.#usable.delete(id);
+      this.#unkept.delete(id);
       await rm(join(this.#options.dir, `${id}.tar`), { force: true }); // first: without its tar an index says nothing
       await rm(join(this.#options.dir, `${id}.json`), { force: true });
     });

@@ -6,7 +6,7 @@ import { getgid, getuid } from "node:process";
 import type { Readable, Writable } from "node:stream";
 import { PitwallError } from "@pitwall/runtime";
 import { packerMissing, type Confinement } from "./confinement.ts";
-import { diskFull } from "./layer-file.ts";
+import { diskFull, isFull, orDiskFull } from "./disk-full.ts";
 import { sinkOf, TarOutput } from "./tar-output.ts";
 
 // The fastest that packs well. lz4 would be a little faster, but tar2sqfs 1.2 stores its tables longer than they are, which the kernel takes
@@ -25,7 +25,9 @@ export async function writeSquashfs(
   signal: AbortSignal,
 ): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
-  await using file = await open(temporary, "wx", 0o600);
+  await using file = await open(temporary, "wx", 0o600).catch((error: unknown) => {
+    throw orDiskFull(error);
+  });
   if (owner !== undefined) await file.chown(owner, owner);
   const [program, ...args] = [...prefix, "tar2sqfs", ...options, output];
   const child = spawn(program, args, { stdio: ["pipe", "ignore", "pipe", file.fd] });
@@ -53,7 +55,11 @@ export async function writeSquashfs(
     const [piped, code] = await Promise.allSettled([written, ended]);
     if (code.status === "rejected") throw packerError(code.reason, said);
     // When the packer fails first, the pipe breaks: its own words say more.
-    if (code.value !== null && code.value !== 0) throw packerError(undefined, said);
+    if (code.value !== null && code.value !== 0) {
+      const told = new Error(said.trim());
+      // Of some writes tar2sqfs forgets why they failed.
+      throw said.includes("I/O error") && (await isFull(temporary)) ? diskFull(told) : packerError(told, said);
+    }
     if (piped.status === "rejected") throw piped.reason;
     if (code.value === null) throw packerError(undefined, "tar2sqfs was killed");
     if (owner !== undefined) await file.chown(getuid?.() ?? 0, getgid?.() ?? 0);

@@ -6,6 +6,7 @@ import { z } from "zod";
 
 /** CPU time is shared: this many virtual CPUs for each real one. */
 const cpuOvercommit = 4;
+const longestImageMs = 24 * 3_600_000;
 /** Kept for the host itself. */
 const reservedMemBytes = 512 * 2 ** 20;
 
@@ -27,6 +28,9 @@ const schema = z.object({
   PITWALL_CAPACITY_MEM: bytes.optional(),
   PITWALL_CAPACITY_DISK: bytes.optional(),
   PITWALL_BOOT_TIMEOUT: duration.prefault("2m"),
+  PITWALL_IMAGE_TIMEOUT: duration
+    .refine((ms) => ms > 0 && ms <= longestImageMs, "must be more than nothing and at most 24h")
+    .prefault("30m"),
   ...imageSourceSettings,
 });
 

@@ -47,7 +47,7 @@ async function start(): Promise<AsyncDisposable> {
     }),
   );
   const sources = openImageSources(imageSourceOptions(config));
-  const images = stack.use(await openImageCache({ dir: cacheDir, sources, log }));
+  const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT }));
   const capacity = await capacityOf(config, stateDir);
   stack.use(
     await startAgent({

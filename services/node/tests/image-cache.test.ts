@@ -76,7 +76,7 @@ async function scratch(): Promise<AsyncDisposable & { readonly dir: string }> {
   return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) };
 }
 
-const open = (dir: string): Promise<ImageCache> => openImageCache({ dir, sources, log: silentLog });
+const open = (dir: string): Promise<ImageCache> => openImageCache({ dir, sources, log: silentLog, limitMs: 60_000 });
 const contents = async (dir: string): Promise<string[]> => [
   ...(await readdir(join(dir, "bases"))),
   ...(await readdir(join(dir, "layers"))),

@@ -12,6 +12,7 @@ import {
   LayerStore,
   Leases,
   openConfinement,
+  orDiskFull,
   writeImage,
   type Confinement,
   type ImageConfig,
@@ -19,7 +20,7 @@ import {
 } from "@pitwall/oci";
 import { PitwallError, syncPath, systemClock, type Log } from "@pitwall/runtime";
 import { digestOf, hexOf, readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
-import { joinSharers } from "./sharers.ts";
+import { joinSharers, type Sharers } from "./sharers.ts";
 
 /** A base image that is ready to boot. Times are milliseconds, absent when the step was not needed. */
 export interface BaseImage {
@@ -69,19 +70,27 @@ export interface ImageCache extends AsyncDisposable {
   free(options: FreeOptions): Promise<Freed>;
 }
 
-const keepLayersBytes = 20 * 2 ** 30;
-const reserveBytes = 512 * 2 ** 20;
+export interface ImageCacheOptions {
+  /** The cache folder; what a crash left half done in it is removed. */
+  readonly dir: string;
+  readonly sources: ImageSources;
+  readonly log: Log;
+  /** How long it may take to make one image ready. */
+  readonly limitMs: number;
+  /** Bytes of the disk that stay free. Default: half a GiB. */
+  readonly reserveBytes?: number;
+}
 
-/** `dir` is the cache folder; what a crash left half done in it is removed. */
-export async function openImageCache(options: { dir: string; sources: ImageSources; log: Log }): Promise<ImageCache> {
-  const { dir, sources, log } = options;
+const keepLayersBytes = 20 * 2 ** 30;
+const defaultReserveBytes = 512 * 2 ** 20;
+
+/** Throws `exhausted` (DISK_FULL) when there is not even room for its folders. */
+export async function openImageCache(options: ImageCacheOptions): Promise<ImageCache> {
+  const { dir, sources, log, limitMs } = options;
   const bases = join(dir, "bases");
-  await mkdir(bases, { recursive: true });
-  const names = new Set(await readdir(bases));
-  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(recordPath(name)) && names.has(basePath(name));
-  for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
-  const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
-  const sharers = await joinSharers(join(dir, "agents"));
+  const { layers, sharers } = await openFolders(bases, options).catch((error: unknown) => {
+    throw orDiskFull(error);
+  });
   const flights = new Flights<BaseImage>();
   const leases = new Leases();
   /** Bases that are whole, and not yet on disk for sure. */
@@ -159,13 +168,10 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
   }
 
   return {
-    ensure: async (reference, digest, signal) =>
-      flights.join(
-        digest,
-        signal,
-        () => undefined,
-        (shared) => make(reference, digest, shared),
-      ).result,
+    ensure: async (reference, digest, signal) => {
+      const start = (shared: AbortSignal): Promise<BaseImage> => inTime(limitMs, shared, (limited) => make(reference, digest, limited));
+      return await flights.join(digest, signal, () => undefined, start).result;
+    },
     lease: (digest) => leases.take(digest),
     async list() {
       const [images, kept] = await Promise.all([ready(), layers.kept()]);
@@ -212,6 +218,30 @@ export async function openImageCache(options: { dir: string; sources: ImageSourc
       await sharers[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Work that is aborted after `limitMs`, or with `signal`. */
+async function inTime<T>(limitMs: number, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const late = new AbortController();
+  using _ = systemClock.after(limitMs, () => late.abort(tooLate(limitMs)));
+  return await work(AbortSignal.any([signal, late.signal]));
+}
+
+function tooLate(limitMs: number): PitwallError {
+  const message = `the image was not ready after ${Math.round(limitMs / 1000)} s: ask again, use a smaller image, or raise PITWALL_IMAGE_TIMEOUT of the node`;
+  return new PitwallError("deadline", message, { reason: "IMAGE_TIMEOUT" });
+}
+
+async function openFolders(
+  bases: string,
+  { dir, sources, reserveBytes = defaultReserveBytes }: ImageCacheOptions,
+): Promise<{ readonly layers: LayerStore; readonly sharers: Sharers }> {
+  await mkdir(bases, { recursive: true });
+  const names = new Set(await readdir(bases));
+  const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(recordPath(name)) && names.has(basePath(name));
+  for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
+  const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
+  return { layers, sharers: await joinSharers(join(dir, "agents")) };
 }
 
 const basePath = (path: string): string => path.replace(/\.config\.json$/, ".sqfs");
