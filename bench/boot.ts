@@ -4,6 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { probeExitCode, probeInitramfs } from "@pitwall/node/src/qemu/probe.ts";
+import { hostTscKhz } from "@pitwall/node/src/qemu/tsc.ts";
 import { openSshAccess, provision, startStack, starterImage } from "@pitwall/quickstart";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 
@@ -11,8 +12,8 @@ const hangMs = 60_000;
 const goal = 1.6;
 
 /** The least that QEMU and this kernel can do: no ACPI, no console, no disk, no network. */
-export function rawArguments(kernel: string, initramfs: string): string[] {
-  const parameters = "reboot=t panic=-1 quiet tsc_early_khz=1000000 mitigations=off random.trust_cpu=on 8250.nr_uarts=0";
+export function rawArguments(kernel: string, initramfs: string, tscKhz: number): string[] {
+  const parameters = `reboot=t panic=-1 quiet tsc_early_khz=${tscKhz} mitigations=off random.trust_cpu=on 8250.nr_uarts=0`;
   return [
     ...[
       "-M",
@@ -59,7 +60,8 @@ export async function boot({ quick, say }: BenchOptions): Promise<Readonly<Recor
   const ssh = await openSshAccess(stack);
   await client.addSshKey(ssh.publicKey);
 
-  const raw = (): Promise<number | undefined> => timed("qemu-system-x86_64", rawArguments(provisioned.kernel, initramfs), probeExitCode);
+  const rawLine = rawArguments(provisioned.kernel, initramfs, await hostTscKhz());
+  const raw = (): Promise<number | undefined> => timed("qemu-system-x86_64", rawLine, probeExitCode);
   const ours = async (name: string): Promise<number | undefined> => {
     const begun = performance.now();
     await client.vms.create({ name, spec: { image: `oci:${layout}:latest` } });

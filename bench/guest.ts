@@ -11,6 +11,7 @@ import { openHostKey } from "@pitwall/node/src/host/host-key.ts";
 import { buildBaseInitramfs, writeVmInitramfs } from "@pitwall/node/src/host/initramfs.ts";
 import { openQemuDriver } from "@pitwall/node/src/qemu/driver.ts";
 import { probeExitCode, probeInitramfs } from "@pitwall/node/src/qemu/probe.ts";
+import { hostTscKhz } from "@pitwall/node/src/qemu/tsc.ts";
 import { ExecStart, GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { providePowerunit, provision } from "@pitwall/quickstart";
 import { rawArguments, timed } from "./boot.ts";
@@ -65,7 +66,8 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
       await vmm.kill();
     }
   };
-  const raw = (): Promise<number | undefined> => timed("qemu-system-x86_64", rawArguments(provisioned.kernel, rawInitramfs), probeExitCode);
+  const rawLine = rawArguments(provisioned.kernel, rawInitramfs, await hostTscKhz());
+  const raw = (): Promise<number | undefined> => timed("qemu-system-x86_64", rawLine, probeExitCode);
 
   await raw();
   await boot("warm-up");

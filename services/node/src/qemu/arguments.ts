@@ -4,20 +4,26 @@ import type { VmmSpec } from "../machine/vmm.ts";
 
 export type Acceleration = "kvm" | "tcg";
 
+/** What all VMs of a host have in common. */
+export interface HostMachine {
+  readonly acceleration: Acceleration;
+  /** Rate of the host's time stamp counter. */
+  readonly tscKhz: number;
+}
+
 const mib = 2 ** 20;
 
 /** Sockets and logs, relative to the VM's folder, which is QEMU's working directory: a UNIX socket's path has at most 107 bytes. */
 export const files = { qmp: "qmp.sock", channel: "guest.sock", console: "console.log", output: "qemu.log" } as const;
 
 /**
- * Kernel parameters that each boot has. `tsc_early_khz`: without it the emulated clocks are calibrated against each other, which
- * under load never ends. `random.trust_cpu`: no waiting for entropy. The rest skips work that a guest of this kind has no use for.
+ * Kernel parameters that each boot has, beside `tsc_early_khz`: without that the emulated clocks are calibrated against each other, which
+ * under load never ends, and with a wrong one the guest's time runs wrong. `random.trust_cpu`: no waiting for entropy. The rest skips work that a guest of this kind has no use for.
  */
 const kernelParameters = [
   "reboot=t",
   "panic=-1",
   "quiet",
-  "tsc_early_khz=1000000",
   "random.trust_cpu=on",
   "cryptomgr.notests",
   "noreplace-smp",
@@ -25,8 +31,8 @@ const kernelParameters = [
 ] as const;
 
 /** An emulated CPU does not speculate, so there is nothing to mitigate; a real one does. */
-function kernelCommandLine(acceleration: Acceleration): string {
-  return [...kernelParameters, ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
+function kernelCommandLine({ acceleration, tscKhz }: HostMachine): string {
+  return [...kernelParameters, `tsc_early_khz=${tscKhz}`, ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
 }
 
 /**
@@ -45,7 +51,7 @@ export function machineArguments(acceleration: Acceleration): string[] {
 }
 
 /** The whole command line of one VM, without the command itself. Throws `internal` for paths that QEMU's option syntax cannot carry. */
-export function vmArguments(spec: VmmSpec, acceleration: Acceleration): string[] {
+export function vmArguments(spec: VmmSpec, host: HostMachine): string[] {
   const drive = (id: string, path: string, readOnly: boolean): string[] => [
     "-blockdev",
     JSON.stringify({
@@ -62,10 +68,10 @@ export function vmArguments(spec: VmmSpec, acceleration: Acceleration): string[]
     if (!path.startsWith("/")) throw new PitwallError("internal", "a driver was given a relative path");
   }
   return [
-    ...machineArguments(acceleration),
+    ...machineArguments(host.acceleration),
     ...["-name", `pitwall-${spec.vmId}-${spec.epoch}`, "-uuid", spec.vmId],
     ...["-m", `${Math.floor(spec.memBytes / mib)}M`, "-smp", String(spec.vcpus)],
-    ...["-kernel", spec.kernel, "-initrd", spec.initramfs, "-append", kernelCommandLine(acceleration)],
+    ...["-kernel", spec.kernel, "-initrd", spec.initramfs, "-append", kernelCommandLine(host)],
     ...["-chardev", `file,id=console,path=${files.console},append=on`, "-serial", "chardev:console"],
     ...["-chardev", `socket,id=qmp,path=${files.qmp},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
     ...["-chardev", `socket,id=guest,path=${files.channel},server=on,wait=off`],

@@ -10,6 +10,7 @@ import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
 import { files, vmArguments } from "./arguments.ts";
 import { probeQemu, type Probed } from "./probe.ts";
 import { qmp } from "./qmp.ts";
+import { hostTscKhz } from "./tsc.ts";
 
 const startLimitMs = 10_000;
 const tailBytes = 2048;
@@ -31,8 +32,8 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string; fail
     name: "qemu",
     probe,
     async start(spec) {
-      const { acceleration } = await probe();
-      return start(spec, vmArguments(spec, acceleration), failpoints);
+      const [{ acceleration }, tscKhz] = await Promise.all([probe(), hostTscKhz()]);
+      return start(spec, vmArguments(spec, { acceleration, tscKhz }), failpoints);
     },
     async adopt({ dir }, process) {
       return isAlive(process) ? handle(dir, process, endOf(process)) : undefined;
@@ -81,7 +82,6 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): V
   const trim = setInterval(() => void trimConsole(dir), consoleCheckMs).unref();
   const exited = ended.then(async (exit) => {
     clearInterval(trim);
-    stream?.destroy();
     return { ...exit, tail: await tail(dir) };
   });
   return {

@@ -8,6 +8,7 @@ import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
 import { cpio } from "../host/initramfs.ts";
 import { machineArguments, type Acceleration } from "./arguments.ts";
+import { hostTscKhz } from "./tsc.ts";
 
 const run = promisify(execFile);
 const command = "qemu-system-x86_64";
@@ -73,7 +74,7 @@ async function probeBoot(kernel: string, cacheDir: string, acceleration: Acceler
 }
 
 async function boot(kernel: string, initramfs: string, acceleration: Acceleration): Promise<{ code: number | null; output: string }> {
-  const parameters = "reboot=t panic=-1 quiet tsc_early_khz=1000000 mitigations=off random.trust_cpu=on";
+  const parameters = `reboot=t panic=-1 quiet tsc_early_khz=${await hostTscKhz()} mitigations=off random.trust_cpu=on`;
   const child = spawn(
     command,
     [
