@@ -1,5 +1,5 @@
 // gRPC over cleartext HTTP/2: headers, messages and trailers go through unchanged.
-import type { IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import type { Log } from "@pitwall/runtime";
 import { statusTrailers } from "./grpc-reply.ts";
 import { responseHeaders } from "./headers.ts";
@@ -39,7 +39,11 @@ export async function serveGrpc(
     call.once("trailers", (received: IncomingHttpHeaders) => {
       trailers = responseHeaders(received);
     });
-    stream.pipe(call);
+    stream.pipe(call, { end: false });
+    // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
+    stream.once("end", () =>
+      stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR ? call.close(constants.NGHTTP2_CANCEL) : call.end(),
+    );
   } catch (error) {
     fail(error);
   }
