@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -23,8 +24,15 @@ type session struct {
 	master   *os.File
 	slave    *os.File
 	process  *supervise.Process
+	failure  *failure // nothing could be started
 	// drained waits until both output pipes are empty; nil with a terminal.
 	drained func()
+}
+
+// failure is what the client is told in place of a process that could not be started, as a shell would tell it.
+type failure struct {
+	message string
+	code    int
 }
 
 func (c *connection) serveSession(incoming ssh.NewChannel) {
@@ -41,6 +49,10 @@ func (c *connection) serveSession(incoming ssh.NewChannel) {
 		if ok && x.process != nil && isStart(request.Type) {
 			go x.finish()
 		}
+		if ok && x.failure != nil && isStart(request.Type) {
+			_, _ = io.WriteString(channel.Stderr(), x.failure.message+"\r\n")
+			x.end(supervise.Exit{Code: x.failure.code})
+		}
 	}
 	// The client is gone or has closed the channel: what it started hangs up.
 	if x.process != nil {
@@ -50,6 +62,8 @@ func (c *connection) serveSession(incoming ssh.NewChannel) {
 		channel.Close()
 	}
 }
+
+func (x *session) isFree() bool { return x.process == nil && x.failure == nil }
 
 func isStart(kind string) bool { return kind == "shell" || kind == "exec" || kind == "subsystem" }
 
@@ -86,13 +100,13 @@ func (x *session) handle(request *ssh.Request) bool {
 		}
 		return number != 0
 	case "shell":
-		return x.process == nil && x.run("")
+		return x.isFree() && x.run("")
 	case "exec":
 		var m struct{ Command string }
-		return ssh.Unmarshal(request.Payload, &m) == nil && x.process == nil && x.run(m.Command)
+		return ssh.Unmarshal(request.Payload, &m) == nil && x.isFree() && x.run(m.Command)
 	case "subsystem":
 		var m struct{ Name string }
-		if ssh.Unmarshal(request.Payload, &m) != nil || m.Name != "sftp" || x.process != nil {
+		if ssh.Unmarshal(request.Payload, &m) != nil || m.Name != "sftp" || !x.isFree() {
 			return false
 		}
 		if x.rights.command != "" {
@@ -147,13 +161,14 @@ func (x *session) run(command string) bool {
 		shell = "/bin/sh"
 	}
 	_, err := os.Stat(shell)
+	words := splitWords(command)
 	switch {
-	case err != nil && command == "":
-		return x.refuse("this image has no shell (" + shell + "); name a program to run")
+	case err != nil && len(words) == 0:
+		return x.fail(&failure{"this image has no shell (" + shell + "); name a program to run", notFound})
 	case isScp(command) && x.lacks("scp"):
 		return x.helper(ScpName, scpArguments(command)...)
 	case err != nil:
-		return x.start(supervise.Spec{Argv: strings.Fields(command), Env: x.environment("")})
+		return x.start(supervise.Spec{Argv: words, Env: x.environment("")})
 	case command == "":
 		return x.start(supervise.Spec{Path: shell, Argv: []string{"-" + filepath.Base(shell)}, Env: x.environment(shell)})
 	}
@@ -170,10 +185,22 @@ func (x *session) helper(name string, arguments ...string) bool {
 	return x.start(supervise.Spec{Path: "/proc/self/exe", Argv: append([]string{name}, arguments...), Env: x.environment("")})
 }
 
-// refuse tells the person at the other end, who would otherwise see a bare failure.
-func (x *session) refuse(message string) bool {
-	_, _ = io.WriteString(x.channel.Stderr(), message+"\r\n")
-	return false
+// fail grants the request all the same: a client that is refused shows a message of its own, and not why.
+func (x *session) fail(why *failure) bool {
+	x.failure = why
+	return true
+}
+
+// notFound is what shells end with when there is no such program.
+const notFound = 127
+
+func failureOf(err error) *failure {
+	code := notFound - 1
+	var start *supervise.StartError
+	if errors.As(err, &start) {
+		code = start.Code
+	}
+	return &failure{err.Error(), code}
 }
 
 func (x *session) start(spec supervise.Spec) bool {
@@ -196,7 +223,7 @@ func (x *session) startOnTerminal(spec supervise.Spec) bool {
 	x.slave.Close()
 	if err != nil {
 		x.master.Close()
-		return x.refuse(err.Error())
+		return x.fail(failureOf(err))
 	}
 	x.process = process
 	go func() { _, _ = io.Copy(x.master, x.channel) }()
@@ -208,7 +235,7 @@ func (x *session) startOnPipes(spec supervise.Spec) bool {
 	for i := range theirs {
 		reader, writer, err := os.Pipe()
 		if err != nil {
-			return x.refuse(err.Error())
+			return x.fail(failureOf(err))
 		}
 		ours[i], theirs[i] = reader, writer
 	}
@@ -222,7 +249,7 @@ func (x *session) startOnPipes(spec supervise.Spec) bool {
 		for _, file := range ours {
 			file.Close()
 		}
-		return x.refuse(err.Error())
+		return x.fail(failureOf(err))
 	}
 	x.process = process
 	go func() {
@@ -249,7 +276,11 @@ func (x *session) finish() {
 	} else {
 		x.drained()
 	}
-	exit := x.process.Wait()
+	x.end(x.process.Wait())
+}
+
+// end tells how it ended and closes the channel.
+func (x *session) end(exit supervise.Exit) {
 	// Before the end of the output: a client that has ended its own side closes the channel at that, and hears no more.
 	if exit.Signal != 0 {
 		name := strings.TrimPrefix(unix.SignalName(exit.Signal), "SIG")

@@ -40,11 +40,16 @@ function bridge(session: Session, vm: VmConnection, log: Log): void {
   const run = async (outer: ServerChannel, how: (client: Awaited<ReturnType<VmConnection["client"]>>) => Start): Promise<void> => {
     try {
       const client = await vm.client();
-      inner = await new Promise<ClientChannel>((resolve, reject) =>
-        how(client)((error, channel) => (error ? reject(error) : resolve(channel))),
+      await new Promise<void>((resolve, reject) =>
+        how(client)((error, channel) => {
+          if (error) return reject(error);
+          // At once: what has ended already says so right behind its beginning.
+          if (outer.destroyed) channel.close();
+          else join(outer, channel);
+          inner = channel;
+          resolve();
+        }),
       );
-      if (outer.destroyed) return void inner.close();
-      join(outer, inner);
     } catch (error) {
       log.debug("a session was not opened", { error });
       outer.stderr.write(`pitwall: ${error instanceof PitwallError ? error.message : messageChain(error)}\r\n`);
