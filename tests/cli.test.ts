@@ -56,6 +56,18 @@ describe("one VM", () => {
     expect(await cli("ssh", "cli", "--", "true")).toMatchObject({ code: 0 });
   });
 
+  it("run --restart has its process started again, which get and ls show; another word is refused", async () => {
+    expect((await cli("run", pitwall.image, "--name", "again", "--restart", "on-failure", "--", "sh", "-c", "exit 3")).code).toBe(0);
+    await expect
+      .poll(async () => (await cli("get", "again")).stdout, { timeout: 20_000 })
+      .toMatch(/^Restart +on-failure\nRestarts +[1-9]/m);
+    expect((await cli("ls")).stdout).toMatch(/^again +running \(service: exit code 3\) +- +[1-9]/m);
+    expect(await cli("rm", "again")).toMatchObject({ code: 0 });
+    const refused = await cli("run", pitwall.image, "--restart", "sometimes");
+    expect(refused).toMatchObject({ stdout: "", stderr: expect.stringMatching(/--restart.*on-failure/) as string });
+    expect(refused.code).not.toBe(0);
+  });
+
   it("rm removes it, and a second rm says that there is none", async () => {
     expect(await cli("rm", "cli")).toMatchObject({ code: 0 });
     const again = await cli("rm", "cli");

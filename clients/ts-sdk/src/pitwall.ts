@@ -133,10 +133,13 @@ export class Pitwall {
     await this.#profile.deleteSshKey({ fingerprint });
   }
 
-  /** What the image's own process wrote; with `follow`, until the signal aborts. */
-  readLogs(vm: string, options: { follow?: boolean; tailLines?: number; signal?: AbortSignal } = {}): AsyncIterable<ReadLogsResponse> {
-    const { signal, follow = false, tailLines = 0 } = options;
-    return this.#guest(vm).readLogs({ follow, tailLines }, signal ? { signal } : {});
+  /** What the image's own process wrote, all that is kept or only what came at `since` or later; with `follow`, until the signal aborts. */
+  readLogs(
+    vm: string,
+    options: { follow?: boolean; tailLines?: number; since?: Date; signal?: AbortSignal } = {},
+  ): AsyncIterable<ReadLogsResponse> {
+    const { signal, since, follow = false, tailLines = 0 } = options;
+    return this.#guest(vm).readLogs({ follow, tailLines, ...(since && { since }) }, signal ? { signal } : {});
   }
 
   /** Starts a command that goes on by itself; its id. Its end is seen in {@link listExecs}. */

@@ -1,5 +1,6 @@
 // pitwall run: makes a VM of an image and waits until it runs.
-import type { Command } from "commander";
+import { Option, type Command } from "commander";
+import { RestartPolicy } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { absoluteImage } from "../input/image-reference.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
@@ -21,11 +22,18 @@ interface RunOptions extends EndpointOption {
   readonly env?: Pairs;
   readonly label?: Pairs;
   readonly key?: readonly string[];
+  readonly restart: keyof typeof restartPolicies;
   readonly strict?: boolean;
   readonly wait: boolean;
   readonly timeout: number;
   readonly output: Format;
 }
+
+const restartPolicies = {
+  no: RestartPolicy.RESTART_POLICY_NEVER,
+  "on-failure": RestartPolicy.RESTART_POLICY_ON_FAILURE,
+  always: RestartPolicy.RESTART_POLICY_ALWAYS,
+} as const;
 
 export function declare(command: Command, shell: Shell): void {
   withOutput(
@@ -40,6 +48,11 @@ export function declare(command: Command, shell: Shell): void {
         .option("--env <name=value>", "an environment variable; may be repeated", addPair)
         .option("--label <name=value>", "a label; may be repeated", addPair)
         .option("--key <file>", "a public key that may log in beside yours; may be repeated", addItem)
+        .addOption(
+          new Option("--restart <policy>", "start the image's process again after it has ended")
+            .choices(Object.keys(restartPolicies))
+            .default("no"),
+        )
         .option("--strict", "refuse an image of which anything would be ignored; `pitwall images check` says what")
         .option("--no-wait", "return as soon as the VM is placed")
         .addOption(timeoutOption("how long to wait for it to run", 120)),
@@ -64,6 +77,7 @@ async function run(shell: Shell, image: string, args: readonly string[], options
         args: [...args],
         env: { ...options.env },
         labels: { ...options.label },
+        restartPolicy: restartPolicies[options.restart],
         authorizedKeys,
       },
     });

@@ -1,5 +1,5 @@
 // Wire values in people's words: phases, sizes, CPUs, times.
-import { Desired, NodeState, Parity, Phase, PullState, type Exit } from "@pitwall/sdk";
+import { Desired, Health, NodeState, Parity, Phase, PullState, RestartPolicy, type Exit } from "@pitwall/sdk";
 
 /** `running`, `failed`, … */
 export function phaseWord(phase: Phase): string {
@@ -24,6 +24,17 @@ export function parityWord(parity: Parity): string {
 /** `pulling`, `done` or `failed`. */
 export function pullStateWord(state: PullState): string {
   return wordOf(PullState, state, "PULL_STATE_");
+}
+
+/** `starting`, `healthy` or `unhealthy`; empty when the image has no health check. */
+export function healthWord(health: Health): string {
+  return health === Health.HEALTH_UNSPECIFIED ? "" : wordOf(Health, health, "HEALTH_");
+}
+
+/** As `pitwall run --restart` takes it. */
+export function restartWord(policy: RestartPolicy): string {
+  if (policy === RestartPolicy.RESTART_POLICY_ALWAYS) return "always";
+  return policy === RestartPolicy.RESTART_POLICY_ON_FAILURE ? "on-failure" : "no";
 }
 
 function wordOf(names: Readonly<Record<string, number>>, value: number, prefix: string): string {

@@ -1,4 +1,4 @@
-import { Phase, Vm, VmSpec, type Exit } from "@pitwall/sdk";
+import { Health, Phase, RestartPolicy, Vm, VmSpec, type Exit } from "@pitwall/sdk";
 import { expect, test } from "vitest";
 import { openColours } from "../output/colours.ts";
 import { vmDetails, vmTable } from "./views.ts";
@@ -17,7 +17,7 @@ const web = Vm.fromPartial({
 
 test("a VM is a line", () => {
   expect(vmTable([web], appearance).table()).toBe(
-    "NAME  PHASE    CPU   MEMORY  NODE  AGE  IMAGE\nweb   running  500m  512Mi   n1    90s  nginx\n",
+    "NAME  PHASE    HEALTH  RESTARTS  CPU   MEMORY  NODE  AGE  IMAGE\nweb   running  -       0         500m  512Mi   n1    90s  nginx\n",
   );
 });
 
@@ -32,6 +32,15 @@ test("the JSON is the API's own, a list or the one VM", () => {
   const json = expect.objectContaining({ name: "web", phase: "PHASE_RUNNING", generation: "2" }) as unknown; // vitest types it as any
   expect(vmTable([web], appearance).json).toEqual([json]);
   expect(vmTable([web], { ...appearance, isOne: true }).json).toEqual(json);
+});
+
+test("health and restarts are seen", () => {
+  const sick = { ...web, health: Health.HEALTH_UNHEALTHY, restartCount: 3 };
+  expect(vmTable([sick], appearance).table()).toMatch(/^web +running +unhealthy +3 /m);
+  const spec = VmSpec.fromPartial({ restartPolicy: RestartPolicy.RESTART_POLICY_ON_FAILURE });
+  const text = vmDetails({ ...sick, spec }, appearance).table();
+  expect(text).toMatch(/^Health +unhealthy\nRestart +on-failure\nRestarts +3$/m);
+  expect(vmDetails(web, appearance).table()).toMatch(/^Restart +no\nCreated/m);
 });
 
 test("details leave out what there is not, and keep a message's lines apart", () => {

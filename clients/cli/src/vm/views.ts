@@ -1,11 +1,11 @@
 // VMs as tables and lists.
-import { Phase, Vm, type VmTimings } from "@pitwall/sdk";
+import { Health, Phase, Vm, type VmTimings } from "@pitwall/sdk";
 import type { View } from "../output/format.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
-import { ageWord, byteWord, cpuWord, desiredWord, durationWord, exitWord, phaseWord } from "../output/words.ts";
+import { ageWord, byteWord, cpuWord, desiredWord, durationWord, exitWord, healthWord, phaseWord, restartWord } from "../output/words.ts";
 import type { Colours } from "../output/colours.ts";
 
-const headings = ["NAME", "PHASE", "CPU", "MEMORY", "NODE", "AGE", "IMAGE"];
+const headings = ["NAME", "PHASE", "HEALTH", "RESTARTS", "CPU", "MEMORY", "NODE", "AGE", "IMAGE"];
 
 /** One line per VM. `isOne` makes the JSON the VM itself. */
 export function vmTable(vms: readonly Vm[], { colours, nowMs, isOne = false }: { colours: Colours; nowMs: number; isOne?: boolean }): View {
@@ -27,6 +27,8 @@ function row({ name, phase, reason, spec, nodeName, createTime, ...vm }: Vm, col
   return [
     name,
     { text, paint: phasePaint(phase, colours) },
+    healthCell(vm.health, colours),
+    String(vm.restartCount),
     cpuWord(spec?.cpuMillis ?? 0),
     byteWord(spec?.memBytes ?? 0n),
     nodeName || vm.nodeId,
@@ -39,6 +41,11 @@ function phasePaint(phase: Phase, colours: Colours): (text: string) => string {
   if (phase === Phase.PHASE_RUNNING) return colours.green;
   if (phase === Phase.PHASE_FAILED) return colours.red;
   return phase === Phase.PHASE_STOPPED ? colours.dim : colours.yellow;
+}
+
+function healthCell(health: Health, colours: Colours): Cell {
+  const text = healthWord(health) || "-";
+  return health === Health.HEALTH_UNHEALTHY ? { text, paint: colours.red } : text;
 }
 
 /** Everything about one VM. */
@@ -61,6 +68,9 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ...Object.entries(spec?.labels ?? {}).map(([name, value]): [string, Cell] => ["Label", `${name}=${value}`]),
     ["Node", vm.nodeName || vm.nodeId],
     ["Service", vm.serviceExit ? `ended with ${exitWord(vm.serviceExit)}` : ""],
+    ["Health", vm.health === Health.HEALTH_UNSPECIFIED ? "" : healthCell(vm.health, colours)],
+    ["Restart", restartWord(spec?.restartPolicy ?? 0)],
+    ["Restarts", vm.restartCount > 0 ? String(vm.restartCount) : ""],
     ["Created", vm.createTime ? `${vm.createTime.toISOString()} (${ageWord(vm.createTime, nowMs)} ago)` : ""],
     ["Last start", timingsText(vm.timings)],
     ["SSH host key", vm.sshHostKey],
