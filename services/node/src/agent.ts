@@ -5,6 +5,7 @@ import type { DialLink } from "./link/dial.ts";
 import { openLease } from "./link/lease.ts";
 import { openLink, type Link, type LinkHandlers } from "./link/link.ts";
 import type { Fence, MachineHost } from "./machine/host.ts";
+import { watchClock } from "./machine/clock-watch.ts";
 import { openMachines, type Machines } from "./machine/machines.ts";
 
 const agentVersion = "0.1.0";
@@ -45,6 +46,9 @@ export async function startAgent(parts: AgentParts): Promise<AsyncDisposable> {
     onReport: (report) => link?.report(report),
   });
   stack.defer(() => machines.close());
+  const looking = new AbortController();
+  stack.defer(() => looking.abort());
+  void watchClock(clock, () => void machines.setTime(), looking.signal);
   const lease = stack.use(openLease({ clock, failpoints, fence, log, onLost: () => machines.yieldUp() }));
   isLeaseHeld = lease.isHeld;
   const tunnels = parts.openTunnels(machines);

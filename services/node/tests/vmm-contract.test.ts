@@ -1,69 +1,30 @@
 // The contract of every driver (src/machine/vmm.ts), held by each that ships.
-import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { provision } from "@pitwall/quickstart";
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { identify, isAlive, processesIn } from "@pitwall/runtime";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { openGuest } from "../src/guest/client.ts";
-import { provideDisk } from "../src/host/disk.ts";
-import { openHostKey } from "../src/host/host-key.ts";
-import { buildBaseInitramfs, writeVmInitramfs } from "../src/host/initramfs.ts";
 import type { Vmm, VmmDriver, VmmSpec } from "../src/machine/vmm.ts";
 import { openQemuDriver } from "../src/qemu/driver.ts";
 import { openSimDriver } from "../src/sim/driver.ts";
+import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 
-const run = promisify(execFile);
 const mib = 2 ** 20;
-let root: string;
-let base: string;
-let initramfs: string;
-let kernel: string;
-let count = 0;
+let makings: VmMakings;
 
 beforeAll(async () => {
-  root = await mkdtemp(join(tmpdir(), "pitwall-vmm-"));
-  const provisioned = await provision(() => undefined);
-  kernel = provisioned.kernel;
-  initramfs = await buildBaseInitramfs({ ...provisioned, cacheDir: root });
-  base = join(root, "base.sqfs");
-  await mkdir(join(root, "image", "etc"), { recursive: true });
-  await writeFile(join(root, "image", "etc", "passwd"), "root:x:0:0:root:/:/bin/sh\n");
-  await run("tar", ["-C", join(root, "image"), "-cf", join(root, "image.tar"), "."]);
-  await run("sh", ["-c", 'tar2sqfs --quiet --force "$1" < "$2"', "sh", base, join(root, "image.tar")]);
+  makings = await openVmMakings();
 });
 
-afterAll(() => rm(root, { recursive: true, force: true }));
+afterAll(() => makings?.[Symbol.asyncDispose]());
 
 const drivers: Record<string, () => VmmDriver> = {
-  qemu: () => openQemuDriver({ kernel, cacheDir: root }),
+  qemu: () => openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir }),
   sim: () => openSimDriver(),
 };
 
-async function makeSpec(): Promise<VmmSpec> {
-  const vmId = crypto.randomUUID();
-  const dir = join(root, `vm-${++count}`);
-  await mkdir(dir, { mode: 0o700 });
-  const disk = join(dir, "disk.ext4");
-  await provideDisk(disk, 64 * mib, root, true);
-  const hostKey = await openHostKey(join(dir, "host_key.pem"));
-  const own = join(dir, "initramfs.cpio");
-  await writeVmInitramfs(
-    initramfs,
-    {
-      hostname: "contract",
-      network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: [] },
-      ssh: { host_key: hostKey.privatePem, authorized_keys: [] },
-      process: { argv: [], env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] },
-      channel: { kind: "virtio-serial", name: "pitwall.guest" },
-    },
-    own,
-  );
-  return { vmId, epoch: 1n, dir, kernel, initramfs: own, base, disk, vcpus: 1, memBytes: 128 * mib };
-}
+const makeSpec = (): Promise<VmmSpec> => makings.makeSpec();
 
 async function started(driver: VmmDriver, spec: VmmSpec): Promise<Vmm> {
   const vmm = await driver.start(spec);
@@ -176,9 +137,9 @@ describe.each(Object.keys(drivers))("%s", (name) => {
 });
 
 it("qemu leaves no process and no socket when it cannot start", async () => {
-  const spec = { ...(await makeSpec()), base: join(root, "no-such-base.sqfs") };
+  const spec = { ...(await makeSpec()), base: join(makings.dir, "no-such-base.sqfs") };
   const before = await readdir(spec.dir);
-  await expect(openQemuDriver({ kernel, cacheDir: root }).start(spec)).rejects.toMatchObject({
+  await expect(openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir }).start(spec)).rejects.toMatchObject({
     fault: "unavailable",
     reason: "VMM_START_FAILED",
     message: expect.stringContaining("no-such-base.sqfs") as string,

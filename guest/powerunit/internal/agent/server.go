@@ -13,7 +13,12 @@ import (
 	"pitwall.dev/powerunit/internal/supervise"
 )
 
-const defaultGrace = 10 * time.Second
+const (
+	defaultGrace  = 10 * time.Second
+	lastWordLimit = time.Second
+	// clockTolerance is what a clock may be off before it is set: a step does programs more harm.
+	clockTolerance = 100 * time.Millisecond
+)
 
 // Server has one table of methods for the node and one for users.
 type Server struct {
@@ -58,10 +63,11 @@ type controlService struct {
 
 func (c *controlService) watchState(_ *pb.WatchStateRequest, stream *rpc.Stream) error {
 	for {
-		current, changed := c.state.current()
+		current, count, changed := c.state.current()
 		if err := stream.Send(current); err != nil {
 			return err
 		}
+		c.state.tell(count)
 		select {
 		case <-changed:
 		case <-stream.Context().Done():
@@ -78,6 +84,7 @@ func (c *controlService) shutdown(request *pb.ShutdownRequest) (*pb.ShutdownResp
 	c.state.Stopping()
 	go func() {
 		c.service.Stop(grace)
+		c.state.AwaitTold(lastWordLimit) // how the service ended
 		boot.Shutdown()
 	}()
 	return &pb.ShutdownResponse{}, nil
@@ -86,6 +93,9 @@ func (c *controlService) shutdown(request *pb.ShutdownRequest) (*pb.ShutdownResp
 func setTime(request *pb.SetTimeRequest) (*pb.SetTimeResponse, error) {
 	if request.Time == nil || request.Time.Unix() <= 0 {
 		return nil, rpc.Errorf(rpc.InvalidArgument, "time: is required")
+	}
+	if time.Until(*request.Time).Abs() < clockTolerance {
+		return &pb.SetTimeResponse{}, nil
 	}
 	now := unix.NsecToTimeval(request.Time.UnixNano())
 	if err := unix.Settimeofday(&now); err != nil {

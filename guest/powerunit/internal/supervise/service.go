@@ -200,7 +200,7 @@ func (s *Service) pipe(isStderr bool) (*os.File, error) {
 	return writer, nil
 }
 
-// Stop sends the image's stop signal, waits for grace, then kills. It is not started again.
+// Stop sends the image's stop signal, waits for grace, then kills. It is not started again, and its end is known when Stop returns.
 func (s *Service) Stop(grace time.Duration) {
 	s.stopOnce.Do(func() { close(s.stopping) })
 	s.mu.Lock()
@@ -209,6 +209,7 @@ func (s *Service) Stop(grace time.Duration) {
 	if process == nil {
 		return
 	}
+	defer func() { <-s.over }()
 	select {
 	case <-process.Done():
 		return

@@ -1,10 +1,14 @@
-// Follows what powerunit says of itself, over as many guest channels as it takes, until the VM is gone.
+// Follows what powerunit says of itself, over as many guest channels as it takes, until the VM is gone and has been heard out.
+import { randomBytes } from "node:crypto";
 import { GuestState, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { backoff, sleepOrAbort, timeLimit, type Log } from "@pitwall/runtime";
 import type { MachineGuest, MachineHost } from "./host.ts";
 import type { Vmm } from "./vmm.ts";
 
 const greetLimitMs = 10_000;
+/** For reading what a VMM wrote before it ended. */
+const lastWordLimitMs = 1_000;
+const entropyBytes = 64;
 
 type GuestHost = Pick<MachineHost, "openGuest" | "clock" | "random">;
 
@@ -12,14 +16,23 @@ type GuestHost = Pick<MachineHost, "openGuest" | "clock" | "random">;
 export class GuestWatch {
   readonly #stop = new AbortController();
   readonly #waiting = new Set<() => void>();
+  readonly #host: GuestHost;
+  readonly #log: Log;
   #guest: MachineGuest | undefined;
   #said: WatchStateResponse | undefined;
+  #isOver = false;
+  /** Resolves, never rejects, once the VMM has ended and its last word was heard. */
   readonly done: Promise<void>;
 
   /** `onWord` is called for each state powerunit tells. */
   constructor(host: GuestHost, vmm: Vmm, onWord: (said: WatchStateResponse) => void, log: Log) {
-    void vmm.exited.then(() => this.#stop.abort());
-    this.done = this.#follow(host, vmm, onWord, log);
+    this.#host = host;
+    this.#log = log;
+    void vmm.exited.then(() => {
+      this.#isOver = true;
+      host.clock.after(lastWordLimitMs, () => this.#stop.abort());
+    });
+    this.done = this.#follow(vmm, onWord);
   }
 
   get said(): WatchStateResponse | undefined {
@@ -42,16 +55,25 @@ export class GuestWatch {
     return this.#guest;
   }
 
+  /** Sets the guest's clock by the host's, when there is a channel. */
+  async setTime(): Promise<void> {
+    await this.#guest?.control
+      .setTime({ time: new Date(this.#host.clock.wallMs()) }, { signal: this.#stop.signal })
+      .catch((error: unknown) => this.#log.warn("the guest's clock could not be set", { error }));
+  }
+
   /** Stops following; the VM runs on. */
   async close(): Promise<void> {
     this.#stop.abort();
     await this.done;
   }
 
-  async #follow({ openGuest, clock, random }: GuestHost, vmm: Vmm, onWord: (said: WatchStateResponse) => void, log: Log): Promise<void> {
+  async #follow(vmm: Vmm, onWord: (said: WatchStateResponse) => void): Promise<void> {
+    const { openGuest, clock, random } = this.#host;
     const { signal } = this.#stop;
     const wait = backoff(50, 1_000, random);
-    while (!signal.aborted) {
+    while (!signal.aborted && !this.#isOver) {
+      let isFresh = true;
       try {
         using greeting = timeLimit(clock, greetLimitMs);
         await using guest = await openGuest(vmm, AbortSignal.any([signal, greeting.signal]));
@@ -61,16 +83,30 @@ export class GuestWatch {
           wait.reset();
           this.#said = said;
           onWord(said);
-          if (said.state === GuestState.GUEST_STATE_FAILED) log.warn("the guest failed", { message: said.message });
+          if (said.state === GuestState.GUEST_STATE_FAILED) this.#log.warn("the guest failed", { message: said.message });
+          // Not before it is up: a boot does not wait for this, and its own clock and pool are good for the while.
+          if (isFresh && said.state === GuestState.GUEST_STATE_READY) {
+            isFresh = false;
+            void this.#refresh(guest);
+          }
         }
       } catch (error) {
-        if (!signal.aborted) log.debug("guest channel broke", { error });
+        if (!signal.aborted && !this.#isOver) this.#log.debug("guest channel broke", { error });
       } finally {
         this.#guest = undefined;
       }
-      if (!signal.aborted) await sleepOrAbort(wait.nextMs(), signal, clock);
+      if (!signal.aborted && !this.#isOver) await sleepOrAbort(wait.nextMs(), signal, clock);
     }
+    this.#stop.abort();
     this.#wake();
+  }
+
+  /** Nobody knows what happened to the guest while there was no channel: it may have been frozen, or be one of two that were one. */
+  async #refresh({ control }: MachineGuest): Promise<void> {
+    const mixed = control
+      .addEntropy({ data: randomBytes(entropyBytes) }, { signal: this.#stop.signal })
+      .catch((error: unknown) => this.#log.warn("the guest took no entropy", { error }));
+    await Promise.all([mixed, this.setTime()]);
   }
 
   #wake(): void {

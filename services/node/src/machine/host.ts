@@ -10,7 +10,7 @@ import type { Vmm, VmmDriver } from "./vmm.ts";
 
 /** Of a guest, what its machine uses. */
 export interface MachineGuest extends AsyncDisposable {
-  readonly control: Pick<Guest["control"], "watchState" | "shutdown">;
+  readonly control: Pick<Guest["control"], "watchState" | "shutdown" | "setTime" | "addEntropy">;
   dial(target: TunnelTarget, signal: AbortSignal): Promise<Duplex>;
 }
 

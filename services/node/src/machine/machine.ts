@@ -21,6 +21,9 @@ import type { Vmm, VmmExit } from "./vmm.ts";
 const dialLimitMs = 10_000;
 const retryMs = 2_000;
 
+/** In which what is heard of the image's process is reported. */
+const tellingPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPING]);
+
 export class Machine {
   readonly #host: MachineHost;
   readonly #dir: string;
@@ -113,6 +116,11 @@ export class Machine {
     await this.#booting;
     await this.#vmm?.kill();
     this.#rouse();
+  }
+
+  /** The host's clock has jumped, or it is time to look. */
+  async setTime(): Promise<void> {
+    await this.#watch?.setTime();
   }
 
   /** Lets go of the VM, which runs on. */
@@ -287,7 +295,7 @@ export class Machine {
   }
 
   #onWord(): void {
-    if (this.#report.phase === Phase.PHASE_RUNNING) this.#hear();
+    if (tellingPhases.has(this.#report.phase)) this.#hear();
     this.#rouse();
   }
 
@@ -306,6 +314,7 @@ export class Machine {
     if (this.#vmm) {
       await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
       await shutDown(this.#vmm, this.#watch, this.#host.clock, this.#log);
+      await this.#watch?.done; // the last word is how the image's process ended
       await this.#releaseVmm();
     }
     this.#settled = generation;
@@ -333,6 +342,7 @@ export class Machine {
 
   /** The VMM ended without our doing. */
   async #buryVmm(exit: VmmExit): Promise<void> {
+    await this.#watch?.done;
     const said = this.#watch?.said;
     await this.#releaseVmm();
     if (this.#isYielded || !this.#mayRun()) {

@@ -14,6 +14,8 @@ export interface Machines {
   get(vmId: string): Machine;
   /** The lease is lost: VMs that may be started elsewhere end here. Resolves when their VMMs are gone. */
   yieldUp(): Promise<void>;
+  /** Sets the clocks of all guests by the host's. */
+  setTime(): Promise<void>;
   /** Lets go of all VMs, which run on. */
   close(): Promise<void>;
 }
@@ -51,6 +53,9 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
     },
     async yieldUp() {
       await Promise.all([...machines.values()].map((machine) => machine.yieldUp()));
+    },
+    async setTime() {
+      await Promise.all([...machines.values()].map((machine) => machine.setTime()));
     },
     async close() {
       await Promise.all([...machines.values()].map((machine) => machine.close()));

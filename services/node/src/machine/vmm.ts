@@ -54,7 +54,8 @@ export interface Vmm {
   readonly exited: Promise<VmmExit>;
   /**
    * Opens a byte stream to powerunit's guest channel; the preamble (docs/architecture.md, "Guest channel") has been exchanged.
-   * One stream at a time: a new one ends the one before. Rejects with `unavailable` when the signal aborts or the VMM is gone.
+   * One stream at a time: a new one ends the one before. When the VMM ends, what it had written can still be read, then the stream ends.
+   * Rejects with `unavailable` when the signal aborts or the VMM is gone.
    */
   openChannel(signal: AbortSignal): Promise<Duplex>;
   /** Freezes the virtual CPUs. */

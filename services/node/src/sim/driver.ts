@@ -44,7 +44,6 @@ const socketPath = (pid: number): string => `/proc/${pid}/cwd/${socketName}`;
 function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): Vmm {
   let stream: Socket | undefined;
   const exited = ended.then(async (exit) => {
-    stream?.destroy();
     await rm(join(dir, socketName), { force: true });
     return { ...exit, tail: "the simulated VMM ended" };
   });

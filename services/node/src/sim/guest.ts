@@ -1,4 +1,5 @@
-// The program of a simulated VM: powerunit's control service on a UNIX socket, nothing behind it. TCP targets echo.
+// The program of a simulated VM: powerunit's control service on a UNIX socket, nothing behind it. TCP targets echo. What it was told of
+// time and entropy is in its output.
 import { rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import {
@@ -25,6 +26,11 @@ const enter = (next: WatchStateResponse["state"]): void => {
   for (const wake of watchers) wake();
 };
 setTimeout(() => enter(GuestState.GUEST_STATE_READY), bootMs);
+
+function tell(line: string): Record<string, never> {
+  process.stdout.write(`${line}\n`);
+  return {};
+}
 
 const rpc = createRpcServer();
 rpc.add(GuestControlServiceDefinition, {
@@ -53,8 +59,8 @@ rpc.add(GuestControlServiceDefinition, {
     setTimeout(() => process.exit(0), bootMs);
     return {};
   },
-  setTime: async () => ({}),
-  addEntropy: async () => ({}),
+  setTime: async ({ time }) => tell(`time ${time?.toISOString() ?? "none"}`),
+  addEntropy: async ({ data }) => tell(`entropy ${data.length}`),
   async *dial(requests: AsyncIterable<DialRequest>): AsyncGenerator<DialResponse> {
     for await (const { message } of requests) {
       if (message?.$case === "data") yield { message: { $case: "data", value: message.value } };

@@ -4771,7 +4771,7 @@ export const GuestControlServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Sets the clock: after a resume, and whenever the node sees that it is off. */
+    /** Sets the clock: after a resume, and whenever the node sees that it may be off. One that is off by less than 100 ms is left alone. */
     setTime: {
       name: "SetTime",
       requestType: SetTimeRequest as typeof SetTimeRequest,
@@ -4809,7 +4809,7 @@ export interface GuestControlServiceImplementation<CallContextExt = {}> {
     request: AsyncIterable<DialRequest>,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<DialResponse>>;
-  /** Sets the clock: after a resume, and whenever the node sees that it is off. */
+  /** Sets the clock: after a resume, and whenever the node sees that it may be off. One that is off by less than 100 ms is left alone. */
   setTime(request: SetTimeRequest, context: CallContext & CallContextExt): Promise<DeepPartial<SetTimeResponse>>;
   /** Mixes fresh entropy into the kernel's pool: two VMs of one snapshot must not draw the same numbers. */
   addEntropy(
@@ -4835,7 +4835,7 @@ export interface GuestControlServiceClient<CallOptionsExt = {}> {
     request: AsyncIterable<DeepPartial<DialRequest>>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<DialResponse>;
-  /** Sets the clock: after a resume, and whenever the node sees that it is off. */
+  /** Sets the clock: after a resume, and whenever the node sees that it may be off. One that is off by less than 100 ms is left alone. */
   setTime(request: DeepPartial<SetTimeRequest>, options?: CallOptions & CallOptionsExt): Promise<SetTimeResponse>;
   /** Mixes fresh entropy into the kernel's pool: two VMs of one snapshot must not draw the same numbers. */
   addEntropy(
