@@ -1,6 +1,13 @@
 // What powerunit makes of a VM, as its processes see it and as its API tells.
-import { FileChange, FileKind, Health, LogStream, RestartPolicy, type Vm } from "@pitwall/sdk";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { FileChange, FileKind, Health, LogStream, Phase, RestartPolicy, type Vm } from "@pitwall/sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import type { Programs } from "./support/parity/images.ts";
+import { Layouts } from "./support/parity/layouts.ts";
+import { findReport } from "./support/parity/report.ts";
+import { programsOf, treeLayer } from "./support/parity/suite.ts";
 import { run, type Ended } from "./support/run.ts";
 import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
 
@@ -34,9 +41,10 @@ describe("processes", () => {
     expect((await ssh("host", "cat /proc/$(pgrep -x sleep || pidof sleep)/cgroup")).stdout).toBe("0::/vm/service\n");
   });
 
-  it("leave no zombie, even 2,000 orphans at once", async () => {
-    const orphans = "for i in $(seq 20); do (for j in $(seq 100); do (:) & done) & done; wait";
-    expect((await ssh("host", orphans)).code).toBe(0);
+  it("leave no zombie, even 10,000 orphans at once", async () => {
+    // Each line of inner shells ends before those that it has started: they are orphans, and say that they were.
+    const orphans = "for i in $(seq 100); do (for j in $(seq 100); do (echo) & done) & done | wc -l";
+    expect(await ssh("host", orphans)).toMatchObject({ code: 0, stdout: "10000\n" });
     const zombies = `until [ "$(cat /proc/[0-9]*/stat 2>/dev/null | grep -c ') Z ')" = 0 ]; do :; done; echo none`;
     expect((await ssh("host", zombies)).stdout).toBe("none\n");
   });
@@ -78,6 +86,85 @@ describe("the image's process", () => {
     expect((await ssh("hungry", "dd if=/dev/zero of=/dev/null bs=215M count=1")).code).toBe(255); // a session is killed, not its server
     expect((await ssh("hungry", "echo alive")).stdout).toBe("alive\n");
     await deleteVm(pitwall.stack, "hungry");
+  });
+});
+
+describe("a stop", () => {
+  it.each([
+    ["the image's process ends as it likes", 'trap "exit 5" QUIT; echo up; while :; do sleep 0.1; done', { code: 5, signal: 0 }],
+    ["the image's process does not handle the signal", "echo up; exec sleep infinity", { code: 0, signal: 3 }],
+    ["the image's process would rather not end", 'trap "" QUIT; echo up; while :; do sleep 1; done', { code: 0, signal: 9 }],
+  ])("with the image's signal, SIGQUIT, is reported with how %s", async (_, script, end) => {
+    await create("stopped", { args: ["sh", "-c", script], restartPolicy: RestartPolicy.RESTART_POLICY_ALWAYS });
+    const client = pitwall.stack.client();
+    for await (const { data } of client.readLogs("stopped", { follow: true })) if (Buffer.from(data).includes("up")) break;
+    await client.vms.stop("stopped");
+    expect(await client.vms.wait("stopped", { phases: [Phase.PHASE_STOPPED] })).toMatchObject({
+      phase: Phase.PHASE_STOPPED,
+      restartCount: 0,
+      serviceExit: { ...end, outOfMemory: false },
+    });
+    await deleteVm(pitwall.stack, "stopped");
+  });
+});
+
+describe("an image by hand", () => {
+  let dir: string;
+  let layouts: Layouts;
+  let programs: Programs;
+
+  beforeAll(async () => {
+    dir = await mkdtemp(join(tmpdir(), "pitwall-guest-"));
+    layouts = await Layouts.create(join(dir, "layout"));
+    programs = await programsOf(pitwall.provisioned.cacheDir, dir);
+  });
+
+  afterAll(() => rm(dir, { recursive: true, force: true }));
+
+  async function boot(name: string, tree: "scratch" | "small" | "musl", config: Readonly<Record<string, unknown>>): Promise<Vm> {
+    const image = await layouts.image(name, [await treeLayer(layouts, tree, programs)], config);
+    const { vms } = pitwall.stack.client();
+    await vms.create({ name, spec: { image } });
+    return vms.wait(name);
+  }
+
+  it("has a health that its check decides, again and again", async () => {
+    const Healthcheck = { Test: ["CMD-SHELL", "test -e /tmp/well"], Interval: 200e6, Timeout: 5e9, Retries: 2 };
+    await boot("checked", "small", { Cmd: ["/bin/busybox", "sleep", "1000000"], Healthcheck });
+    const { vms } = pitwall.stack.client();
+    const becomes = (wanted: Health): Promise<Vm> => vms.waitUntil("checked", ({ health }) => health === wanted);
+    await becomes(Health.HEALTH_UNHEALTHY);
+    expect((await ssh("checked", "echo > /tmp/well")).code).toBe(0);
+    await becomes(Health.HEALTH_HEALTHY);
+    expect((await ssh("checked", "/bin/busybox rm /tmp/well")).code).toBe(0);
+    expect(await becomes(Health.HEALTH_UNHEALTHY)).toMatchObject({ phase: Phase.PHASE_RUNNING, serviceExit: undefined, restartCount: 0 });
+    await deleteVm(pitwall.stack, "checked");
+  });
+
+  it("without a shell answers SSH: a command is run as words, and a login says what is missing", async () => {
+    await boot("bare", "scratch", { Entrypoint: ["/probe"], Env: ["FROM_IMAGE=yes"] });
+    const ran = await ssh("bare", "/probe 'two words' \\$HOME");
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expect(findReport(ran.stdout)).toMatchObject({
+      argv: ["/probe", "two words", "$HOME"],
+      env: expect.arrayContaining(["FROM_IMAGE=yes"]) as string[],
+    });
+    expect(await ssh("bare", "/no/such")).toMatchObject({ code: 127, stderr: expect.stringContaining("/no/such") as string });
+    const login = await run(pitwall.ssh.commandFor("bare"));
+    expect(login).toMatchObject({
+      stdout: "",
+      stderr: expect.stringContaining("this image has no shell (/bin/sh); name a program to run") as string,
+    });
+    expect(login.code).toBe(127);
+    await deleteVm(pitwall.stack, "bare");
+  });
+
+  it("with programs of musl answers SSH", async () => {
+    await boot("musl", "musl", { Entrypoint: ["/probe"] });
+    const ran = await ssh("musl", "/probe x");
+    expect(ran).toMatchObject({ code: 0, stderr: "" });
+    expect(findReport(ran.stdout)).toMatchObject({ argv: ["/probe", "x"] });
+    await deleteVm(pitwall.stack, "musl");
   });
 });
 

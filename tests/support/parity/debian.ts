@@ -25,6 +25,10 @@ const named =
   ({ argv }: Report): boolean =>
     pattern.test(argv.join(" "));
 
+const none = "0000000000000000";
+/** Programs ignore signals once they have begun to set themselves up. */
+const ignoresSignals = ({ status }: Report): boolean => status["SigIgn"] !== none;
+
 /** Counts up with each change of the packages. */
 const edition = 3;
 const excluded = ["/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*", "/usr/share/info/*"];
@@ -57,7 +61,7 @@ export const debianRoots: readonly DebianRoot[] = [
       {
         name: "python",
         config: { Env: [path], Cmd: ["python3", "-c", "import signal; signal.pause()"], User: "www-data:adm", WorkingDir: "/srv/new" },
-        isUp: (report) => named(/^python3 -c/)(report) && report.status["SigIgn"] !== "0000000000000000",
+        isUp: (report) => named(/^python3 -c/)(report) && ignoresSignals(report),
       },
       {
         name: "busybox",
@@ -80,12 +84,17 @@ export const debianRoots: readonly DebianRoot[] = [
           User: "postgres",
           StopSignal: "SIGINT",
         },
-        isUp: named(/bin\/postgres/),
+        // It starts with all signals blocked and unblocks them while it waits for clients, which is last.
+        isUp: (report) =>
+          named(/bin\/postgres/)(report) &&
+          report.cwd.startsWith("/var/lib/") &&
+          ignoresSignals(report) &&
+          report.status["SigBlk"] === none,
       },
       {
         name: "node",
         config: { Env: [path, "NODE_ENV=production"], Cmd: ["node", "-e", "setInterval(() => 0, 1e6)"], User: "games", WorkingDir: "/tmp" },
-        isUp: named(/^node -e/),
+        isUp: (report) => named(/^node -e/)(report) && ignoresSignals(report),
       },
     ],
   },

@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findGo, goFolders } from "@pitwall/quickstart";
 import { run } from "../run.ts";
-import { chosen, muslLoader, treeOf, type ParityImage } from "./images.ts";
+import { chosen, muslLoader, treeOf, type ParityImage, type Programs } from "./images.ts";
 import { Layouts, type StoredLayer } from "./layouts.ts";
 
 /** Compiles the probe into `dir`, static or with `loader`; its path. */
@@ -41,21 +41,31 @@ export async function unpack(layouts: Layouts, name: string, layers: readonly St
   return join(dir, "rootfs");
 }
 
-/** Writes all images into one layout, and unpacks their trees as umoci does. */
-export async function makeImages(cacheDir: string, dir: string): Promise<Made> {
-  const layouts = await Layouts.create(join(dir, "layout"));
-  const programs = {
+/** Compiles and finds what the trees are made of. */
+export async function programsOf(cacheDir: string, dir: string): Promise<Programs> {
+  return {
     probe: await readFile(await compileProbe(cacheDir, dir)),
     muslProbe: await readFile(await compileProbe(cacheDir, dir, muslLoader)),
     musl: await readFile(muslLoader),
     busybox: await readFile("/bin/busybox"),
   };
+}
+
+/** A layer that is a whole tree. */
+export async function treeLayer(layouts: Layouts, tree: ParityImage["tree"], programs: Programs): Promise<StoredLayer> {
+  return layouts.layer((tar) => {
+    for (const { content, ...header } of treeOf(tree, programs)) tar.entry(header, content ?? "");
+  });
+}
+
+/** Writes all images into one layout, and unpacks their trees as umoci does. */
+export async function makeImages(cacheDir: string, dir: string): Promise<Made> {
+  const layouts = await Layouts.create(join(dir, "layout"));
+  const programs = await programsOf(cacheDir, dir);
   const rootOf = (tree: ParityImage["tree"]): string => join(dir, tree, "rootfs");
   const trees = { scratch: rootOf("scratch"), small: rootOf("small"), musl: rootOf("musl") };
   const layerOf = async (tree: ParityImage["tree"]): Promise<StoredLayer> => {
-    const layer = await layouts.layer((tar) => {
-      for (const { content, ...header } of treeOf(tree, programs)) tar.entry(header, content ?? "");
-    });
+    const layer = await treeLayer(layouts, tree, programs);
     await unpack(layouts, tree, [layer], join(dir, tree));
     return layer;
   };
