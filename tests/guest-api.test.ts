@@ -58,9 +58,9 @@ class Attached implements Disposable {
   }
 
   async #next(): Promise<boolean> {
-    const { done, value } = await this.#responses.next();
-    if (done === true) return false;
-    const { message } = value;
+    const next = await this.#responses.next();
+    if (next.done === true) return false;
+    const { message } = next.value;
     if (message?.$case === "exit") this.exitCode = message.value.code;
     else this.output += Buffer.from(message?.value ?? []).toString();
     return true;

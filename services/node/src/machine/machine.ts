@@ -8,21 +8,18 @@ import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Health, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, messageChain, timeLimit, toDuration, type Log } from "@pitwall/runtime";
 import { GuestWatch } from "./guest-watch.ts";
 import type { MachineHost } from "./host.ts";
 import type { JournalEntry } from "./journal.ts";
-import { afterExit, firstReport, hasSettled, isReschedulable, isSameExit, noTimings } from "./reports.ts";
+import { afterExit, firstReport, hasSettled, isReschedulable, noService, noTimings, serviceNews } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
 import { startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
 
 const dialLimitMs = 10_000;
 const retryMs = 2_000;
-
-/** In which what is heard of the image's process is reported. */
-const tellingPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPING]);
 
 export class Machine {
   readonly #host: MachineHost;
@@ -226,9 +223,7 @@ export class Machine {
       phase: Phase.PHASE_PREPARING,
       reason: "",
       message: "",
-      serviceExit: undefined,
-      restartCount: 0,
-      health: Health.HEALTH_UNSPECIFIED,
+      ...noService,
       timings: noTimings,
     });
     const isNew = this.#report.sshHostKey === "";
@@ -295,18 +290,14 @@ export class Machine {
   }
 
   #onWord(): void {
-    if (tellingPhases.has(this.#report.phase)) this.#hear();
+    this.#hear();
     this.#rouse();
   }
 
   /** Reports what has become of the image's process, when that is news. */
   #hear(): void {
-    const said = this.#watch?.said;
-    if (!said) return;
-    const { serviceExit = this.#report.serviceExit, restartCount, health } = said;
-    const known = this.#report;
-    if (isSameExit(serviceExit, known.serviceExit) && restartCount === known.restartCount && health === known.health) return;
-    this.#say({ serviceExit, restartCount, health }).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
+    const news = serviceNews(this.#watch?.said, this.#report);
+    if (news) this.#say(news).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
   }
 
   async #stop(wanted: Assignment): Promise<void> {

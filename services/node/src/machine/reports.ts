@@ -16,6 +16,9 @@ export const noTimings: VmTimings = {
   ready: undefined,
 };
 
+/** Before the image's process was started. */
+export const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
+
 /** In which a start has come to an end. */
 const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
 
@@ -34,8 +37,7 @@ export function goneReport(assignment: Assignment, nowMs: number): VmReport {
 }
 
 function blank({ vmId, generation, epoch }: Assignment, nowMs: number): VmReport {
-  const service = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
-  const rest = { reason: "", message: "", ...service, sshHostKey: "", timings: undefined, observeTime: new Date(nowMs) };
+  const rest = { reason: "", message: "", ...noService, sshHostKey: "", timings: undefined, observeTime: new Date(nowMs) };
   return { vmId, generation, epoch, phase: Phase.PHASE_UNSPECIFIED, ...rest };
 }
 
@@ -50,7 +52,21 @@ export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): 
   return { phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, messageLimit) };
 }
 
-export function isSameExit(a: Exit | undefined, b: Exit | undefined): boolean {
+/** In which what is heard of the image's process is reported. */
+const tellingPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPING]);
+
+/** What a guest said of the image's process, when that is news to the report. */
+export function serviceNews(
+  said: WatchStateResponse | undefined,
+  known: VmReport,
+): Pick<VmReport, "serviceExit" | "restartCount" | "health"> | undefined {
+  if (!said || !tellingPhases.has(known.phase)) return undefined;
+  const { serviceExit = known.serviceExit, restartCount, health } = said;
+  const isKnown = isSameExit(serviceExit, known.serviceExit) && restartCount === known.restartCount && health === known.health;
+  return isKnown ? undefined : { serviceExit, restartCount, health };
+}
+
+function isSameExit(a: Exit | undefined, b: Exit | undefined): boolean {
   return a?.code === b?.code && a?.signal === b?.signal && a?.outOfMemory === b?.outOfMemory;
 }
 
