@@ -136,12 +136,16 @@ describe("WriteFile", () => {
     yield WriteFileRequest.fromPartial({ message: { $case: "start", value: start } });
     for (const value of chunks) yield { message: { $case: "data", value } };
   }
+  async function* whole(...parts: Parameters<typeof written>): AsyncGenerator<WriteFileRequest> {
+    yield* written(...parts);
+    yield { message: { $case: "end", value: true } };
+  }
 
   it("puts a file where others see the old content or the new, with its mode and owner", async () => {
     const content = Buffer.alloc(300_000, "0123456789");
     const chunks = Array.from({ length: 10 }, (_, at) => content.subarray(at * 30_000, (at + 1) * 30_000));
     expect((await ssh("echo old > /srv/file")).code).toBe(0);
-    const { file } = await guest.api.writeFile(written({ path: "/srv/file", mode: 0o4750, user: "www-data" }, ...chunks));
+    const { file } = await guest.api.writeFile(whole({ path: "/srv/file", mode: 0o4750, user: "www-data" }, ...chunks));
     expect(file).toMatchObject({ name: "file", sizeBytes: 300_000n, mode: 0o4750, uid: 33, gid: 33 });
     const [sum, listed] = (await ssh("md5sum < /srv/file; ls -A /srv")).stdout.split("\n");
     const { stdout: expected } = await run(["md5sum"], { input: content.toString() });
@@ -159,12 +163,20 @@ describe("WriteFile", () => {
     await expect.poll(async () => (await ssh("ls -A /srv")).stdout, { timeout: 20_000 }).toBe("file\nwww\n");
   });
 
+  it("takes no half file for a whole one", async () => {
+    await expect(guest.api.writeFile(written({ path: "/srv/half" }, Buffer.from("some")))).rejects.toMatchObject({
+      code: Status.ABORTED,
+      details: "/srv/half: the caller left before the end",
+    });
+    expect((await ssh("ls -A /srv")).stdout).toBe("file\nwww\n");
+  });
+
   it.each([
     [{ path: "relative" }, Status.INVALID_ARGUMENT, /path/],
     [{ path: "/no/such/folder/file" }, Status.NOT_FOUND, /\/no\/such\/folder\/file/],
     [{ path: "/srv/x", user: "nobody-here" }, Status.INVALID_ARGUMENT, /start\.user/],
   ])("refuses %j", async (start, code, details) => {
-    await expect(guest.api.writeFile(written(start, Buffer.from("x")))).rejects.toMatchObject({
+    await expect(guest.api.writeFile(whole(start, Buffer.from("x")))).rejects.toMatchObject({
       code,
       details: expect.stringMatching(details) as string,
     });

@@ -34,6 +34,7 @@ describe("powerunit", () => {
     const { file } = await guest.writeFile(
       (async function* () {
         yield { message: start };
+        yield { message: { $case: "end" as const, value: true } };
       })(),
     );
     return file?.modifyTime?.getTime() ?? Number.NaN;

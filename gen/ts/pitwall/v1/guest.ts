@@ -419,7 +419,9 @@ export interface ReadFileResponse {
 }
 
 export interface WriteFileRequest {
-  message: { $case: "start"; value: WriteFileStart } | { $case: "data"; value: Uint8Array } | undefined;
+  message: { $case: "start"; value: WriteFileStart } | { $case: "data"; value: Uint8Array } | //
+  /** The file is whole. */
+  { $case: "end"; value: boolean } | undefined;
 }
 
 export interface WriteFileStart {
@@ -4105,6 +4107,9 @@ export const WriteFileRequest: MessageFns<WriteFileRequest> = {
       case "data":
         writer.uint32(18).bytes(message.message.value);
         break;
+      case "end":
+        writer.uint32(24).bool(message.message.value);
+        break;
     }
     return writer;
   },
@@ -4138,6 +4143,14 @@ export const WriteFileRequest: MessageFns<WriteFileRequest> = {
             message.message = { $case: "data", value: reader.bytes() };
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.message = { $case: "end", value: reader.bool() };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -4156,6 +4169,8 @@ export const WriteFileRequest: MessageFns<WriteFileRequest> = {
         ? { $case: "start", value: WriteFileStart.fromJSON(object.start) }
         : isSet(object.data)
         ? { $case: "data", value: bytesFromBase64(object.data) }
+        : isSet(object.end)
+        ? { $case: "end", value: globalThis.Boolean(object.end) }
         : undefined,
     };
   },
@@ -4166,6 +4181,8 @@ export const WriteFileRequest: MessageFns<WriteFileRequest> = {
       obj.start = WriteFileStart.toJSON(message.message.value);
     } else if (message.message?.$case === "data") {
       obj.data = base64FromBytes(message.message.value);
+    } else if (message.message?.$case === "end") {
+      obj.end = message.message.value;
     }
     return obj;
   },
@@ -4185,6 +4202,12 @@ export const WriteFileRequest: MessageFns<WriteFileRequest> = {
       case "data": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "data", value: object.message.value };
+        }
+        break;
+      }
+      case "end": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "end", value: object.message.value };
         }
         break;
       }
@@ -4605,7 +4628,8 @@ export const GuestServiceDefinition = {
       options: {},
     },
     /**
-     * Writes a file beside its place and moves it there once the caller has sent all: others see the old content or the new.
+     * Writes a file beside its place and moves it there once the caller has said `end`: others see the old content or the new. A stream
+     * that ends without it writes nothing (ABORTED): some clients half-close a call that they break off.
      * The first message up is `start`.
      */
     writeFile: {
@@ -4667,7 +4691,8 @@ export interface GuestServiceImplementation<CallContextExt = {}> {
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<ReadFileResponse>>;
   /**
-   * Writes a file beside its place and moves it there once the caller has sent all: others see the old content or the new.
+   * Writes a file beside its place and moves it there once the caller has said `end`: others see the old content or the new. A stream
+   * that ends without it writes nothing (ABORTED): some clients half-close a call that they break off.
    * The first message up is `start`.
    */
   writeFile(
@@ -4720,7 +4745,8 @@ export interface GuestServiceClient<CallOptionsExt = {}> {
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<ReadFileResponse>;
   /**
-   * Writes a file beside its place and moves it there once the caller has sent all: others see the old content or the new.
+   * Writes a file beside its place and moves it there once the caller has said `end`: others see the old content or the new. A stream
+   * that ends without it writes nothing (ABORTED): some clients half-close a call that they break off.
    * The first message up is `start`.
    */
   writeFile(

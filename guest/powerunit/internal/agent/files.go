@@ -158,10 +158,13 @@ func writeFile(stream *rpc.Stream) error {
 		var request pb.WriteFileRequest
 		err := stream.Recv(&request)
 		if err == io.EOF {
-			break
+			return rpc.Errorf(rpc.Aborted, "%s: the caller left before the end", start.Path)
 		}
 		if err != nil {
 			return err
+		}
+		if request.End != nil && *request.End {
+			break
 		}
 		if _, err := file.Write(request.Data); err != nil {
 			return fileFault(start.Path, err)

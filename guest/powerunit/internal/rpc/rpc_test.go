@@ -157,15 +157,5 @@ func FuzzAnyBytesEndTheConnectionOnly(f *testing.F) {
 	f.Add([]byte{0, 0, 0, frameSettings, 0, 0, 0, 0, 0})
 	f.Add([]byte{0, 0, 1, frameHeaders, flagEndHeaders, 0, 0, 0, 1, 0x82})
 	f.Add([]byte{0, 0, 2, frameData, flagPadded, 0, 0, 0, 1, 9, 9})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		server := NewServer()
-		server.Handle("/echo", echo)
-		ours, theirs := net.Pipe()
-		go func() { _, _ = io.Copy(io.Discard, ours) }()
-		go func() {
-			_, _ = ours.Write(append([]byte(preface), data...))
-			ours.Close()
-		}()
-		server.Serve(theirs)
-	})
+	f.Fuzz(func(t *testing.T, data []byte) { serveBytes(t, data) })
 }

@@ -243,6 +243,7 @@ type ReadFileResponse struct {
 type WriteFileRequest struct {
 	Start *WriteFileStart `pb:"1,oneof"`
 	Data  []byte          `pb:"2,oneof"`
+	End   *bool           `pb:"3,oneof"`
 }
 
 type WriteFileStart struct {
