@@ -30,24 +30,26 @@ const unconfined: Confinement = { kind: "none", owner: undefined, output: "/proc
 const apart = ["unshare", "--mount", "--net", "--pid", "--ipc", "--uts", "--fork", "--kill-child"];
 // Of the new root, `share` is the one folder that is always there and never needed.
 const rooted = ["--root=/usr", "--mount-proc=/share", "--"];
-const powerless = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"];
+const powerless = ["--bounding-set=-all", "--inh-caps=-all", "--no-new-privs", "--pdeathsig=KILL"];
 const asStranger = [`--reuid=${strangerId}`, `--regid=${strangerId}`, "--clear-groups"];
 /** The agent's environment may hold secrets. */
-const forgetful = (path: string): readonly string[] => ["--", "env", "-i", `PATH=${path}`];
-const rootedPath = "/local/bin:/bin";
+const forgetful = (env: string, path: string): readonly string[] => ["--", env, "-i", `PATH=${path}`];
+// In the new root the agent's PATH need not lead anywhere.
+const rootedSetpriv = "/bin/setpriv";
+const rootedForgetful = forgetful("/bin/env", "/local/bin:/bin");
 
 const forRoot: readonly Confinement[] = [
   {
     kind: "sealed",
     owner: strangerId,
     output: "/share/self/fd/3",
-    prefix: [...apart, ...rooted, ...powerless, ...asStranger, ...forgetful(rootedPath)],
+    prefix: [...apart, ...rooted, rootedSetpriv, ...powerless, ...asStranger, ...rootedForgetful],
   },
   {
     kind: "stranger",
     owner: strangerId,
     output: "/proc/self/fd/3",
-    prefix: [...powerless, ...asStranger, ...forgetful("/usr/local/bin:/usr/bin:/bin")],
+    prefix: ["setpriv", ...powerless, ...asStranger, ...forgetful("env", "/usr/local/bin:/usr/bin:/bin")],
   },
 ];
 const forUsers: readonly Confinement[] = [
@@ -55,7 +57,7 @@ const forUsers: readonly Confinement[] = [
     kind: "unmapped",
     owner: undefined,
     output: "/share/self/fd/3",
-    prefix: [...apart, "--user", "--map-root-user", ...rooted, ...powerless, ...forgetful(rootedPath)],
+    prefix: [...apart, "--user", "--map-root-user", ...rooted, rootedSetpriv, ...powerless, ...rootedForgetful],
   },
 ];
 
