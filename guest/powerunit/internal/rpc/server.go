@@ -91,7 +91,7 @@ type conn struct {
 	stopped chan struct{}
 }
 
-// Serve runs one connection to its end and waits for its calls.
+// Serve runs one connection to its end. Its calls are cancelled then.
 func (s *Server) Serve(netConn net.Conn) {
 	c := &conn{server: s, net: netConn, streams: map[uint32]*Stream{}, window: firstWindow, firstWindow: firstWindow}
 	c.posted, c.stopped = make(chan struct{}, 1), make(chan struct{})

@@ -18,7 +18,8 @@ export const files = { qmp: "qmp.sock", channel: "guest.sock", console: "console
 
 /**
  * Kernel parameters that each boot has, beside `tsc_early_khz`: without that the emulated clocks are calibrated against each other, which
- * under load never ends, and with a wrong one the guest's time runs wrong. `random.trust_cpu`: no waiting for entropy. The rest skips work that a guest of this kind has no use for.
+ * under load never ends, and with a wrong one the guest's time runs wrong. `random.trust_cpu`: no waiting for entropy. The rest skips
+ * work that a guest of this kind has no use for.
  */
 const kernelParameters = [
   "reboot=t",
@@ -31,7 +32,7 @@ const kernelParameters = [
 ] as const;
 
 /** An emulated CPU does not speculate, so there is nothing to mitigate; a real one does. */
-function kernelCommandLine({ acceleration, tscKhz }: HostMachine): string {
+export function kernelCommandLine({ acceleration, tscKhz }: HostMachine): string {
   return [...kernelParameters, `tsc_early_khz=${tscKhz}`, ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
 }
 
