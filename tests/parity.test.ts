@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { surroundings } from "@pitwall/oci";
-import { Parity } from "@pitwall/sdk";
+import { Health, Parity, Phase } from "@pitwall/sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runContainer, type Outcome } from "./support/parity/container.ts";
 import { chosen, skipped, type ParityImage } from "./support/parity/images.ts";
@@ -31,16 +31,23 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
-async function asContainer({ name, tree, config, stop }: ParityImage): Promise<Outcome> {
-  const options = { layout: made.layouts.dir, tag: name, image: config, rootfs: made.trees[tree], dir: join(dir, "containers", name) };
+async function asContainer({ name, tree, config, stop, isReadOnly = false }: ParityImage): Promise<Outcome> {
+  const options = {
+    isReadOnly,
+    layout: made.layouts.dir,
+    tag: name,
+    image: config,
+    rootfs: made.trees[tree],
+    dir: join(dir, "containers", name),
+  };
   return runContainer({ ...options, hostname: name, etc: etcOf(name) }, stop === true);
 }
 
-async function asVm({ name, stop }: ParityImage): Promise<Outcome> {
+async function asVm(image: ParityImage): Promise<Outcome> {
   try {
-    return await runVm(pitwall.stack.client(), name, made.references.get(name)!, stop === true);
+    return await runVm(pitwall.stack.client(), image, made.references.get(image.name)!);
   } finally {
-    await deleteVm(pitwall.stack, name);
+    await deleteVm(pitwall.stack, image.name);
   }
 }
 
@@ -87,6 +94,23 @@ it("runs an image with nothing to run, which a container runtime refuses", async
   expect(running).toMatchObject({ serviceExit: undefined, reason: "" });
   await deleteVm(pitwall.stack, name);
   seen.add("nothing to run");
+});
+
+it("says that an image is ill whose health check fails; a container runtime does not look, and the process runs on in both", async () => {
+  const name = "ill";
+  const Healthcheck = { Test: ["CMD-SHELL", "exit 1"], Interval: 100e6, Timeout: 5e9, Retries: 2 };
+  const config = { Entrypoint: ["/probe"], Env: ["PARITY_THEN=wait"], Healthcheck };
+  const image = await made.layouts.image(name, [made.layers.small], config);
+  const container = await asContainer({ name, tree: "small", config, stop: true });
+  expect(container.signal).toBe(15);
+  const client = pitwall.stack.client();
+  await client.vms.create({ name, spec: { image } });
+  const ill = await client.vms.waitUntil(name, ({ health }) => health === Health.HEALTH_UNHEALTHY);
+  expect(ill).toMatchObject({ phase: Phase.PHASE_RUNNING, serviceExit: undefined });
+  await client.vms.stop(name);
+  const stopped = await client.vms.wait(name, { phases: [Phase.PHASE_STOPPED] });
+  expect(stopped.serviceExit).toMatchObject({ code: 0, signal: 0 }); // the probe names its signal and ends well
+  await deleteVm(pitwall.stack, name);
 });
 
 describe("an image of which something would be ignored", () => {

@@ -5,6 +5,7 @@ import { run } from "../run.ts";
 import type { RunConfig } from "./layouts.ts";
 
 interface RuntimeConfig {
+  root: { path: string; readonly?: boolean };
   process: { terminal: boolean; args: string[]; env: string[]; noNewPrivileges: boolean; rlimits: unknown[]; capabilities: unknown };
   hostname: string;
   mounts: { destination: string; type?: string; source: string; options: string[] }[];
@@ -20,6 +21,8 @@ export interface ContainerOptions {
   /** A folder that is not there yet. */
   readonly dir: string;
   readonly hostname: string;
+  /** Of the root file system; no part of an image. */
+  readonly isReadOnly?: boolean;
   /** Content of the files that an engine puts over the image's, by name below /etc. */
   readonly etc: Readonly<Record<string, string>>;
 }
@@ -50,7 +53,10 @@ function signalNumber(name: string): string {
 }
 
 /** Docker and containerd decide these differently from umoci. */
-async function asEngine(config: RuntimeConfig, { hostname, etc, image, dir }: ContainerOptions): Promise<RuntimeConfig> {
+async function asEngine(
+  config: RuntimeConfig,
+  { hostname, etc, image, dir, isReadOnly = false }: ContainerOptions,
+): Promise<RuntimeConfig> {
   const own = texts(image["Env"]).filter((pair) => pair.startsWith("HOME="));
   // TERM is for terminals, which there is none of; HOME is the image's where it has one.
   const env = config.process.env.filter((pair) => pair !== "TERM=xterm" && !(own.length > 0 && pair.startsWith("HOME=")));
@@ -70,6 +76,7 @@ async function asEngine(config: RuntimeConfig, { hostname, etc, image, dir }: Co
   }
   return {
     ...config,
+    root: { ...config.root, readonly: isReadOnly },
     process: {
       ...config.process,
       terminal: false,

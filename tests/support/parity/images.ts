@@ -7,8 +7,10 @@ export interface ParityImage {
   /** `scratch`: the probe alone. `small`: users, folders, a static busybox. `musl`: a probe that musl's loader starts, and that. */
   readonly tree: "scratch" | "small" | "musl";
   readonly config: RunConfig;
+  /** Nothing but volumes may be written: a wish of who runs it. */
+  readonly isReadOnly?: boolean;
   /** The probe waits, and is stopped. */
-  readonly stop?: true;
+  readonly stop?: boolean;
   /** The container does not start. What is left of the comparison is that the process does not run in the VM either. */
   readonly refused?: true;
 }
@@ -67,6 +69,16 @@ const images: readonly ParityImage[] = [
   probe("dir-closed", { WorkingDir: "/srv/closed", User: "web" }),
   probe("volumes", { Volumes: { "/data": {}, "/made/volume": {} }, Env: ["PARITY_PATHS=/data:/made/volume"] }),
   probe("volumes-user", { Volumes: { "/data": {} }, User: "web", Env: ["PARITY_PATHS=/data"] }),
+  probe(
+    "read-only",
+    {
+      Volumes: { "/data": {} },
+      WorkingDir: "/made/for/this",
+      Env: ["PARITY_PATHS=/:/srv:/tmp:/data:/etc/passwd:/etc/hosts:/made/for/this"],
+    },
+    { isReadOnly: true },
+  ),
+  probe("read-only-user", { Volumes: { "/data": {} }, User: "web", Env: ["PARITY_PATHS=/data:/tmp:/srv"] }, { isReadOnly: true }),
   // How it ends.
   probe("exit-7", then("exit:7")),
   probe("exit-255", then("exit:255")),
@@ -96,7 +108,7 @@ const rest: ReadonlySet<string> = new Set([
   ...["musl-user", "cmd-only", "in-path", "script", "env-twice"],
   ...["user-uid", "user-name-gid", "user-uid-gid", "user-uid-group", "user-root", "user-root-uid", "user-root-scratch"],
   ...["user-group-only", "user-empty-group", "user-uid-unknown-scratch", "group-unknown", "uid-too-large"],
-  ...["dir-missing-user", "dir-dots", "dir-link", "volumes-user"],
+  ...["dir-missing-user", "dir-dots", "dir-link", "volumes-user", "read-only-user"],
   ...["exit-255", "terminated-by-itself", "not-executable", "a-folder", "missing-interpreter", "stop-short-name", "stop-user"],
 ]);
 const isAll = process.env["PITWALL_PARITY"] === "all";

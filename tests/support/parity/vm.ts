@@ -3,13 +3,18 @@ import { Phase, type Pitwall, type Vm } from "@pitwall/sdk";
 import { expect } from "vitest";
 import { run } from "../run.ts";
 import type { Outcome } from "./container.ts";
+import type { ParityImage } from "./images.ts";
 import { findReport, findSignal, type Report } from "./report.ts";
 
 const limitMs = 60_000;
 
 /** Creates a VM and follows it until its process has ended or, with `stop`, has reported and was stopped. The VM stays for the caller to delete. */
-export async function runVm(client: Pitwall, name: string, image: string, stop: boolean): Promise<Outcome> {
-  await client.vms.create({ name, spec: { image, memBytes: 128n * 2n ** 20n } });
+export async function runVm(
+  client: Pitwall,
+  { name, stop = false, isReadOnly = false }: Pick<ParityImage, "name" | "stop" | "isReadOnly">,
+  image: string,
+): Promise<Outcome> {
+  await client.vms.create({ name, spec: { image, memBytes: 128n * 2n ** 20n, readOnlyRoot: isReadOnly } });
   const isOver = ({ serviceExit, phase }: Vm): boolean => serviceExit !== undefined || phase === Phase.PHASE_FAILED;
   const running = await client.vms.waitUntil(name, (vm) => vm.phase === Phase.PHASE_RUNNING || isOver(vm), { timeoutMs: limitMs });
   if (running.phase === Phase.PHASE_FAILED) throw new Error(`${name}: ${running.reason} ${running.message}`);

@@ -22,6 +22,7 @@ interface RunOptions extends EndpointOption {
   readonly env?: Pairs;
   readonly label?: Pairs;
   readonly key?: readonly string[];
+  readonly readOnly?: boolean;
   readonly restart: keyof typeof restartPolicies;
   readonly strict?: boolean;
   readonly wait: boolean;
@@ -53,6 +54,7 @@ export function declare(command: Command, shell: Shell): void {
             .choices(Object.keys(restartPolicies))
             .default("no"),
         )
+        .option("--read-only", "let nothing but the image's volumes be written")
         .option("--strict", "refuse an image of which anything would be ignored; `pitwall images check` says what")
         .option("--no-wait", "return as soon as the VM is placed")
         .addOption(timeoutOption("how long to wait for it to run", 120)),
@@ -77,6 +79,7 @@ async function run(shell: Shell, image: string, args: readonly string[], options
         args: [...args],
         env: { ...options.env },
         labels: { ...options.label },
+        readOnlyRoot: options.readOnly ?? false,
         restartPolicy: restartPolicies[options.restart],
         authorizedKeys,
       },

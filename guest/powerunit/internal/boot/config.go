@@ -17,7 +17,9 @@ type Config struct {
 	Network  NetworkConfig `json:"network"`
 	SSH      SSH           `json:"ssh"`
 	Process  Process       `json:"process"`
-	Channel  Channel       `json:"channel"`
+	// ReadOnlyRoot leaves only the volumes writable, and what is in memory.
+	ReadOnlyRoot bool    `json:"read_only_root"`
+	Channel      Channel `json:"channel"`
 }
 
 // NetworkConfig is the one interface of the VM.

@@ -67,7 +67,28 @@ func Root(config *Config) error {
 		return fmt.Errorf("set hostname: %w", err)
 	}
 	makeVolumes("/", config.Process.Volumes)
-	return ownFiles(config)
+	if err := ownFiles(config); err != nil {
+		return err
+	}
+	if config.ReadOnlyRoot {
+		makeVolumes("/", []string{config.Process.WorkingDir}) // nobody can later
+		return closeRoot(config.Process.Volumes)
+	}
+	return nil
+}
+
+// closeRoot makes the root's mount read-only. The disk below it stays writable through the mounts of the volumes.
+func closeRoot(volumes []string) error {
+	for _, volume := range volumes {
+		target := filepath.Join("/", volume)
+		if err := syscall.Mount(target, target, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+			return fmt.Errorf("volume %s: %w", volume, err)
+		}
+	}
+	if err := syscall.Mount("", "/", "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, ""); err != nil {
+		return fmt.Errorf("read-only root: %w", err)
+	}
+	return nil
 }
 
 // makeVolumes makes the folders that the image lacks. What cannot be made, the process will miss and name.

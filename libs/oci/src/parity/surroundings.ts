@@ -43,7 +43,7 @@ export const surroundings: readonly Surrounding[] = [
   {
     what: "the root file system",
     container: "what the engine made of the layers",
-    vm: "an overlay of the image, read-only, and the VM's disk, writable; the image is never changed",
+    vm: "an overlay of the image, read-only, and the VM's disk, writable; the image is never changed. A runtime's wish for a read-only root is no part of an image: it is `VmSpec.read_only_root`, which leaves the volumes writable",
     covers: /^mount \/$/,
   },
   {
@@ -86,7 +86,7 @@ export const surroundings: readonly Surrounding[] = [
   {
     what: "resource limits",
     container: "the engine's or the host's",
-    vm: "the same for every VM, whatever the host has",
+    vm: "the same for every VM, whatever the host has: 1048576 open files (soft and hard), cores and processes without limit",
     covers: /^limit /,
   },
   {

@@ -20,6 +20,8 @@ export interface GuestConfig {
     readonly restart: "never" | "on-failure" | "always";
     readonly healthcheck?: GuestHealthcheck;
   };
+  /** Default false. The volumes stay writable. */
+  readonly read_only_root?: boolean;
   readonly channel: { readonly kind: "virtio-serial"; readonly name: string };
 }
 

@@ -49,6 +49,7 @@ async function prepare(
       network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: ["10.0.2.3"] },
       ssh: { host_key: hostKey.privatePem, authorized_keys: authorizedKeys },
       process: guestProcess(image.config, spec),
+      read_only_root: spec.readOnlyRoot,
       channel: { kind: "virtio-serial", name: "pitwall.guest" },
     },
     initramfs,

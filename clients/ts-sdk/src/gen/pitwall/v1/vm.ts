@@ -497,6 +497,8 @@ export interface VmSpec {
   restartPolicy: RestartPolicy;
   placement: Placement | undefined;
   nodeLossPolicy: NodeLossPolicy;
+  /** Nothing but the image's volumes and what is in memory (/dev, /dev/shm) can be written. */
+  readOnlyRoot: boolean;
 }
 
 export interface VmSpec_EnvEntry {
@@ -1405,6 +1407,7 @@ function createBaseVmSpec(): VmSpec {
     restartPolicy: 0,
     placement: undefined,
     nodeLossPolicy: 0,
+    readOnlyRoot: false,
   };
 }
 
@@ -1448,6 +1451,9 @@ export const VmSpec: MessageFns<VmSpec> = {
     }
     if (message.nodeLossPolicy !== 0) {
       writer.uint32(88).int32(message.nodeLossPolicy);
+    }
+    if (message.readOnlyRoot !== false) {
+      writer.uint32(96).bool(message.readOnlyRoot);
     }
     return writer;
   },
@@ -1559,6 +1565,14 @@ export const VmSpec: MessageFns<VmSpec> = {
             message.nodeLossPolicy = reader.int32() as any;
             continue;
           }
+          case 12: {
+            if (tag !== 96) {
+              break;
+            }
+
+            message.readOnlyRoot = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1636,6 +1650,11 @@ export const VmSpec: MessageFns<VmSpec> = {
         : isSet(object.node_loss_policy)
         ? nodeLossPolicyFromJSON(object.node_loss_policy)
         : 0,
+      readOnlyRoot: isSet(object.readOnlyRoot)
+        ? globalThis.Boolean(object.readOnlyRoot)
+        : isSet(object.read_only_root)
+        ? globalThis.Boolean(object.read_only_root)
+        : false,
     };
   },
 
@@ -1686,6 +1705,9 @@ export const VmSpec: MessageFns<VmSpec> = {
     if (message.nodeLossPolicy !== 0) {
       obj.nodeLossPolicy = nodeLossPolicyToJSON(message.nodeLossPolicy);
     }
+    if (message.readOnlyRoot !== false) {
+      obj.readOnlyRoot = message.readOnlyRoot;
+    }
     return obj;
   },
 
@@ -1723,6 +1745,7 @@ export const VmSpec: MessageFns<VmSpec> = {
       ? Placement.fromPartial(object.placement)
       : undefined;
     message.nodeLossPolicy = object.nodeLossPolicy ?? 0;
+    message.readOnlyRoot = object.readOnlyRoot ?? false;
     return message;
   },
 };
