@@ -1,6 +1,7 @@
 import { createServer, type Server } from "node:http";
 import { exportJWK, exportSPKI, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from "jose";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { makeApiToken } from "./api-token.ts";
 import { openVerifier } from "./verifier.ts";
 
 let server: Server;
@@ -47,6 +48,7 @@ describe("a token is refused", () => {
   };
   test("when there is none", async () => expect(await reasonOf(undefined)).toBe("TOKEN_MISSING"));
   test("when the scheme is another", async () => expect(await reasonOf("Basic YTpi")).toBe("TOKEN_MISSING"));
+  test("that is an API token", async () => expect(await reasonOf(`Bearer ${makeApiToken().text}`)).toBe("TOKEN_INVALID"));
   test("when it has expired", async () => expect(await reasonOf(await sign({ exp: now() - 60 }))).toBe("TOKEN_EXPIRED"));
   test("of another issuer", async () => expect(await reasonOf(await sign({ iss: "https://else.example" }))).toBe("TOKEN_ISSUER"));
   test("for another audience", async () => expect(await reasonOf(await sign({ aud: "else" }))).toBe("TOKEN_AUDIENCE"));

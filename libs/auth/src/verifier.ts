@@ -2,6 +2,7 @@
 import { isLoopback, PitwallError } from "@pitwall/runtime";
 import { createRemoteJWKSet, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from "jose";
 import { z } from "zod";
+import { isApiToken } from "./api-token.ts";
 
 const algorithms = ["RS256", "PS256", "ES256", "EdDSA"];
 const clockToleranceSeconds = 5;
@@ -39,6 +40,7 @@ export function openVerifier(options: { issuer: string; audience: string }): Ver
   };
   return {
     async verify(authorization) {
+      if (isApiToken(authorization)) throw invalidToken("an API token is no JWT");
       const token = bearer(authorization);
       try {
         const { payload } = await jwtVerify(token, await keysOnce(), {

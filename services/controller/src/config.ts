@@ -3,6 +3,9 @@ import { imageSourceSettings } from "@pitwall/oci";
 import { duration, hostPort, list, readConfig } from "@pitwall/runtime";
 import { z } from "zod";
 
+/** Of one user or API token, on this controller; 0: no limit. */
+const perSecond = z.coerce.number("must be a number").min(0, "must not be negative");
+
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -16,6 +19,8 @@ const schema = z.object({
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
   PITWALL_ADMIN_SUBJECTS: list.default([]),
+  PITWALL_READS_PER_SECOND: perSecond.prefault("200"),
+  PITWALL_CHANGES_PER_SECOND: perSecond.prefault("100"),
   ...imageSourceSettings,
   PITWALL_BOOTSTRAP_DIR: z.string().optional(),
   PITWALL_HEARTBEAT: duration.prefault("2s"),

@@ -21,6 +21,7 @@ import {
   portInUse,
   runMain,
   sleepOrAbort,
+  systemClock,
   writeFileAtomic,
   type HostPort,
 } from "@pitwall/runtime";
@@ -35,6 +36,7 @@ import { readControllerConfig } from "./config.ts";
 import { Enroll } from "./enroll/enroll.ts";
 import { Images } from "./images/images.ts";
 import { placedImages } from "./images/placed.ts";
+import { openRateLimits } from "./limits/rate.ts";
 import { Nodes } from "./nodes/nodes.ts";
 import { Sessions } from "./nodes/sessions.ts";
 import { Projects } from "./projects/projects.ts";
@@ -44,9 +46,12 @@ import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
 import { accessService, enrollService, profileService } from "./rpc/small-services.ts";
+import { guestLeast } from "./rpc/policy.ts";
 import { vmService } from "./rpc/vm-service.ts";
 import { openEmbeddedPostgres } from "./store/embedded-postgres.ts";
 import { openStore } from "./store/store.ts";
+import { LiveTokens } from "./tokens/live-tokens.ts";
+import { Tokens } from "./tokens/tokens.ts";
 import { Vms } from "./vm/vms.ts";
 
 const drainMs = 3_000;
@@ -76,8 +81,14 @@ async function start(): Promise<AsyncDisposable> {
   const nodes = new Nodes(store, sessions);
   const vms = await Vms.open({ store, nodes, sessions, images, log });
   const profiles = new Profiles(store);
-  const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects: new Projects(store) });
-  const guard = authenticate(authenticator);
+  const tokens = new Tokens(store);
+  const live = stack.use(new LiveTokens((ids) => tokens.valid(ids), log));
+  const limits = openRateLimits(
+    { reads: config.PITWALL_READS_PER_SECOND, changes: config.PITWALL_CHANGES_PER_SECOND },
+    systemClock.monotonicMs,
+  );
+  const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects: new Projects(store), tokens });
+  const guard = authenticate({ authenticator, limits, live });
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueServer(names);
@@ -118,7 +129,7 @@ async function start(): Promise<AsyncDisposable> {
     .use(guard);
   const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
   link.add(LinkServiceDefinition, linkService({ vms, nodes, sessions, heartbeatMs, leaseMs, log }));
-  link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, authenticator, feed: vms.feed })));
+  link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, authenticator, feed: vms.feed, leastFor: guestLeast })));
   link.add(EnrollServiceDefinition, enrollService(enroll));
 
   const advertised = names[0] ?? "127.0.0.1";

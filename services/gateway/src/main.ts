@@ -10,6 +10,7 @@ import { openAccess, openApi } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
 import { openSshServer } from "./ssh/server.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
+import { openDoor } from "./web/door.ts";
 import { openIngress } from "./web/ingress.ts";
 import { openWebServer } from "./web/server.ts";
 import { upstreams } from "./web/upstreams.ts";
@@ -44,7 +45,7 @@ async function start(): Promise<AsyncDisposable> {
   stack.defer(() => access.close());
   const api = openApi(identity);
   stack.defer(() => api.close());
-  const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
+  const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
   const address = (port: number): string =>
     `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
   const tunnels = stack.use(await openTunnels(config.PITWALL_TUNNEL_LISTEN, address, identity, () => access.client(), log));
@@ -57,11 +58,11 @@ async function start(): Promise<AsyncDisposable> {
     sshPort: config.PITWALL_SSH_ADVERTISE?.port ?? ssh.port,
     sshHostKey: hostKey.publicLine,
   };
-  const open = upstreams(verifier, api, tunnels);
+  const open = upstreams(door, api, tunnels);
   const web = stack.use(
     await openWebServer(config.PITWALL_LISTEN, {
       open,
-      ingress: openIngress(verifier, tunnels),
+      ingress: openIngress(door, tunnels),
       discovery,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
       log,

@@ -40,7 +40,19 @@ export interface ErrorDetail {
   readonly reason?: string;
   /** The request field that was wrong, dotted (`spec.mem_bytes`), for `google.rpc.BadRequest`. */
   readonly field?: string;
+  /** When another try may succeed, for `google.rpc.RetryInfo`. */
+  readonly retryAfterMs?: number;
+  /** What is used up, for `google.rpc.QuotaFailure`. */
+  readonly quota?: readonly QuotaViolation[];
   readonly cause?: unknown;
+}
+
+/** One limit that a request would exceed. */
+export interface QuotaViolation {
+  /** Whose limit and of what: `project/UUID/vms`. */
+  readonly subject: string;
+  /** Limit, used and wanted, in words. */
+  readonly description: string;
 }
 
 /** A refusal with a meaning. `message` says what was wrong, what was expected and what to do; it never holds a path, query or secret. */
@@ -48,6 +60,8 @@ export class PitwallError extends Error {
   readonly fault: Fault;
   readonly reason: string;
   readonly field: string | undefined;
+  readonly retryAfterMs: number | undefined;
+  readonly quota: readonly QuotaViolation[];
 
   constructor(fault: Fault, message: string, detail: ErrorDetail = {}) {
     super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
@@ -55,6 +69,8 @@ export class PitwallError extends Error {
     this.fault = fault;
     this.reason = detail.reason ?? fault.toUpperCase().replaceAll("-", "_");
     this.field = detail.field;
+    this.retryAfterMs = detail.retryAfterMs;
+    this.quota = detail.quota ?? [];
   }
 }
 

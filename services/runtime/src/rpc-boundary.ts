@@ -1,6 +1,6 @@
 // The only place where an exception becomes a gRPC status.
 import { ServerError, Status, type CallContext, type ServerMiddleware, type ServerMiddlewareCall } from "nice-grpc";
-import { Any, BadRequest, ErrorInfo, RichServerError } from "nice-grpc-error-details";
+import { Any, BadRequest, ErrorInfo, QuotaFailure, RetryInfo, RichServerError } from "nice-grpc-error-details";
 import { Status as RpcStatus } from "nice-grpc-error-details/lib/proto/google/rpc/status.js";
 import { PitwallError, statusOf } from "./errors.ts";
 import type { Log } from "./log.ts";
@@ -21,22 +21,39 @@ export function errorBoundary(log: Log): ServerMiddleware {
 
 /** A refusal as it goes on the wire. */
 export function toServerError(error: PitwallError): RichServerError {
-  const { info, request } = detailsOf(error);
-  return new RichServerError(statusOf[error.fault], error.message, request ? [info, request] : [info]);
+  return new RichServerError(statusOf[error.fault], error.message, detailsOf(error));
 }
 
 /** `google.rpc.Status` of a refusal, for the trailer `grpc-status-details-bin`. */
 export function statusDetails(error: PitwallError): Uint8Array {
-  const { info, request } = detailsOf(error);
-  const any = ($type: string, value: Uint8Array): Any => Any.fromPartial({ typeUrl: `type.googleapis.com/${$type}`, value });
-  const details = [
-    any(info.$type, ErrorInfo.encode(info).finish()),
-    ...(request ? [any(request.$type, BadRequest.encode(request).finish())] : []),
-  ];
+  const details = detailsOf(error).map((detail) =>
+    Any.fromPartial({ typeUrl: `type.googleapis.com/${detail.$type}`, value: encode(detail) }),
+  );
   return RpcStatus.encode(RpcStatus.fromPartial({ code: statusOf[error.fault], message: error.message, details })).finish();
 }
 
-function detailsOf({ reason, field, message: description }: PitwallError): { info: ErrorInfo; request: BadRequest | undefined } {
-  const info = ErrorInfo.create({ reason, domain: "pitwall.dev" });
-  return { info, request: field === undefined ? undefined : BadRequest.create({ fieldViolations: [{ field, description }] }) };
+type Detail = ErrorInfo | BadRequest | RetryInfo | QuotaFailure;
+
+function detailsOf({ reason, field, message: description, retryAfterMs, quota }: PitwallError): Detail[] {
+  return [
+    ErrorInfo.create({ reason, domain: "pitwall.dev" }),
+    ...(field === undefined ? [] : [BadRequest.create({ fieldViolations: [{ field, description }] })]),
+    ...(retryAfterMs === undefined
+      ? []
+      : [RetryInfo.create({ retryDelay: { seconds: Math.floor(retryAfterMs / 1000), nanos: (retryAfterMs % 1000) * 1e6 } })]),
+    ...(quota.length === 0 ? [] : [QuotaFailure.create({ violations: [...quota] })]),
+  ];
+}
+
+function encode(detail: Detail): Uint8Array {
+  switch (detail.$type) {
+    case "google.rpc.ErrorInfo":
+      return ErrorInfo.encode(detail).finish();
+    case "google.rpc.BadRequest":
+      return BadRequest.encode(detail).finish();
+    case "google.rpc.RetryInfo":
+      return RetryInfo.encode(detail).finish();
+    case "google.rpc.QuotaFailure":
+      return QuotaFailure.encode(detail).finish();
+  }
 }

@@ -15,7 +15,7 @@ export const protobufFileName = "pitwall/v1/access.proto";
 export interface Caller {
   credential:
     | //
-    /** The JWT that the client sent. */
+    /** The JWT or API token that the client sent. */
     { $case: "bearerToken"; value: string }
     | //
     /** The key that the client proved to have, `ssh-ed25519 AAAA…`. */
@@ -69,6 +69,8 @@ export interface OpenTunnelRequest {
   token: string;
   /** `host:port` of the gateway's tunnel listener, as nodes reach it. */
   gatewayAddress: string;
+  /** `Service/Method` of the one call that goes through, when the target is `guest_api`: what the caller must be allowed to call. */
+  method: string;
 }
 
 export interface OpenTunnelResponse {
@@ -699,7 +701,7 @@ export const AuthorizeSshResponse: MessageFns<AuthorizeSshResponse> = {
 };
 
 function createBaseOpenTunnelRequest(): OpenTunnelRequest {
-  return { caller: undefined, vm: "", target: undefined, token: "", gatewayAddress: "" };
+  return { caller: undefined, vm: "", target: undefined, token: "", gatewayAddress: "", method: "" };
 }
 
 export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
@@ -718,6 +720,9 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     }
     if (message.gatewayAddress !== "") {
       writer.uint32(42).string(message.gatewayAddress);
+    }
+    if (message.method !== "") {
+      writer.uint32(50).string(message.method);
     }
     return writer;
   },
@@ -775,6 +780,14 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
             message.gatewayAddress = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.method = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -798,6 +811,7 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
         : isSet(object.gateway_address)
         ? globalThis.String(object.gateway_address)
         : "",
+      method: isSet(object.method) ? globalThis.String(object.method) : "",
     };
   },
 
@@ -818,6 +832,9 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     if (message.gatewayAddress !== "") {
       obj.gatewayAddress = message.gatewayAddress;
     }
+    if (message.method !== "") {
+      obj.method = message.method;
+    }
     return obj;
   },
 
@@ -835,6 +852,7 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
       : undefined;
     message.token = object.token ?? "";
     message.gatewayAddress = object.gatewayAddress ?? "";
+    message.method = object.method ?? "";
     return message;
   },
 };

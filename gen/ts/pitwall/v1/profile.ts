@@ -28,6 +28,8 @@ export interface GetProfileResponse {
   /** As the issuer names the user; may be empty. */
   username: string;
   isAdmin: boolean;
+  /** With an API token: its id; subject is then its maker's. */
+  tokenId: string;
 }
 
 export interface AddSshKeyRequest {
@@ -214,7 +216,7 @@ export const GetProfileRequest: MessageFns<GetProfileRequest> = {
 };
 
 function createBaseGetProfileResponse(): GetProfileResponse {
-  return { subject: "", username: "", isAdmin: false };
+  return { subject: "", username: "", isAdmin: false, tokenId: "" };
 }
 
 export const GetProfileResponse: MessageFns<GetProfileResponse> = {
@@ -227,6 +229,9 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
     }
     if (message.isAdmin !== false) {
       writer.uint32(24).bool(message.isAdmin);
+    }
+    if (message.tokenId !== "") {
+      writer.uint32(34).string(message.tokenId);
     }
     return writer;
   },
@@ -268,6 +273,14 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
             message.isAdmin = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.tokenId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -289,6 +302,11 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
         : isSet(object.is_admin)
         ? globalThis.Boolean(object.is_admin)
         : false,
+      tokenId: isSet(object.tokenId)
+        ? globalThis.String(object.tokenId)
+        : isSet(object.token_id)
+        ? globalThis.String(object.token_id)
+        : "",
     };
   },
 
@@ -303,6 +321,9 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
     if (message.isAdmin !== false) {
       obj.isAdmin = message.isAdmin;
     }
+    if (message.tokenId !== "") {
+      obj.tokenId = message.tokenId;
+    }
     return obj;
   },
 
@@ -314,6 +335,7 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
     message.subject = object.subject ?? "";
     message.username = object.username ?? "";
     message.isAdmin = object.isAdmin ?? false;
+    message.tokenId = object.tokenId ?? "";
     return message;
   },
 };

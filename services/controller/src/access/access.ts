@@ -10,24 +10,35 @@ import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
 import type { Sessions } from "../nodes/sessions.ts";
 import type { Feed } from "../vm/feed.ts";
-import type { Principal } from "../projects/principal.ts";
+import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
 import { reachVm, vmNotFound } from "../projects/reach.ts";
 import { SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
 
+export interface AccessParts {
+  readonly store: Store;
+  readonly sessions: Sessions;
+  readonly authenticator: Authenticator;
+  readonly feed: Feed;
+  /** The role that a method of the guest's API needs; undefined for what is no such method. */
+  readonly leastFor: (method: string) => ProjectRole | undefined;
+}
+
 export class Access {
   readonly #store: Store;
   readonly #sessions: Sessions;
   readonly #authenticator: Authenticator;
   readonly #feed: Feed;
+  readonly #leastFor: AccessParts["leastFor"];
 
-  constructor({ store, sessions, authenticator, feed }: { store: Store; sessions: Sessions; authenticator: Authenticator; feed: Feed }) {
+  constructor({ store, sessions, authenticator, feed, leastFor }: AccessParts) {
     this.#store = store;
     this.#sessions = sessions;
     this.#authenticator = authenticator;
     this.#feed = feed;
+    this.#leastFor = leastFor;
   }
 
   async authorizeSsh({ sshPublicKey, vm }: AuthorizeSshRequest): Promise<AuthorizeSshResponse> {
@@ -44,13 +55,14 @@ export class Access {
   }
 
   /** Has the VM's node dial the gateway. A VM that is on its way up is waited for, until the signal aborts. */
-  async openTunnel({ caller, vm, target, token, gatewayAddress }: OpenTunnelRequest, signal: AbortSignal): Promise<OpenTunnelResponse> {
+  async openTunnel(request: OpenTunnelRequest, signal: AbortSignal): Promise<OpenTunnelResponse> {
+    const { caller, vm, target, token, gatewayAddress, method } = request;
     if (!target?.target) throw invalid("target", "is required");
     if (target.target.$case === "tcp" && (target.target.value.port < 1 || target.target.value.port > 65535))
       throw invalid("target.tcp.port", "must be 1 to 65535");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
-    const row = await this.#running(() => this.#reach(caller, vm), signal);
+    const row = await this.#running(() => this.#reach(caller, vm, method), signal);
     if (!this.#sessions.tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress })) {
       throw new PitwallError("unavailable", "the VM's node has no link to the controller right now; try again", {
         reason: "NODE_UNREACHABLE",
@@ -80,12 +92,14 @@ export class Access {
     }
   }
 
-  async #reach(caller: Caller | undefined, vm: string): Promise<VmRow> {
+  async #reach(caller: Caller | undefined, vm: string, method: string): Promise<VmRow> {
     const em = this.#store.read();
     switch (caller?.credential?.$case) {
       case "bearerToken": {
         const principal = await this.#authenticator.authenticate(`Bearer ${caller.credential.value}`);
-        return reachVm(em, principal, vm, "member");
+        const least = (method === "" ? undefined : this.#leastFor(method)) ?? "member";
+        holdToken(principal, method, least);
+        return reachVm(em, principal, vm, least);
       }
       case "sshPublicKey":
         return findByKey(em, caller.credential.value, vm);
@@ -93,6 +107,16 @@ export class Access {
         throw invalid("caller", "is required");
     }
   }
+}
+
+/** A token that was made for some methods opens a tunnel for no other, and none for a port. Throws `denied`. */
+function holdToken({ token }: Principal, method: string, least: ProjectRole): void {
+  if (!token) return;
+  if (token.methods.size > 0 && !token.methods.has(method)) {
+    throw new PitwallError("denied", `this API token is not for ${method === "" ? "ports of VMs" : method}`, { reason: "TOKEN_SCOPE" });
+  }
+  if (!isAtLeast(token.role, least))
+    throw new PitwallError("denied", `the role of this API token is ${token.role}; this needs ${least}`, { reason: "ROLE_TOO_LOW" });
 }
 
 const onTheWayUp: ReadonlySet<number> = new Set([

@@ -18,6 +18,8 @@ export interface TokenScope {
   readonly id: string;
   readonly projectId: string;
   readonly role: ProjectRole;
+  /** `Service/Method` names; empty: all that the role may. */
+  readonly methods: ReadonlySet<string>;
 }
 
 export function isAtLeast(role: ProjectRole, least: ProjectRole): boolean {

@@ -5,8 +5,10 @@ import { PitwallError } from "@pitwall/runtime";
 import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
 import type { Authenticator } from "../access/authenticator.ts";
 import type { Member } from "../enroll/enroll.ts";
-import type { Principal } from "../projects/principal.ts";
-import { policyOf } from "./policy.ts";
+import type { RateLimits } from "../limits/rate.ts";
+import { isAtLeast, type Principal } from "../projects/principal.ts";
+import type { LiveTokens } from "../tokens/live-tokens.ts";
+import { methodName, policyOf, type Policy } from "./policy.ts";
 
 /** Set by {@link peerInterceptor} and taken away from whoever sends it. */
 const peerKey = "pitwall-peer-internal";
@@ -40,31 +42,75 @@ function identityOf(der: Buffer): string | undefined {
   return /(?:^|, )URI:pitwall:\/\/((?:node|gateway)\/[0-9a-f-]{36})(?:,|$)/.exec(names)?.[1];
 }
 
-/** Middleware that holds each method to its policy. */
-export function authenticate(authenticator: Authenticator): ServerMiddleware<CallerContext> {
-  return async function* policy<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
-    const wanted = policyOf(call.method.path);
+export interface GuardParts {
+  readonly authenticator: Authenticator;
+  readonly limits: RateLimits;
+  readonly live: LiveTokens;
+}
+
+/** Middleware that holds each method to its policy, and each user to their rate. */
+export function authenticate({ authenticator, limits, live }: GuardParts): ServerMiddleware<CallerContext> {
+  return async function* guard<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
+    const { path } = call.method;
+    const policy = policyOf(path);
     const member = memberOf(context.metadata.get(peerKey));
     const none: CallerContext = { user: undefined, member };
-    switch (wanted) {
+    switch (policy?.who) {
       case "anyone":
         return yield* call.next(call.request, { ...context, ...none });
       case "user":
+      case "person":
       case "admin": {
         const user = await authenticator.authenticate(context.metadata.get("authorization"));
-        if (wanted === "admin" && !user.isAdmin) throw new PitwallError("denied", "this is for administrators", { reason: "NOT_ADMIN" });
-        return yield* call.next(call.request, { ...context, user, member: undefined });
+        if (policy.who === "admin" && !user.isAdmin)
+          throw new PitwallError("denied", "this is for administrators", { reason: "NOT_ADMIN" });
+        holdToken(user, path, policy);
+        (policy.mutates ? limits.changes : limits.reads).take(user.token ? `token:${user.token.id}` : user.subject);
+        if (!user.token) return yield* call.next(call.request, { ...context, user, member: undefined });
+        return yield* whileValid(live, user.token.id, context, (signal) =>
+          call.next(call.request, { ...context, signal, user, member: undefined }),
+        );
       }
       case "node":
       case "gateway":
       case "member":
-        if (!member || (wanted !== "member" && member.role !== wanted))
-          throw new PitwallError("denied", `this is for the certificate of a ${wanted}`, { reason: "WRONG_ROLE" });
+        if (!member || (policy.who !== "member" && member.role !== policy.who))
+          throw new PitwallError("denied", `this is for the certificate of a ${policy.who}`, { reason: "WRONG_ROLE" });
         return yield* call.next(call.request, { ...context, ...none });
       case undefined:
         throw new PitwallError("denied", "this method has no policy", { reason: "NO_POLICY" });
     }
   };
+}
+
+/** Throws `denied` for a token that was not made for the method. */
+function holdToken({ token }: Principal, path: string, { who, least }: Policy): void {
+  if (!token) return;
+  if (who !== "user")
+    throw new PitwallError("denied", "this is for people who sign in, not for API tokens", { reason: "TOKEN_NOT_ALLOWED" });
+  const method = methodName(path);
+  if (token.methods.size > 0 && !token.methods.has(method))
+    throw new PitwallError("denied", `this API token is not for ${method}`, { reason: "TOKEN_SCOPE" });
+  if (least !== undefined && !isAtLeast(token.role, least))
+    throw new PitwallError("denied", `the role of this API token is ${token.role}; this needs ${least}`, { reason: "ROLE_TOO_LOW" });
+}
+
+/** Ends a call whose token is revoked, or expires, before it is over. */
+async function* whileValid<Res>(
+  live: LiveTokens,
+  tokenId: string,
+  context: CallContext,
+  serve: (signal: AbortSignal) => AsyncGenerator<Res, Res | void, undefined>,
+): AsyncGenerator<Res, Res | void, undefined> {
+  using call = live.follow(tokenId);
+  const ended = (): PitwallError => new PitwallError("unauthenticated", "the API token is no longer valid", { reason: "TOKEN_INVALID" });
+  try {
+    const result = yield* serve(AbortSignal.any([context.signal, call.signal]));
+    if (call.signal.aborted) throw ended();
+    return result;
+  } catch (error) {
+    throw call.signal.aborted ? ended() : error;
+  }
 }
 
 function memberOf(identity: string | undefined): Member | undefined {

@@ -10,7 +10,8 @@ import { memberIn, userOf, type CallerContext } from "./identity.ts";
 export function profileService(profiles: Profiles): ProfileServiceImplementation<CallerContext> {
   return {
     async getProfile(_, context) {
-      return userOf(context);
+      const { subject, username, isAdmin, token } = userOf(context);
+      return { subject, username, isAdmin, tokenId: token?.id ?? "" };
     },
     addSshKey: async ({ publicKey }, context) => ({ key: await profiles.addKey(userOf(context).subject, publicKey) }),
     listSshKeys: async (_, context) => ({ keys: await profiles.listKeys(userOf(context).subject) }),

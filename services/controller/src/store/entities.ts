@@ -1,5 +1,6 @@
 // The tables, as MikroORM sees them. `migrations.ts` makes them.
 import { defineEntity, p, type InferEntity } from "@mikro-orm/core";
+import { ApiTokenEntity } from "./access-entities.ts";
 
 /** A VM: what is desired and what was observed, apart. JSON columns hold what the generated `toJSON` writes. */
 export const VmEntity = defineEntity({
@@ -149,4 +150,5 @@ export const entities = [
   JoinTokenEntity,
   SshKeyEntity,
   RequestEntity,
+  ApiTokenEntity,
 ];

@@ -26,8 +26,8 @@ export interface Tunnel {
 /** Disposing it ends all tunnels. */
 export interface Tunnels extends AsyncDisposable {
   readonly port: number;
-  /** Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
-  open(caller: Caller, vm: string, target: TunnelTarget): Promise<Tunnel>;
+  /** `method` is the `Service/Method` that a tunnel to the guest's API is for. Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
+  open(caller: Caller, vm: string, target: TunnelTarget, method?: string): Promise<Tunnel>;
 }
 
 interface Waiting {
@@ -96,7 +96,7 @@ export async function openTunnels(
 
   return {
     port,
-    async open(caller, vm, target) {
+    async open(caller, vm, target, method = "") {
       const token = randomBytes(32).toString("base64url");
       const digest = digestOf(token);
       const dialled = new Promise<Duplex>((accept, refuse) => waiting.set(digest, { accept, refuse }));
@@ -104,7 +104,7 @@ export async function openTunnels(
       const timeout = new AbortController();
       try {
         const { vmId, sshHostKey, subject } = await access()
-          .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port) }, { timeoutMs: answerLimitMs })
+          .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port), method }, { timeoutMs: answerLimitMs })
           .catch((error: unknown) => {
             throw fromRpc(error);
           });

@@ -1,9 +1,9 @@
 // HTTP and WebSocket into a VM: `/vm/NAME/PORT/PATH` with a bearer token becomes `/PATH` at that port.
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
-import type { Verifier } from "@pitwall/auth";
 import { invalid, PitwallError, splice, type Fault } from "@pitwall/runtime";
 import type { Tunnels } from "../tunnels/tunnels.ts";
+import type { Door } from "./door.ts";
 import { unreachable } from "./unreachable.ts";
 
 const httpStatus: Readonly<Partial<Record<Fault, number>>> = {
@@ -39,11 +39,9 @@ export interface Ingress {
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, target: Target): Promise<void>;
 }
 
-export function openIngress(verifier: Verifier, tunnels: Tunnels): Ingress {
+export function openIngress(door: Door, tunnels: Tunnels): Ingress {
   async function dial(request: IncomingMessage, { vm, port }: Target): Promise<Duplex> {
-    const { authorization } = request.headers;
-    await verifier.verify(authorization);
-    const value = (authorization ?? "").replace(/^bearer /i, "");
+    const value = await door(request.headers.authorization);
     const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value } }, vm, {
       target: { $case: "tcp", value: { port } },
     });

@@ -1,10 +1,10 @@
 // Where a call goes: the controller's API, or powerunit in a VM.
 import { connect as connectHttp2, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
 import { duplexPair } from "node:stream";
-import type { Verifier } from "@pitwall/auth";
 import { invalid, PitwallError, splice } from "@pitwall/runtime";
 import type { openApi } from "../controller-link.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
+import type { Door } from "./door.ts";
 import { upstreamHeaders } from "./headers.ts";
 
 /** Served by the controller's API to users. Members' services are not for this door. */
@@ -13,6 +13,8 @@ const apiServices: ReadonlySet<string> = new Set([
   "pitwall.v1.NodeService",
   "pitwall.v1.ImageService",
   "pitwall.v1.ProfileService",
+  "pitwall.v1.ProjectService",
+  "pitwall.v1.AuditService",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
 ]);
@@ -20,14 +22,14 @@ const apiServices: ReadonlySet<string> = new Set([
 const healthService = "grpc.health.v1.Health";
 const guestService = "pitwall.v1.GuestService";
 
-/** Opens the upstream call for a request, its JWT checked. */
+/** Opens the upstream call for a request that came through the {@link Door}. */
 export type OpenUpstream = (path: string, headers: IncomingHttpHeaders) => Promise<ClientHttp2Stream>;
 
-export function upstreams(verifier: Verifier, api: ReturnType<typeof openApi>, tunnels: Tunnels): OpenUpstream {
+export function upstreams(door: Door, api: ReturnType<typeof openApi>, tunnels: Tunnels): OpenUpstream {
   return async (path, headers) => {
     const service = path.split("/")[1] ?? "";
     if (service === healthService) return api.session().request(upstreamHeaders(path, headers));
-    await verifier.verify(headers.authorization);
+    const bearerToken = await door(headers.authorization);
     if (apiServices.has(service)) return api.session().request(upstreamHeaders(path, headers));
     if (service !== guestService)
       throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
@@ -35,10 +37,13 @@ export function upstreams(verifier: Verifier, api: ReturnType<typeof openApi>, t
       });
     const vm = headers["pitwall-vm"];
     if (typeof vm !== "string" || vm === "") throw invalid("pitwall-vm", "calls to GuestService name their VM in this metadata");
-    const bearerToken = (headers.authorization ?? "").replace(/^bearer /i, "");
-    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value: bearerToken } }, vm, {
-      target: { $case: "guestApi", value: {} },
-    });
+    const method = path.slice("/pitwall.v1.".length);
+    const { stream } = await tunnels.open(
+      { credential: { $case: "bearerToken", value: bearerToken } },
+      vm,
+      { target: { $case: "guestApi", value: {} } },
+      method,
+    );
     // HTTP/2 takes a TLS socket's handle over, and node aborts when a write is still under way on it: it is given a stream of ours.
     const [inner, outer] = duplexPair();
     void splice(outer, stream);

@@ -2,9 +2,11 @@
 import { First } from "./0001-first.ts";
 import { ServiceState } from "./0002-service-state.ts";
 import { Projects } from "./0003-projects.ts";
+import { ApiTokens } from "./0010-api-tokens.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
   { name: "0002_service_state", class: ServiceState },
   { name: "0003_projects", class: Projects },
+  { name: "0010_api_tokens", class: ApiTokens },
 ];

@@ -127,6 +127,8 @@ export function pullStateToJSON(object: PullState): string {
 
 export interface ResolveImageRequest {
   image: string;
+  /** Whose registry credentials are used: name or id; empty: the personal project. */
+  project: string;
 }
 
 export interface ResolveImageResponse {
@@ -161,6 +163,8 @@ export interface ImageConfig_LabelsEntry {
 
 export interface CheckImageRequest {
   image: string;
+  /** As in ResolveImageRequest. */
+  project: string;
 }
 
 export interface CheckImageResponse {
@@ -214,6 +218,8 @@ export interface PullImageRequest {
   image: string;
   /** Name or id; empty: all nodes that have a link. */
   node: string;
+  /** As in ResolveImageRequest. */
+  project: string;
 }
 
 /** What is new on one node. */
@@ -260,13 +266,16 @@ export interface NodeFreed {
 }
 
 function createBaseResolveImageRequest(): ResolveImageRequest {
-  return { image: "" };
+  return { image: "", project: "" };
 }
 
 export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
   encode(message: ResolveImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.image !== "") {
       writer.uint32(10).string(message.image);
+    }
+    if (message.project !== "") {
+      writer.uint32(18).string(message.project);
     }
     return writer;
   },
@@ -292,6 +301,14 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
             message.image = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -305,13 +322,19 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
   },
 
   fromJSON(object: any): ResolveImageRequest {
-    return { image: isSet(object.image) ? globalThis.String(object.image) : "" };
+    return {
+      image: isSet(object.image) ? globalThis.String(object.image) : "",
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
+    };
   },
 
   toJSON(message: ResolveImageRequest): unknown {
     const obj: any = {};
     if (message.image !== "") {
       obj.image = message.image;
+    }
+    if (message.project !== "") {
+      obj.project = message.project;
     }
     return obj;
   },
@@ -322,6 +345,7 @@ export const ResolveImageRequest: MessageFns<ResolveImageRequest> = {
   fromPartial(object: DeepPartial<ResolveImageRequest>): ResolveImageRequest {
     const message = createBaseResolveImageRequest();
     message.image = object.image ?? "";
+    message.project = object.project ?? "";
     return message;
   },
 };
@@ -806,13 +830,16 @@ export const ImageConfig_LabelsEntry: MessageFns<ImageConfig_LabelsEntry> = {
 };
 
 function createBaseCheckImageRequest(): CheckImageRequest {
-  return { image: "" };
+  return { image: "", project: "" };
 }
 
 export const CheckImageRequest: MessageFns<CheckImageRequest> = {
   encode(message: CheckImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.image !== "") {
       writer.uint32(10).string(message.image);
+    }
+    if (message.project !== "") {
+      writer.uint32(18).string(message.project);
     }
     return writer;
   },
@@ -838,6 +865,14 @@ export const CheckImageRequest: MessageFns<CheckImageRequest> = {
             message.image = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -851,13 +886,19 @@ export const CheckImageRequest: MessageFns<CheckImageRequest> = {
   },
 
   fromJSON(object: any): CheckImageRequest {
-    return { image: isSet(object.image) ? globalThis.String(object.image) : "" };
+    return {
+      image: isSet(object.image) ? globalThis.String(object.image) : "",
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
+    };
   },
 
   toJSON(message: CheckImageRequest): unknown {
     const obj: any = {};
     if (message.image !== "") {
       obj.image = message.image;
+    }
+    if (message.project !== "") {
+      obj.project = message.project;
     }
     return obj;
   },
@@ -868,6 +909,7 @@ export const CheckImageRequest: MessageFns<CheckImageRequest> = {
   fromPartial(object: DeepPartial<CheckImageRequest>): CheckImageRequest {
     const message = createBaseCheckImageRequest();
     message.image = object.image ?? "";
+    message.project = object.project ?? "";
     return message;
   },
 };
@@ -1464,7 +1506,7 @@ export const ListImagesResponse: MessageFns<ListImagesResponse> = {
 };
 
 function createBasePullImageRequest(): PullImageRequest {
-  return { image: "", node: "" };
+  return { image: "", node: "", project: "" };
 }
 
 export const PullImageRequest: MessageFns<PullImageRequest> = {
@@ -1474,6 +1516,9 @@ export const PullImageRequest: MessageFns<PullImageRequest> = {
     }
     if (message.node !== "") {
       writer.uint32(18).string(message.node);
+    }
+    if (message.project !== "") {
+      writer.uint32(26).string(message.project);
     }
     return writer;
   },
@@ -1507,6 +1552,14 @@ export const PullImageRequest: MessageFns<PullImageRequest> = {
             message.node = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1523,6 +1576,7 @@ export const PullImageRequest: MessageFns<PullImageRequest> = {
     return {
       image: isSet(object.image) ? globalThis.String(object.image) : "",
       node: isSet(object.node) ? globalThis.String(object.node) : "",
+      project: isSet(object.project) ? globalThis.String(object.project) : "",
     };
   },
 
@@ -1534,6 +1588,9 @@ export const PullImageRequest: MessageFns<PullImageRequest> = {
     if (message.node !== "") {
       obj.node = message.node;
     }
+    if (message.project !== "") {
+      obj.project = message.project;
+    }
     return obj;
   },
 
@@ -1544,6 +1601,7 @@ export const PullImageRequest: MessageFns<PullImageRequest> = {
     const message = createBasePullImageRequest();
     message.image = object.image ?? "";
     message.node = object.node ?? "";
+    message.project = object.project ?? "";
     return message;
   },
 };

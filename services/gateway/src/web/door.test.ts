@@ -1,0 +1,22 @@
+import { makeApiToken, openVerifier } from "@pitwall/auth";
+import { expect, it } from "vitest";
+import { openDoor } from "./door.ts";
+
+/** Its keys cannot be had: whatever it is asked about a JWT ends as `unavailable`. */
+const door = openDoor(openVerifier({ issuer: "http://127.0.0.1:9", audience: "pitwall" }));
+
+it("lets a whole API token pass, for the controller to judge, and asks no issuer", async () => {
+  const { text } = makeApiToken();
+  expect(await door(`bearer ${text}`)).toBe(text);
+});
+
+it("refuses a damaged one without taking it for a JWT", async () => {
+  const { text } = makeApiToken();
+  await expect(door(`Bearer ${text}x`)).rejects.toMatchObject({ fault: "unauthenticated", reason: "TOKEN_INVALID" });
+  await expect(door(`Bearer pwt_`)).rejects.toMatchObject({ fault: "unauthenticated", reason: "TOKEN_INVALID" });
+});
+
+it("has everything else verified", async () => {
+  await expect(door("Bearer a.b.c")).rejects.toMatchObject({ fault: "unavailable", reason: "ISSUER_UNREACHABLE" });
+  await expect(door(undefined)).rejects.toMatchObject({ reason: "TOKEN_MISSING" });
+});
