@@ -1,5 +1,8 @@
-// Chooses a node for a VM: pure, so that it can be reasoned about and tested by properties.
+// Chooses a node for a VM out of a list of nodes: the scheduler for callers that keep no fleet.
 import { PitwallError } from "@pitwall/runtime";
+import { Fleet } from "./fleet.ts";
+import { place } from "./scheduler.ts";
+import type { Resources } from "./wanted.ts";
 
 export interface Amounts {
   readonly cpuMillis: bigint;
@@ -23,18 +26,28 @@ export function hasRoom({ capacity, allocated }: Pick<Candidate, "capacity" | "a
 }
 
 /**
- * The ready node with the most memory left, so that load spreads; the smaller id among equals, so that the choice is repeatable.
- * Throws `unavailable` when no node is ready and `exhausted` when none has room.
+ * The ready node with the least load and room. Throws `unavailable` when no node is ready and `exhausted` when none has room.
  */
 export function choose(candidates: readonly Candidate[], wanted: Amounts): Candidate {
   const ready = candidates.filter((candidate) => candidate.ready);
   if (ready.length === 0) throw new PitwallError("unavailable", "no node is ready; see `pitwall nodes`", { reason: "NO_NODE_READY" });
-  const left = (candidate: Candidate): bigint => candidate.capacity.memBytes - candidate.allocated.memBytes;
-  const [best] = ready
-    .filter((candidate) => hasRoom(candidate, wanted))
-    .toSorted((a, b) => (left(a) === left(b) ? (a.id < b.id ? -1 : 1) : left(a) > left(b) ? -1 : 1));
+  const fleet = new Fleet();
+  const vm = { project: "", labels: {}, antiAffinity: [] };
+  for (const { id, capacity, allocated } of ready) {
+    fleet.setNode({ id, ready: true, cordoned: false, capacity: toResources(capacity), overcommit: once, labels: {}, images: [] });
+    fleet.place({ ...vm, id, nodeId: id, resources: toResources(allocated) });
+  }
+  const request = { ...vm, resources: toResources(wanted), required: [], preferred: [], spread: [], policy: "spread", image: "" } as const;
+  const chosen = place(fleet, request, 0);
+  const best = ready.find(({ id }) => id === chosen?.nodeId);
   if (!best) throw noRoom(ready, wanted);
   return best;
+}
+
+const once: Resources = { cpuMillis: 1, memBytes: 1, diskBytes: 1 };
+
+function toResources({ cpuMillis, memBytes, diskBytes }: Amounts): Resources {
+  return { cpuMillis: Number(cpuMillis), memBytes: Number(memBytes), diskBytes: Number(diskBytes) };
 }
 
 /** Names what is missing, and how much there is at most. */
