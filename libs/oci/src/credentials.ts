@@ -44,11 +44,18 @@ export function parseDockerConfig(text: string): CredentialsFor {
   } catch {
     throw malformed("the registry credentials are not in the format of ~/.docker/config.json");
   }
+  return credentialsOf(
+    Object.entries(auths).flatMap(([name, value]) => {
+      const credential = toCredential(value);
+      return credential ? [[name, credential] as const] : [];
+    }),
+  );
+}
+
+/** Of registries as `docker login` names them; of two for one registry the last counts. */
+export function credentialsOf(list: Iterable<readonly [registry: string, credential: Credential]>): CredentialsFor {
   const found = new Map<string, Credential>();
-  for (const [name, value] of Object.entries(auths)) {
-    const credential = toCredential(value);
-    if (credential) found.set(hostOf(name), credential);
-  }
+  for (const [name, credential] of list) found.set(hostOf(name), credential);
   return async (host) => found.get(host);
 }
 

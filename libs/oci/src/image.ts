@@ -1,5 +1,6 @@
 // The words of this library: a resolved image, its layers, and where they can be read.
 import type { Readable } from "node:stream";
+import type { CredentialsFor } from "./credentials.ts";
 
 /** How an image wants its process run. Absent values are empty. */
 export interface ImageConfig {
@@ -64,10 +65,24 @@ export interface ResolvedImage {
   layers: readonly LayerDescriptor[];
 }
 
+/** How an image is asked for. */
+export interface Asking {
+  /** Pins it where the tag may have moved. */
+  readonly digest?: string;
+  /** Who asks. For registries of which this knows nothing, and without it, the installation's own credentials count. */
+  readonly credentialsFor?: CredentialsFor | undefined;
+}
+
 /** Where images come from. */
 export interface ImageSources {
-  /** Finds an image; `digest` pins it where the tag may have moved. Throws `not-found`, `state` (other platform), `denied`, `unavailable`, `corrupt`. */
-  resolve(reference: string, signal: AbortSignal, digest?: string): Promise<ResolvedImage>;
+  /** Finds an image. Throws `not-found`, `state` (other platform), `denied`, `unavailable`, `corrupt`. */
+  resolve(reference: string, signal: AbortSignal, asking?: Asking): Promise<ResolvedImage>;
   /** The stored bytes of a layer, not yet verified: {@link LayerStore} does that. */
-  openBlob(reference: string, image: ResolvedImage, layer: LayerDescriptor, signal: AbortSignal): Promise<Readable>;
+  openBlob(
+    reference: string,
+    image: ResolvedImage,
+    layer: LayerDescriptor,
+    signal: AbortSignal,
+    credentialsFor?: CredentialsFor,
+  ): Promise<Readable>;
 }

@@ -1,14 +1,14 @@
 // OCI images: what a reference means, where its bytes are, and the one file tree that its layers make.
 export { openConfinement, type Confinement } from "./confinement.ts";
 export { imageSourceOptions, imageSourceSettings } from "./config.ts";
-export { parseDockerConfig, type Credential, type CredentialsFor } from "./credentials.ts";
+export { credentialsOf, parseDockerConfig, type Credential, type CredentialsFor } from "./credentials.ts";
 export { orDiskFull } from "./disk-full.ts";
 export { flatten } from "./flatten.ts";
 export { Flights } from "./flights.ts";
 export type { Healthcheck, ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
 export { imageConfig } from "./kept-shape.ts";
 export type { LayerFile } from "./layer-index.ts";
-export { LayerStore, type LeasedLayers, type PullingLayers } from "./layer-store.ts";
+export { LayerStore, type LayerCaller, type LeasedLayers, type PullingLayers } from "./layer-store.ts";
 export { Leases } from "./leases.ts";
 export { Budget, defaultLimits, type FlattenLimits } from "./limits.ts";
 export { listFiles, type ListedFile } from "./list-files.ts";

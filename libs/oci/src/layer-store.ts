@@ -5,8 +5,9 @@
 import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
-import { addAbortSignal } from "node:stream";
+import { addAbortSignal, type Readable } from "node:stream";
 import { PitwallError, syncPath, writeFileAtomic } from "@pitwall/runtime";
+import type { CredentialsFor } from "./credentials.ts";
 import { malformed, truncated } from "./image-error.ts";
 import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
 import { writeLayerFile } from "./layer-file.ts";
@@ -19,6 +20,16 @@ import { Slots } from "./slots.ts";
 
 /** More would share the same network and the same processors. */
 const layersAtOnce = 4;
+
+/** Who asks for layers. */
+export interface LayerCaller {
+  readonly credentialsFor?: CredentialsFor | undefined;
+  /** Joins no pull of a layer that another began: that one's refusal would become this one's. Default: false. */
+  readonly isAlone?: boolean;
+}
+
+/** The stored bytes of a layer. */
+type OpenLayer = (layer: LayerDescriptor, signal: AbortSignal) => Promise<Readable>;
 
 export interface LayerStoreOptions {
   readonly dir: string;
@@ -52,6 +63,8 @@ export class LayerStore implements AsyncDisposable {
   /** Whole, and not yet kept. */
   readonly #usable = new Map<string, LayerFile>();
   readonly #keeping = new Set<Promise<void>>();
+  /** Pulls that nobody joins. */
+  #apart = 0;
   /** Whole, and not to be kept: they go when the last lease ends. */
   readonly #unkept = new Set<string>();
 
@@ -68,18 +81,21 @@ export class LayerStore implements AsyncDisposable {
   }
 
   /**
-   * Begins to pull and unpack all layers of an image side by side. Each layer is charged to the budget of the image that asked first.
+   * Begins to pull and unpack all layers of an image side by side. Each layer is charged to the budget of the image that asked first, and
+   * pulled with its credentials.
    * Disposing it gives up what nobody else waits for. `complete` rejects with what {@link writeLayerFile} throws, and `unavailable` when a
    * source fails midway. Throws when `signal` is aborted.
    */
-  begin(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal): PullingLayers {
+  begin(reference: string, image: ResolvedImage, budget: Budget, signal: AbortSignal, caller: LayerCaller = {}): PullingLayers {
     signal.throwIfAborted();
     const ids = image.layers.map(({ diffId }) => idOf(diffId));
     const leases = ids.map((id) => this.#leases.take(id));
     // One failure ends the others, and so does who is no longer interested: nobody needs them.
     const ended = new AbortController();
     const either = AbortSignal.any([signal, ended.signal]);
-    const layers = image.layers.map((layer, at) => this.#layer(ids[at] ?? "", reference, image, layer, budget, either));
+    const open: OpenLayer = (layer, by) => this.#options.sources.openBlob(reference, image, layer, by, caller.credentialsFor);
+    const apart = caller.isAlone === true ? ` ${++this.#apart}` : "";
+    const layers = image.layers.map((layer, at) => this.#layer(ids[at] ?? "", apart, layer, open, budget, either));
     const complete = Promise.all(layers.map(({ result }) => result));
     complete.catch((error: unknown) => ended.abort(error));
     return {
@@ -127,9 +143,9 @@ export class LayerStore implements AsyncDisposable {
 
   #layer(
     id: string,
-    reference: string,
-    image: ResolvedImage,
+    apart: string,
     layer: LayerDescriptor,
+    open: OpenLayer,
     budget: Budget,
     signal: AbortSignal,
   ): { readonly result: Promise<LayerFile>; readonly watched: LayerProgress } {
@@ -140,7 +156,7 @@ export class LayerStore implements AsyncDisposable {
         const made =
           this.#usable.get(id) ??
           (await this.#kept(id, path)) ??
-          (await this.#slots.use(shared, () => this.#make(id, path, reference, image, layer, budget, progress, shared)));
+          (await this.#slots.use(shared, () => this.#make(id, path, layer, open, budget, progress, shared)));
         progress.complete(made);
         return made;
       } catch (error) {
@@ -148,7 +164,7 @@ export class LayerStore implements AsyncDisposable {
         throw error;
       }
     };
-    return this.#flights.join(id, signal, () => new LayerProgress(), start);
+    return this.#flights.join(`${id}${apart}`, signal, () => new LayerProgress(), start);
   }
 
   async #kept(id: string, path: string): Promise<LayerFile | undefined> {
@@ -163,16 +179,15 @@ export class LayerStore implements AsyncDisposable {
   async #make(
     id: string,
     path: string,
-    reference: string,
-    image: ResolvedImage,
     layer: LayerDescriptor,
+    open: OpenLayer,
     budget: Budget,
     progress: LayerProgress,
     signal: AbortSignal,
   ): Promise<LayerFile> {
     const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
     try {
-      const blob = addAbortSignal(signal, await this.#options.sources.openBlob(reference, image, layer, signal));
+      const blob = addAbortSignal(signal, await open(layer, signal));
       blob.on("error", () => undefined); // told to who reads it
       // No encoding is set, so chunks are buffers.
       const chunks = blob as AsyncIterable<Buffer>;

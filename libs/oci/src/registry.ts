@@ -5,7 +5,7 @@ import { blobStream, checkAnnounced } from "./blob-stream.ts";
 import type { CredentialsFor } from "./credentials.ts";
 import { acceptedManifests, digestOf, maxDocumentBytes, toImage, verify, type Descriptor } from "./documents.ts";
 import { imageNotFound, malformed } from "./image-error.ts";
-import type { LayerDescriptor, ResolvedImage } from "./image.ts";
+import type { Asking, LayerDescriptor, ResolvedImage } from "./image.ts";
 import type { ImageReference } from "./reference.ts";
 import { denied, SignIn } from "./sign-in.ts";
 import { drop, slowDown, Transport, unreachable, type Reply, type TransportOptions } from "./transport.ts";
@@ -13,11 +13,17 @@ import { drop, slowDown, Transport, unreachable, type Reply, type TransportOptio
 type RegistryReference = Extract<ImageReference, { kind: "registry" }>;
 
 export interface RegistryClient {
-  resolve(reference: RegistryReference, spelled: string, signal: AbortSignal, digest: string | undefined): Promise<ResolvedImage>;
-  openBlob(reference: RegistryReference, layer: LayerDescriptor, signal: AbortSignal): Promise<Readable>;
+  resolve(reference: RegistryReference, spelled: string, signal: AbortSignal, asking: Asking): Promise<ResolvedImage>;
+  openBlob(
+    reference: RegistryReference,
+    layer: LayerDescriptor,
+    signal: AbortSignal,
+    credentialsFor: CredentialsFor | undefined,
+  ): Promise<Readable>;
 }
 
 export interface RegistryOptions extends TransportOptions {
+  /** For who gives none. */
   readonly credentialsFor: CredentialsFor;
   /** For a registry's host, the hosts that are asked before it, in order. */
   readonly mirrors: ReadonlyMap<string, readonly string[]>;
@@ -25,12 +31,36 @@ export interface RegistryOptions extends TransportOptions {
 
 const maxDocumentTries = 3;
 
-export function openRegistryClient(options: RegistryOptions): RegistryClient {
-  const { clock, credentialsFor, mirrors } = options;
-  const transport = new Transport(options);
-  const signIn = new SignIn(transport, credentialsFor);
+/** Who asks: what was got by signing in with somebody's credentials is used for nobody else. */
+interface Caller {
+  readonly credentialsFor: CredentialsFor;
+  readonly signIn: SignIn;
+}
 
-  async function get(reference: RegistryReference, path: string, headers: Record<string, string>, signal: AbortSignal): Promise<Reply> {
+export function openRegistryClient(options: RegistryOptions): RegistryClient {
+  const { clock, mirrors } = options;
+  const transport = new Transport(options);
+  const installation: Caller = { credentialsFor: options.credentialsFor, signIn: new SignIn(transport, options.credentialsFor) };
+  const callers = new WeakMap<CredentialsFor, Caller>();
+
+  function callerOf(given: CredentialsFor | undefined): Caller {
+    if (given === undefined) return installation;
+    const known = callers.get(given);
+    if (known) return known;
+    const credentialsFor: CredentialsFor = async (host) => (await given(host)) ?? (await options.credentialsFor(host));
+    const caller = { credentialsFor, signIn: new SignIn(transport, credentialsFor) };
+    callers.set(given, caller);
+    return caller;
+  }
+
+  async function get(
+    caller: Caller,
+    reference: RegistryReference,
+    path: string,
+    headers: Record<string, string>,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    const { signIn } = caller;
     const { host, repository } = reference;
     const url = new URL(`${transport.schemeOf(host)}://${host}/v2/${repository}/${path}`);
     const send = (): Promise<Reply> => {
@@ -47,10 +77,15 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
     }
     if (reply.status === 200 || reply.status === 206) return reply;
     drop(reply);
-    throw await refusal(reference, reply, url.host);
+    throw await refusal(caller, reference, reply, url.host);
   }
 
-  async function refusal(reference: RegistryReference, { status, host: from }: Reply, asked: string): Promise<PitwallError> {
+  async function refusal(
+    { credentialsFor }: Caller,
+    reference: RegistryReference,
+    { status, host: from }: Reply,
+    asked: string,
+  ): Promise<PitwallError> {
     const { host, repository } = reference;
     if (from !== asked) return unreachable(host, new Error(`it redirects to ${from}, which answers ${status}`));
     if (status === 404) return imageNotFound(`${host}/${repository}`, "check its name and tag");
@@ -77,9 +112,15 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
   }
 
   /** A document is small: one that is cut is asked for again. */
-  async function document(reference: RegistryReference, path: string, accept: string, signal: AbortSignal): Promise<Buffer> {
+  async function document(
+    caller: Caller,
+    reference: RegistryReference,
+    path: string,
+    accept: string,
+    signal: AbortSignal,
+  ): Promise<Buffer> {
     for (let attempt = 1; ; attempt++) {
-      const reply = await get(reference, path, { accept }, signal);
+      const reply = await get(caller, reference, path, { accept }, signal);
       try {
         return await readDocument(reply);
       } catch (error) {
@@ -95,25 +136,26 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
     place: RegistryReference,
     spelled: string,
     signal: AbortSignal,
-    digest: string | undefined,
+    { digest, credentialsFor }: Asking,
   ): Promise<ResolvedImage> {
+    const caller = callerOf(credentialsFor);
     const wanted = digest ?? place.digest;
-    const content = await document(place, `manifests/${wanted ?? place.tag ?? "latest"}`, acceptedManifests, signal);
+    const content = await document(caller, place, `manifests/${wanted ?? place.tag ?? "latest"}`, acceptedManifests, signal);
     if (wanted !== undefined) verify(content, { digest: wanted }, "the image's manifest");
     const read = ({ digest: named, mediaType }: Descriptor): Promise<Buffer> => {
       const isManifest = /(?:manifest|index)/.test(mediaType);
-      return document(place, `${isManifest ? "manifests" : "blobs"}/${named}`, isManifest ? acceptedManifests : "*/*", signal);
+      return document(caller, place, `${isManifest ? "manifests" : "blobs"}/${named}`, isManifest ? acceptedManifests : "*/*", signal);
     };
     return toImage(spelled, content, digestOf(content), read);
   }
 
   return {
-    resolve: (reference, spelled, signal, digest) => anywhere(reference, signal, (place) => resolveAt(place, spelled, signal, digest)),
-    openBlob: (reference, layer, signal) =>
+    resolve: (reference, spelled, signal, asking) => anywhere(reference, signal, (place) => resolveAt(place, spelled, signal, asking)),
+    openBlob: (reference, layer, signal, credentialsFor) =>
       anywhere(reference, signal, async (place) => {
         const range = (position: number): Record<string, string> => (position > 0 ? { range: `bytes=${position}-` } : {});
         const open = async (position: number): Promise<Reply> => {
-          const reply = await get(place, `blobs/${layer.digest}`, { accept: "*/*", ...range(position) }, signal);
+          const reply = await get(callerOf(credentialsFor), place, `blobs/${layer.digest}`, { accept: "*/*", ...range(position) }, signal);
           checkAnnounced(reply, layer);
           return reply;
         };

@@ -95,23 +95,23 @@ export function openImageSources(options: ImageSourceOptions): ImageSources {
   }
 
   return {
-    async resolve(text, signal, digest) {
+    async resolve(text, signal, { digest, credentialsFor } = {}) {
       const reference = parseReference(text);
       const spelled = formatReference(reference);
       switch (reference.kind) {
         case "registry":
-          return registry.resolve(reference, spelled, signal, digest);
+          return registry.resolve(reference, spelled, signal, { ...(digest !== undefined && { digest }), credentialsFor });
         case "docker-archive":
           return (await dockerImage(reference.path, spelled, reference.tag, digest)).found.image;
         default:
           return resolveLayout(await layoutOf(reference, spelled), spelled, reference.tag, digest);
       }
     },
-    async openBlob(text, image, layer, signal) {
+    async openBlob(text, image, layer, signal, credentialsFor) {
       const reference = parseReference(text);
       switch (reference.kind) {
         case "registry":
-          return registry.openBlob(reference, layer, signal);
+          return registry.openBlob(reference, layer, signal, credentialsFor);
         case "docker-archive": {
           const { file, found } = await dockerImage(reference.path, text, reference.tag, image.digest);
           const path = found.paths.get(layer.digest);

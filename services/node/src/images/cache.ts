@@ -15,8 +15,10 @@ import {
   orDiskFull,
   writeImage,
   type Confinement,
+  type CredentialsFor,
   type ImageConfig,
   type ImageSources,
+  type LayerCaller,
 } from "@pitwall/oci";
 import { PitwallError, syncPath, systemClock, type Log } from "@pitwall/runtime";
 import { digestOf, hexOf, readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
@@ -57,8 +59,11 @@ export interface FreeOptions {
 }
 
 export interface ImageCache extends AsyncDisposable {
-  /** Pulls and converts unless that was done before. One image is worked on once, however many VMs wait for it. */
-  ensure(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage>;
+  /**
+   * Pulls and converts unless that was done before. One image is worked on once, however many VMs wait for it, with the credentials of who
+   * asked first. What is there is anybody's who knows its digest: whoever hands out digests has asked the registry for leave.
+   */
+  ensure(reference: string, digest: string, signal: AbortSignal, credentialsFor?: CredentialsFor): Promise<BaseImage>;
   /** Whatever there is of the image, or will be, stays until the lease is disposed. */
   lease(digest: string): Disposable;
   /** By digest. */
@@ -96,6 +101,8 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
   /** Bases that are whole, and not yet on disk for sure. */
   const usable = new Map<string, ImageRecord>();
   const keeping = new Set<Promise<void>>();
+  /** Flights that nobody else joins. */
+  let alone = 0;
   let confining: Promise<Confinement> | undefined;
 
   /** How tar2sqfs is run; found out once, and again while there is none. */
@@ -111,7 +118,7 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
     });
   }
 
-  async function make(reference: string, digest: string, signal: AbortSignal): Promise<BaseImage> {
+  async function make(reference: string, digest: string, signal: AbortSignal, caller: LayerCaller): Promise<BaseImage> {
     using _ = leases.take(digest);
     await leases.settled(digest);
     const base = join(bases, `${hexOf(digest)}.sqfs`);
@@ -121,8 +128,11 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
       return { base, config: known.config };
     }
     const started = systemClock.monotonicMs();
-    const [image, confined] = await Promise.all([sources.resolve(reference, signal, digest), confinement()]);
-    using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal);
+    const [image, confined] = await Promise.all([
+      sources.resolve(reference, signal, { digest, credentialsFor: caller.credentialsFor }),
+      confinement(),
+    ]);
+    using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal, caller);
     let pulled = started;
     const complete = pulling.complete.then(
       () => (pulled = systemClock.monotonicMs()),
@@ -168,9 +178,19 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
   }
 
   return {
-    ensure: async (reference, digest, signal) => {
-      const start = (shared: AbortSignal): Promise<BaseImage> => inTime(limitMs, shared, (limited) => make(reference, digest, limited));
-      return await flights.join(digest, signal, () => undefined, start).result;
+    async ensure(reference, digest, signal, credentialsFor) {
+      const wait = (key: string, isAlone: boolean): Promise<BaseImage> => {
+        const start = (shared: AbortSignal): Promise<BaseImage> =>
+          inTime(limitMs, shared, (limited) => make(reference, digest, limited, { credentialsFor, isAlone }));
+        return flights.join(key, signal, () => undefined, start).result;
+      };
+      try {
+        return await wait(digest, false);
+      } catch (error) {
+        // It may have been another's credentials that the registry did not take.
+        if (!(error instanceof PitwallError) || error.fault !== "denied") throw error;
+        return await wait(`${digest} ${++alone}`, true);
+      }
     },
     lease: (digest) => leases.take(digest),
     async list() {
