@@ -2,16 +2,23 @@
 import { X509Certificate } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join as joinPath } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { backoff, hostPort, PitwallError, sleepOrAbort, systemClock, wireDeadline, writeFileAtomic, type Log } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClientFactory, ClientError } from "nice-grpc";
 import { z } from "zod";
-import { parseJoin } from "./join-string.ts";
+import { parseJoin, type Join } from "./join-string.ts";
 import { fetchPinnedCa } from "./pinned-ca.ts";
 import { makeRequest } from "./request.ts";
 
 const callLimitMs = 10_000;
+/** More than an installation has. */
+const maxControllers = 64;
 const maxWaitMs = 60 * 60_000;
+
+/** `host:port` each. */
+const address = z.object({ api: z.string(), link: z.string() });
+export type ControllerAddress = Readonly<z.output<typeof address>>;
 
 const stored = z.object({
   version: z.literal(1),
@@ -22,6 +29,8 @@ const stored = z.object({
   ca: z.string(),
   api: z.string(),
   link: z.string(),
+  /** All that were there when one of them was last heard. */
+  controllers: z.array(address).default([]),
 });
 type Stored = z.output<typeof stored>;
 
@@ -37,10 +46,10 @@ export interface Identity extends AsyncDisposable {
   /** UUID that the controller gave. */
   readonly id: string;
   readonly name: string;
-  /** `host:port` of the controller's link. */
-  readonly link: string;
-  /** `host:port` of its API. */
-  readonly api: string;
+  /** Where controllers are, as far as is known; at least one. */
+  controllers(): readonly ControllerAddress[];
+  /** A controller said where all of them are. Never fails: what cannot be kept on disk is kept in memory. */
+  learn(controllers: readonly ControllerAddress[]): void;
   /** The current certificate; ask again for each connection. */
   tls(): TlsIdentity;
   /** Calls back after each renewal. */
@@ -73,11 +82,18 @@ export async function openIdentity(options: IdentityOptions): Promise<Identity> 
   let member: Stored = current;
   const listeners: (() => void)[] = [];
   const stop = new AbortController();
+  let writing: Promise<unknown> = Promise.resolve();
+  /** One write after the other, each of the latest. */
+  const keep = (): Promise<void> => {
+    const written = writing.then(() => writeFileAtomic(path, JSON.stringify(member)));
+    writing = written.catch(() => undefined);
+    return written;
+  };
   const renewing = keepFresh(
     () => member,
-    async (fresh) => {
-      await writeFileAtomic(path, JSON.stringify(fresh));
-      member = fresh;
+    async ({ key, certificate }) => {
+      member = { ...member, key, certificate };
+      await keep();
       for (const listener of listeners) listener();
     },
     options,
@@ -86,15 +102,30 @@ export async function openIdentity(options: IdentityOptions): Promise<Identity> 
   return {
     id: member.id,
     name: member.name,
-    link: member.link,
-    api: member.api,
+    controllers: () => known(member),
+    learn(controllers) {
+      const fresh = controllers.slice(0, maxControllers).map(({ api, link }) => ({ api, link }));
+      if (fresh.length === 0 || isDeepStrictEqual(sorted(fresh), sorted(member.controllers))) return;
+      member = { ...member, controllers: fresh };
+      void keep().catch((error: unknown) => options.log.warn("the controllers' addresses could not be written", { error }));
+    },
     tls: () => ({ key: member.key, cert: member.certificate, ca: member.ca }),
     onRenewed: (listener) => listeners.push(listener),
     async [Symbol.asyncDispose]() {
       stop.abort();
       await renewing;
+      await writing;
     },
   };
+}
+
+/** The one that it joined at stays known: it may be the only one that is told of others. */
+function known({ api, link, controllers }: Stored): readonly ControllerAddress[] {
+  return controllers.some((one) => one.link === link) ? controllers : [...controllers, { api, link }];
+}
+
+function sorted(addresses: readonly ControllerAddress[]): readonly ControllerAddress[] {
+  return addresses.toSorted((a, b) => (a.link < b.link ? -1 : 1));
 }
 
 async function readIdentity(path: string): Promise<Stored | undefined> {
@@ -110,7 +141,25 @@ async function join(options: IdentityOptions): Promise<Stored> {
       "this host has not joined: make a join string with `pitwall join-token`, and give it in PITWALL_JOIN or PITWALL_JOIN_FILE";
     throw new PitwallError("invalid", message, { field: "join", reason: "INVALID_CONFIG" });
   }
-  const { token, ca: fingerprint, api, link } = parseJoin(options.join);
+  const { others, ...parsed } = parseJoin(options.join);
+  const all = [{ api: parsed.api, link: parsed.link }, ...others];
+  let failure: unknown;
+  for (const at of all) {
+    try {
+      return { ...(await joinAt(at, parsed, options)), controllers: all };
+    } catch (error) {
+      if (!(error instanceof PitwallError) || error.fault !== "unavailable") throw error;
+      failure = error; // it does not answer: perhaps another one does
+    }
+  }
+  throw failure;
+}
+
+async function joinAt(
+  { api, link }: ControllerAddress,
+  { token, ca: fingerprint }: Pick<Join, "token" | "ca">,
+  options: IdentityOptions,
+): Promise<Stored> {
   const ca = await fetchPinnedCa(hostPort.parse(api), fingerprint);
   const { key, csr } = await makeRequest(options.name);
   const channel = createChannel(api, ChannelCredentials.createSsl(Buffer.from(ca)));
@@ -118,7 +167,7 @@ async function join(options: IdentityOptions): Promise<Stored> {
     const client = createClientFactory().use(wireDeadline).create(EnrollServiceDefinition, channel);
     const request = { token, name: options.name, csr, serverNames: [...options.serverNames] };
     const { id, certificate } = await client.join(request, { timeoutMs: callLimitMs });
-    return { version: 1, id, name: options.name, key, certificate, ca, api, link };
+    return { version: 1, id, name: options.name, key, certificate, ca, api, link, controllers: [] };
   } catch (cause) {
     const said = cause instanceof ClientError ? cause.details : "it did not answer";
     throw new PitwallError("unauthenticated", `the controller did not let this host join: ${said}`, { reason: "JOIN_REFUSED", cause });
@@ -130,7 +179,7 @@ async function join(options: IdentityOptions): Promise<Stored> {
 /** Renews at two thirds of the certificate's life, and then tries until it works. */
 async function keepFresh(
   current: () => Stored,
-  store: (fresh: Stored) => Promise<void>,
+  store: (fresh: Pick<Stored, "key" | "certificate">) => Promise<void>,
   options: IdentityOptions,
   signal: AbortSignal,
 ): Promise<void> {
@@ -154,14 +203,27 @@ async function keepFresh(
   }
 }
 
-async function renew(member: Stored, { serverNames }: IdentityOptions): Promise<Stored> {
+/** Of the first controller that answers. */
+async function renew(member: Stored, options: IdentityOptions): Promise<Pick<Stored, "key" | "certificate">> {
+  let failure: unknown;
+  for (const { link } of known(member)) {
+    try {
+      return await renewAt(link, member, options);
+    } catch (error) {
+      failure = error;
+    }
+  }
+  throw failure;
+}
+
+async function renewAt(link: string, member: Stored, { serverNames }: IdentityOptions): Promise<Pick<Stored, "key" | "certificate">> {
   const { key, csr } = await makeRequest(member.name);
   const credentials = ChannelCredentials.createSsl(Buffer.from(member.ca), Buffer.from(member.key), Buffer.from(member.certificate));
-  const channel = createChannel(member.link, credentials);
+  const channel = createChannel(link, credentials);
   try {
     const client = createClientFactory().use(wireDeadline).create(EnrollServiceDefinition, channel);
     const { certificate } = await client.renew({ csr, serverNames: [...serverNames] }, { timeoutMs: callLimitMs });
-    return { ...member, key, certificate };
+    return { key, certificate };
   } finally {
     channel.close();
   }

@@ -1,3 +1,3 @@
 // How a node or gateway becomes a member: join once, keep the certificate, renew it in time.
-export { openIdentity, type Identity, type TlsIdentity } from "./identity.ts";
+export { openIdentity, type ControllerAddress, type Identity, type TlsIdentity } from "./identity.ts";
 export { formatJoin, parseJoin, type Join } from "./join-string.ts";

@@ -13,6 +13,8 @@ const join = z.object({
   api: z.string().min(3),
   /** `host:port` of the link. */
   link: z.string().min(3),
+  /** The same of other controllers, for when that one is gone. */
+  others: z.array(z.object({ api: z.string().min(3), link: z.string().min(3) })).default([]),
 });
 
 export type Join = Readonly<z.output<typeof join>>;

@@ -23,7 +23,8 @@ const schema = z.object({
   PITWALL_CHANGES_PER_SECOND: perSecond.prefault("100"),
   ...imageSourceSettings,
   PITWALL_BOOTSTRAP_DIR: z.string().optional(),
-  PITWALL_HEARTBEAT: duration.prefault("2s"),
+  PITWALL_CA_DIR: z.string().startsWith("/", "must be an absolute path").optional(),
+  PITWALL_HEARTBEAT: duration.prefault("1s"),
   PITWALL_LEASE: duration.prefault("10s"),
 });
 

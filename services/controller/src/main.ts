@@ -1,4 +1,5 @@
 // The controller's composition root.
+import { randomUUID } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
@@ -11,10 +12,12 @@ import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
 import { LinkServiceDefinition } from "@pitwall/proto/pitwall/v1/link.ts";
 import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
+import { RelayServiceDefinition } from "@pitwall/proto/pitwall/v1/relay.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
 import {
   errorBoundary,
   isLoopback,
+  keepalive,
   logLevel,
   openLog,
   PitwallError,
@@ -31,13 +34,18 @@ import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-serv
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
-import { openCa, type KeyPair } from "./ca/ca.ts";
+import type { KeyPair } from "./ca/ca.ts";
+import { openInstallationCa } from "./ca/installation.ts";
 import { readControllerConfig } from "./config.ts";
 import { Enroll } from "./enroll/enroll.ts";
 import { Images } from "./images/images.ts";
 import { placedImages } from "./images/placed.ts";
 import { openRateLimits } from "./limits/rate.ts";
+import { Leases } from "./nodes/leases.ts";
+import { NodeLinks } from "./nodes/links.ts";
+import { NodeNews } from "./nodes/node-news.ts";
 import { Nodes } from "./nodes/nodes.ts";
+import { Roster } from "./nodes/roster.ts";
 import { Sessions } from "./nodes/sessions.ts";
 import { Projects } from "./projects/projects.ts";
 import { Profiles } from "./profile/profiles.ts";
@@ -45,23 +53,22 @@ import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
+import { openRelay } from "./rpc/relay-client.ts";
+import { relayService } from "./rpc/relay-service.ts";
 import { accessService, enrollService, profileService } from "./rpc/small-services.ts";
 import { guestLeast } from "./rpc/policy.ts";
 import { vmService } from "./rpc/vm-service.ts";
 import { openEmbeddedPostgres } from "./store/embedded-postgres.ts";
+import { openNotices } from "./store/notices.ts";
 import { openStore } from "./store/store.ts";
 import { LiveTokens } from "./tokens/live-tokens.ts";
 import { Tokens } from "./tokens/tokens.ts";
 import { Vms } from "./vm/vms.ts";
 
 const drainMs = 3_000;
-/** Members keep idle connections; a peer that vanished is noticed. */
-const serverOptions = {
-  "grpc.max_receive_message_length": 4 * 2 ** 20,
-  "grpc.keepalive_time_ms": 30_000,
-  "grpc.keepalive_timeout_ms": 10_000,
-  "grpc.keepalive_permit_without_calls": 1,
-};
+const serverOptions = { ...keepalive, "grpc.max_receive_message_length": 4 * 2 ** 20 };
+/** What one message of a member may cost: an inventory of some thousand VMs. */
+const linkOptions = { ...serverOptions, "grpc.max_receive_message_length": 2 ** 20 };
 
 const log = openLog("controller", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
@@ -71,14 +78,18 @@ async function start(): Promise<AsyncDisposable> {
   const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  const ca = await openCa(join(stateDir, "ca"));
   const databaseUrl =
     config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), process.env["PATH"] ?? "", log)).url;
   const store = stack.use(await openStore(databaseUrl));
+  const ca = await openInstallationCa(store, config.PITWALL_CA_DIR ?? join(stateDir, "ca"));
+  const notices = stack.use(openNotices(databaseUrl, log));
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
   const images = openImageSources(imageSourceOptions(config));
   const sessions = new Sessions();
-  const nodes = new Nodes(store, sessions);
+  const roster = new Roster(store, randomUUID());
+  const holder = (): { id: string; address: string } => ({ id: roster.id, address: roster.own.link });
+  const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
+  const nodes = new Nodes({ store, sessions, holder, leaseMs });
   const vms = await Vms.open({ store, nodes, sessions, images, log });
   const profiles = new Profiles(store);
   const tokens = new Tokens(store);
@@ -91,7 +102,8 @@ async function start(): Promise<AsyncDisposable> {
   const guard = authenticate({ authenticator, limits, live });
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
-  const keys = await ca.issueServer(names);
+  const keys = await ca.issueController(roster.id, names);
+  const links = new NodeLinks({ store, sessions, relay: stack.use(openRelay(keys, ca.certificate)), ownId: roster.id });
   const descriptors = await readFile(new URL("../../../gen/descriptor.binpb", import.meta.url));
   // What a gateway lets through; EnrollService is for members alone.
   const publicServices = [
@@ -102,18 +114,13 @@ async function start(): Promise<AsyncDisposable> {
     GuestServiceDefinition,
   ];
 
-  // The ports must be known before join strings can name them, and Enroll is served on both: it gets the addresses once they are.
-  const addresses = { api: "", link: "" };
-  const enroll = new Enroll(store, ca, addresses, log);
+  const enroll = new Enroll(store, ca, roster, log);
   const api = createServer(serverOptions).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(guard);
   api.add(VmServiceDefinition, vmService(vms));
   api.add(NodeServiceDefinition, nodeService(nodes, sessions, enroll));
-  api.add(
-    ImageServiceDefinition,
-    imageService(images, new Images({ sources: images, nodes, sessions, placed: () => placedImages(store) })),
-  );
+  api.add(ImageServiceDefinition, imageService(images, new Images({ sources: images, nodes, links, placed: () => placedImages(store) })));
   api.add(ProfileServiceDefinition, profileService(profiles));
-  api.add(EnrollServiceDefinition, enrollService(enroll));
+  api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));
   api.add(
     ServerReflectionService,
@@ -123,21 +130,35 @@ async function start(): Promise<AsyncDisposable> {
     ),
   );
 
-  const link = createServer({ ...serverOptions, interceptors: [peerInterceptor] })
+  const link = createServer({ ...linkOptions, interceptors: [peerInterceptor] })
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))
     .use(guard);
-  const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
-  link.add(LinkServiceDefinition, linkService({ vms, nodes, sessions, heartbeatMs, leaseMs, log }));
-  link.add(AccessServiceDefinition, accessService(new Access({ store, sessions, authenticator, feed: vms.feed, leastFor: guestLeast })));
-  link.add(EnrollServiceDefinition, enrollService(enroll));
+  const news = new NodeNews({ store, sessions, notices, log });
+  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), log });
+  link.add(
+    LinkServiceDefinition,
+    linkService({ vms, nodes, sessions, leases, controllers: () => roster.present(), heartbeatMs, leaseMs, log }),
+  );
+  link.add(RelayServiceDefinition, relayService(links));
+  link.add(AccessServiceDefinition, accessService(new Access({ store, links, authenticator, feed: vms.feed, leastFor: guestLeast })));
+  link.add(EnrollServiceDefinition, enrollService(enroll, roster));
 
   const advertised = names[0] ?? "127.0.0.1";
-  addresses.api = `${advertised}:${await listen(api, config.PITWALL_LISTEN, credentials(keys))}`;
+  const apiPort = await listen(api, config.PITWALL_LISTEN, credentials(keys));
   stack.defer(() => drain(api));
-  addresses.link = `${advertised}:${await listen(link, config.PITWALL_LINK_LISTEN, credentials(keys, ca.certificate))}`;
+  const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, credentials(keys, ca.certificate));
+  const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
+  await roster.enter(addresses);
+  const stop = new AbortController();
+  const loops = [leases.run(stop.signal), news.run(stop.signal)];
+  stack.defer(async () => {
+    stop.abort();
+    await Promise.all(loops);
+  });
   stack.defer(() => drain(link));
-  stack.defer(() => {
+  stack.defer(async () => {
+    await roster.leave().catch((error: unknown) => log.warn("the others will only notice that this controller leaves", { error }));
     vms.feed.close();
     sessions.drain("the controller stops");
   });

@@ -1,37 +1,105 @@
-// The gateway's two ways to the controller: the API on behalf of users, and AccessService with its own certificate.
-import { connect as connectHttp2, type ClientHttp2Session } from "node:http2";
-import type { Channel } from "@grpc/grpc-js";
+// The gateway's way to AccessService with its own certificate, on whichever controller answers.
+import { connectivityState, type Channel } from "@grpc/grpc-js";
 import type { Identity } from "@pitwall/enroll";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
-import { PitwallError, statusOf, wireDeadline, type Fault } from "@pitwall/runtime";
-import { ChannelCredentials, ClientError, createChannel, createClientFactory, type Client } from "nice-grpc";
+import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
+import { keepalive, PitwallError, sleepOrAbort, statusOf, wireDeadline, type Fault, type Log } from "@pitwall/runtime";
+import { ChannelCredentials, ClientError, createChannel, createClientFactory, Status, type Client } from "nice-grpc";
 
-export type AccessClient = Client<typeof AccessServiceDefinition, { timeoutMs?: number }>;
+const refreshMs = 10_000;
+const refreshLimitMs = 5_000;
 
-/** AccessService on the link port. A renewed certificate makes the next call use a new connection. */
-export function openAccess(identity: Identity): { client(): AccessClient; close(): void } {
-  let current: { channel: Channel; client: AccessClient } | undefined;
-  identity.onRenewed(() => {
-    const old = current;
-    current = undefined;
-    if (old) setTimeout(() => old.channel.close(), 30_000).unref(); // calls in flight end on it
-  });
-  return {
-    client() {
-      if (!current) {
-        const { key, cert, ca } = identity.tls();
-        const channel = createChannel(identity.link, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
-          "grpc.keepalive_time_ms": 10_000,
-          "grpc.keepalive_timeout_ms": 5_000,
-          "grpc.initial_reconnect_backoff_ms": 100,
-          "grpc.max_reconnect_backoff_ms": 1_000,
-          "grpc.use_local_subchannel_pool": 1,
-        });
-        current = { channel, client: createClientFactory().use(wireDeadline).create(AccessServiceDefinition, channel) };
+type WholeClient = Client<typeof AccessServiceDefinition, { timeoutMs?: number }>;
+export type AccessClient = Pick<WholeClient, "authorizeSsh" | "openTunnel">;
+
+interface Connection {
+  readonly link: string;
+  readonly channel: Channel;
+  readonly client: WholeClient;
+}
+
+/** Disposing it closes the connections. */
+export interface ControllerAccess extends AsyncDisposable {
+  client(): AccessClient;
+}
+
+/**
+ * AccessService on the link port. A controller that cannot be reached is left for the next one, and the call made there: what these calls
+ * do may be done twice. A renewed certificate makes the next call use a new connection. Learns where controllers are, every 10 s.
+ */
+export function openAccess(identity: Identity, log: Log): ControllerAccess {
+  const stop = new AbortController();
+  let current: Connection | undefined;
+  let preferred = Math.floor(Math.random() * identity.controllers().length);
+
+  function leave(old: Connection): void {
+    if (current === old) current = undefined;
+    setTimeout(() => old.channel.close(), 30_000).unref(); // calls in flight end on it
+  }
+  identity.onRenewed(() => current && leave(current));
+
+  function connection(): Connection {
+    if (!current) {
+      const { key, cert, ca } = identity.tls();
+      const links = identity.controllers().map(({ link }) => link);
+      const link = links[preferred % links.length] ?? "";
+      const channel = createChannel(link, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
+        ...keepalive,
+        "grpc.initial_reconnect_backoff_ms": 200,
+        "grpc.max_reconnect_backoff_ms": 1_000,
+        "grpc.use_local_subchannel_pool": 1,
+      });
+      current = { link, channel, client: createClientFactory().use(wireDeadline).create(AccessServiceDefinition, channel) };
+    }
+    return current;
+  }
+
+  /** Whether it was the connection that failed, and not what was asked for. */
+  function isGone({ channel }: Connection, error: unknown): boolean {
+    return (
+      error instanceof ClientError && error.code === Status.UNAVAILABLE && channel.getConnectivityState(false) !== connectivityState.READY
+    );
+  }
+
+  async function anywhere<T>(ask: (client: WholeClient) => Promise<T>): Promise<T> {
+    for (let tried = 1; ; tried++) {
+      const used = connection();
+      try {
+        return await ask(used.client);
+      } catch (error) {
+        if (!isGone(used, error)) throw error;
+        if (current === used) preferred++;
+        leave(used);
+        if (tried >= identity.controllers().length) throw error;
+        log.warn("a controller cannot be reached: trying the next one", { controller: used.link });
       }
-      return current.client;
+    }
+  }
+
+  async function refresh(): Promise<void> {
+    while (!stop.signal.aborted) {
+      await anywhere(async () => {
+        const { channel } = connection();
+        const enroll = createClientFactory().use(wireDeadline).create(EnrollServiceDefinition, channel);
+        const { controllers } = await enroll.listControllers({}, { timeoutMs: refreshLimitMs });
+        identity.learn(controllers);
+      }).catch((error: unknown) => log.debug("no controller says where the others are", { error }));
+      await sleepOrAbort(refreshMs, stop.signal);
+    }
+  }
+  const refreshing = refresh();
+
+  const client: AccessClient = {
+    authorizeSsh: (request, options) => anywhere((access) => access.authorizeSsh(request, options)),
+    openTunnel: (request, options) => anywhere((access) => access.openTunnel(request, options)),
+  };
+  return {
+    client: () => client,
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      current?.channel.close();
+      await refreshing;
     },
-    close: () => current?.channel.close(),
   };
 }
 
@@ -45,24 +113,4 @@ export function fromRpc(error: unknown): unknown {
       cause: error,
     });
   return new PitwallError(fault, error.details, { cause: error });
-}
-
-/** One HTTP/2 connection to the controller's API, made again when it is gone. Calls on it are the users'. */
-export function openApi(identity: Identity): { session(): ClientHttp2Session; close(): void } {
-  let current: ClientHttp2Session | undefined;
-  return {
-    session() {
-      if (!current || current.closed || current.destroyed) {
-        const made = connectHttp2(`https://${identity.api}`, { ca: identity.tls().ca, settings: { initialWindowSize: 1 << 20 } });
-        const forget = (): void => {
-          if (current === made) current = undefined;
-        };
-        made.on("error", forget).on("close", forget).on("goaway", forget);
-        made.setTimeout(0);
-        current = made;
-      }
-      return current;
-    },
-    close: () => current?.destroy(),
-  };
 }

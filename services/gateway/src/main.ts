@@ -6,7 +6,8 @@ import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
 import { logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
 import { readGatewayConfig } from "./config.ts";
-import { openAccess, openApi } from "./controller-link.ts";
+import { openApi } from "./controller-api.ts";
+import { openAccess } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
 import { openSshServer } from "./ssh/server.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
@@ -41,10 +42,8 @@ async function start(): Promise<AsyncDisposable> {
     }),
   );
   const hostKey = await openHostKey(join(stateDir, "ssh_host_key"));
-  const access = openAccess(identity);
-  stack.defer(() => access.close());
-  const api = openApi(identity);
-  stack.defer(() => api.close());
+  const access = stack.use(openAccess(identity, log));
+  const api = stack.use(openApi(identity, log));
   const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
   const address = (port: number): string =>
     `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;

@@ -55,7 +55,7 @@ async function start(): Promise<AsyncDisposable> {
       random: systemRandom,
       failpoints,
       log,
-      dial: grpcDial(identity),
+      dial: grpcDial(identity, systemRandom),
       driver,
       probed,
       kernel: config.PITWALL_KERNEL,

@@ -8,6 +8,7 @@ export * from "./errors.ts";
 export * from "./failpoints.ts";
 export * from "./files.ts";
 export * from "./listen.ts";
+export * from "./keepalive.ts";
 export * from "./log.ts";
 export * from "./main.ts";
 export * from "./outbox.ts";

@@ -64,7 +64,11 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_ADMIN_SUBJECTS", "subjects", "who is an administrator"),
     ...images,
     flag("PITWALL_BOOTSTRAP_DIR", "dir", "where join strings for a node and a gateway are put at each start", { kind: "path" }),
-    flag("PITWALL_HEARTBEAT", "duration", "how often nodes are heard of", { default: "2s" }),
+    flag("PITWALL_CA_DIR", "dir", "the certificate authority that all controllers share", {
+      kind: "path",
+      default: "ca in the state folder",
+    }),
+    flag("PITWALL_HEARTBEAT", "duration", "how often nodes are heard of", { default: "1s" }),
     flag("PITWALL_LEASE", "duration", "how long a silent node counts as ready", { default: "10s" }),
   ],
   node: [

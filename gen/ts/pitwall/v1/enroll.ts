@@ -11,6 +11,20 @@ export const protobufFileName = "pitwall/v1/enroll.proto";
 
 /** How a node or a gateway gets its certificate. */
 
+/** `host:port` each. */
+export interface ControllerAddress {
+  api: string;
+  link: string;
+}
+
+export interface ListControllersRequest {
+}
+
+export interface ListControllersResponse {
+  /** The one that answers first. */
+  controllers: ControllerAddress[];
+}
+
 export interface JoinRequest {
   token: string;
   /** `[a-z]([a-z0-9-]{0,61}[a-z0-9])?` */
@@ -40,6 +54,214 @@ export interface RenewResponse {
   certificate: string;
   ca: string;
 }
+
+function createBaseControllerAddress(): ControllerAddress {
+  return { api: "", link: "" };
+}
+
+export const ControllerAddress: MessageFns<ControllerAddress> = {
+  encode(message: ControllerAddress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.api !== "") {
+      writer.uint32(10).string(message.api);
+    }
+    if (message.link !== "") {
+      writer.uint32(18).string(message.link);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ControllerAddress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseControllerAddress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.api = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.link = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ControllerAddress {
+    return {
+      api: isSet(object.api) ? globalThis.String(object.api) : "",
+      link: isSet(object.link) ? globalThis.String(object.link) : "",
+    };
+  },
+
+  toJSON(message: ControllerAddress): unknown {
+    const obj: any = {};
+    if (message.api !== "") {
+      obj.api = message.api;
+    }
+    if (message.link !== "") {
+      obj.link = message.link;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ControllerAddress>): ControllerAddress {
+    return ControllerAddress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ControllerAddress>): ControllerAddress {
+    const message = createBaseControllerAddress();
+    message.api = object.api ?? "";
+    message.link = object.link ?? "";
+    return message;
+  },
+};
+
+function createBaseListControllersRequest(): ListControllersRequest {
+  return {};
+}
+
+export const ListControllersRequest: MessageFns<ListControllersRequest> = {
+  encode(_: ListControllersRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListControllersRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListControllersRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListControllersRequest {
+    return {};
+  },
+
+  toJSON(_: ListControllersRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListControllersRequest>): ListControllersRequest {
+    return ListControllersRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListControllersRequest>): ListControllersRequest {
+    const message = createBaseListControllersRequest();
+    return message;
+  },
+};
+
+function createBaseListControllersResponse(): ListControllersResponse {
+  return { controllers: [] };
+}
+
+export const ListControllersResponse: MessageFns<ListControllersResponse> = {
+  encode(message: ListControllersResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.controllers) {
+      ControllerAddress.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListControllersResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListControllersResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.controllers.push(ControllerAddress.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListControllersResponse {
+    return {
+      controllers: globalThis.Array.isArray(object?.controllers)
+        ? object.controllers.map((e: any) => ControllerAddress.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: ListControllersResponse): unknown {
+    const obj: any = {};
+    if (message.controllers?.length) {
+      obj.controllers = message.controllers.map((e) => ControllerAddress.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListControllersResponse>): ListControllersResponse {
+    return ListControllersResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListControllersResponse>): ListControllersResponse {
+    const message = createBaseListControllersResponse();
+    message.controllers = object.controllers?.map((e) => ControllerAddress.fromPartial(e)) || [];
+    return message;
+  },
+};
 
 function createBaseJoinRequest(): JoinRequest {
   return { token: "", name: "", csr: "", serverNames: [] };
@@ -464,6 +686,15 @@ export const EnrollServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** Where the controllers are right now. For members, over the link port. */
+    listControllers: {
+      name: "ListControllers",
+      requestType: ListControllersRequest as typeof ListControllersRequest,
+      requestStream: false,
+      responseType: ListControllersResponse as typeof ListControllersResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -475,6 +706,11 @@ export interface EnrollServiceImplementation<CallContextExt = {}> {
   join(request: JoinRequest, context: CallContext & CallContextExt): Promise<DeepPartial<JoinResponse>>;
   /** A fresh certificate for the same identity. */
   renew(request: RenewRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RenewResponse>>;
+  /** Where the controllers are right now. For members, over the link port. */
+  listControllers(
+    request: ListControllersRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ListControllersResponse>>;
 }
 
 export interface EnrollServiceClient<CallOptionsExt = {}> {
@@ -485,6 +721,11 @@ export interface EnrollServiceClient<CallOptionsExt = {}> {
   join(request: DeepPartial<JoinRequest>, options?: CallOptions & CallOptionsExt): Promise<JoinResponse>;
   /** A fresh certificate for the same identity. */
   renew(request: DeepPartial<RenewRequest>, options?: CallOptions & CallOptionsExt): Promise<RenewResponse>;
+  /** Where the controllers are right now. For members, over the link port. */
+  listControllers(
+    request: DeepPartial<ListControllersRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ListControllersResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

@@ -7,6 +7,7 @@ import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Duration } from "../../google/protobuf/duration.ts";
 import { Timestamp } from "../../google/protobuf/timestamp.ts";
 import { TunnelTarget } from "./access.ts";
+import { ControllerAddress } from "./enroll.ts";
 import { Driver, Resources } from "./node.ts";
 import {
   Desired,
@@ -119,7 +120,11 @@ export interface Welcome {
   nodeId: string;
   sessionEpoch: bigint;
   heartbeatInterval: Duration | undefined;
-  leaseTtl: Duration | undefined;
+  leaseTtl:
+    | Duration
+    | undefined;
+  /** All controllers that are there, this one first: where to connect when this one is gone. */
+  controllers: ControllerAddress[];
 }
 
 export interface HeartbeatAck {
@@ -1541,7 +1546,7 @@ export const TunnelRefusal: MessageFns<TunnelRefusal> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { nodeId: "", sessionEpoch: 0n, heartbeatInterval: undefined, leaseTtl: undefined };
+  return { nodeId: "", sessionEpoch: 0n, heartbeatInterval: undefined, leaseTtl: undefined, controllers: [] };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -1560,6 +1565,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.leaseTtl !== undefined) {
       Duration.encode(message.leaseTtl, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.controllers) {
+      ControllerAddress.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -1609,6 +1617,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.leaseTtl = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.controllers.push(ControllerAddress.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1643,6 +1659,9 @@ export const Welcome: MessageFns<Welcome> = {
         : isSet(object.lease_ttl)
         ? Duration.fromJSON(object.lease_ttl)
         : undefined,
+      controllers: globalThis.Array.isArray(object?.controllers)
+        ? object.controllers.map((e: any) => ControllerAddress.fromJSON(e))
+        : [],
     };
   },
 
@@ -1659,6 +1678,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     if (message.leaseTtl !== undefined) {
       obj.leaseTtl = Duration.toJSON(message.leaseTtl);
+    }
+    if (message.controllers?.length) {
+      obj.controllers = message.controllers.map((e) => ControllerAddress.toJSON(e));
     }
     return obj;
   },
@@ -1678,6 +1700,7 @@ export const Welcome: MessageFns<Welcome> = {
     message.leaseTtl = (object.leaseTtl !== undefined && object.leaseTtl !== null)
       ? Duration.fromPartial(object.leaseTtl)
       : undefined;
+    message.controllers = object.controllers?.map((e) => ControllerAddress.fromPartial(e)) || [];
     return message;
   },
 };

@@ -18,6 +18,8 @@ export const NodeState = {
   NODE_STATE_READY: 1,
   /** NODE_STATE_UNREACHABLE - Its link is down or silent; its VMs may well be running. */
   NODE_STATE_UNREACHABLE: 2,
+  /** NODE_STATE_LOST - It was away for so long that what can be rescheduled no longer runs on it, or an operator fenced it. */
+  NODE_STATE_LOST: 3,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -27,6 +29,7 @@ export namespace NodeState {
   export type NODE_STATE_UNSPECIFIED = typeof NodeState.NODE_STATE_UNSPECIFIED;
   export type NODE_STATE_READY = typeof NodeState.NODE_STATE_READY;
   export type NODE_STATE_UNREACHABLE = typeof NodeState.NODE_STATE_UNREACHABLE;
+  export type NODE_STATE_LOST = typeof NodeState.NODE_STATE_LOST;
   export type UNRECOGNIZED = typeof NodeState.UNRECOGNIZED;
 }
 
@@ -41,6 +44,9 @@ export function nodeStateFromJSON(object: any): NodeState {
     case 2:
     case "NODE_STATE_UNREACHABLE":
       return NodeState.NODE_STATE_UNREACHABLE;
+    case 3:
+    case "NODE_STATE_LOST":
+      return NodeState.NODE_STATE_LOST;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -56,6 +62,8 @@ export function nodeStateToJSON(object: NodeState): string {
       return "NODE_STATE_READY";
     case NodeState.NODE_STATE_UNREACHABLE:
       return "NODE_STATE_UNREACHABLE";
+    case NodeState.NODE_STATE_LOST:
+      return "NODE_STATE_LOST";
     case NodeState.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

@@ -6,9 +6,10 @@ import type {
   OpenTunnelRequest,
   OpenTunnelResponse,
 } from "@pitwall/proto/pitwall/v1/access.ts";
+import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
-import type { Sessions } from "../nodes/sessions.ts";
+import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
 import { reachVm, vmNotFound } from "../projects/reach.ts";
@@ -17,9 +18,12 @@ import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
 
+/** How long a node may take to find another controller before a user is told. */
+const handoverMs = 4_000;
+
 export interface AccessParts {
   readonly store: Store;
-  readonly sessions: Sessions;
+  readonly links: NodeLinks;
   readonly authenticator: Authenticator;
   readonly feed: Feed;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
@@ -28,14 +32,14 @@ export interface AccessParts {
 
 export class Access {
   readonly #store: Store;
-  readonly #sessions: Sessions;
+  readonly #links: NodeLinks;
   readonly #authenticator: Authenticator;
   readonly #feed: Feed;
   readonly #leastFor: AccessParts["leastFor"];
 
-  constructor({ store, sessions, authenticator, feed, leastFor }: AccessParts) {
+  constructor({ store, links, authenticator, feed, leastFor }: AccessParts) {
     this.#store = store;
-    this.#sessions = sessions;
+    this.#links = links;
     this.#authenticator = authenticator;
     this.#feed = feed;
     this.#leastFor = leastFor;
@@ -63,12 +67,22 @@ export class Access {
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
     const row = await this.#running(() => this.#reach(caller, vm, method), signal);
-    if (!this.#sessions.tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress })) {
-      throw new PitwallError("unavailable", "the VM's node has no link to the controller right now; try again", {
-        reason: "NODE_UNREACHABLE",
-      });
-    }
+    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress }, signal);
     return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner };
+  }
+
+  /** A link that moves to another controller is found there: it is asked for twice. */
+  async #tunnel(nodeId: string, request: TunnelRequest, signal: AbortSignal): Promise<void> {
+    const first = await this.#links.of(nodeId);
+    try {
+      if (!first) throw noLink();
+      await first.tunnel(request, signal);
+    } catch (error) {
+      if (!(error instanceof PitwallError) || error.fault !== "unavailable") throw error;
+      const again = await this.#links.whenThere(nodeId, AbortSignal.any([signal, AbortSignal.timeout(handoverMs)]));
+      if (!again) throw error;
+      await again.tunnel(request, signal);
+    }
   }
 
   async #running(read: () => Promise<VmRow>, signal: AbortSignal): Promise<VmRow> {

@@ -1,4 +1,4 @@
-// The controller's own certificate authority: a key on disk, certificates for its servers, and for members that join.
+// The installation's certificate authority: a key on disk, certificates for controllers, and for members that join.
 import "reflect-metadata"; // @peculiar/x509 wants it and does not bring it
 import { createHash, randomBytes } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
@@ -30,7 +30,10 @@ const serverLifeMs = 365 * dayMs;
 /** Short, because nothing but time ends a member's certificate. Members renew at two thirds. */
 const memberLifeMs = dayMs;
 
+/** Who joins. */
 export type Role = "node" | "gateway";
+/** Who has a certificate. */
+export type PeerRole = Role | "controller";
 
 /** PEM. */
 export interface KeyPair {
@@ -44,8 +47,8 @@ export interface Ca {
   readonly certificate: string;
   /** Hex SHA-256 of the certificate's DER. */
   readonly fingerprint: string;
-  /** A key and certificate for a server reached by these DNS names and IP addresses. */
-  issueServer(names: readonly string[]): Promise<KeyPair>;
+  /** A key and certificate for the controller `id`, reached by these DNS names and IP addresses. It is a client too: of other controllers. */
+  issueController(id: string, names: readonly string[]): Promise<KeyPair>;
   /** A certificate for the key of a request; nothing else of the request is used. Throws `invalid` for a bad one. */
   issueMember(
     member: { role: Role; id: string; serverNames: readonly string[] },
@@ -108,9 +111,11 @@ export async function openCa(dir: string): Promise<Ca> {
   return {
     certificate: `${pem}\n`,
     fingerprint: createHash("sha256").update(Buffer.from(certificate.rawData)).digest("hex"),
-    async issueServer(names) {
+    async issueController(id, serverNames) {
       const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-      const leaf = await issue(keys.publicKey, "CN=Pitwall controller", serverLifeMs, [ExtendedKeyUsage.serverAuth], names.map(serverName));
+      const usages = [ExtendedKeyUsage.serverAuth, ExtendedKeyUsage.clientAuth];
+      const names = [{ type: "url" as const, value: `pitwall://controller/${id}` }, ...serverNames.map(serverName)];
+      const leaf = await issue(keys.publicKey, "CN=Pitwall controller", serverLifeMs, usages, names);
       const key = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
       return { key, chain: `${leaf.toString("pem")}\n${pem}\n` };
     },

@@ -5,6 +5,7 @@ import { formatJoin } from "@pitwall/enroll";
 import type { JoinRequest, JoinResponse, RenewRequest, RenewResponse } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { invalid, PitwallError, type Log } from "@pitwall/runtime";
 import type { Ca, Role } from "../ca/ca.ts";
+import type { Roster } from "../nodes/roster.ts";
 import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
@@ -22,14 +23,13 @@ export interface Member {
 export class Enroll {
   readonly #store: Store;
   readonly #ca: Ca;
-  readonly #addresses: { readonly api: string; readonly link: string };
+  readonly #roster: Roster;
   readonly #log: Log;
 
-  /** `addresses` are `host:port` as members reach the API and the link. */
-  constructor(store: Store, ca: Ca, addresses: { api: string; link: string }, log: Log) {
+  constructor(store: Store, ca: Ca, roster: Roster, log: Log) {
     this.#store = store;
     this.#ca = ca;
-    this.#addresses = addresses;
+    this.#roster = roster;
     this.#log = log;
   }
 
@@ -42,7 +42,8 @@ export class Enroll {
       await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date() } });
       await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null });
     });
-    return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...this.#addresses }), expireTime };
+    const [own = this.#roster.own, ...others] = await this.#roster.present();
+    return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...own, others }), expireTime };
   }
 
   async join(request: JoinRequest): Promise<JoinResponse> {
@@ -92,14 +93,14 @@ async function upsertMember(em: EntityManager, { role, id }: Member, name: strin
   await em.insert(MemberEntity, { id, role, name, createTime, certificateExpireTime });
   if (role !== "node") return;
   const empty = {
-    sessionEpoch: 0n,
     cpuMillis: 0n,
     memBytes: 0n,
     diskBytes: 0n,
     drivers: [],
     labels: {},
     agentVersion: "",
-    lastHeartbeatTime: null,
+    cordoned: false,
+    draining: false,
   };
   await em.insert(NodeEntity, { id, name, createTime, ...empty });
 }

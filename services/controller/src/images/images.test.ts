@@ -3,6 +3,7 @@ import { Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import { PullState } from "@pitwall/proto/pitwall/v1/image.ts";
 import { PitwallError } from "@pitwall/runtime";
 import { expect, test } from "vitest";
+import { localLink } from "../nodes/links.ts";
 import { Sessions } from "../nodes/sessions.ts";
 import { Images } from "./images.ts";
 import type { PlacedImage } from "./placed.ts";
@@ -35,7 +36,7 @@ function fleet(placed: readonly PlacedImage[], inUse: readonly string[] = []): {
       list: () => Promise.resolve(nodes),
       get: (name) => Promise.resolve(nodes.find((node) => node.name === name) ?? Promise.reject(new PitwallError("not-found", name))),
     },
-    sessions,
+    links: { all: () => Promise.resolve(new Map([...sessions.all()].map((session) => [session.nodeId, localLink(session)]))) },
     placed: () => Promise.resolve(placed),
   });
   return { images, asked };

@@ -5,7 +5,7 @@ import type { ImageAnswer, ImageCommand, ImageInventory } from "@pitwall/proto/p
 import type { Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Outbox, PitwallError } from "@pitwall/runtime";
 import type { Nodes } from "../nodes/nodes.ts";
-import type { Session, Sessions } from "../nodes/sessions.ts";
+import type { NodeLink, NodeLinks } from "../nodes/links.ts";
 import { mergeInventories } from "./inventory.ts";
 import type { PlacedImage } from "./placed.ts";
 
@@ -15,7 +15,7 @@ const capability = 2;
 
 interface Target {
   readonly name: string;
-  readonly session: Session;
+  readonly link: NodeLink;
 }
 
 export interface Held {
@@ -32,7 +32,7 @@ export interface FreedOnNodes {
 export interface ImagesParts {
   readonly sources: Pick<ImageSources, "resolve">;
   readonly nodes: Pick<Nodes, "list" | "get">;
-  readonly sessions: Pick<Sessions, "get">;
+  readonly links: Pick<NodeLinks, "all">;
   /** The images of all VMs. */
   readonly placed: () => Promise<readonly PlacedImage[]>;
 }
@@ -59,14 +59,11 @@ export class Images {
     const targets = await this.#pullTargets(node);
     const { digest } = await this.#parts.sources.resolve(reference, signal);
     const said = new Outbox<PullImageResponse>(10_000);
-    const work = targets.map(async ({ name, session }) => {
+    const work = targets.map(async ({ name, link }) => {
       const say = (state: PullState, reason = "", message = ""): boolean => said.push({ node: name, state, digest, reason, message });
       say(PullState.PULL_STATE_PULLING);
       try {
-        const { reason, message } = await session.questions.ask(
-          { $case: "pull", value: { image: reference, digest, credential: undefined } },
-          signal,
-        );
+        const { reason, message } = await link.ask({ $case: "pull", value: { image: reference, digest, credential: undefined } }, signal);
         say(reason === "" ? PullState.PULL_STATE_DONE : PullState.PULL_STATE_FAILED, reason, message);
       } catch (error) {
         const { reason, message } = error instanceof PitwallError ? error : { reason: "CANCELLED", message: "the call ended first" };
@@ -125,10 +122,12 @@ export class Images {
     signal: AbortSignal,
   ): Promise<{ readonly answers: readonly { readonly name: string; readonly answer: ImageAnswer }[]; readonly skippedNodes: string[] }> {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]);
+    const links = await this.#parts.links.all();
     const asked = await Promise.all(
       (await this.#parts.nodes.list()).map(async (node) => {
-        const session = this.#able(node);
-        const answer = await session?.questions.ask(command(node.id), limited).catch(() => undefined);
+        const answer = await able(links, node)
+          ?.ask(command(node.id), limited)
+          .catch(() => undefined);
         return { name: node.name, answer: answer?.reason === "" ? answer : undefined };
       }),
     );
@@ -139,25 +138,26 @@ export class Images {
     };
   }
 
-  #able({ id }: Node): Session | undefined {
-    const session = this.#parts.sessions.get(id);
-    return session && session.capability >= capability ? session : undefined;
-  }
-
   async #pullTargets(nameOrId: string): Promise<readonly Target[]> {
     const nodes = nameOrId === "" ? await this.#parts.nodes.list() : [await this.#parts.nodes.get(nameOrId)];
+    const links = await this.#parts.links.all();
     const targets = nodes.flatMap((node) => {
-      const session = this.#able(node);
-      return session ? [{ name: node.name, session }] : [];
+      const link = able(links, node);
+      return link ? [{ name: node.name, link }] : [];
     });
     if (targets.length > 0) return targets;
-    const reached = nodes.find(({ id }) => this.#parts.sessions.get(id));
+    const reached = nodes.find(({ id }) => links.has(id));
     if (reached) {
       throw new PitwallError("state", `the agent of node ${reached.name} is too old to be told to pull`, { reason: "NODE_TOO_OLD" });
     }
     const which = nameOrId === "" ? "no node is linked" : `the node ${nodes[0]?.name} is not linked`;
     throw new PitwallError("unavailable", which, { reason: "NODE_UNREACHABLE" });
   }
+}
+
+function able(links: ReadonlyMap<string, NodeLink>, { id }: Node): NodeLink | undefined {
+  const link = links.get(id);
+  return link && link.capability >= capability ? link : undefined;
 }
 
 function inUse(image: string): PitwallError {

@@ -6,7 +6,17 @@ import { PitwallError } from "@pitwall/runtime";
 import type { Amounts, Candidate } from "../placement/place.ts";
 import { NodeEntity, type NodeRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
+import { gather } from "./gather.ts";
+import type { NodeLife } from "./liveness.ts";
+import { beginSessions, seenSessions, type Holder, type SeenSession } from "./session-rows.ts";
 import type { Session, Sessions } from "./sessions.ts";
+
+const helloBatch = 500;
+const stateOf: Readonly<Record<NodeLife, NodeState>> = {
+  ready: NodeState.NODE_STATE_READY,
+  unreachable: NodeState.NODE_STATE_UNREACHABLE,
+  lost: NodeState.NODE_STATE_LOST,
+};
 
 interface Load extends Amounts {
   readonly vmCount: number;
@@ -31,46 +41,44 @@ async function loads(em: EntityManager): Promise<ReadonlyMap<string, Load>> {
 
 const amounts = ({ cpuMillis, memBytes, diskBytes }: Amounts): Amounts => ({ cpuMillis, memBytes, diskBytes });
 
+export interface NodesParts {
+  readonly store: Store;
+  readonly sessions: Sessions;
+  /** This controller. */
+  readonly holder: () => Holder;
+  readonly leaseMs: number;
+}
+
 export class Nodes {
   readonly #store: Store;
   readonly #sessions: Sessions;
+  readonly #begin: (item: { readonly nodeId: string; readonly hello: Hello }) => Promise<bigint | undefined>;
 
-  constructor(store: Store, sessions: Sessions) {
+  constructor({ store, sessions, holder, leaseMs }: NodesParts) {
     this.#store = store;
     this.#sessions = sessions;
+    this.#begin = gather(async (hellos) => {
+      const epochs = await beginSessions(store, holder(), hellos, leaseMs);
+      return hellos.map(({ nodeId }) => epochs.get(nodeId));
+    }, helloBatch);
   }
 
   /** All nodes as placement sees them. Call inside a change, so that nothing is placed in between. */
   async candidates(em: EntityManager): Promise<Candidate[]> {
-    const [rows, load] = await Promise.all([em.findAll(NodeEntity), loads(em)]);
+    const [rows, load, seen] = [await em.findAll(NodeEntity), await loads(em), await seenSessions(em)];
     return rows.map((row) => ({
       id: row.id,
-      ready: this.#sessions.get(row.id) !== undefined,
+      ready: seen.get(row.id)?.life === "ready" && !row.cordoned,
       capacity: amounts(row),
       allocated: load.get(row.id) ?? noLoad,
     }));
   }
 
-  /** A node has said hello: its next session. Throws `denied` for a node that was removed. */
+  /** A node has said hello: its next session, held here. Throws `denied` for a node that was removed. */
   async begin(nodeId: string, hello: Hello): Promise<Session> {
-    const epoch = await this.#store.change(async (em) => {
-      const row = await em.findOne(NodeEntity, { id: nodeId });
-      if (!row) throw new PitwallError("denied", "this node is not known", { reason: "NODE_UNKNOWN" });
-      row.sessionEpoch += 1n;
-      row.cpuMillis = hello.capacity?.cpuMillis ?? 0n;
-      row.memBytes = hello.capacity?.memBytes ?? 0n;
-      row.diskBytes = hello.capacity?.diskBytes ?? 0n;
-      row.drivers = hello.drivers.map((driver) => Driver.toJSON(driver));
-      row.labels = hello.labels;
-      row.agentVersion = hello.agentVersion;
-      row.lastHeartbeatTime = new Date();
-      return row.sessionEpoch;
-    });
+    const epoch = await this.#begin({ nodeId, hello });
+    if (epoch === undefined) throw new PitwallError("denied", "this node is not known: it was removed", { reason: "NODE_UNKNOWN" });
     return this.#sessions.begin(nodeId, epoch, hello.capability);
-  }
-
-  async keepHeartbeat({ nodeId, lastHeartbeat }: Session): Promise<void> {
-    await this.#store.change((em) => em.nativeUpdate(NodeEntity, { id: nodeId }, { lastHeartbeatTime: lastHeartbeat }));
   }
 
   /** Throws `not-found`. */
@@ -89,28 +97,27 @@ export class Nodes {
   async list(): Promise<Node[]> {
     const em = this.#store.read();
     const rows = await em.findAll(NodeEntity, { orderBy: { name: "asc" } });
-    const load = await loads(em);
-    return rows.map((row) => this.#toNode(row, load.get(row.id) ?? noLoad));
+    const [load, seen] = [await loads(em), await seenSessions(em)];
+    return rows.map((row) => toNode(row, load.get(row.id) ?? noLoad, seen.get(row.id)));
   }
+}
 
-  #toNode(row: NodeRow, load: Load): Node {
-    const session = this.#sessions.get(row.id);
-    return {
-      id: row.id,
-      name: row.name,
-      state: session ? NodeState.NODE_STATE_READY : NodeState.NODE_STATE_UNREACHABLE,
-      sessionEpoch: row.sessionEpoch,
-      capacity: amounts(row),
-      allocated: amounts(load),
-      drivers: row.drivers.map((driver) => Driver.fromJSON(driver)),
-      labels: row.labels,
-      agentVersion: row.agentVersion,
-      createTime: row.createTime,
-      lastHeartbeatTime: session?.lastHeartbeat ?? row.lastHeartbeatTime ?? undefined,
-      vmCount: load.vmCount,
-      cordoned: false,
-      draining: false,
-      leaseExpireTime: undefined,
-    };
-  }
+function toNode(row: NodeRow, load: Load, session: SeenSession | undefined): Node {
+  return {
+    id: row.id,
+    name: row.name,
+    state: stateOf[session?.life ?? "unreachable"],
+    sessionEpoch: session?.epoch ?? 0n,
+    capacity: amounts(row),
+    allocated: amounts(load),
+    drivers: row.drivers.map((driver) => Driver.fromJSON(driver)),
+    labels: row.labels,
+    agentVersion: row.agentVersion,
+    createTime: row.createTime,
+    lastHeartbeatTime: session?.renewTime,
+    vmCount: load.vmCount,
+    cordoned: row.cordoned,
+    draining: row.draining,
+    leaseExpireTime: session?.life === "ready" ? session.leaseExpireTime : undefined,
+  };
 }

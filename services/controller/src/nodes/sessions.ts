@@ -1,7 +1,8 @@
-// Which nodes have a link right now. One session per node: the newest.
+// The links that this controller holds right now. One session per node: the newest, wherever it is held; the rows know.
 import type { Assignment, ConnectResponse, TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Outbox } from "@pitwall/runtime";
 import { Questions } from "./questions.ts";
+import type { EndReason } from "./session-rows.ts";
 
 const outboxLimit = 10_000;
 
@@ -13,7 +14,8 @@ export interface Session {
   readonly capability: number;
   readonly outbox: Outbox<ConnectResponse>;
   readonly questions: Questions;
-  lastHeartbeat: Date;
+  /** Why it ends, once somebody has decided that. */
+  endReason: EndReason;
 }
 
 export class Sessions {
@@ -22,9 +24,14 @@ export class Sessions {
 
   /** Replaces the node's session; the older one ends. */
   begin(nodeId: string, epoch: bigint, capability: number): Session {
-    this.#byNode.get(nodeId)?.outbox.close();
     const outbox = new Outbox<ConnectResponse>(outboxLimit);
-    const session = { nodeId, epoch, capability, outbox, questions: new Questions(outbox), lastHeartbeat: new Date() };
+    const session: Session = { nodeId, epoch, capability, outbox, questions: new Questions(outbox), endReason: "stream" };
+    const other = this.#byNode.get(nodeId);
+    if (other && other.epoch > epoch) {
+      outbox.close(); // its hello was overtaken by a later one
+      return session;
+    }
+    other?.outbox.close();
     this.#byNode.set(nodeId, session);
     this.changed(nodeId);
     return session;
@@ -33,30 +40,36 @@ export class Sessions {
   end(session: Session): void {
     session.outbox.close();
     session.questions.close();
-    if (!this.isCurrent(session)) return;
+    if (this.#byNode.get(session.nodeId) !== session) return;
     this.#byNode.delete(session.nodeId);
     this.changed(session.nodeId);
   }
 
-  isCurrent(session: Session): boolean {
-    return this.#byNode.get(session.nodeId) === session;
+  /** Ends the node's session if it is older than `epoch`: another controller may hold the newer one. */
+  supersede(nodeId: string, epoch: bigint): void {
+    const session = this.#byNode.get(nodeId);
+    if (session && session.epoch < epoch) session.outbox.close();
   }
 
   get(nodeId: string): Session | undefined {
     return this.#byNode.get(nodeId);
   }
 
-  /** Tells a node what one VM should be, if it has a link; otherwise its next hello brings that about. */
+  all(): Iterable<Session> {
+    return this.#byNode.values();
+  }
+
+  /** Tells a node what one VM should be, if its link is here; otherwise its next hello brings that about. */
   assign(nodeId: string, assignment: Assignment): void {
     this.#byNode.get(nodeId)?.outbox.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
   }
 
-  /** False when the node has no link. */
+  /** False when the node's link is not here. */
   tunnel(nodeId: string, request: TunnelRequest): boolean {
     return this.#byNode.get(nodeId)?.outbox.push({ message: { $case: "tunnel", value: request } }) ?? false;
   }
 
-  /** Calls back with the id of each node that came, went or changed. Returns how to stop. */
+  /** Calls back with the id of each node that came, went or changed, on any controller. Returns how to stop. */
   onChange(listener: (nodeId: string) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -66,11 +79,12 @@ export class Sessions {
     for (const listener of this.#listeners) listener(nodeId);
   }
 
-  /** Tells all nodes to come again later. */
+  /** Tells all nodes to go elsewhere. */
   drain(reason: string): void {
-    for (const { outbox } of this.#byNode.values()) {
-      outbox.push({ message: { $case: "goodbye", value: { reason } } });
-      outbox.close();
+    for (const session of this.#byNode.values()) {
+      session.endReason = "drain";
+      session.outbox.push({ message: { $case: "goodbye", value: { reason } } });
+      session.outbox.close();
     }
   }
 }

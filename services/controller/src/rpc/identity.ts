@@ -4,6 +4,7 @@ import { ServerInterceptingCall, ServerListenerBuilder, type Metadata, type Serv
 import { PitwallError } from "@pitwall/runtime";
 import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
 import type { Authenticator } from "../access/authenticator.ts";
+import type { PeerRole } from "../ca/ca.ts";
 import type { Member } from "../enroll/enroll.ts";
 import type { RateLimits } from "../limits/rate.ts";
 import { isAtLeast, type Principal } from "../projects/principal.ts";
@@ -16,6 +17,7 @@ const peerKey = "pitwall-peer-internal";
 /** What {@link authenticate} adds to a call's context. */
 export interface CallerContext {
   readonly user: Principal | undefined;
+  /** Undefined for controllers too: they ask each other, and are nobody's member. */
   readonly member: Member | undefined;
 }
 
@@ -36,10 +38,10 @@ export const peerInterceptor: ServerInterceptor = (_method, call) =>
     },
   });
 
-/** `node/UUID` or `gateway/UUID` of a certificate that TLS has verified already. */
+/** `ROLE/UUID` of a certificate that TLS has verified already. */
 function identityOf(der: Buffer): string | undefined {
   const names = new X509Certificate(der).subjectAltName ?? "";
-  return /(?:^|, )URI:pitwall:\/\/((?:node|gateway)\/[0-9a-f-]{36})(?:,|$)/.exec(names)?.[1];
+  return /(?:^|, )URI:pitwall:\/\/((?:node|gateway|controller)\/[0-9a-f-]{36})(?:,|$)/.exec(names)?.[1];
 }
 
 export interface GuardParts {
@@ -53,7 +55,8 @@ export function authenticate({ authenticator, limits, live }: GuardParts): Serve
   return async function* guard<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
     const { path } = call.method;
     const policy = policyOf(path);
-    const member = memberOf(context.metadata.get(peerKey));
+    const peer = peerOf(context.metadata.get(peerKey));
+    const member = peer && peer.role !== "controller" ? { role: peer.role, id: peer.id } : undefined;
     const none: CallerContext = { user: undefined, member };
     switch (policy?.who) {
       case "anyone":
@@ -73,8 +76,9 @@ export function authenticate({ authenticator, limits, live }: GuardParts): Serve
       }
       case "node":
       case "gateway":
+      case "controller":
       case "member":
-        if (!member || (policy.who !== "member" && member.role !== policy.who))
+        if (policy.who === "member" ? !member : peer?.role !== policy.who)
           throw new PitwallError("denied", `this is for the certificate of a ${policy.who}`, { reason: "WRONG_ROLE" });
         return yield* call.next(call.request, { ...context, ...none });
       case undefined:
@@ -113,9 +117,9 @@ async function* whileValid<Res>(
   }
 }
 
-function memberOf(identity: string | undefined): Member | undefined {
+function peerOf(identity: string | undefined): { readonly role: PeerRole; readonly id: string } | undefined {
   const [role, id] = identity?.split("/") ?? [];
-  return (role === "node" || role === "gateway") && id !== undefined ? { role, id } : undefined;
+  return (role === "node" || role === "gateway" || role === "controller") && id !== undefined ? { role, id } : undefined;
 }
 
 /** The user of a call that the policy let through. */

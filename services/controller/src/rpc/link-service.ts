@@ -1,25 +1,30 @@
 // LinkService: one session of one node, from its hello to its end.
-import type { ConnectRequest, ConnectResponse, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { ConnectRequest, ConnectResponse, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError, sleepOrAbort, toDuration, type Log } from "@pitwall/runtime";
+import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
+import type { ControllerAddress } from "../nodes/roster.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import type { Vms } from "../vm/vms.ts";
 import { memberIn, type CallerContext } from "./identity.ts";
+import { bounded, Pace } from "./link-bounds.ts";
 
 const repeatMs = 10_000;
-const heartbeatsPerWrite = 15;
 
 export interface LinkParts {
   readonly vms: Vms;
   readonly nodes: Nodes;
   readonly sessions: Sessions;
+  readonly leases: Leases;
+  /** All that are there, this one first. */
+  readonly controllers: () => Promise<readonly ControllerAddress[]>;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly log: Log;
 }
 
 export function linkService(parts: LinkParts): LinkServiceImplementation<CallerContext> {
-  const { nodes, sessions, log } = parts;
+  const { nodes, sessions, leases, log } = parts;
   return {
     async *connect(requests, context): AsyncGenerator<ConnectResponse> {
       const { id: nodeId } = memberIn(context);
@@ -28,57 +33,57 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       const hello = first.done === true ? undefined : first.value.message;
       if (hello?.$case !== "hello") throw new PitwallError("invalid", "the first message must be a hello", { field: "message" });
       const session = await nodes.begin(nodeId, hello.value);
+      leases.begin(session);
       log.info("a node linked", { node: nodeId, session: session.epoch, vms: hello.value.inventory?.vms.length ?? 0 });
-      const listening = listen(session, messages, parts);
       const stop = new AbortController();
+      void listen(session, messages, parts, stop.signal);
       context.signal.addEventListener("abort", () => session.outbox.close(), { once: true });
       try {
-        const { heartbeatMs, leaseMs } = parts;
-        yield welcome(session, heartbeatMs, leaseMs);
-        const inventory = hello.value.inventory ?? { vms: [], complete: false };
+        yield await welcome(session, parts);
+        const inventory = boundedInventory(hello.value.inventory ?? { vms: [], complete: false });
         await parts.vms.takeInventory(session, inventory);
         yield { message: { $case: "assignments", value: { assignments: await parts.vms.assignments(nodeId, inventory), complete: true } } };
-        void watchLease(session, leaseMs, stop.signal, log);
         void repeatPending(session, parts, stop.signal);
         yield* session.outbox;
       } finally {
         stop.abort();
         sessions.end(session);
-        await messages.return?.();
-        await listening;
-        log.info("a node's link ended", { node: nodeId, session: session.epoch });
+        await leases.end(session).catch((error: unknown) => log.warn("the end of a link could not be written", { node: nodeId, error }));
+        log.info("a node's link ended", { node: nodeId, session: session.epoch, reason: session.endReason });
+        // Not waited for: the node's half ends with the call, which ends here.
+        void messages.return?.().catch(() => undefined);
       }
     },
   };
 }
 
-function welcome(session: Session, heartbeatMs: number, leaseMs: number): ConnectResponse {
+async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: LinkParts): Promise<ConnectResponse> {
   const value = {
     nodeId: session.nodeId,
     sessionEpoch: session.epoch,
     heartbeatInterval: toDuration(heartbeatMs),
     leaseTtl: toDuration(leaseMs),
+    controllers: [...(await controllers())],
   };
   return { message: { $case: "welcome", value } };
 }
 
 /** Takes what the node says, one message after the other; the end of its stream ends the session. */
-async function listen(session: Session, messages: AsyncIterator<ConnectRequest>, { vms, nodes, log }: LinkParts): Promise<void> {
-  let beats = 0;
+async function listen(session: Session, messages: AsyncIterator<ConnectRequest>, parts: LinkParts, signal: AbortSignal): Promise<void> {
+  const { vms, leases, log } = parts;
+  const pace = new Pace();
   try {
-    for (let next = await messages.next(); next.done !== true; next = await messages.next()) {
+    for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {
       const { message } = next.value;
       switch (message?.$case) {
         case "heartbeat":
-          session.lastHeartbeat = new Date();
-          session.outbox.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
-          if (++beats % heartbeatsPerWrite === 0) await nodes.keepHeartbeat(session);
+          leases.heard(session, message.value.sequence);
           break;
         case "report":
-          await vms.report(session, message.value);
+          await vms.report(session, bounded(message.value));
           break;
         case "inventory":
-          await vms.takeInventory(session, message.value);
+          await vms.takeInventory(session, boundedInventory(message.value));
           break;
         case "tunnelRefusal":
           log.warn("a node could not reach a gateway", { node: session.nodeId, vm: message.value.vmId, reason: message.value.reason });
@@ -88,11 +93,14 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
           break;
         case "goodbye":
           log.info("a node says goodbye", { node: session.nodeId, reason: message.value.reason });
+          session.endReason = "goodbye";
           break;
         case "hello":
         case undefined:
           break;
       }
+      const waitMs = pace.take();
+      if (waitMs > 0) await sleepOrAbort(waitMs, signal);
     }
   } catch (error) {
     log.debug("a node's stream broke", { node: session.nodeId, error });
@@ -101,14 +109,8 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
   }
 }
 
-async function watchLease(session: Session, leaseMs: number, signal: AbortSignal, log: Log): Promise<void> {
-  while (!signal.aborted) {
-    await sleepOrAbort(leaseMs / 4, signal);
-    if (Date.now() - session.lastHeartbeat.getTime() <= leaseMs || signal.aborted) continue;
-    log.warn("a node is silent", { node: session.nodeId });
-    session.outbox.close();
-    return;
-  }
+function boundedInventory({ vms, complete }: Inventory): Inventory {
+  return { vms: vms.map(bounded), complete };
 }
 
 /** Level-triggered: a message that was lost or dropped is said again. */

@@ -1,12 +1,12 @@
 // Who may call what: one row per method of the contract. What has no row is refused, and fails `npm run check`.
-import type { Role } from "../ca/ca.ts";
+import type { PeerRole } from "../ca/ca.ts";
 import type { ProjectRole } from "../projects/principal.ts";
 
 /**
  * `anyone`: the call itself proves something (a join token). `user`: a person or an API token. `person`: a JWT; what a token made
- * would outlive it, or is its maker's alone. `admin`: a JWT of an administrator. A role: a member's certificate, on the link port.
+ * would outlive it, or is its maker's alone. `admin`: a JWT of an administrator. A role: its certificate, on the link port.
  */
-export type Who = "anyone" | "user" | "person" | "admin" | Role | "member";
+export type Who = "anyone" | "user" | "person" | "admin" | PeerRole | "member";
 
 /** What a call touches: a project, a VM of one, the caller's own things, the fleet, or nothing of anybody's. */
 export type Scope = "none" | "self" | "project" | "vm" | "fleet";
@@ -24,8 +24,8 @@ const reads = (scope: Scope, least: ProjectRole = "viewer"): Policy => row("user
 const changes = (scope: Scope, least: ProjectRole = "member"): Policy => row("user", scope, least, true);
 /** An administrator's. */
 const fleet = (mutates: boolean): Policy => row("admin", "fleet", undefined, mutates);
-/** Of a member's certificate: what it may speak of is decided where it speaks. */
-const by = (who: "member" | Role): Policy => row(who, "fleet", undefined, true);
+/** Of a certificate: what it may speak of is decided where it speaks. */
+const by = (who: "member" | PeerRole): Policy => row(who, "fleet", undefined, true);
 
 /** The guest's own methods have rows as well: a gateway says which one it opens a tunnel for. */
 const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
@@ -105,7 +105,8 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
   },
   "pitwall.v1.LinkService": { Connect: by("node") },
   "pitwall.v1.AccessService": { AuthorizeSsh: by("gateway"), OpenTunnel: by("gateway") },
-  "pitwall.v1.EnrollService": { Join: row("anyone", "none", undefined, true), Renew: by("member") },
+  "pitwall.v1.EnrollService": { Join: row("anyone", "none", undefined, true), Renew: by("member"), ListControllers: by("member") },
+  "pitwall.v1.RelayService": { RelayTunnel: by("controller"), RelayImageCommand: by("controller") },
   "grpc.reflection.v1.ServerReflection": { ServerReflectionInfo: row("user", "none", undefined, false) },
   "grpc.health.v1.Health": { Check: row("anyone", "none", undefined, false), Watch: row("anyone", "none", undefined, false) },
 };

@@ -4,6 +4,7 @@ import type { EnrollServiceImplementation } from "@pitwall/proto/pitwall/v1/enro
 import type { ProfileServiceImplementation } from "@pitwall/proto/pitwall/v1/profile.ts";
 import type { Access } from "../access/access.ts";
 import type { Enroll } from "../enroll/enroll.ts";
+import type { Roster } from "../nodes/roster.ts";
 import type { Profiles } from "../profile/profiles.ts";
 import { memberIn, userOf, type CallerContext } from "./identity.ts";
 
@@ -22,10 +23,11 @@ export function profileService(profiles: Profiles): ProfileServiceImplementation
   };
 }
 
-export function enrollService(enroll: Enroll): EnrollServiceImplementation<CallerContext> {
+export function enrollService(enroll: Enroll, roster: Roster): EnrollServiceImplementation<CallerContext> {
   return {
     join: (request) => enroll.join(request),
     renew: (request, context) => enroll.renew(memberIn(context), request),
+    listControllers: async () => ({ controllers: await roster.present() }),
   };
 }
 

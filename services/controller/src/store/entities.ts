@@ -52,7 +52,6 @@ export const NodeEntity = defineEntity({
   properties: {
     id: p.uuid().primary(),
     name: p.text(),
-    sessionEpoch: p.bigint(),
     cpuMillis: p.bigint(),
     memBytes: p.bigint(),
     diskBytes: p.bigint(),
@@ -60,7 +59,8 @@ export const NodeEntity = defineEntity({
     labels: p.json<Record<string, string>>(),
     agentVersion: p.text(),
     createTime: p.datetime(),
-    lastHeartbeatTime: p.datetime().nullable(),
+    cordoned: p.boolean(),
+    draining: p.boolean(),
   },
 });
 export type NodeRow = InferEntity<typeof NodeEntity>;

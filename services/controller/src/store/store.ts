@@ -3,6 +3,7 @@ import { MikroORM, UniqueConstraintViolationException, type EntityManager } from
 import { Migrator } from "@mikro-orm/migrations";
 import { PitwallError } from "@pitwall/runtime";
 import { entities } from "./entities.ts";
+import { migrate, patientSteps } from "./migrate.ts";
 import { migrations } from "./migrations/index.ts";
 
 /** The rows as one reader, or one change, sees them. */
@@ -25,7 +26,13 @@ export async function openStore(url: string): Promise<Store> {
     clientUrl: url,
     entities,
     extensions: [Migrator],
-    migrations: { migrationsList: migrations, tableName: "schema_migration", snapshot: false, transactional: true },
+    migrations: {
+      migrationsList: patientSteps(migrations),
+      tableName: "schema_migration",
+      snapshot: false,
+      transactional: true,
+      allOrNothing: false,
+    },
     pool: { min: 1, max: 12 },
     driverOptions: { connectionTimeoutMillis: 5_000 },
     discovery: { warnWhenNoEntities: false },
@@ -35,9 +42,10 @@ export async function openStore(url: string): Promise<Store> {
   }).catch(unavailable);
   try {
     await orm.em.fork().execute("select 1");
-    await orm.migrator.up();
+    await migrate(orm, url, migrations.length);
   } catch (error) {
     await orm.close(true).catch(() => undefined);
+    if (error instanceof PitwallError) throw error;
     unavailable(error);
   }
   let last: Promise<unknown> = Promise.resolve();

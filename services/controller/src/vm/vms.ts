@@ -5,6 +5,7 @@ import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/
 import { CreateVmRequest, Desired, Exit, Health, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid, PitwallError, systemClock, toDuration, type Log } from "@pitwall/runtime";
 import type { Nodes } from "../nodes/nodes.ts";
+import { holdsSession } from "../nodes/session-rows.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import { choose, hasRoom, noRoom } from "../placement/place.ts";
 import type { Principal } from "../projects/principal.ts";
@@ -184,8 +185,9 @@ export class Vms {
     if (!inventory.complete) return;
     const present = new Set(inventory.vms.map(({ vmId }) => vmId));
     await this.#store.change(async (em, after) => {
+      if (!(await holdsSession(em, session))) return;
       for (const row of await em.find(VmEntity, { nodeId: session.nodeId })) {
-        if (present.has(row.id) || !this.#sessions.isCurrent(session)) continue;
+        if (present.has(row.id)) continue;
         if (row.desired === Desired.DESIRED_DELETED) await this.#removed(em, after, row);
         else if (row.observedGeneration > 0n && row.reason !== lost) await this.#lose(em, after, row);
       }
@@ -215,7 +217,7 @@ export class Vms {
   /** Takes a report, unless it speaks of another placement or comes from a session that is over. */
   async report(session: Session, report: VmReport): Promise<void> {
     const stray = await this.#store.change(async (em, after) => {
-      if (!this.#sessions.isCurrent(session)) return false;
+      if (!(await holdsSession(em, session))) return false;
       const row = uuid.test(report.vmId) ? await em.findOne(VmEntity, { id: report.vmId }) : null;
       if (!row || row.nodeId !== session.nodeId) return report.phase !== Phase.PHASE_GONE;
       if (row.epoch !== report.epoch || report.generation < row.observedGeneration) return false;

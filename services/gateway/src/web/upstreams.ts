@@ -2,7 +2,7 @@
 import { connect as connectHttp2, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
 import { duplexPair } from "node:stream";
 import { invalid, PitwallError, splice } from "@pitwall/runtime";
-import type { openApi } from "../controller-link.ts";
+import type { ControllerApi } from "../controller-api.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
 import { upstreamHeaders } from "./headers.ts";
@@ -25,12 +25,12 @@ const guestService = "pitwall.v1.GuestService";
 /** Opens the upstream call for a request that came through the {@link Door}. */
 export type OpenUpstream = (path: string, headers: IncomingHttpHeaders) => Promise<ClientHttp2Stream>;
 
-export function upstreams(door: Door, api: ReturnType<typeof openApi>, tunnels: Tunnels): OpenUpstream {
+export function upstreams(door: Door, api: ControllerApi, tunnels: Tunnels): OpenUpstream {
   return async (path, headers) => {
     const service = path.split("/")[1] ?? "";
-    if (service === healthService) return api.session().request(upstreamHeaders(path, headers));
+    if (service === healthService) return (await api.session()).request(upstreamHeaders(path, headers));
     const bearerToken = await door(headers.authorization);
-    if (apiServices.has(service)) return api.session().request(upstreamHeaders(path, headers));
+    if (apiServices.has(service)) return (await api.session()).request(upstreamHeaders(path, headers));
     if (service !== guestService)
       throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
         reason: "NO_SUCH_SERVICE",

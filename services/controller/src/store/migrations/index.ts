@@ -2,11 +2,13 @@
 import { First } from "./0001-first.ts";
 import { ServiceState } from "./0002-service-state.ts";
 import { Projects } from "./0003-projects.ts";
+import { NodeSessions } from "./0005-node-sessions.ts";
 import { ApiTokens } from "./0010-api-tokens.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
   { name: "0002_service_state", class: ServiceState },
   { name: "0003_projects", class: Projects },
+  { name: "0005_node_sessions", class: NodeSessions },
   { name: "0010_api_tokens", class: ApiTokens },
 ];

@@ -1,0 +1,161 @@
+// Sessions as rows: one per node, the newest. Its epoch fences writes: the database refuses what an older session says.
+import { Driver } from "@pitwall/proto/pitwall/v1/node.ts";
+import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { EntityManager, Store } from "../store/store.ts";
+import { lifeOf, type NodeLife } from "./liveness.ts";
+
+/** Who holds sessions. */
+export interface Holder {
+  readonly id: string;
+  /** `host:port` of its link, as other controllers reach it. */
+  readonly address: string;
+}
+
+export interface SessionKey {
+  readonly nodeId: string;
+  readonly epoch: bigint;
+}
+
+/** A session as any controller sees it. */
+export interface SeenSession extends SessionKey {
+  readonly life: NodeLife;
+  readonly holder: Holder;
+  readonly capability: number;
+  readonly renewTime: Date;
+  readonly leaseExpireTime: Date;
+}
+
+interface Row {
+  readonly node_id: string;
+  readonly epoch: string;
+  readonly controller_id: string;
+  readonly controller_address: string;
+  readonly capability: number;
+  readonly renew_ms: string;
+  readonly lease_expire_ms: string;
+  readonly end_ms: string | null;
+  readonly lost_ms: string | null;
+  readonly now_ms: string;
+}
+
+const ms = (column: string): string => `extract(epoch from ${column}) * 1000`;
+
+/** Why a session ended. */
+export type EndReason = "stream" | "silent" | "goodbye" | "drain";
+
+/**
+ * Begins the next session of each node in one statement, and takes what its hello says of it. Nodes that are not known, and so were
+ * removed, are missing in the answer.
+ */
+export async function beginSessions(
+  store: Store,
+  holder: Holder,
+  hellos: readonly { readonly nodeId: string; readonly hello: Hello }[],
+  leaseMs: number,
+): Promise<ReadonlyMap<string, bigint>> {
+  const said = hellos.map(({ nodeId, hello }) => ({
+    id: nodeId,
+    capability: hello.capability,
+    cpu_millis: String(hello.capacity?.cpuMillis ?? 0n),
+    mem_bytes: String(hello.capacity?.memBytes ?? 0n),
+    disk_bytes: String(hello.capacity?.diskBytes ?? 0n),
+    drivers: hello.drivers.map((driver) => Driver.toJSON(driver)),
+    labels: hello.labels,
+    agent_version: hello.agentVersion,
+  }));
+  const rows: { node_id: string; epoch: string }[] = await store.change((em) =>
+    em.execute(
+      `with hello as (
+         select * from jsonb_to_recordset(?::jsonb) as hello(id uuid, capability int, cpu_millis bigint, mem_bytes bigint,
+           disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text)
+       ), known as (
+         update node set cpu_millis = hello.cpu_millis, mem_bytes = hello.mem_bytes, disk_bytes = hello.disk_bytes,
+           drivers = hello.drivers, labels = hello.labels, agent_version = hello.agent_version
+         from hello where node.id = hello.id returning node.id, hello.capability
+       )
+       insert into node_session as held
+         (node_id, epoch, controller_id, controller_address, capability, start_time, renew_time, lease_expire_time)
+       select id, 1, ?, ?, capability, now(), now(), now() + ? * interval '1 millisecond' from known order by id
+       on conflict (node_id) do update set epoch = held.epoch + 1, controller_id = excluded.controller_id,
+         controller_address = excluded.controller_address, capability = excluded.capability, start_time = excluded.start_time,
+         renew_time = excluded.renew_time, lease_expire_time = excluded.lease_expire_time, end_time = null, end_reason = '',
+         lost_time = null, change_time = now()
+       returning node_id, epoch`,
+      [JSON.stringify(said), holder.id, holder.address, leaseMs],
+    ),
+  );
+  return new Map(rows.map(({ node_id, epoch }) => [node_id, BigInt(epoch)]));
+}
+
+/** Renews leases in one statement. The answer holds the nodes whose session is still the newest. */
+export async function renewLeases(store: Store, sessions: readonly SessionKey[], leaseMs: number): Promise<ReadonlySet<string>> {
+  const held = sessions.map(({ nodeId, epoch }) => ({ node_id: nodeId, epoch: String(epoch) }));
+  const rows: { node_id: string }[] = await store.change((em) =>
+    em.execute(
+      `update node_session set renew_time = now(), lease_expire_time = now() + ? * interval '1 millisecond'
+       from jsonb_to_recordset(?::jsonb) as held(node_id uuid, epoch bigint)
+       where node_session.node_id = held.node_id and node_session.epoch = held.epoch and end_time is null and lost_time is null
+       returning node_session.node_id`,
+      [leaseMs, JSON.stringify(held)],
+    ),
+  );
+  return new Set(rows.map(({ node_id }) => node_id));
+}
+
+/** Writes that a link ended, unless the node has a newer one. */
+export async function endSession(store: Store, { nodeId, epoch }: SessionKey, reason: EndReason): Promise<void> {
+  await store.change((em) =>
+    em.execute(
+      `update node_session set end_time = now(), end_reason = ?, change_time = now()
+       where node_id = ? and epoch = ? and end_time is null`,
+      [reason, nodeId, String(epoch)],
+    ),
+  );
+}
+
+/**
+ * Whether a write about a node may go on: only if its session is the newest, and stays so until the transaction ends. A hello that comes
+ * meanwhile waits for it.
+ */
+export async function holdsSession(em: EntityManager, { nodeId, epoch }: SessionKey): Promise<boolean> {
+  const rows: unknown[] = await em.execute(
+    "select 1 from node_session where node_id = ? and epoch = ? and lost_time is null for key share",
+    [nodeId, String(epoch)],
+  );
+  return rows.length > 0;
+}
+
+/** The newest session of each node, or of one. */
+export async function seenSessions(em: EntityManager, nodeId?: string): Promise<ReadonlyMap<string, SeenSession>> {
+  const rows: Row[] = await em.execute(
+    `select node_id, epoch, controller_id, controller_address, capability, ${ms("renew_time")} as renew_ms,
+       ${ms("lease_expire_time")} as lease_expire_ms, ${ms("end_time")} as end_ms, ${ms("lost_time")} as lost_ms, ${ms("now()")} as now_ms
+     from node_session ${nodeId === undefined ? "" : "where node_id = ?"}`,
+    nodeId === undefined ? [] : [nodeId],
+  );
+  return new Map(rows.map((row) => [row.node_id, toSeen(row)]));
+}
+
+/** Nodes whose state others should look at again: changed within the last `withinMs`. The newest epoch of each, and what tells changes apart. */
+export async function changedNodes(em: EntityManager, withinMs: number): Promise<readonly (SessionKey & { readonly mark: string })[]> {
+  const rows: { node_id: string; epoch: string | null; mark: string }[] = await em.execute(
+    `select node.id as node_id, epoch, concat(node.change_time, ' ', node_session.change_time) as mark from node left join node_session on node_id = node.id
+     where node.change_time > now() - ? * interval '1 millisecond' or node_session.change_time > now() - ? * interval '1 millisecond'`,
+    [withinMs, withinMs],
+  );
+  return rows.map(({ node_id, epoch, mark }) => ({ nodeId: node_id, epoch: BigInt(epoch ?? 0), mark }));
+}
+
+function toSeen(row: Row): SeenSession {
+  const at = (value: string | null): number | undefined => (value === null ? undefined : Number(value));
+  const times = { leaseExpireMs: Number(row.lease_expire_ms), endMs: at(row.end_ms), lostMs: at(row.lost_ms) };
+  return {
+    nodeId: row.node_id,
+    epoch: BigInt(row.epoch),
+    life: lifeOf(times, Number(row.now_ms)),
+    holder: { id: row.controller_id, address: row.controller_address },
+    capability: row.capability,
+    renewTime: new Date(Number(row.renew_ms)),
+    leaseExpireTime: new Date(times.leaseExpireMs),
+  };
+}

@@ -1,0 +1,137 @@
+// Sessions of nodes with several controllers on one database.
+import { NodeState } from "@pitwall/proto/pitwall/v1/node.ts";
+import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
+import { assignmentsOf, joinNode, obey, reportOf, type SpokenLink } from "./support/spoken-node.ts";
+
+let installation: Installation;
+let first: Controller;
+let second: Controller;
+
+beforeAll(async () => {
+  installation = await startInstallation();
+  [first, second] = await Promise.all([installation.startController(), installation.startController()]);
+}, 60_000);
+
+afterAll(async () => {
+  await Promise.all([first?.[Symbol.asyncDispose](), second?.[Symbol.asyncDispose]()]);
+  await installation?.[Symbol.asyncDispose]();
+});
+
+const stateAt = async ({ admin }: Controller, node: string): Promise<NodeState | undefined> =>
+  (await admin.nodes.getNode({ node })).node?.state;
+
+const beat = (link: SpokenLink, sequence: bigint): void => link.say({ $case: "heartbeat", value: { sequence, available: undefined } });
+
+const acknowledged = (link: SpokenLink, wanted: bigint): Promise<true> =>
+  eventually(() => link.heard.some((message) => message.$case === "heartbeatAck" && message.value.sequence === wanted) || undefined);
+
+test("each hello gets the node's next epoch, on whichever controller; the older session is ended", async () => {
+  const node = await joinNode(installation, first.admin, "moving");
+  const one = await node.link(first.link);
+  const two = await node.link(second.link);
+  expect(two.welcome.sessionEpoch).toBe(one.welcome.sessionEpoch + 1n);
+  await one.ended;
+  expect((await first.admin.nodes.getNode({ node: "moving" })).node).toMatchObject({
+    state: NodeState.NODE_STATE_READY,
+    sessionEpoch: two.welcome.sessionEpoch,
+  });
+  await two[Symbol.asyncDispose]();
+});
+
+test("a hello names all controllers, the one that answers first", async () => {
+  const node = await joinNode(installation, first.admin, "curious");
+  await using link = await node.link(second.link);
+  expect(link.welcome.controllers.map((controller) => controller.link)).toEqual([second.link, first.link]);
+});
+
+test("two hellos of one node at the same time are two sessions, of which the newer stays", async () => {
+  const node = await joinNode(installation, first.admin, "twofold");
+  const links = await Promise.all([first, second, first, second].map((controller) => node.link(controller.link)));
+  const epochs = links.map(({ welcome }) => welcome.sessionEpoch);
+  expect(new Set(epochs).size).toBe(4);
+  const newest = epochs.reduce((most, epoch) => (epoch > most ? epoch : most));
+  await Promise.all(links.filter(({ welcome }) => welcome.sessionEpoch !== newest).map(({ ended }) => ended));
+  const [left] = links.filter(({ welcome }) => welcome.sessionEpoch === newest);
+  if (left) {
+    beat(left, 1n);
+    await acknowledged(left, 1n);
+    await left[Symbol.asyncDispose]();
+  }
+});
+
+test("a heartbeat is acknowledged once the lease is in the database, and not for an older session", async () => {
+  const node = await joinNode(installation, first.admin, "beating");
+  await using one = await node.link(first.link);
+  const lease = async (): Promise<Date> =>
+    (await installation.query("select lease_expire_time from node_session where node_id = $1", [node.id]))[0]?.[
+      "lease_expire_time"
+    ] as Date;
+  const before = await lease();
+  beat(one, 1n);
+  await acknowledged(one, 1n);
+  expect((await lease()).getTime()).toBeGreaterThan(before.getTime());
+  // As if another controller had taken it over, and its notice were lost.
+  await installation.query("update node_session set epoch = epoch + 1 where node_id = $1", [node.id]);
+  const taken = await lease();
+  beat(one, 2n);
+  await one.ended;
+  expect(one.heard.some((message) => message.$case === "heartbeatAck" && message.value.sequence === 2n)).toBe(false);
+  expect(await lease()).toEqual(taken);
+});
+
+test("the database refuses what a session that was overtaken has still to say", async () => {
+  const node = await joinNode(installation, first.admin, "delayed");
+  await using one = await node.link(first.link);
+  const { vm } = await first.admin.vms.createVm({ name: "guarded", spec: { image: installation.image } });
+  const id = vm?.id ?? "";
+  const phase = async (): Promise<Phase | undefined> => (await second.admin.vms.getVm({ vm: id })).vm?.phase;
+  const wanted = await eventually(() => assignmentsOf(one).find(({ vmId }) => vmId === id));
+  const waiting = (): Promise<unknown[]> => installation.query("select from pg_stat_activity where wait_event_type = 'Lock'");
+  // The report is held up in the first controller's transaction while another controller takes the node over.
+  await installation.holding("update node_session set epoch = epoch + 1 where node_id = $1", [node.id], async () => {
+    one.say({ $case: "report", value: reportOf(wanted) });
+    await eventually(async () => (await waiting())[0]);
+  });
+  await eventually(async () => (await waiting()).length === 0 || undefined);
+  await using two = await node.link(second.link);
+  await one.ended;
+  expect(await phase()).toBe(Phase.PHASE_PLACED);
+  two.say({ $case: "report", value: reportOf(wanted) });
+  await eventually(async () => ((await phase()) === Phase.PHASE_RUNNING ? true : undefined));
+});
+
+test("a killed agent is seen at once on every controller, a silent one after some heartbeats, and neither is lost", async () => {
+  const node = await joinNode(installation, first.admin, "fading");
+  const killed = await node.link(first.link);
+  void obey(killed, 100);
+  expect(await stateAt(second, "fading")).toBe(NodeState.NODE_STATE_READY);
+  await killed[Symbol.asyncDispose]();
+  await eventually(async () => ((await stateAt(second, "fading")) === NodeState.NODE_STATE_UNREACHABLE ? true : undefined));
+
+  await using silent = await node.link(first.link);
+  expect(await stateAt(second, "fading")).toBe(NodeState.NODE_STATE_READY);
+  await eventually(async () => ((await stateAt(second, "fading")) === NodeState.NODE_STATE_UNREACHABLE ? true : undefined));
+  const [row] = await installation.query("select end_reason, lease_expire_time > now() as held from node_session where node_id = $1", [
+    node.id,
+  ]);
+  expect(row).toEqual({ end_reason: "silent", held: true });
+  await silent.ended;
+});
+
+test("a pause of the controller makes no node unreachable", async () => {
+  await using paused = await installation.startController();
+  const node = await joinNode(installation, first.admin, "patient");
+  await using link = await node.link(paused.link);
+  void obey(link, 100);
+  beat(link, 1_000_000n);
+  await acknowledged(link, 1_000_000n);
+  paused.signal("SIGSTOP");
+  // Longer than its nodes may be silent, and than their lease.
+  await eventually(async () => ((await stateAt(first, "patient")) === NodeState.NODE_STATE_UNREACHABLE ? true : undefined));
+  paused.signal("SIGCONT");
+  await eventually(async () => ((await stateAt(first, "patient")) === NodeState.NODE_STATE_READY ? true : undefined));
+  const [row] = await installation.query("select epoch, end_reason from node_session where node_id = $1", [node.id]);
+  expect(row).toEqual({ epoch: String(link.welcome.sessionEpoch), end_reason: "" });
+});
