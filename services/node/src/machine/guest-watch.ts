@@ -59,7 +59,7 @@ export class GuestWatch {
   async setTime(): Promise<void> {
     await this.#guest?.control
       .setTime({ time: new Date(this.#host.clock.wallMs()) }, { signal: this.#stop.signal })
-      .catch((error: unknown) => this.#log.warn("the guest's clock could not be set", { error }));
+      .catch((error: unknown) => this.#warn("the guest's clock could not be set", error));
   }
 
   /** Stops following; the VM runs on. */
@@ -105,8 +105,13 @@ export class GuestWatch {
   async #refresh({ control }: MachineGuest): Promise<void> {
     const mixed = control
       .addEntropy({ data: randomBytes(entropyBytes) }, { signal: this.#stop.signal })
-      .catch((error: unknown) => this.#log.warn("the guest took no entropy", { error }));
+      .catch((error: unknown) => this.#warn("the guest took no entropy", error));
     await Promise.all([mixed, this.setTime()]);
+  }
+
+  /** Of a guest that goes on. */
+  #warn(message: string, error: unknown): void {
+    if (!this.#isOver && !this.#stop.signal.aborted) this.#log.warn(message, { error });
   }
 
   #wake(): void {
