@@ -8,7 +8,7 @@ import { Health, Parity, Phase } from "@pitwall/sdk";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { runContainer, type Outcome } from "./support/parity/container.ts";
 import { chosen, skipped, type ParityImage } from "./support/parity/images.ts";
-import { differences, facts, type Difference } from "./support/parity/report.ts";
+import { differences, facts, findReport, type Difference } from "./support/parity/report.ts";
 import { etcOf, makeImages, type Made } from "./support/parity/suite.ts";
 import { runVm } from "./support/parity/vm.ts";
 import { run, type Ended } from "./support/run.ts";
@@ -107,6 +107,11 @@ it("says that an image is ill whose health check fails; a container runtime does
   await client.vms.create({ name, spec: { image } });
   const ill = await client.vms.waitUntil(name, ({ health }) => health === Health.HEALTH_UNHEALTHY);
   expect(ill).toMatchObject({ phase: Phase.PHASE_RUNNING, serviceExit: undefined });
+  let output = "";
+  for await (const { data } of client.readLogs(name, { follow: true })) {
+    output += Buffer.from(data).toString();
+    if (findReport(output)) break; // from here on it handles signals
+  }
   await client.vms.stop(name);
   const stopped = await client.vms.wait(name, { phases: [Phase.PHASE_STOPPED] });
   expect(stopped.serviceExit).toMatchObject({ code: 0, signal: 0 }); // the probe names its signal and ends well
