@@ -1,16 +1,13 @@
 // image: OCI layout → bootable image, against umoci and mksquashfs, and against what Node can do at all: hashing and inflating the layers.
-import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
+import { startDockerRegistry } from "@pitwall/oci/tests/support/docker-registry.ts";
 import { command, installPackages, provision, starterImage } from "@pitwall/quickstart";
-import { systemClock } from "@pitwall/runtime";
 import { z } from "zod";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 
@@ -87,25 +84,7 @@ async function nodeLimit(layers: readonly { path: string }[]): Promise<void> {
 
 /** A registry on loopback with the image in it. */
 async function serve(dir: string, layout: string): Promise<AsyncDisposable & { reference: string }> {
-  const probe = createServer().listen(0, "127.0.0.1");
-  await once(probe, "listening");
-  const address = probe.address();
-  probe.close();
-  const host = `127.0.0.1:${typeof address === "object" ? address?.port : 0}`;
-  const config = join(dir, "registry.yml");
-  await writeFile(
-    config,
-    `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${join(dir, "registry")}}}\nhttp: {addr: "${host}"}\n`,
-  );
-  const registry = spawn("docker-registry", ["serve", config], { stdio: ["ignore", "ignore", "pipe"] });
-  registry.stderr.resume();
-  while (
-    !(await fetch(`http://${host}/v2/`).then(
-      ({ ok }) => ok,
-      () => false,
-    ))
-  )
-    await systemClock.sleep(20);
+  const registry = await startDockerRegistry(dir);
   await command("skopeo", [
     "copy",
     "--quiet",
@@ -113,15 +92,9 @@ async function serve(dir: string, layout: string): Promise<AsyncDisposable & { r
     "5",
     "--dest-tls-verify=false",
     `oci:${layout}:latest`,
-    `docker://${host}/bench:1`,
+    `docker://${registry.host}/bench:1`,
   ]);
-  return {
-    reference: `${host}/bench:1`,
-    async [Symbol.asyncDispose]() {
-      registry.kill();
-      await once(registry, "exit");
-    },
-  };
+  return { ...registry, reference: `${registry.host}/bench:1` };
 }
 
 export async function image({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {

@@ -1,13 +1,13 @@
 // What is wrong is named, with the remedy, and leaves nothing behind.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { mkdir, mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { startDockerRegistry, type DockerRegistry } from "@pitwall/oci/tests/support/docker-registry.ts";
 import { Phase, Pitwall, type CreateVmOptions } from "@pitwall/sdk";
 import { importJWK, SignJWT, type JWK } from "jose";
-import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { writeLayout } from "./support/layout.ts";
 import { run, type Ended } from "./support/run.ts";
 import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
@@ -15,25 +15,17 @@ import { deleteVm, startTestStack, type TestStack } from "./support/stack.ts";
 const root = join(import.meta.dirname, "..");
 let pitwall: TestStack;
 let dir: string;
-let registry: ReturnType<typeof spawn>;
-let registryHost: string;
+let registry: DockerRegistry;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "pitwall-bad-"));
-  registryHost = `127.0.0.1:${await freePort()}`;
-  const config = join(dir, "registry.yml");
-  await writeFile(
-    config,
-    `version: 0.1\nstorage: {filesystem: {rootdirectory: ${join(dir, "registry")}}}\nhttp: {addr: "${registryHost}"}\n`,
-  );
-  registry = spawn("docker-registry", ["serve", config], { stdio: "ignore" });
-  await vi.waitFor(async () => expect((await fetch(`http://${registryHost}/v2/`)).status).toBe(200), { timeout: 10_000 });
-  pitwall = await startTestStack({ insecureRegistries: [registryHost] });
+  registry = await startDockerRegistry(dir);
+  pitwall = await startTestStack({ insecureRegistries: [registry.host] });
 });
 
 afterAll(async () => {
   await pitwall?.[Symbol.asyncDispose]();
-  registry?.kill();
+  await registry?.[Symbol.asyncDispose]();
   await rm(dir, { recursive: true, force: true });
 });
 
@@ -44,22 +36,14 @@ afterEach(async () => {
   expect((await run(["pgrep", "-fa", `qemu-system.*${pitwall.stack.stateDir}`])).stdout).toBe("");
 });
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const address = server.address();
-  server.close();
-  return typeof address === "object" && address !== null ? address.port : 0;
-}
-
 const create = (options: Partial<CreateVmOptions> & { spec: CreateVmOptions["spec"] }): Promise<unknown> =>
   pitwall.stack.client().vms.create({ name: "bad", ...options });
 
 describe("an image", () => {
   it("that does not exist in its registry", async () => {
-    await expect(create({ spec: { image: `${registryHost}/no/such:1` } })).rejects.toMatchObject({
+    await expect(create({ spec: { image: `${registry.host}/no/such:1` } })).rejects.toMatchObject({
       code: "NOT_FOUND",
-      message: expect.stringContaining(`${registryHost}/no/such`) as string,
+      message: expect.stringContaining(`${registry.host}/no/such`) as string,
     });
   });
 

@@ -1,12 +1,14 @@
 // What the image cache frees, and what it must not: with real layers and file systems, and a VMM that only looks whether its base is there.
 import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
-import type { ImageConfig, ImageSources, LayerDescriptor, ResolvedImage } from "@pitwall/oci";
+import type { ImageSources, LayerDescriptor, ResolvedImage } from "@pitwall/oci";
+import { emptyConfig } from "@pitwall/oci/tests/support/empty-config.ts";
+import { scratch } from "@pitwall/oci/tests/support/scratch.ts";
+import { tarOf } from "@pitwall/oci/tests/support/tar-writer.ts";
 import { Assignment, type VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, silentLog, identify } from "@pitwall/runtime";
@@ -22,31 +24,7 @@ const sha256 = (data: Buffer | string): string => `sha256:${createHash("sha256")
 const never = new AbortController().signal;
 const all = { digests: [], keepDigests: [], dryRun: false };
 
-/** A tar of one file. */
-function tarOf(name: string, content: string): Buffer {
-  const header = Buffer.alloc(512);
-  const octal = (value: number, digits: number): string => value.toString(8).padStart(digits, "0");
-  header.write(name, 0);
-  header.write(octal(0o644, 7), 100);
-  header.write(octal(0, 7), 108);
-  header.write(octal(0, 7), 116);
-  header.write(octal(content.length, 11), 124);
-  header.write(octal(0, 11), 136);
-  header.fill(" ", 148, 156); // counts as blanks
-  header.write("ustar", 257);
-  header.write("00", 263);
-  const sum = header.reduce((total, byte) => total + byte, 0);
-  header.write(octal(sum, 6), 148);
-  const body = Buffer.alloc(Math.ceil(content.length / 512) * 512);
-  body.write(content);
-  return Buffer.concat([header, body, Buffer.alloc(1024)]);
-}
-
-const config: ImageConfig = {
-  ...{ entrypoint: [], cmd: [], env: [], user: "", workingDir: "", stopSignal: "", exposedPorts: [], labels: {}, healthcheck: undefined },
-  ...{ volumes: [], shell: [], onBuild: [], architecture: "amd64", variant: "", os: "linux", osVersion: "", osFeatures: [], others: {} },
-};
-const tars = new Map(["a", "b", "c", "d"].map((name) => [name, tarOf(name, name.repeat(20_000))]));
+const tars = new Map(["a", "b", "c", "d"].map((name) => [name, tarOf([{ name, content: Buffer.alloc(20_000, name) }])]));
 const layerOf = (name: string): LayerDescriptor => {
   const tar = tars.get(name) ?? Buffer.alloc(0);
   return { digest: sha256(tar), diffId: sha256(tar), sizeBytes: tar.length, compression: "none" };
@@ -55,7 +33,7 @@ const images = new Map(
   ["ab", "ac", "bcd", "d"].map((names): [string, ResolvedImage] => {
     const layers = [...names].map(layerOf);
     const sizeBytes = layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
-    return [names, { reference: names, digest: sha256(names), sizeBytes, config, layers }];
+    return [names, { reference: names, digest: sha256(names), sizeBytes, config: emptyConfig, layers }];
   }),
 );
 const digestOf = (names: string): string => sha256(names);
@@ -70,11 +48,6 @@ const sources: ImageSources = {
     return Readable.from([tar]);
   },
 };
-
-async function scratch(): Promise<AsyncDisposable & { readonly dir: string }> {
-  const dir = await mkdtemp(join(tmpdir(), "pitwall-cache-"));
-  return { dir, [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }) };
-}
 
 const open = (dir: string): Promise<ImageCache> => openImageCache({ dir, sources, log: silentLog, limitMs: 60_000 });
 const contents = async (dir: string): Promise<string[]> => [

@@ -1,29 +1,14 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { emptyConfig } from "@pitwall/oci/tests/support/empty-config.ts";
 import { expect, it, onTestFinished } from "vitest";
 import { readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
 
 const record: ImageRecord = {
   config: {
-    entrypoint: ["/bin/app"],
-    cmd: [],
-    env: ["A=1"],
-    user: "",
-    workingDir: "/",
-    stopSignal: "SIGTERM",
-    exposedPorts: ["80/tcp"],
-    labels: { a: "b" },
-    healthcheck: undefined,
-    volumes: [],
-    shell: [],
-    onBuild: [],
-    architecture: "amd64",
-    variant: "",
-    os: "linux",
-    osVersion: "",
-    osFeatures: [],
-    others: {},
+    ...emptyConfig,
+    ...{ entrypoint: ["/bin/app"], env: ["A=1"], workingDir: "/", stopSignal: "SIGTERM", exposedPorts: ["80/tcp"], labels: { a: "b" } },
   },
   references: ["oci:/image"],
   layers: [],
