@@ -20,9 +20,12 @@ export async function openHostKey(path: string): Promise<HostKey> {
   return { privatePem, publicLine: publicLine(publicKey) };
 }
 
-/** RFC 8709: two length-prefixed strings, the name and the 32 bytes of the key. */
 function publicLine(key: KeyObject): string {
-  const raw = Buffer.from(key.export({ format: "jwk" }).x ?? "", "base64url");
+  return sshPublicLine(Buffer.from(key.export({ format: "jwk" }).x ?? "", "base64url"));
+}
+
+/** RFC 8709: two length-prefixed strings, the name and the 32 bytes of the key. */
+export function sshPublicLine(raw: Buffer): string {
   const parts = [Buffer.from("ssh-ed25519"), raw].flatMap((part) => {
     const length = Buffer.alloc(4);
     length.writeUInt32BE(part.length);

@@ -13,7 +13,7 @@ import { PitwallError, messageChain, timeLimit, toDuration, type Log } from "@pi
 import { GuestWatch } from "./guest-watch.ts";
 import type { MachineHost } from "./host.ts";
 import type { JournalEntry } from "./journal.ts";
-import { afterExit, firstReport, hasSettled, isReschedulable, noService, noTimings, serviceNews } from "./reports.ts";
+import { afterExit, firstReport, hasSettled, isReschedulable, isSameWish, noService, noTimings, serviceNews } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
 import { startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
@@ -81,7 +81,7 @@ export class Machine {
     return this.#report.phase === Phase.PHASE_GONE;
   }
 
-  /** Takes a new wish. Older ones than the current one are ignored. */
+  /** Takes a new wish. Older ones than the current one are ignored; the current one once more is a question, and answered. */
   apply(assignment: Assignment): void {
     if (
       assignment.epoch < this.#wanted.epoch ||
@@ -90,6 +90,7 @@ export class Machine {
       return;
     if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.ingredients.lease(assignment.imageDigest));
     const turned = assignment.desired !== this.#wanted.desired;
+    if (isSameWish(assignment, this.#wanted)) this.#host.onReport(this.#report);
     this.#wanted = assignment;
     if (this.#mayRun()) this.#isYielded = false;
     if (turned) this.#stepAbort.abort(new PitwallError("race", "another wish came"));

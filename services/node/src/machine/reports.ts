@@ -52,6 +52,11 @@ export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): 
   return { phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, messageLimit) };
 }
 
+/** Whether the controller says again what it has said. */
+export function isSameWish(a: Assignment, b: Assignment): boolean {
+  return a.epoch === b.epoch && a.generation === b.generation && a.desired === b.desired;
+}
+
 /** In which what is heard of the image's process is reported. */
 const tellingPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPING]);
 

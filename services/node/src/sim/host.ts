@@ -1,0 +1,175 @@
+// A virtual host: its processes, its disk, its fence. It outlives its agent, as a real one does, and can lose power.
+import { PitwallError, seededRandom, type Clock, type ProcessIdentity } from "@pitwall/runtime";
+import type { AgentFence } from "../agent.ts";
+import type { Guarded, Processes } from "../machine/host.ts";
+import { decodeEntry, encodeEntry, type JournalStore } from "../machine/journal.ts";
+import type { VmmExit } from "../machine/vmm.ts";
+import type { SimGuest } from "./memory-guest.ts";
+import type { Trace } from "./trace.ts";
+
+/** From writing to being on disk. */
+const syncMs = 1;
+/** USER_HZ is 100. */
+const tickMs = 10;
+
+/** A VMM that runs nothing. */
+export interface SimProcess {
+  readonly identity: ProcessIdentity;
+  readonly dir: string;
+  readonly guest: SimGuest;
+  readonly startedMs: number;
+  readonly exited: Promise<VmmExit>;
+  /** Ends it; a second time it is ignored. */
+  end(exit: Omit<VmmExit, "tail">): void;
+}
+
+interface StoredFile {
+  durable: string | undefined;
+  /** Written, and lost if the power goes now. */
+  pending: string | undefined;
+}
+
+export interface SimHostOptions {
+  readonly clock: Clock;
+  readonly seed: string;
+  readonly name: string;
+  readonly trace: Trace;
+}
+
+export class SimHost {
+  readonly #options: SimHostOptions;
+  readonly #processes = new Map<number, SimProcess>();
+  readonly #files = new Map<string, StoredFile>();
+  readonly #guarded = new Map<string, Guarded>();
+  #nextPid = 1000;
+  #boots = 1;
+  #crashes = 0;
+  #deadlineMs = 0;
+  #fenceTimer: Disposable | undefined;
+
+  constructor(options: SimHostOptions) {
+    this.#options = options;
+  }
+
+  get bootId(): string {
+    return `${this.#options.name}/${this.#boots}`;
+  }
+
+  get running(): readonly SimProcess[] {
+    return [...this.#processes.values()];
+  }
+
+  /** Names of what is on its disk: the VMs. */
+  get stored(): readonly string[] {
+    return [...this.#files.keys()];
+  }
+
+  process(identity: ProcessIdentity): SimProcess | undefined {
+    const found = this.#processes.get(identity.pid);
+    return found?.identity.startTicks === identity.startTicks ? found : undefined;
+  }
+
+  spawn(dir: string, guest: SimGuest): SimProcess {
+    const startedMs = this.#options.clock.bootMs();
+    const identity = { pid: this.#nextPid++, startTicks: BigInt(Math.floor(startedMs / tickMs)) };
+    const ended = Promise.withResolvers<VmmExit>();
+    const end = (exit: Omit<VmmExit, "tail">): void => {
+      if (!this.#processes.delete(identity.pid)) return;
+      guest.close();
+      ended.resolve({ ...exit, tail: "the simulated VMM ended" });
+    };
+    const process = { identity, dir, guest, startedMs, exited: ended.promise, end };
+    this.#processes.set(identity.pid, process);
+    return process;
+  }
+
+  readonly processes: Processes = {
+    workingIn: (dir) => this.running.filter((process) => process.dir === dir).map(({ identity }) => identity),
+    kill: async (identity) => this.process(identity)?.end({ code: null, signal: "SIGKILL" }),
+  };
+
+  readonly journals: JournalStore = {
+    dirOf: (vmId) => `/sim/${this.#options.name}/${vmId}`,
+    write: async (vmId, entry) => {
+      const file = this.#files.get(vmId) ?? { durable: undefined, pending: undefined };
+      const text = encodeEntry(entry);
+      file.pending = text;
+      this.#files.set(vmId, file);
+      await this.#options.clock.sleep(syncMs);
+      if (file.pending !== text) return; // the power went, or a later write came
+      file.durable = text;
+      file.pending = undefined;
+    },
+    clear: async () => undefined,
+    remove: async (vmId) => {
+      await this.#options.clock.sleep(syncMs);
+      this.#files.delete(vmId);
+    },
+    readAll: async () => {
+      const found = [];
+      for (const [vmId, { durable }] of this.#files)
+        if (durable === undefined) this.#files.delete(vmId);
+        else found.push(decodeEntry(durable));
+      return found;
+    },
+  };
+
+  /** The fence is a process of its own: it acts whether the agent lives or not. */
+  readonly fence: AgentFence = this.#openFence();
+
+  #openFence(): AgentFence {
+    const deadlineMs = (): number => this.#deadlineMs;
+    return {
+      get deadlineMs() {
+        return deadlineMs();
+      },
+      guard: async (vmId, guarded) => void this.#guarded.set(vmId, guarded),
+      release: (vmId) => void this.#guarded.delete(vmId),
+      renew: (until) => {
+        this.#deadlineMs = until;
+        this.#fenceTimer?.[Symbol.dispose]();
+        this.#fenceTimer = this.#options.clock.after(until - this.#options.clock.bootMs(), () => this.#fenceOff());
+      },
+    };
+  }
+
+  #fenceOff(): void {
+    for (const [vmId, { dir, process }] of this.#guarded) {
+      const { trace, name } = this.#options;
+      for (const identity of [...(process ? [process] : []), ...this.processes.workingIn(dir)]) {
+        const found = this.process(identity);
+        if (found) trace({ node: name, vm: vmId, step: "fence.kill" });
+        found?.end({ code: null, signal: "SIGKILL" });
+      }
+    }
+  }
+
+  /** What becomes of writes under way when the agent is killed: the kernel finishes some of them. */
+  agentCrashed(): void {
+    this.#settleWrites("agent");
+  }
+
+  /** Everything that is not on disk is gone. */
+  losePower(): void {
+    this.#boots++;
+    for (const process of this.running) process.end({ code: null, signal: "SIGKILL" });
+    this.#guarded.clear();
+    this.#deadlineMs = 0;
+    this.#fenceTimer?.[Symbol.dispose]();
+    this.#settleWrites("power");
+  }
+
+  #settleWrites(cause: string): void {
+    const { seed, name } = this.#options;
+    const random = seededRandom(seed, name, cause, this.#crashes++);
+    for (const file of this.#files.values()) {
+      if (file.pending !== undefined && random() < 0.5) file.durable = file.pending;
+      file.pending = undefined;
+    }
+  }
+}
+
+/** As a full disk answers. */
+export function diskFull(): PitwallError {
+  return new PitwallError("exhausted", "the node's disk is full: free some space or use another node", { reason: "DISK_FULL" });
+}

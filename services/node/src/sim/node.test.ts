@@ -1,0 +1,247 @@
+import { Assignment, type ConnectRequest, type ConnectResponse, type VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Desired, NodeLossPolicy, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Outbox, silentLog, toDuration, VirtualClock } from "@pitwall/runtime";
+import { expect, test } from "vitest";
+import type { DialLink } from "../link/dial.ts";
+import { SimNode } from "./node.ts";
+import { parseScript } from "./script.ts";
+import { lineTrace } from "./trace.ts";
+
+const ttlMs = 10_000;
+const idOf = (count: number): string => `00000000-0000-4000-8000-${String(count).padStart(12, "0")}`;
+const [vm, held, moved] = [idOf(1), idOf(2), idOf(3)];
+
+/** The other end of the link: says what it wants, repeats what it has not seen, and can be cut off. */
+class Peer {
+  readonly #clock: VirtualClock;
+  readonly #wanted = new Map<string, Assignment>();
+  readonly seen = new Map<string, VmReport>();
+  readonly reports: VmReport[] = [];
+  #session: Outbox<ConnectResponse> | undefined;
+  isReachable = true;
+
+  constructor(clock: VirtualClock) {
+    this.#clock = clock;
+  }
+
+  want(change: Partial<Assignment> & { readonly vmId: string }): void {
+    const base = this.#wanted.get(change.vmId) ?? Assignment.fromPartial({ generation: 0n, epoch: 1n, spec: VmSpec.fromPartial({}) });
+    const assignment = { ...base, ...change, generation: base.generation + 1n };
+    this.#wanted.set(change.vmId, assignment);
+    this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
+  }
+
+  cut(): void {
+    this.isReachable = false;
+    this.#session?.fail(new Error("the network is gone"));
+  }
+
+  phase(vmId: string): Phase | undefined {
+    return this.seen.get(vmId)?.phase;
+  }
+
+  readonly dial: DialLink = (requests, signal) => this.#serve(requests, signal);
+
+  async *#serve(requests: AsyncIterable<ConnectRequest>, signal: AbortSignal): AsyncGenerator<ConnectResponse> {
+    if (!this.isReachable) throw new Error("nobody answers");
+    const session = new Outbox<ConnectResponse>(1_000);
+    this.#session = session;
+    signal.addEventListener("abort", () => session.close(), { once: true });
+    void this.#listen(requests, session).catch(() => session.close());
+    void this.#repeat(session, signal);
+    yield* session;
+  }
+
+  async #listen(requests: AsyncIterable<ConnectRequest>, session: Outbox<ConnectResponse>): Promise<void> {
+    for await (const { message } of requests) {
+      if (!this.isReachable) return;
+      if (message?.$case === "report") this.#take(message.value);
+      if (message?.$case === "heartbeat")
+        session.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
+      if (message?.$case !== "hello") continue;
+      for (const report of message.value.inventory?.vms ?? []) this.#take(report);
+      const welcome = { nodeId: "n", sessionEpoch: 1n, heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
+      session.push({ message: { $case: "welcome", value: welcome } });
+      session.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: true } } });
+    }
+  }
+
+  #take(report: VmReport): void {
+    this.reports.push(report);
+    this.seen.set(report.vmId, report);
+    if (report.phase === Phase.PHASE_GONE) this.#wanted.delete(report.vmId);
+  }
+
+  async #repeat(session: Outbox<ConnectResponse>, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#clock.sleep(10_000, signal).catch(() => undefined);
+      const assignments = [...this.#wanted.values()].filter(({ vmId, generation }) => this.seen.get(vmId)?.generation !== generation);
+      if (assignments.length > 0) session.push({ message: { $case: "assignments", value: { assignments, complete: false } } });
+    }
+  }
+}
+
+interface Run {
+  readonly clock: VirtualClock;
+  readonly node: SimNode;
+  readonly peer: Peer;
+  readonly lines: string[];
+  steps(): string[];
+}
+
+function begin(script: string, seed = "1"): Run {
+  const clock = new VirtualClock();
+  const peer = new Peer(clock);
+  const lines: string[] = [];
+  const node = new SimNode({
+    ...{ name: "sim-1", clock, seed, script: parseScript(script), dial: peer.dial, bootLimitMs: 60_000, log: silentLog },
+    capacity: { cpuMillis: 64_000n, memBytes: 2n ** 36n, diskBytes: 2n ** 40n },
+    openTunnels: () => ({ open: async () => undefined, close: () => undefined }),
+    trace: lineTrace(clock, (line) => lines.push(line)),
+  });
+  node.start();
+  const steps = (): string[] => lines.map((line) => (JSON.parse(line) as { step: string }).step);
+  return { clock, node, peer, lines, steps };
+}
+
+const run = { desired: Desired.DESIRED_RUNNING };
+const remove = { desired: Desired.DESIRED_DELETED };
+const reschedulable = VmSpec.fromPartial({ nodeLossPolicy: NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE });
+
+const everything = `
+boot: 10ms..2s
+shutdown: 1ms..1s
+faults:
+  - { fault: failed-boot, chance: 0.2 }
+  - { fault: slow-boot, chance: 0.2, for: 5s..90s }
+  - { fault: lost-report, chance: 0.3 }
+  - { fault: duplicated-report, chance: 0.3 }
+  - { fault: disk-full, every: 7 }
+  - { fault: vmm-killed, every: 5, after: 1s..9s }
+  - { fault: agent-crash, step: create.vmm.spawned, times: 3, restart: 100ms..3s }
+  - { fault: clock-jump, at: 7s, by: -10m }
+  - { fault: node-loss, at: 40s, back: 5s }
+`;
+
+async function campaign(seed: string): Promise<string[]> {
+  const { clock, node, peer, lines } = begin(everything, seed);
+  for (let count = 1; count <= 12; count++) {
+    peer.want({ vmId: idOf(count), ...run });
+    await clock.advance(1_500);
+  }
+  await clock.advance(60_000);
+  for (let count = 1; count <= 12; count += 2) peer.want({ vmId: idOf(count), ...remove });
+  await clock.advance(120_000);
+  const stopping = node[Symbol.asyncDispose]();
+  await clock.advance(1_000);
+  await stopping;
+  return lines;
+}
+
+test("a seed replays a run event for event; another seed is another run", async () => {
+  const first = await campaign("7");
+  expect(first.length).toBeGreaterThan(200);
+  expect(await campaign("7")).toEqual(first);
+  expect(await campaign("8")).not.toEqual(first);
+  const steps = new Set(first.map((line) => (JSON.parse(line) as { step: string }).step));
+  for (const fault of ["lost-report", "duplicated-report", "agent-crash", "clock-jump", "node-loss"]) expect(steps).toContain(`fault.${fault}`);
+});
+
+const createSteps = [
+  "create.node.received",
+  "create.node.journalled",
+  "create.disk.cloned",
+  "create.vmm.spawned",
+  "create.vmm.configured",
+  "create.vmm.started",
+];
+const deleteSteps = ["delete.node.journalled", "delete.vmm.kill", "delete.vmm.reaped", "delete.disk.gone", "delete.anchor.gone"];
+const rejoinSteps = ["rejoin.scan.anchors", "rejoin.inventory.sent", "rejoin.snapshot.received", "rejoin.diff.applied", "rejoin.ready"];
+
+test.each([...createSteps, ...deleteSteps, ...rejoinSteps])(
+  "an agent that dies at %s comes back to one VMM, and after the deletion to nothing",
+  async (step) => {
+    const { clock, node, peer, steps } = begin(`faults: [{ fault: agent-crash, step: ${step}, restart: 3s }]`);
+    peer.want({ vmId: vm, ...run });
+    await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 60_000);
+    expect(node.host.running.map(({ dir }) => dir)).toEqual([node.host.journals.dirOf(vm)]);
+    peer.want({ vmId: vm, ...remove });
+    await clock.until(() => peer.phase(vm) === Phase.PHASE_GONE, 60_000);
+    await clock.advance(30_000);
+    expect(steps().filter((name) => name === "fault.agent-crash")).toHaveLength(1);
+    expect([node.host.running, node.host.stored]).toEqual([[], []]);
+  },
+);
+
+test("an agent that dies adopts its VM: the guest never notices", async () => {
+  const { clock, node, peer } = begin("{}");
+  peer.want({ vmId: vm, ...run });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 5_000);
+  const [before] = node.host.running;
+  node.crash(2_000);
+  await clock.until(() => node.isUp, 5_000);
+  await clock.advance(5_000);
+  expect(node.host.running).toEqual([before]);
+  expect(peer.phase(vm)).toBe(Phase.PHASE_RUNNING);
+});
+
+test("a host that loses power starts its VMs again", async () => {
+  const { clock, node, peer } = begin("{}");
+  peer.want({ vmId: vm, ...run });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 5_000);
+  const [before] = node.host.running;
+  node.lose(1_000);
+  expect(node.host.running).toEqual([]);
+  await clock.advance(10_000);
+  expect(node.host.running).toHaveLength(1);
+  expect(node.host.running).not.toEqual([before]);
+  expect(peer.phase(vm)).toBe(Phase.PHASE_RUNNING);
+});
+
+test("a lost report is asked for again", async () => {
+  const { clock, peer } = begin("faults: [{ fault: lost-report, phase: RUNNING }]");
+  peer.want({ vmId: vm, ...run });
+  await clock.advance(5_000);
+  expect(peer.phase(vm)).toBe(Phase.PHASE_BOOTING);
+  peer.want({ vmId: vm, ...run });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 15_000);
+});
+
+test("without acknowledgements a VM that may be started elsewhere ends before the controller's patience does; others run on", async () => {
+  const { clock, node, peer } = begin("{}");
+  peer.want({ vmId: held, ...run });
+  peer.want({ vmId: moved, spec: reschedulable, ...run });
+  await clock.until(() => [held, moved].every((id) => peer.phase(id) === Phase.PHASE_RUNNING), 5_000);
+  await clock.advance(5_000);
+  peer.cut();
+  const cutMs = clock.monotonicMs();
+  await clock.until(() => node.host.running.length === 1, ttlMs);
+  expect(clock.monotonicMs() - cutMs).toBeLessThanOrEqual(ttlMs * 0.9 + 10);
+  expect(node.host.running.map(({ dir }) => dir)).toEqual([node.host.journals.dirOf(held)]);
+  await clock.advance(60_000);
+  expect(node.host.running).toHaveLength(1);
+  peer.isReachable = true;
+  await clock.until(() => node.host.running.length === 2, 20_000); // the controller still wants it here
+  await clock.until(() => peer.phase(moved) === Phase.PHASE_RUNNING, 5_000);
+  expect(peer.reports.some(({ reason }) => reason === "LEASE_LOST")).toBe(true);
+});
+
+test("the fence ends what may be started elsewhere when the agent is dead", async () => {
+  const { clock, node, peer, steps } = begin("{}");
+  peer.want({ vmId: moved, spec: reschedulable, ...run });
+  await clock.until(() => peer.phase(moved) === Phase.PHASE_RUNNING, 5_000);
+  node.crash(60_000);
+  await clock.advance(ttlMs * 0.9);
+  expect(node.host.running).toEqual([]);
+  expect(steps()).toContain("fence.kill");
+});
+
+test("an agent that is back in time keeps the lease of the one before", async () => {
+  const { clock, node, peer } = begin("{}");
+  peer.want({ vmId: moved, spec: reschedulable, ...run });
+  await clock.until(() => peer.phase(moved) === Phase.PHASE_RUNNING, 5_000);
+  const [before] = node.host.running;
+  node.crash(3_000);
+  await clock.advance(60_000);
+  expect(node.host.running).toEqual([before]);
+});
