@@ -75,9 +75,9 @@ export class Pitwall {
     return present((await this.#nodes.getNode({ node }, { retry: true })).node);
   }
 
-  /** For administrators. Without a name the host chooses it. */
-  async createJoinToken(role: "node" | "gateway", name = ""): Promise<CreateJoinTokenResponse> {
-    return this.#nodes.createJoinToken({ role: role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY, name });
+  /** For administrators. Without a name the host chooses it. `uses` is how many hosts it lets in. */
+  async createJoinToken(role: "node" | "gateway", name = "", uses = 1): Promise<CreateJoinTokenResponse> {
+    return this.#nodes.createJoinToken({ role: role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY, name, uses });
   }
 
   async resolveImage(image: string): Promise<ResolveImageResponse> {

@@ -28,6 +28,13 @@ const schema = z.object({
   PITWALL_CAPACITY_MEM: bytes.optional(),
   PITWALL_CAPACITY_DISK: bytes.optional(),
   PITWALL_BOOT_TIMEOUT: duration.prefault("2m"),
+  PITWALL_SIMULATE: z
+    .string()
+    .refine((text) => text === "true" || text.startsWith("/"), "must be true, or the absolute path of a script")
+    .optional(),
+  PITWALL_COUNT: z.coerce.number().int().min(1).max(100_000).default(1),
+  PITWALL_SEED: z.string().max(100).default("1"),
+  PITWALL_TRACE: z.string().optional(),
   PITWALL_IMAGE_TIMEOUT: duration
     .refine((ms) => ms > 0 && ms <= longestImageMs, "must be more than nothing and at most 24h")
     .prefault("30m"),
@@ -55,4 +62,13 @@ function defaultName(): string {
 export function measuredCapacity(): { cpuMillis: number; memBytes: number } {
   const total = Math.min(totalmem(), process.constrainedMemory() || Infinity);
   return { cpuMillis: availableParallelism() * 1000 * cpuOvercommit, memBytes: Math.max(0, total - reservedMemBytes) };
+}
+
+/** Of each simulated node, where the configuration does not say: a large host. */
+export function simulatedCapacity(config: NodeConfig): { cpuMillis: bigint; memBytes: bigint; diskBytes: bigint } {
+  return {
+    cpuMillis: BigInt(config.PITWALL_CAPACITY_CPU_MILLIS ?? 64_000),
+    memBytes: BigInt(config.PITWALL_CAPACITY_MEM ?? 256 * 2 ** 30),
+    diskBytes: BigInt(config.PITWALL_CAPACITY_DISK ?? 4 * 2 ** 40),
+  };
 }

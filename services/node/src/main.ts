@@ -6,7 +6,7 @@ import { openIdentity } from "@pitwall/enroll";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { failpointsFrom, logLevel, openLog, runMain, systemClock, systemRandom, type Failpoints } from "@pitwall/runtime";
 import { startAgent } from "./agent.ts";
-import { measuredCapacity, readNodeConfig, type NodeConfig } from "./config.ts";
+import { measuredCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from "./config.ts";
 import { openGuest } from "./guest/client.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
 import { openJournalFiles } from "./host/journal-files.ts";
@@ -20,6 +20,7 @@ import { openIngredients } from "./machine/prepare.ts";
 import type { VmmDriver } from "./machine/vmm.ts";
 import { openQemuDriver } from "./qemu/driver.ts";
 import { openSimDriver } from "./sim/driver.ts";
+import { startFleet } from "./sim/fleet.ts";
 import { openTunnels } from "./tunnels/tunnel.ts";
 
 const log = openLog("node", logLevel(process.env["PITWALL_LOG_LEVEL"]));
@@ -31,6 +32,7 @@ async function start(): Promise<AsyncDisposable> {
   const cacheDir = config.PITWALL_CACHE_DIR ?? join(stateDir, "images");
   const clock = systemClock;
   const failpoints = failpointsFrom(process.env, log);
+  if (config.PITWALL_SIMULATE !== undefined) return startSimulation(config, config.PITWALL_SIMULATE);
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   stack.use(await lockState(stateDir));
@@ -75,6 +77,30 @@ async function start(): Promise<AsyncDisposable> {
   );
   const { id, name } = identity;
   process.stdout.write(`${JSON.stringify({ ready: true, id, name, driver: driver.name, acceleration: probed.acceleration })}\n`);
+  return stack.move();
+}
+
+async function startSimulation(config: NodeConfig, script: string): Promise<AsyncDisposable> {
+  const stateDir = config.PITWALL_STATE_DIR;
+  const count = config.PITWALL_COUNT;
+  await using stack = new AsyncDisposableStack();
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  stack.use(await lockState(stateDir));
+  stack.use(
+    await startFleet({
+      stateDir,
+      name: config.PITWALL_NAME,
+      count,
+      seed: config.PITWALL_SEED,
+      script: script === "true" ? undefined : script,
+      trace: config.PITWALL_TRACE,
+      join: config.PITWALL_JOIN ?? config.PITWALL_JOIN_FILE,
+      capacity: simulatedCapacity(config),
+      bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
+      log,
+    }),
+  );
+  process.stdout.write(`${JSON.stringify({ ready: true, name: config.PITWALL_NAME, nodes: count, driver: "sim" })}\n`);
   return stack.move();
 }
 

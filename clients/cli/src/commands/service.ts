@@ -11,12 +11,15 @@ import type { Shell } from "../shell.ts";
 const root = join(import.meta.dirname, "..", "..", "..", "..");
 
 export function declare(command: Command, shell: Shell, service: ServiceName): void {
-  for (const flag of serviceFlags[service]) command.addOption(new Option(`${flagName(flag)} <${flag.placeholder}>`, describe(flag)));
+  for (const flag of serviceFlags[service]) {
+    const value = flag.isSwitch ? `[${flag.placeholder}]` : `<${flag.placeholder}>`;
+    command.addOption(new Option(`${flagName(flag)} ${value}`, describe(flag)));
+  }
   command
     .description(
       `Runs the ${service} until SIGTERM or Ctrl-C. Each flag is also a variable, which the flag wins over. It logs JSON on stderr and prints a line of JSON when it is ready.`,
     )
-    .action(async (options: Readonly<Record<string, string | undefined>>) => {
+    .action(async (options: Readonly<Record<string, string | true | undefined>>) => {
       const main = join(root, "services", service, "src", "main.ts");
       if (!existsSync(main)) throw new CliError(`the ${service} is not part of this installation: run it from a checkout of Pitwall`);
       const env = serviceEnvironment(service, options, shell.env, shell.folder);

@@ -5,10 +5,16 @@ import { defaultStateDir, optionKey, serviceFlags, type ServiceName } from "./fl
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /** A flag wins over its variable. Paths become absolute, of `folder`. */
-export function serviceEnvironment(service: ServiceName, options: Environment, env: Environment, folder: string): Environment {
+export function serviceEnvironment(
+  service: ServiceName,
+  options: Readonly<Record<string, string | true | undefined>>,
+  env: Environment,
+  folder: string,
+): Environment {
   const given = serviceFlags[service].flatMap((flag) => {
     const value = options[optionKey(flag)];
-    return value === undefined ? [] : [[flag.variable, absolute(flag.kind, value, folder)] as const];
+    if (value === undefined) return [];
+    return [[flag.variable, value === true ? "true" : absolute(flag.kind, value, folder)] as const];
   });
   const stateDir = env["PITWALL_STATE_DIR"] || defaultStateDir(service);
   return { ...env, PITWALL_STATE_DIR: stateDir, ...Object.fromEntries(given) };

@@ -14,10 +14,12 @@ export interface ServiceFlag {
   readonly says: string;
   /** As --help shows it; empty where there is none. */
   readonly default: string;
+  /** Without a value it means `true`. */
+  readonly isSwitch: boolean;
 }
 
-function flag(variable: `PITWALL_${string}`, placeholder: string, says: string, by: { default?: string; kind?: Kind } = {}): ServiceFlag {
-  return { variable, placeholder, says, kind: by.kind ?? "text", default: by.default ?? "" };
+function flag(variable: `PITWALL_${string}`, placeholder: string, says: string, by: Partial<ServiceFlag> = {}): ServiceFlag {
+  return { variable, placeholder, says, kind: "text", default: "", isSwitch: false, ...by };
 }
 
 /** Where a service keeps its state unless it is told. */
@@ -84,6 +86,10 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_CAPACITY_MEM", "size", "memory that VMs may have", { default: "measured" }),
     flag("PITWALL_BOOT_TIMEOUT", "duration", "how long a guest may take to get ready", { default: "2m" }),
     flag("PITWALL_CAPACITY_DISK", "size", "disk that VMs may have", { default: "measured" }),
+    flag("PITWALL_SIMULATE", "script", "simulate nodes; the script, a YAML file, says what goes wrong", { kind: "path", isSwitch: true }),
+    flag("PITWALL_COUNT", "number", "how many nodes to simulate; they are called NAME-1, NAME-2, …", { default: "1" }),
+    flag("PITWALL_SEED", "text", "what the simulation's chances are drawn from", { default: "1" }),
+    flag("PITWALL_TRACE", "file", "where the simulation writes its events, a line of JSON each", { kind: "path" }),
     ...images,
   ],
   gateway: [

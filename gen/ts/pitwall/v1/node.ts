@@ -265,6 +265,8 @@ export interface CreateJoinTokenRequest {
   role: JoinRole;
   /** The name that the token lets in; empty: any unused name. */
   name: string;
+  /** How many hosts it lets in: 0 means 1; at most 100,000, and 1 with a name. */
+  uses: number;
 }
 
 export interface CreateJoinTokenResponse {
@@ -1466,7 +1468,7 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
 };
 
 function createBaseCreateJoinTokenRequest(): CreateJoinTokenRequest {
-  return { role: 0, name: "" };
+  return { role: 0, name: "", uses: 0 };
 }
 
 export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
@@ -1476,6 +1478,9 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     }
     if (message.name !== "") {
       writer.uint32(18).string(message.name);
+    }
+    if (message.uses !== 0) {
+      writer.uint32(24).uint32(message.uses);
     }
     return writer;
   },
@@ -1509,6 +1514,14 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
             message.name = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.uses = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1525,6 +1538,7 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     return {
       role: isSet(object.role) ? joinRoleFromJSON(object.role) : 0,
       name: isSet(object.name) ? globalThis.String(object.name) : "",
+      uses: isSet(object.uses) ? globalThis.Number(object.uses) : 0,
     };
   },
 
@@ -1536,6 +1550,9 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     if (message.name !== "") {
       obj.name = message.name;
     }
+    if (message.uses !== 0) {
+      obj.uses = Math.round(message.uses);
+    }
     return obj;
   },
 
@@ -1546,6 +1563,7 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     const message = createBaseCreateJoinTokenRequest();
     message.role = object.role ?? 0;
     message.name = object.name ?? "";
+    message.uses = object.uses ?? 0;
     return message;
   },
 };
@@ -2617,7 +2635,7 @@ export const NodeServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Makes a one-time token by which a node or a gateway joins. Administrators only. */
+    /** Makes a token by which a node or a gateway joins, or several. Administrators only. */
     createJoinToken: {
       name: "CreateJoinToken",
       requestType: CreateJoinTokenRequest as typeof CreateJoinTokenRequest,
@@ -2680,7 +2698,7 @@ export interface NodeServiceImplementation<CallContextExt = {}> {
     request: WatchNodesRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<WatchNodesResponse>>;
-  /** Makes a one-time token by which a node or a gateway joins. Administrators only. */
+  /** Makes a token by which a node or a gateway joins, or several. Administrators only. */
   createJoinToken(
     request: CreateJoinTokenRequest,
     context: CallContext & CallContextExt,
@@ -2712,7 +2730,7 @@ export interface NodeServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<WatchNodesRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<WatchNodesResponse>;
-  /** Makes a one-time token by which a node or a gateway joins. Administrators only. */
+  /** Makes a token by which a node or a gateway joins, or several. Administrators only. */
   createJoinToken(
     request: DeepPartial<CreateJoinTokenRequest>,
     options?: CallOptions & CallOptionsExt,

@@ -11,6 +11,7 @@ import type { EntityManager, Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
 
 const tokenLifeMs = 15 * 60_000;
+const maxUses = 100_000;
 const hostName = /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$/;
 const maxServerNames = 32;
 
@@ -33,14 +34,16 @@ export class Enroll {
     this.#log = log;
   }
 
-  /** A join string for one host; `name` is the one it must take, empty for any. */
-  async createToken(role: Role, name: string): Promise<{ join: string; expireTime: Date }> {
+  /** A join string for `uses` hosts; `name` is the one that a host must take, empty for any. */
+  async createToken(role: Role, name: string, uses = 1): Promise<{ join: string; expireTime: Date }> {
     if (name !== "") checkName(name);
+    if (uses > maxUses) throw invalid("uses", `is ${uses}; a token lets in at most ${maxUses} hosts`);
+    if (name !== "" && uses > 1) throw invalid("uses", `is ${uses}, and only one host can be called ${name}`);
     const token = randomBytes(32).toString("base64url");
     const expireTime = new Date(Date.now() + tokenLifeMs);
     await this.#store.change(async (em) => {
       await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date() } });
-      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null });
+      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null, usesLeft: uses });
     });
     const [own = this.#roster.own, ...others] = await this.#roster.present();
     return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...own, others }), expireTime };
@@ -54,15 +57,19 @@ export class Enroll {
       const refuse = (message: string, reason: string): PitwallError =>
         new PitwallError("unauthenticated", `${message}; make a new one with \`pitwall join-token\``, { reason });
       if (!token) throw refuse("this join token is not known", "JOIN_TOKEN_UNKNOWN");
-      if (token.usedTime) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
+      if (token.usesLeft === 0) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
       if (token.expireTime.getTime() < Date.now()) throw refuse("this join token has expired", "JOIN_TOKEN_EXPIRED");
       if (token.name !== "" && token.name !== name) throw invalid("name", `the join token lets in ${token.name} only`);
       const role = token.role === "gateway" ? "gateway" : "node";
       const id = await memberId(em, role, name);
       const { certificate, expireTime } = await this.#ca.issueMember({ role, id, serverNames: request.serverNames }, request.csr);
       await upsertMember(em, { role, id }, name, expireTime);
-      token.usedTime = new Date();
-      await em.flush();
+      // In one statement: another controller may be letting in another host by the same token.
+      const used: unknown[] = await em.execute(
+        "update join_token set uses_left = uses_left - 1, used_time = now() where digest = ? and uses_left > 0 returning uses_left",
+        [token.digest],
+      );
+      if (used.length === 0) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
       this.#log.info("a member joined", { role, id, name });
       return { id, certificate, ca: this.#ca.certificate };
     });

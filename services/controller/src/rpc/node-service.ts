@@ -37,12 +37,12 @@ export function nodeService(nodes: Nodes, sessions: Sessions, enroll: Enroll): N
     drainNode: notYet,
     fenceNode: notYet,
     deleteNode: notYet,
-    async createJoinToken({ role, name }) {
+    async createJoinToken({ role, name, uses }) {
       switch (role) {
         case JoinRole.JOIN_ROLE_NODE:
-          return enroll.createToken("node", name);
+          return enroll.createToken("node", name, uses || 1);
         case JoinRole.JOIN_ROLE_GATEWAY:
-          return enroll.createToken("gateway", name);
+          return enroll.createToken("gateway", name, uses || 1);
         default:
           throw invalid("role", "must be JOIN_ROLE_NODE or JOIN_ROLE_GATEWAY");
       }

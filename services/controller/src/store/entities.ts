@@ -99,7 +99,7 @@ export const MemberEntity = defineEntity({
   properties: { id: p.uuid().primary(), role: p.text(), name: p.text(), createTime: p.datetime(), certificateExpireTime: p.datetime() },
 });
 
-/** One-time secrets, by their digest. */
+/** Secrets by which hosts join, by their digest. */
 export const JoinTokenEntity = defineEntity({
   name: "JoinToken",
   tableName: "join_token",
@@ -110,7 +110,9 @@ export const JoinTokenEntity = defineEntity({
     /** Empty: any. */
     name: p.text(),
     expireTime: p.datetime(),
+    /** Of the latest use. */
     usedTime: p.datetime().nullable(),
+    usesLeft: p.integer(),
   },
 });
 

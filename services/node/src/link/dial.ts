@@ -12,7 +12,7 @@ export type DialLink = (requests: AsyncIterable<ConnectRequest>, signal: AbortSi
  * Each stream goes to the next controller that is known, beginning with any: so nodes spread, and leave one that is gone.
  * The identity is asked for its certificate each time, and told where controllers are.
  */
-export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls">, random: Random): DialLink {
+export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls">, random: Random, hasKeepalive = true): DialLink {
   let last: string | undefined;
 
   function next(): string {
@@ -25,7 +25,7 @@ export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls
   return async function* dial(requests, signal) {
     const { key, cert, ca } = identity.tls();
     const channel: Channel = createChannel(next(), ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
-      ...keepalive,
+      ...(hasKeepalive && keepalive),
       "grpc.use_local_subchannel_pool": 1, // a renewed certificate needs a connection of its own
     });
     try {

@@ -69,12 +69,14 @@ export class Life {
       dial: (requests, signal) => this.#iterable(() => dial(requests, AbortSignal.any([signal, this.signal]))),
       openGuest: this.#bind(async (vmm, signal) => {
         const guest = await parts.openGuest(vmm, signal);
-        const { watchState, shutdown } = guest.control;
+        const { watchState, shutdown, setTime, addEntropy } = guest.control;
         return {
           ...guest,
           control: {
             watchState: (request, options) => this.#iterable(() => watchState(request, options)),
             shutdown: this.#bind(shutdown),
+            setTime: this.#bind(setTime),
+            addEntropy: this.#bind(addEntropy),
           },
         };
       }),

@@ -47,6 +47,8 @@ export class SimGuest {
     return {
       control: {
         watchState: (_, options) => this.#watch(options?.signal ?? signal),
+        setTime: async () => ({}),
+        addEntropy: async () => ({}),
         shutdown: async () => {
           this.say({ state: GuestState.GUEST_STATE_STOPPING });
           this.onShutdown();

@@ -56,8 +56,7 @@ class Peer {
     for await (const { message } of requests) {
       if (!this.isReachable) return;
       if (message?.$case === "report") this.#take(message.value);
-      if (message?.$case === "heartbeat")
-        session.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
+      if (message?.$case === "heartbeat") session.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
       if (message?.$case !== "hello") continue;
       for (const report of message.value.inventory?.vms ?? []) this.#take(report);
       const welcome = { nodeId: "n", sessionEpoch: 1n, heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
@@ -144,7 +143,8 @@ test("a seed replays a run event for event; another seed is another run", async 
   expect(await campaign("7")).toEqual(first);
   expect(await campaign("8")).not.toEqual(first);
   const steps = new Set(first.map((line) => (JSON.parse(line) as { step: string }).step));
-  for (const fault of ["lost-report", "duplicated-report", "agent-crash", "clock-jump", "node-loss"]) expect(steps).toContain(`fault.${fault}`);
+  for (const fault of ["lost-report", "duplicated-report", "agent-crash", "clock-jump", "node-loss"])
+    expect(steps).toContain(`fault.${fault}`);
 });
 
 const createSteps = [

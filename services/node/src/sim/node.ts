@@ -1,7 +1,7 @@
 // One simulated node: the real agent on a virtual host, and what the script does to them.
 //
 //   up -> crashed (the agent alone; VMs run on) -> up        up -> lost (the host) -> up, or never
-import type { ConnectRequest } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { phaseToJSON } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { seededRandom, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
@@ -40,6 +40,7 @@ export class SimNode implements AsyncDisposable {
   #agent: Promise<AsyncDisposable> | undefined;
   #wallOffsetMs = 0;
   #isStopped = false;
+  readonly #linked = Promise.withResolvers<void>();
   readonly #timers = new Set<Disposable>();
 
   constructor(options: SimNodeOptions) {
@@ -55,6 +56,11 @@ export class SimNode implements AsyncDisposable {
     }
     for (const fault of this.#plan.ofNode("node-loss"))
       if (fault.at) this.#after(this.#plan.timeMs(fault.at, fault), () => this.lose(fault.back && this.#plan.timeMs(fault.back, fault)));
+  }
+
+  /** Resolves with the first link. */
+  get linked(): Promise<void> {
+    return this.#linked.promise;
   }
 
   get isUp(): boolean {
@@ -132,7 +138,7 @@ export class SimNode implements AsyncDisposable {
       random: seededRandom(seed, name, "agent", this.#lives),
       failpoints,
       log: log.child({ node: name }),
-      dial: (requests, signal) => this.#options.dial(this.#wire(requests), signal),
+      dial: (requests, signal) => this.#heard(this.#options.dial(this.#wire(requests), signal)),
       driver,
       probed: { version: "1", acceleration: "none" },
       openGuest: driver.openGuest,
@@ -160,6 +166,13 @@ export class SimNode implements AsyncDisposable {
       },
       sending: () => "once", // the wire below loses and doubles
     };
+  }
+
+  async *#heard(responses: AsyncIterable<ConnectResponse>): AsyncGenerator<ConnectResponse> {
+    for await (const response of responses) {
+      if (response.message?.$case === "welcome") this.#linked.resolve();
+      yield response;
+    }
   }
 
   /** What the agent sends, as the script lets it through. */

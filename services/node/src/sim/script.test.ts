@@ -50,7 +50,9 @@ test("what a seed draws does not depend on the order of the questions", () => {
       const [straight, shuffled] = [plan(text, seed), plan(text, seed)];
       for (const id of ids) void [straight.ordinal(id), shuffled.ordinal(id)];
       const asked = new Map(order.map((id) => [id, [shuffled.bootMs(id), shuffled.find("failed-boot", id) !== undefined]]));
-      expect(ids.map((id) => asked.get(id))).toEqual(ids.map((id) => [straight.bootMs(id), straight.find("failed-boot", id) !== undefined]));
+      expect(ids.map((id) => asked.get(id))).toEqual(
+        ids.map((id) => [straight.bootMs(id), straight.find("failed-boot", id) !== undefined]),
+      );
     }),
     { numRuns: 30 },
   );

@@ -4,6 +4,7 @@ import { ServiceState } from "./0002-service-state.ts";
 import { Projects } from "./0003-projects.ts";
 import { NodeSessions } from "./0005-node-sessions.ts";
 import { ApiTokens } from "./0010-api-tokens.ts";
+import { JoinTokenUses } from "./0020-join-token-uses.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -11,4 +12,5 @@ export const migrations = [
   { name: "0003_projects", class: Projects },
   { name: "0005_node_sessions", class: NodeSessions },
   { name: "0010_api_tokens", class: ApiTokens },
+  { name: "0020_join_token_uses", class: JoinTokenUses },
 ];
