@@ -81,8 +81,8 @@ export class Machine {
     return this.#report.phase === Phase.PHASE_GONE;
   }
 
-  /** Takes a new wish. Older ones than the current one are ignored; the current one once more is a question, and answered. */
-  apply(assignment: Assignment): void {
+  /** Takes a new wish. Older ones than the current one are ignored; the current one once more is answered if it is a question. */
+  apply(assignment: Assignment, isQuestion: boolean): void {
     if (
       assignment.epoch < this.#wanted.epoch ||
       (assignment.epoch === this.#wanted.epoch && assignment.generation < this.#wanted.generation)
@@ -90,7 +90,7 @@ export class Machine {
       return;
     if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.ingredients.lease(assignment.imageDigest));
     const turned = assignment.desired !== this.#wanted.desired;
-    if (isSameWish(assignment, this.#wanted)) this.#host.onReport(this.#report);
+    if (isQuestion && isSameWish(assignment, this.#wanted)) this.#host.onReport(this.#report);
     this.#wanted = assignment;
     if (this.#mayRun()) this.#isYielded = false;
     if (turned) this.#stepAbort.abort(new PitwallError("race", "another wish came"));
@@ -231,8 +231,8 @@ export class Machine {
     const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew }, signal);
     this.#starting = true;
     await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: prepared.sshHostKey, timings: prepared.timings });
-    const what = { dir: this.#dir, assignment: wanted, spec, prepared };
-    const vmm = await startVmm(this.#host, what, () => this.#mayRun() && !this.#isYielded);
+    const mayRun = (): boolean => this.#mayRun() && !this.#isYielded;
+    const vmm = await startVmm(this.#host, { dir: this.#dir, assignment: wanted, spec, prepared }, mayRun);
     this.#starting = false;
     this.#attach(vmm);
     await this.#save();
@@ -301,8 +301,7 @@ export class Machine {
     if (news) this.#say(news).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
   }
 
-  async #stop(wanted: Assignment): Promise<void> {
-    const { generation } = wanted;
+  async #stop({ generation }: Assignment): Promise<void> {
     if (this.#vmm) {
       await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
       await shutDown(this.#vmm, this.#watch, this.#host.clock, this.#log);

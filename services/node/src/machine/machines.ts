@@ -27,9 +27,9 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
   await host.failpoints.at("rejoin.scan.anchors");
   for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(host, entry));
 
-  async function take(assignment: Assignment): Promise<void> {
+  async function take(assignment: Assignment, isQuestion: boolean): Promise<void> {
     const known = machines.get(assignment.vmId);
-    if (known && !known.isGone) return known.apply(assignment);
+    if (known && !known.isGone) return known.apply(assignment, isQuestion);
     if (assignment.desired === Desired.DESIRED_DELETED) return host.onReport(known?.report ?? goneReport(assignment, host.clock.wallMs()));
     if (!/^[0-9a-f-]{36}$/.test(assignment.vmId)) throw new PitwallError("internal", "an assignment's VM id is not a UUID");
     await host.failpoints.at("create.node.received", assignment.vmId);
@@ -42,7 +42,10 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
       if (complete) for (const [vmId, machine] of machines) if (machine.isGone && !listed.has(vmId)) machines.delete(vmId);
       for (const assignment of assignments) {
         // One that cannot be taken must not keep the others from theirs.
-        await take(assignment).catch((error: unknown) => host.log.error("an assignment was not taken", { vm: assignment.vmId, error }));
+        // A complete list follows an inventory, which has told all.
+        await take(assignment, !complete).catch((error: unknown) =>
+          host.log.error("an assignment was not taken", { vm: assignment.vmId, error }),
+        );
       }
     },
     inventory: () => ({ vms: [...machines.values()].map(({ report }) => report), complete: true }),

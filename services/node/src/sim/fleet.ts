@@ -57,7 +57,7 @@ export async function startFleet(options: FleetOptions): Promise<AsyncDisposable
     });
     nodes.push(node);
     node.start();
-    await Promise.race([node.linked, clock.sleep(linkLimitMs)]);
+    await Promise.race([node.linked, new Promise<void>((resolve) => clock.after(linkLimitMs, resolve))]);
   }
 
   const indices = Array.from({ length: count }, (_, index) => index + 1).values();

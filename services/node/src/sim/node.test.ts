@@ -31,6 +31,10 @@ class Peer {
     this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
   }
 
+  repeat(): void {
+    this.#session?.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: false } } });
+  }
+
   cut(): void {
     this.isReachable = false;
     this.#session?.fail(new Error("the network is gone"));
@@ -198,13 +202,22 @@ test("a host that loses power starts its VMs again", async () => {
   expect(peer.phase(vm)).toBe(Phase.PHASE_RUNNING);
 });
 
-test("a lost report is asked for again", async () => {
-  const { clock, peer } = begin("faults: [{ fault: lost-report, phase: RUNNING }]");
-  peer.want({ vmId: vm, ...run });
-  await clock.advance(5_000);
-  expect(peer.phase(vm)).toBe(Phase.PHASE_BOOTING);
+test("a report that is lost with its connection is made good by the next hello", async () => {
+  const { clock, peer, steps } = begin("faults: [{ fault: lost-report, phase: RUNNING }]");
   peer.want({ vmId: vm, ...run });
   await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 15_000);
+  expect(steps().filter((step) => step === "link.hello")).toHaveLength(2);
+  expect(peer.reports.filter(({ phase }) => phase === Phase.PHASE_RUNNING)).toHaveLength(1);
+});
+
+test("an assignment that is said again is answered again", async () => {
+  const { clock, peer } = begin("{}");
+  peer.want({ vmId: vm, ...run });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 5_000);
+  const before = peer.reports.length;
+  peer.repeat();
+  await clock.advance(10);
+  expect(peer.reports.slice(before).map(({ phase }) => phase)).toEqual([Phase.PHASE_RUNNING]);
 });
 
 test("without acknowledgements a VM that may be started elsewhere ends before the controller's patience does; others run on", async () => {

@@ -188,7 +188,7 @@ export class SimNode implements AsyncDisposable {
       const fits = (fault: { readonly phase?: string | undefined }): boolean => fault.phase === undefined || fault.phase === word;
       if (this.#plan.take("lost-report", vmId, fits)) {
         this.#say("fault.lost-report", vmId, word);
-        continue;
+        throw new Error("the script cut the connection"); // a stream loses nothing but what was under way at its end
       }
       this.#say("link.report", vmId, word);
       yield request;

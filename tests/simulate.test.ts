@@ -1,0 +1,100 @@
+// Simulated nodes beside a real controller: `pitwall node --simulate`, as a user runs it to test against Pitwall without a hypervisor.
+import { spawn, type ChildProcess } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { NodeState, Phase } from "@pitwall/sdk";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { run } from "./support/run.ts";
+import { startTestStack, type TestStack } from "./support/stack.ts";
+
+const bin = join(import.meta.dirname, "..", "node_modules", ".bin", "pitwall");
+const count = 5;
+const script = `
+boot: 5ms..50ms
+faults:
+  - { fault: agent-crash, nodes: sim-1, step: create.vmm.spawned, vm: 1, restart: 300ms }
+  - { fault: lost-report, nodes: sim-2, phase: RUNNING }
+`;
+
+let pitwall: TestStack;
+let dir: string;
+let nodes: ChildProcess | undefined;
+let env: Record<string, string>;
+
+async function simulate(...args: string[]): Promise<ChildProcess> {
+  const child = spawn(bin, ["node", "--state-dir", join(dir, "state"), "--name", "sim", "--log-level", "error", ...args], {
+    env: { ...process.env, ...env },
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const { value } = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
+  expect(JSON.parse(String(value))).toEqual({ ready: true, name: "sim", nodes: count, driver: "sim" });
+  return child;
+}
+
+async function stop(child: ChildProcess | undefined): Promise<void> {
+  if (!child || child.exitCode !== null) return;
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  child.kill("SIGTERM");
+  await ended;
+}
+
+beforeAll(async () => {
+  pitwall = await startTestStack();
+  dir = await mkdtemp(join(tmpdir(), "pitwall-simulate-"));
+  env = { XDG_CONFIG_HOME: dir, PITWALL_ENDPOINT: pitwall.stack.endpoint, PITWALL_TOKEN: await pitwall.stack.token() };
+});
+
+afterAll(async () => {
+  await pitwall?.[Symbol.asyncDispose]();
+  await stop(nodes);
+  await rm(dir, { recursive: true, force: true });
+});
+
+it("one join string lets in as many nodes as it was made for, and no more", async () => {
+  const { stdout, code } = await run([bin, "join-token", "--role", "node", "--uses", String(count), "-o", "name"], { env });
+  expect(code).toBe(0);
+  await writeFile(join(dir, "faults.yaml"), script);
+  const joining = ["--join", stdout.trim(), "--count", String(count), "--seed", "7"];
+  nodes = await simulate(...joining, `--simulate=${join(dir, "faults.yaml")}`, "--trace", join(dir, "trace.jsonl"));
+  const names = (await pitwall.stack.client().listNodes())
+    .filter(({ state }) => state === NodeState.NODE_STATE_READY)
+    .map(({ name }) => name);
+  expect(names).toEqual(expect.arrayContaining(["sim-1", "sim-2", "sim-3", "sim-4", "sim-5"]));
+  const late = await run([bin, "node", "--simulate", "--state-dir", join(dir, "late"), "--name", "late", "--join", stdout.trim()], { env });
+  expect(late.code).toBe(1);
+  expect(late.stderr).toContain("this join token was used already");
+});
+
+it("VMs run there, through crashes and lost reports, and are deleted without a trace", async () => {
+  const { vms } = pitwall.stack.client();
+  const names = Array.from({ length: 2 * count }, (_, index) => `virtual-${index}`);
+  const memBytes = BigInt(32 * 2 ** 30); // more than the real node beside them has
+  await Promise.all(names.map((name) => vms.create({ name, spec: { image: pitwall.image, memBytes } })));
+  const made = await Promise.all(names.map((name) => vms.wait(name)));
+  expect(made.map(({ phase, nodeName }) => [phase, nodeName.replace(/\d+$/, "N")])).toEqual(
+    names.map(() => [Phase.PHASE_RUNNING, "sim-N"]),
+  );
+  await Promise.all(names.map((name) => vms.delete(name)));
+  await expect.poll(async () => pitwall.query("select name from vm"), { timeout: 30_000, interval: 100 }).toEqual([]);
+  const events = (await readFile(join(dir, "trace.jsonl"), "utf8")).trim().split("\n");
+  const steps = new Set(events.map((line) => (JSON.parse(line) as { step: string }).step));
+  for (const step of ["fault.agent-crash", "fault.lost-report", "create.vmm.started", "delete.anchor.gone", "link.report"])
+    expect(steps).toContain(step);
+});
+
+it("nodes that start again are who they were", async () => {
+  await stop(nodes);
+  const before = (await pitwall.stack.client().listNodes()).map(({ id }) => id);
+  nodes = await simulate("--simulate", "--count", String(count));
+  expect((await pitwall.stack.client().listNodes()).map(({ id }) => id)).toEqual(before);
+});
+
+it("a script that makes no sense is refused by its place, before anything joins", async () => {
+  const path = join(dir, "wrong.yaml");
+  await writeFile(path, "faults: [{ fault: slow-boot }]");
+  const { code, stderr } = await run([bin, "node", `--simulate=${path}`, "--state-dir", join(dir, "wrong"), "--join", "x"], { env });
+  expect(code).toBe(2);
+  expect(stderr).toContain("the simulation's script: faults.0.for: Invalid input: expected string");
+});
