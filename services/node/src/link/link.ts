@@ -76,8 +76,8 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
           case "welcome":
             log.info("linked", { session: message.value.sessionEpoch });
             retry.reset();
-            await lease.welcomed(message.value.leaseTtl ? fromDuration(message.value.leaseTtl) : 0);
             void heartbeats(message.value, messages, watchdog, signal);
+            await lease.welcomed(message.value.leaseTtl ? fromDuration(message.value.leaseTtl) : 0);
             break;
           case "heartbeatAck":
             watchdog.heard();

@@ -63,7 +63,8 @@ class Peer {
       if (message?.$case === "heartbeat") session.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
       if (message?.$case !== "hello") continue;
       for (const report of message.value.inventory?.vms ?? []) this.#take(report);
-      const welcome = { nodeId: "n", sessionEpoch: 1n, heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
+      const times = { heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
+      const welcome = { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times };
       session.push({ message: { $case: "welcome", value: welcome } });
       session.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: true } } });
     }
