@@ -1,14 +1,15 @@
 // All nodes and what is placed on them, indexed so that a decision does not look at each of them.
 //
-// State: a line of numbers per node; pools of the open nodes (ready, not cordoned), all of them and by label value, in order of load;
-// the nodes by image; counts of VMs by group. Changed only by the four methods that say so, each of which leaves all indexes as if they
-// were built anew. Nothing here outlives the process: after a crash it is filled again from the database.
+// State: a line of numbers per node; pools of the open nodes (ready, not cordoned), by class and by value of each label with many, in
+// order of load; the nodes by image; counts of VMs by group. Changed only by the four methods that say so, each of which leaves all
+// indexes as if they were built anew. Nothing here outlives the process: after a crash it is filled again from the database.
 import { Groups } from "./groups.ts";
 import { ImageIndex } from "./image-index.ts";
 import { LabelIndex } from "./label-index.ts";
+import { NodeClasses } from "./node-classes.ts";
 import { NodeTable } from "./node-table.ts";
-import { Pool } from "./pool.ts";
-import type { NodeFacts, PlacedVm } from "./wanted.ts";
+import type { Pool } from "./pool.ts";
+import type { Labels, NodeFacts, PlacedVm } from "./wanted.ts";
 
 /** A node as the fleet keeps it. */
 export interface FleetNode {
@@ -16,7 +17,7 @@ export interface FleetNode {
   readonly number: number;
   facts: NodeFacts;
   readonly vms: Set<PlacedVm>;
-  /** The pools in order of load that hold it; none while nothing may be placed on it. */
+  /** The pools in order of load that hold it, of its class first; none while nothing may be placed on it. */
   pools: readonly Pool[];
 }
 
@@ -24,13 +25,14 @@ const nothing = { cpuMillis: 0, memBytes: 0, diskBytes: 0 };
 
 export class Fleet {
   readonly table = new NodeTable();
-  /** The nodes that something may be placed on. */
-  readonly open = new Pool(this.table, "by-load");
+  readonly #classes = new NodeClasses(this.table);
   readonly groups: Groups;
   readonly #nodes = new Map<string, FleetNode>();
   readonly #vms = new Map<string, { readonly vm: PlacedVm; readonly node: FleetNode }>();
   readonly #labels = new Map<string, LabelIndex>();
   readonly #noLabels: LabelIndex;
+  /** Labels that are kept apart from the classes. */
+  readonly #wide = new Set<string>();
   readonly #images = new Map<string, ImageIndex>();
 
   constructor() {
@@ -43,9 +45,12 @@ export class Fleet {
     const known = this.#nodes.get(facts.id);
     const node = known ?? { number: this.table.add(facts.id), facts, vms: new Set(), pools: [] };
     if (known) this.#withdraw(known);
+    const before = known?.facts.labels;
     this.#nodes.set(facts.id, node);
     node.facts = facts;
     this.#enter(node);
+    this.#sortOut({ ...before, ...facts.labels });
+    this.#open(node);
   }
 
   /** Forgets a node and what is placed on it. */
@@ -55,6 +60,7 @@ export class Fleet {
     for (const vm of [...node.vms]) this.remove(vm.id);
     this.#withdraw(node);
     this.#nodes.delete(id);
+    this.#sortOut(node.facts.labels);
     this.table.release(node.number);
   }
 
@@ -84,6 +90,11 @@ export class Fleet {
     return [...this.#nodes.values()].toSorted((a, b) => (a.facts.id < b.facts.id ? -1 : 1));
   }
 
+  /** The nodes that something may be placed on, by class. */
+  get classes(): readonly Pool[] {
+    return this.#classes.pools;
+  }
+
   /** The nodes by a label. */
   labels(key: string): LabelIndex {
     return this.#labels.get(key) ?? this.#noLabels;
@@ -100,32 +111,51 @@ export class Fleet {
     this.table.setLoad(number, load);
   }
 
-  /** Puts a node into all indexes, as its facts are. */
-  #enter(node: FleetNode): void {
-    const { number, facts, vms } = node;
-    const labels = Object.entries(facts.labels);
+  /** Counts a node as its facts are. */
+  #enter({ number, facts, vms }: FleetNode): void {
     this.table.setLimit(number, facts.capacity, facts.overcommit);
     this.table.setLoad(number, this.table.loadWith(number, nothing));
-    for (const [key, value] of labels) of(this.#labels, key, () => new LabelIndex(this.table)).add(number, value);
+    for (const [key, value] of Object.entries(facts.labels)) of(this.#labels, key, () => new LabelIndex(this.table)).add(number, value);
     for (const vm of vms) this.groups.add(vm, number, 1);
+  }
+
+  /** Undoes `#open` and `#enter`. */
+  #withdraw(node: FleetNode): void {
+    const { number, facts, vms } = node;
+    this.#close(node);
+    for (const vm of vms) this.groups.add(vm, number, -1);
+    for (const [key, value] of Object.entries(facts.labels)) this.labels(key).remove(number, value);
+  }
+
+  /** Takes a node into the pools, if something may be placed on it. */
+  #open(node: FleetNode): void {
+    const { number, facts } = node;
     if (!facts.ready || facts.cordoned) return;
-    node.pools = [this.open, ...labels.flatMap(([key, value]) => this.labels(key).open(number, value) ?? [])];
-    this.open.add(number);
+    const labels = Object.entries(facts.labels);
+    const narrow = labels.filter(([key]) => !this.#wide.has(key));
+    const wide = labels.filter(([key]) => this.#wide.has(key));
+    node.pools = [this.#classes.add(number, narrow), ...wide.flatMap(([key, value]) => this.labels(key).open(number, value))];
     for (const digest of new Set(facts.images)) of(this.#images, digest, () => new ImageIndex(this.table)).add(number);
   }
 
-  /** Undoes `#enter`. */
-  #withdraw(node: FleetNode): void {
-    const { number, facts, vms, pools } = node;
-    const labels = Object.entries(facts.labels);
-    if (pools.length > 0) {
-      this.open.remove(number);
-      for (const [key, value] of labels) this.labels(key).close(number, value);
-      for (const digest of new Set(facts.images)) this.#removeImage(number, digest);
-      node.pools = [];
-    }
-    for (const vm of vms) this.groups.add(vm, number, -1);
-    for (const [key, value] of labels) this.labels(key).remove(number, value);
+  #close(node: FleetNode): void {
+    const { number, facts, pools } = node;
+    const [pool] = pools;
+    if (!pool) return;
+    this.#classes.remove(number, pool);
+    for (const [key, value] of Object.entries(facts.labels)) if (this.#wide.has(key)) this.labels(key).close(number, value);
+    for (const digest of new Set(facts.images)) this.#removeImage(number, digest);
+    node.pools = [];
+  }
+
+  /** Makes all classes anew when one of these labels has come to have many values, or few. */
+  #sortOut(labels: Labels): void {
+    const changed = Object.keys(labels).filter((key) => this.labels(key).isWide !== this.#wide.has(key));
+    if (changed.length === 0) return;
+    const open = [...this.#nodes.values()].filter(({ pools }) => pools.length > 0);
+    for (const node of open) this.#close(node);
+    for (const key of changed) if (!this.#wide.delete(key)) this.#wide.add(key);
+    for (const node of open) this.#open(node);
   }
 
   #removeImage(number: number, digest: string): void {

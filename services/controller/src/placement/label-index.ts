@@ -1,9 +1,13 @@
-// The nodes by one of their labels: which value each has, and the open ones of each value.
+// The nodes by one of their labels: which value each has, and, of a label with many values, the open nodes of each.
 import { grown, type NodeTable } from "./node-table.ts";
+import { placeIn } from "./ordered.ts";
 import { Pool } from "./pool.ts";
 
-/** What a node without the label has. */
+/** The id of a node without the label. */
 export const unset = 0;
+
+/** A label with more values does not tell kinds of nodes apart, but nodes, or groups of them whose number grows with the fleet. */
+const mostNarrow = 8;
 
 interface Value {
   /** From 1; never used for another value. */
@@ -17,11 +21,16 @@ export class LabelIndex {
   #ids = new Int32Array(64);
   readonly #values = new Map<string, Value>();
   #lastId = 0;
-  /** Those that some open node has, in order. */
+  /** Those that some open node has, in order; empty while the label is not kept as a wide one. */
   readonly openValues: string[] = [];
 
   constructor(table: NodeTable) {
     this.#table = table;
+  }
+
+  /** Whether it has too many values to tell kinds of nodes apart. */
+  get isWide(): boolean {
+    return this.#values.size > mostNarrow;
   }
 
   /** The id of a node's value. */
@@ -55,27 +64,17 @@ export class LabelIndex {
   }
 
   /** Takes a node that has this value into its pool. */
-  open(node: number, value: string): Pool | undefined {
+  open(node: number, value: string): Pool[] {
     const pool = this.pool(value);
-    if (pool?.size === 0) this.openValues.splice(placeOf(this.openValues, value), 0, value);
-    pool?.add(node);
-    return pool;
+    if (!pool) return [];
+    if (pool.size === 0) this.openValues.splice(placeIn(this.openValues, value), 0, value);
+    pool.add(node);
+    return [pool];
   }
 
   close(node: number, value: string): void {
     const pool = this.pool(value);
     pool?.remove(node);
-    if (pool?.size === 0) this.openValues.splice(placeOf(this.openValues, value), 1);
+    if (pool?.size === 0) this.openValues.splice(placeIn(this.openValues, value), 1);
   }
-}
-
-/** How many of the ordered values come before this one. */
-function placeOf(values: readonly string[], value: string): number {
-  let [low, high] = [0, values.length];
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((values[middle] ?? "") < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

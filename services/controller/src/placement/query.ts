@@ -1,6 +1,7 @@
 // What a VM asks for, against what the fleet holds right now: may a node have it, and how good would that be.
 //
-// Made for one decision; everything that is looked up by a name is looked up once, since hundreds of nodes are asked.
+// Made for one decision; everything that is looked up by a name is looked up once, since many nodes are asked. What is the same for all
+// nodes of a class (a label with few values) is asked apart from what is a node's own.
 import type { Fleet } from "./fleet.ts";
 import type { Tally } from "./groups.ts";
 import type { ImageIndex } from "./image-index.ts";
@@ -32,13 +33,21 @@ export interface Conflict extends Counted {
   readonly group: Group | undefined;
 }
 
+/** What is asked of a class, and what of each node. */
+interface Parts<T> {
+  readonly ofClass: readonly T[];
+  readonly ofNode: readonly T[];
+}
+
 export class Query {
   readonly wanted: Wanted;
+  /** The most that a node can have of its own. */
+  readonly mostOwn: number;
   readonly #table: NodeTable;
-  readonly #required: readonly Test[];
-  readonly #preferred: readonly (Test & { readonly share: number })[];
-  readonly #closed: readonly Conflict[];
-  readonly #spread: readonly Counted[];
+  readonly #required: Parts<Test>;
+  readonly #preferred: Parts<Test & { readonly share: number }>;
+  readonly #closed: Parts<Conflict>;
+  readonly #spread: Parts<Counted>;
   readonly #image: ImageIndex | undefined;
 
   constructor(fleet: Fleet, wanted: Wanted) {
@@ -47,71 +56,98 @@ export class Query {
       const index = fleet.labels(term.key);
       return { term, index, ids: "values" in term ? term.values.flatMap((value) => index.id(value) ?? []) : [] };
     };
-    const counted = (tally: Tally, domain: string): Counted => ({
+    const conflict = (tally: Tally, domain: string, group: Group | undefined): Conflict => ({
       index: domain === "" ? undefined : fleet.labels(domain),
       counts: tally.by(domain),
+      domain,
+      group,
     });
     const own = (group: Group): Conflict[] => {
       const tally = fleet.groups.members(project, group);
-      return tally ? [{ ...counted(tally, group.domain), domain: group.domain, group }] : [];
+      return tally ? [conflict(tally, group.domain, group)] : [];
     };
-    const keepers = fleet.groups.keepers(wanted).map(([domain, tally]) => ({ ...counted(tally, domain), domain, group: undefined }));
-    const weight = preferred.reduce((sum, preference) => sum + preference.weight, 0);
+    const keepers = fleet.groups.keepers(wanted).map(([domain, tally]) => conflict(tally, domain, undefined));
+    const weight = preferred.reduce((all, preference) => all + preference.weight, 0);
     this.wanted = wanted;
     this.#table = fleet.table;
-    this.#required = required.map(test);
-    this.#preferred = preferred.map((preference) => ({ ...test(preference.term), share: preference.weight / weight }));
+    this.#required = parts(required.map(test));
+    this.#preferred = parts(preferred.map((preference) => ({ ...test(preference.term), share: preference.weight / weight })));
     // In an order that does not tell who came first.
-    this.#closed = [...antiAffinity.flatMap(own), ...keepers.toSorted((a, b) => (a.domain < b.domain ? -1 : 1))];
-    this.#spread = spread.flatMap(own);
+    this.#closed = parts([...antiAffinity.flatMap(own), ...keepers.toSorted((a, b) => (a.domain < b.domain ? -1 : 1))]);
+    this.#spread = parts(spread.flatMap(own));
     this.#image = image === "" ? undefined : fleet.image(image);
+    this.mostOwn = (this.#image ? weights.image : 0) + (this.#preferred.ofNode.length > 0 ? weights.preferred : 0);
   }
 
-  /** Whether an open node may have it. */
+  /** Whether a node's class may have it. */
+  admits(node: number): boolean {
+    return failed(this.#required.ofClass, node) === undefined && standing(this.#closed.ofClass, node) === undefined;
+  }
+
+  /** Whether an open node of a class that may have it may, too. */
   allows(node: number): boolean {
-    return this.#table.fits(node, this.wanted.resources) && !this.failedTerm(node) && !this.conflict(node);
+    return (
+      this.#table.fits(node, this.wanted.resources) &&
+      failed(this.#required.ofNode, node) === undefined &&
+      standing(this.#closed.ofNode, node) === undefined
+    );
   }
 
   failedTerm(node: number): LabelTerm | undefined {
-    for (const test of this.#required) if (!passes(test, node)) return test.term;
-    return undefined;
+    return (failed(this.#required.ofClass, node) ?? failed(this.#required.ofNode, node))?.term;
   }
 
-  /** The first anti-affinity that closes a node. */
+  /** An anti-affinity that closes a node. */
   conflict(node: number): Conflict | undefined {
-    for (const conflict of this.#closed) if (count(conflict, node) > 0) return conflict;
-    return undefined;
+    return standing(this.#closed.ofClass, node) ?? standing(this.#closed.ofNode, node);
   }
 
-  /** More is better. Of a node that may have it. */
+  /** More is better. Of a node that may have it: three numbers, added in this order wherever scores are compared. */
   score(node: number): number {
-    return this.gain(node) - this.penalty(node);
+    return this.load(node) + this.ofClass(node) + this.own(node);
   }
 
-  gain(node: number): number {
+  load(node: number): number {
     const load = this.#table.loadWith(node, this.wanted.resources);
-    return weights.load * (this.wanted.policy === "spread" ? 1 - load : load) + this.bonus(node);
+    return weights.load * (this.wanted.policy === "spread" ? 1 - load : load);
   }
 
-  /** For what the node has besides room. */
-  bonus(node: number): number {
-    let bonus = this.#image?.has(node) ? weights.image : 0;
-    for (const preference of this.#preferred) if (passes(preference, node)) bonus += weights.preferred * preference.share;
-    return bonus;
+  /** The same for all nodes of a class. */
+  ofClass(node: number): number {
+    return sum(this.#preferred.ofClass, this.#spread.ofClass, node);
   }
 
-  /** For the VMs in the node's failure domains. */
-  penalty(node: number): number {
-    let vms = 0;
-    for (const counted of this.#spread) vms += count(counted, node);
-    return weights.spread * vms;
+  own(node: number): number {
+    return (this.#image?.has(node) ? weights.image : 0) + sum(this.#preferred.ofNode, this.#spread.ofNode, node);
   }
 
-  /** No node of this load or a worse one gains more. */
-  mostGain(load: number): number {
-    const extra = (this.#preferred.length > 0 ? weights.preferred : 0) + (this.#image ? weights.image : 0);
-    return weights.load * (this.wanted.policy === "spread" ? 1 - load : 1) + extra;
+  /** The most for load to a node that has this load already. */
+  mostForLoad(load: number): number {
+    return weights.load * (this.wanted.policy === "spread" ? 1 - load : 1);
   }
+}
+
+/** A label that has many values, and a node as a domain, are the node's own. */
+function parts<T extends { readonly index: LabelIndex | undefined }>(all: readonly T[]): Parts<T> {
+  const isOfClass = ({ index }: T): boolean => index?.isWide === false;
+  return { ofClass: all.filter(isOfClass), ofNode: all.filter((one) => !isOfClass(one)) };
+}
+
+function failed(tests: readonly Test[], node: number): Test | undefined {
+  for (const test of tests) if (!passes(test, node)) return test;
+  return undefined;
+}
+
+function standing(conflicts: readonly Conflict[], node: number): Conflict | undefined {
+  for (const conflict of conflicts) if (count(conflict, node) > 0) return conflict;
+  return undefined;
+}
+
+function sum(preferred: readonly (Test & { readonly share: number })[], spread: readonly Counted[], node: number): number {
+  let total = 0;
+  for (const preference of preferred) if (passes(preference, node)) total += weights.preferred * preference.share;
+  for (const counted of spread) total -= weights.spread * count(counted, node);
+  return total;
 }
 
 function count({ index, counts }: Counted, node: number): number {
@@ -130,9 +166,4 @@ function passes({ term: { op }, index, ids }: Test, node: number): boolean {
     case "absent":
       return id === unset;
   }
-}
-
-/** Whether a value of a label is what a term wants of it. */
-export function admits(term: LabelTerm, value: string): boolean {
-  return "values" in term ? term.values.includes(value) === (term.op === "in") : term.op === "exists";
 }
