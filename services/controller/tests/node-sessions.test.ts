@@ -3,7 +3,7 @@ import { NodeState } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
-import { assignmentsOf, joinNode, obey, reportOf, type SpokenLink } from "./support/spoken-node.ts";
+import { joinNode, obey, reportOf, stayHeard, type SpokenLink } from "./support/spoken-node.ts";
 
 let installation: Installation;
 let first: Controller;
@@ -84,11 +84,13 @@ test("a heartbeat is acknowledged once the lease is in the database, and not for
 test("the database refuses what a session that was overtaken has still to say", async () => {
   const node = await joinNode(installation, first.admin, "delayed");
   await using one = await node.link(first.link);
+  void stayHeard(one, 100);
   const { vm } = await first.admin.vms.createVm({ name: "guarded", spec: { image: installation.image } });
   const id = vm?.id ?? "";
   const phase = async (): Promise<Phase | undefined> => (await second.admin.vms.getVm({ vm: id })).vm?.phase;
-  const wanted = await eventually(() => assignmentsOf(one).find(({ vmId }) => vmId === id));
-  const waiting = (): Promise<unknown[]> => installation.query("select from pg_stat_activity where wait_event_type = 'Lock'");
+  const wanted = await eventually(() => one.assignments.find(({ vmId }) => vmId === id));
+  const waiting = (): Promise<unknown[]> =>
+    installation.query("select from pg_stat_activity where wait_event_type = 'Lock' and query like '%for key share%'");
   // The report is held up in the first controller's transaction while another controller takes the node over.
   await installation.holding("update node_session set epoch = epoch + 1 where node_id = $1", [node.id], async () => {
     one.say({ $case: "report", value: reportOf(wanted) });

@@ -2,6 +2,7 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Channel } from "@grpc/grpc-js";
 import { silentLog, systemClock } from "@pitwall/runtime";
 import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
 import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
@@ -98,15 +99,22 @@ export async function startInstallation(): Promise<Installation> {
         ...env,
       });
       const [api, link] = [String(started.ready["api"]), String(started.ready["link"])];
-      const admin = await openAdmin(api, await readFile(join(env["PITWALL_CA_DIR"] ?? join(dir, "ca"), "certificate.pem")), await token());
+      const admin = clients(
+        createChannel(api, ChannelCredentials.createSsl(await readFile(join(dir, "ca", "certificate.pem")))),
+        await token(),
+      );
       return { ...started, api, link, admin };
     },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
 
-async function openAdmin(api: string, ca: Buffer, token: string): Promise<AdminApi> {
-  const channel = createChannel(api, ChannelCredentials.createSsl(ca));
+/** Calls of an administrator through a gateway. */
+export function throughGateway(port: number, token: string): AdminApi {
+  return clients(createChannel(`127.0.0.1:${port}`, ChannelCredentials.createInsecure()), token);
+}
+
+function clients(channel: Channel, token: string): AdminApi {
   const factory = createClientFactory();
   const defaults = { "*": { metadata: Metadata().set("authorization", `Bearer ${token}`) } };
   return {

@@ -11,7 +11,7 @@ import {
 } from "@pitwall/proto/pitwall/v1/link.ts";
 import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { Outbox, silentLog } from "@pitwall/runtime";
+import { Outbox, silentLog, systemClock } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
 import { eventually, type AdminApi, type Installation } from "./installation.ts";
 
@@ -23,6 +23,9 @@ export interface SpokenLink extends AsyncDisposable {
   say(message: NonNullable<ConnectRequest["message"]>): void;
   /** All messages so far, oldest first. */
   readonly heard: readonly NonNullable<ConnectResponse["message"]>[];
+  /** All that was assigned so far, oldest first. */
+  readonly assignments: readonly Assignment[];
+  readonly isOver: boolean;
   /** Resolves when the stream has ended, with the error if it was one. */
   readonly ended: Promise<unknown>;
 }
@@ -50,6 +53,7 @@ async function openLink(identity: Identity, address: string, vms: readonly VmRep
   const outbox = new Outbox<ConnectRequest>(100_000);
   const abort = new AbortController();
   const heard: NonNullable<ConnectResponse["message"]>[] = [];
+  const assignments: Assignment[] = [];
   outbox.push({
     message: {
       $case: "hello",
@@ -68,7 +72,10 @@ async function openLink(identity: Identity, address: string, vms: readonly VmRep
   const ended = (async () => {
     try {
       for await (const { message } of createClient(LinkServiceDefinition, channel).connect(outbox, { signal: abort.signal }))
-        if (message) heard.push(message);
+        if (message) {
+          heard.push(message);
+          if (message.$case === "assignments") assignments.push(...message.value.assignments);
+        }
     } catch (error) {
       failure = error;
     } finally {
@@ -85,7 +92,11 @@ async function openLink(identity: Identity, address: string, vms: readonly VmRep
   return {
     welcome,
     heard,
+    assignments,
     ended,
+    get isOver() {
+      return isOver;
+    },
     say: (message) => void outbox.push({ message }),
     async [Symbol.asyncDispose]() {
       abort.abort();
@@ -104,26 +115,45 @@ function phaseOf(desired: Assignment["desired"]): VmReport["phase"] {
   return desired === Desired.DESIRED_STOPPED ? Phase.PHASE_STOPPED : Phase.PHASE_RUNNING;
 }
 
-/** All assignments that a link was given so far. */
-export function assignmentsOf({ heard }: SpokenLink): Assignment[] {
-  return heard.flatMap((message) => (message.$case === "assignments" ? message.value.assignments : []));
+/** Heartbeats until the stream ends. */
+export async function stayHeard(link: SpokenLink, heartbeatMs: number): Promise<void> {
+  for (let sequence = 1n; !link.isOver; sequence++) {
+    link.say({ $case: "heartbeat", value: { sequence, available: undefined } });
+    await systemClock.sleep(heartbeatMs);
+  }
 }
 
-/** Heartbeats, and brings about at once whatever is assigned, until the stream ends. */
-export async function obey(link: SpokenLink, heartbeatMs: number): Promise<void> {
-  let isOver = false;
-  const ended = link.ended.then(() => (isOver = true));
-  let sequence = 0n;
-  let next = 0;
-  while (!isOver) {
-    link.say({ $case: "heartbeat", value: { sequence: ++sequence, available: undefined } });
-    const until = performance.now() + heartbeatMs;
-    while (!isOver && performance.now() < until) {
-      for (const assignment of assignmentsOf(link).slice(next)) {
-        next++;
-        link.say({ $case: "report", value: reportOf(assignment) });
-      }
-      await Promise.race([ended, new Promise((resolve) => setTimeout(resolve, 10))]);
+/** Heartbeats, and says that whatever is assigned has come about, until the stream ends. `vms` is what it has then. */
+export async function obey(link: SpokenLink, heartbeatMs: number, vms = new Map<string, VmReport>()): Promise<void> {
+  void stayHeard(link, heartbeatMs);
+  for (let next = 0; !link.isOver; await systemClock.sleep(10)) {
+    for (const assignment of link.assignments.slice(next)) {
+      next++;
+      const report = reportOf(assignment);
+      if (report.phase === Phase.PHASE_GONE) vms.delete(report.vmId);
+      else vms.set(report.vmId, report);
+      link.say({ $case: "report", value: report });
     }
   }
+}
+
+/** Keeps a link with one of the controllers, as an agent does: when it ends, the next one is tried. Disposing it breaks the link. */
+export function keepLinked(node: SpokenNode, addresses: readonly string[], heartbeatMs: number): AsyncDisposable {
+  const vms = new Map<string, VmReport>();
+  let isStopped = false;
+  let link: SpokenLink | undefined;
+  const running = (async () => {
+    for (let turn = 0; !isStopped; turn++) {
+      link = await node.link(addresses[turn % addresses.length] ?? "", [...vms.values()]).catch(() => undefined);
+      if (link) await obey(link, heartbeatMs, vms);
+      else await systemClock.sleep(100);
+    }
+  })();
+  return {
+    async [Symbol.asyncDispose]() {
+      isStopped = true;
+      await link?.[Symbol.asyncDispose]();
+      await running;
+    },
+  };
 }
