@@ -49,9 +49,9 @@ export interface Ca {
   readonly fingerprint: string;
   /** A key and certificate for the controller `id`, reached by these DNS names and IP addresses. It is a client too: of other controllers. */
   issueController(id: string, names: readonly string[]): Promise<KeyPair>;
-  /** A certificate for the key of a request; nothing else of the request is used. Throws `invalid` for a bad one. */
+  /** A certificate for the key of a request, for 24 h unless `lifeMs` says otherwise; nothing else of the request is used. Throws `invalid` for a bad one. */
   issueMember(
-    member: { role: Role; id: string; serverNames: readonly string[] },
+    member: { role: Role; id: string; serverNames: readonly string[]; lifeMs?: number },
     csr: string,
   ): Promise<{ certificate: string; expireTime: Date }>;
 }
@@ -119,12 +119,12 @@ export async function openCa(dir: string): Promise<Ca> {
       const key = PemConverter.encode(await crypto.subtle.exportKey("pkcs8", keys.privateKey), "PRIVATE KEY");
       return { key, chain: `${leaf.toString("pem")}\n${pem}\n` };
     },
-    async issueMember({ role, id, serverNames }, csr) {
+    async issueMember({ role, id, serverNames, lifeMs = memberLifeMs }, csr) {
       const request = await verifiedRequest(csr);
       const isGateway = role === "gateway";
       const usages = isGateway ? [ExtendedKeyUsage.clientAuth, ExtendedKeyUsage.serverAuth] : [ExtendedKeyUsage.clientAuth];
       const names = [{ type: "url" as const, value: `pitwall://${role}/${id}` }, ...(isGateway ? serverNames.map(serverName) : [])];
-      const leaf = await issue(request.publicKey, `CN=${id}`, memberLifeMs, usages, names);
+      const leaf = await issue(request.publicKey, `CN=${id}`, lifeMs, usages, names);
       return { certificate: `${leaf.toString("pem")}\n`, expireTime: leaf.notAfter };
     },
   };

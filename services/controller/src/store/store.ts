@@ -20,14 +20,17 @@ export interface Store extends AsyncDisposable {
   change<T>(work: (em: EntityManager, after: (publish: () => void) => void) => Promise<T>): Promise<T>;
 }
 
-/** Throws `unavailable` when the database does not answer. */
-export async function openStore(url: string): Promise<Store> {
+/**
+ * Throws `unavailable` when the database does not answer, `state` when it is of a newer version. `steps` is what this version knows of the
+ * schema; fewer than all make the database of an older version.
+ */
+export async function openStore(url: string, steps = migrations): Promise<Store> {
   const orm = await MikroORM.init({
     clientUrl: url,
     entities,
     extensions: [Migrator],
     migrations: {
-      migrationsList: patientSteps(migrations),
+      migrationsList: patientSteps(steps),
       tableName: "schema_migration",
       snapshot: false,
       transactional: true,
@@ -42,7 +45,7 @@ export async function openStore(url: string): Promise<Store> {
   }).catch(unavailable);
   try {
     await orm.em.fork().execute("select 1");
-    await migrate(orm, url, migrations.length);
+    await migrate(orm, url, steps.length);
   } catch (error) {
     await orm.close(true).catch(() => undefined);
     if (error instanceof PitwallError) throw error;
