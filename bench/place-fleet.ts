@@ -5,6 +5,8 @@ import type { Group, NodeFacts, Policy, PlacedVm, Wanted } from "@pitwall/contro
 
 const gib = 2 ** 30;
 const nodesPerRack = 40;
+/** The same in all fleets, as are the VMs wanted: what differs is the number of nodes. */
+const projectCount = 100;
 const imageCount = 200;
 const imagesPerNode = 20;
 const once = { cpuMillis: 1, memBytes: 1, diskBytes: 1 };
@@ -89,7 +91,7 @@ export class BenchFleet {
   /** A VM that somebody may want. */
   wanted(): Wanted {
     const size = 2 ** Math.floor(this.#random() * 6); // 1 to 32
-    const project = `project-${Math.floor(this.#random() * 100)}`;
+    const project = `project-${Math.floor(this.#random() * projectCount)}`;
     const app = { key: "app", value: `app-${Math.floor(this.#random() * 20)}` };
     const byNode: Group = { label: app, domain: "" };
     const required = [{ op: "in" as const, key: "arch", values: [this.#is(0.9) ? "amd64" : "arm64"] }];

@@ -44,11 +44,15 @@ function addTo(counts: Map<number, number>, key: number, count: number): void {
 
 type Seen = Pick<PlacedVm, "project" | "labels" | "antiAffinity">;
 
+interface Entry {
+  readonly members: Tally;
+  /** VMs that keep away from the group, by the kind of domain that each of them wants for itself. */
+  readonly keepers: Map<string, Tally>;
+}
+
 export class Groups {
   readonly #labels: LabelsByKey;
-  readonly #members = new Map<string, Tally>();
-  /** VMs that keep away from a group, by the group and then by kind of domain. */
-  readonly #keepers = new Map<string, Map<string, Tally>>();
+  readonly #groups = new Map<string, Entry>();
 
   constructor(labels: LabelsByKey) {
     this.#labels = labels;
@@ -56,35 +60,37 @@ export class Groups {
 
   /** Counts a VM in (1) or out (-1). A node's labels must not change between the two. */
   add(vm: Seen, node: number, count: 1 | -1): void {
-    for (const name of namesOf(vm)) {
-      const tally = this.#members.get(name) ?? setNew(this.#members, name, new Tally(this.#labels));
-      tally.add(node, count);
-      if (tally.isEmpty) this.#members.delete(name);
-    }
-    for (const group of vm.antiAffinity) {
-      const name = nameOf(vm.project, group);
-      const kinds = this.#keepers.get(name) ?? setNew(this.#keepers, name, new Map<string, Tally>());
-      const tally = kinds.get(group.domain) ?? setNew(kinds, group.domain, new Tally(this.#labels));
-      tally.add(node, count);
-      if (tally.isEmpty) kinds.delete(group.domain);
-      if (kinds.size === 0) this.#keepers.delete(name);
-    }
+    for (const name of namesOf(vm)) this.#change(name, ({ members }) => members.add(node, count));
+    for (const group of vm.antiAffinity)
+      this.#change(nameOf(vm.project, group), ({ keepers }) => {
+        const tally = keepers.get(group.domain) ?? new Tally(this.#labels);
+        tally.add(node, count);
+        if (tally.isEmpty) keepers.delete(group.domain);
+        else keepers.set(group.domain, tally);
+      });
+  }
+
+  #change(name: string, change: (entry: Entry) => void): void {
+    const known = this.#groups.get(name);
+    const entry = known ?? { members: new Tally(this.#labels), keepers: new Map<string, Tally>() };
+    change(entry);
+    if (!known) this.#groups.set(name, entry);
+    else if (entry.members.isEmpty && entry.keepers.size === 0) this.#groups.delete(name);
   }
 
   /** The VMs of a group; undefined when there is none. */
   members(project: string, group: Group): Tally | undefined {
-    return this.#members.get(nameOf(project, group));
+    const entry = this.#groups.get(nameOf(project, group));
+    return entry?.members.isEmpty === false ? entry.members : undefined;
   }
 
   /** The VMs that keep away from this one, with the kind of domain that each of them wants for itself. */
   keepers(vm: Seen): (readonly [domain: string, Tally])[] {
-    return namesOf(vm).flatMap((name) => [...(this.#keepers.get(name) ?? [])]);
+    return namesOf(vm).flatMap((name) => {
+      const keepers = this.#groups.get(name)?.keepers;
+      return keepers && keepers.size > 0 ? [...keepers] : [];
+    });
   }
-}
-
-function setNew<K, V>(map: Map<K, V>, key: K, value: V): V {
-  map.set(key, value);
-  return value;
 }
 
 /** Of the groups that a VM is in. */

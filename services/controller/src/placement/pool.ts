@@ -8,8 +8,9 @@ import { grown, type NodeTable } from "./node-table.ts";
 export class Pool {
   readonly #table: NodeTable;
   readonly #ignoresLoad: boolean;
-  /** Numbers of nodes. A typed array, which moves thousands of them in a microsecond. */
+  /** Numbers of nodes, and beside them their loads, for searches to stay in one place. Thousands are moved in a microsecond. */
   #nodes = new Int32Array(8);
+  #loads = new Float64Array(8);
   #size = 0;
 
   constructor(table: NodeTable, order: "by-load" | "by-hash") {
@@ -26,60 +27,79 @@ export class Pool {
     return this.#nodes[place]!;
   }
 
+  /** Its load; 0 when the pool ignores that. */
+  loadAt(place: number): number {
+    return this.#loads[place]!;
+  }
+
   add(node: number): void {
     this.#nodes = grown(this.#nodes, this.#size + 1);
-    const place = this.#placeOf(node, this.#table.load(node));
-    this.#nodes.copyWithin(place + 1, place, this.#size);
-    this.#nodes[place] = node;
+    this.#loads = grown(this.#loads, this.#size + 1);
+    const load = this.#loadOf(node);
+    const place = this.#placeOf(node, load);
+    this.#shift(place, this.#size, 1);
+    this.#put(place, node, load);
     this.#size++;
   }
 
   remove(node: number): void {
-    const place = this.#placeOf(node, this.#table.load(node));
-    this.#nodes.copyWithin(place, place + 1, this.#size);
+    const place = this.#placeOf(node, this.#loadOf(node));
+    this.#shift(place + 1, this.#size, -1);
     this.#size--;
   }
 
-  /** To where it belongs with another load. */
+  /** To where it belongs with another load. Of a pool in order of load. */
   move(node: number, load: number): void {
-    const from = this.#placeOf(node, this.#table.load(node));
-    const to = this.#placeOf(node, load);
-    if (to > from + 1) {
-      this.#nodes.copyWithin(from, from + 1, to);
-      this.#nodes[to - 1] = node; // it was itself one of those before `to`
-    } else if (to < from) {
-      this.#nodes.copyWithin(to + 1, to, from);
-      this.#nodes[to] = node;
-    }
+    const from = this.#placeOf(node, this.#loadOf(node));
+    const before = this.#placeOf(node, load);
+    const to = before > from ? before - 1 : before; // it is itself one of those before
+    if (to > from) this.#shift(from + 1, to + 1, -1);
+    else this.#shift(to, from, 1);
+    this.#put(to, node, load);
   }
 
   /** How many nodes have at most this load. */
   countUpTo(load: number): number {
+    const loads = this.#loads;
     let [low, high] = [0, this.#size];
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.#table.load(this.#nodes[middle]!) <= load) low = middle + 1;
+      if (loads[middle]! <= load) low = middle + 1;
       else high = middle;
     }
     return low;
+  }
+
+  #loadOf(node: number): number {
+    return this.#ignoresLoad ? 0 : this.#table.load(node);
+  }
+
+  #put(place: number, node: number, load: number): void {
+    this.#nodes[place] = node;
+    this.#loads[place] = load;
+  }
+
+  #shift(from: number, end: number, by: 1 | -1): void {
+    if (from >= end) return;
+    this.#nodes.copyWithin(from + by, from, end);
+    this.#loads.copyWithin(from + by, from, end);
   }
 
   /** How many nodes come before this one, were its load the given. */
   #placeOf(node: number, load: number): number {
-    const [table, nodes] = [this.#table, this.#nodes];
+    const loads = this.#loads;
     let [low, high] = [0, this.#size];
     while (low < high) {
       const middle = (low + high) >> 1;
-      const other = nodes[middle]!;
-      const otherLoad = this.#ignoresLoad ? load : table.load(other);
-      if (otherLoad === load ? isBefore(table, other, node) : otherLoad < load) low = middle + 1;
+      const other = loads[middle]!;
+      if (other === load ? this.#isBefore(this.#nodes[middle]!, node) : other < load) low = middle + 1;
       else high = middle;
     }
     return low;
   }
-}
 
-function isBefore(table: NodeTable, a: number, b: number): boolean {
-  const [hashA, hashB] = [table.hash(a), table.hash(b)];
-  return hashA === hashB ? table.id(a) < table.id(b) : hashA < hashB;
+  #isBefore(a: number, b: number): boolean {
+    const [hashA, hashB] = [this.#table.hash(a), this.#table.hash(b)];
+    return hashA === hashB ? this.#table.id(a) < this.#table.id(b) : hashA < hashB;
+  }
 }

@@ -49,6 +49,7 @@ export class Query {
   readonly #closed: Parts<Conflict>;
   readonly #spread: Parts<Counted>;
   readonly #image: ImageIndex | undefined;
+  readonly #ownIsImage: boolean;
 
   constructor(fleet: Fleet, wanted: Wanted) {
     const { project, required, preferred, antiAffinity, spread, image } = wanted;
@@ -76,6 +77,7 @@ export class Query {
     this.#closed = parts([...antiAffinity.flatMap(own), ...keepers.toSorted((a, b) => (a.domain < b.domain ? -1 : 1))]);
     this.#spread = parts(spread.flatMap(own));
     this.#image = image === "" ? undefined : fleet.image(image);
+    this.#ownIsImage = this.#preferred.ofNode.length === 0 && this.#spread.ofNode.length === 0;
     this.mostOwn = (this.#image ? weights.image : 0) + (this.#preferred.ofNode.length > 0 ? weights.preferred : 0);
   }
 
@@ -118,7 +120,8 @@ export class Query {
   }
 
   own(node: number): number {
-    return (this.#image?.has(node) ? weights.image : 0) + sum(this.#preferred.ofNode, this.#spread.ofNode, node);
+    const forImage = this.#image?.has(node) ? weights.image : 0;
+    return this.#ownIsImage ? forImage : forImage + sum(this.#preferred.ofNode, this.#spread.ofNode, node);
   }
 
   /** The most for load to a node that has this load already. */

@@ -21,10 +21,10 @@ interface Limit {
   readonly sample: number;
 }
 const limits = {
-  classes: { near: 16, far: 128, sample: 16 },
+  classes: { near: 10, far: 80, sample: 16 },
   narrowed: { near: 48, far: 0, sample: 24 },
-  side: { near: 8, far: 0, sample: 4 },
-  image: { near: 0, far: 0, sample: 8 },
+  side: { near: 6, far: 0, sample: 4 },
+  image: { near: 0, far: 0, sample: 6 },
 } as const satisfies Record<string, Limit>;
 
 /** Values of a label with many, and classes that are equally good, that are looked at. */
@@ -162,18 +162,18 @@ class Search {
   /** Looks at the nodes of a pool where the policy's best begin, then at any. Of a class, what it is worth. */
   #look(pool: Pool, { near, far, sample }: Limit, worth?: number): void {
     const spread = this.#wanted.policy === "spread";
-    const [query, { table }] = [this.#query, this.#fleet];
+    const query = this.#query;
     const end = spread || near === 0 ? pool.size : pool.countUpTo((this.#fullest ??= this.#loadWithRoom(pool)));
     for (let n = 0; n < Math.min(near, end); n++) {
-      const node = pool.at(spread ? n : end - 1 - n);
-      if (worth !== undefined && query.mostForLoad(table.load(node)) + worth + query.mostOwn < this.#score) return;
-      this.#consider(node, worth);
+      const at = spread ? n : end - 1 - n;
+      if (worth !== undefined && query.mostForLoad(pool.loadAt(at)) + worth + query.mostOwn < this.#score) return;
+      this.#consider(pool.at(at), worth);
     }
     for (let n = near; worth !== undefined && n < Math.min(near + far, end) && worth + query.mostOwn > this.#besides; n++) {
       const node = pool.at(spread ? n : end - 1 - n);
       if (worth + query.own(node) > this.#besides) this.#consider(node, worth);
     }
-    if (spread && near > 0 && this.#best !== undefined) return; // the rest is worse
+    if (near > 0 && this.#best !== undefined) return; // the rest is worse
     const rest = end > near ? end : pool.size;
     if (rest > near) for (let n = 0; n < sample; n++) this.#consider(pool.at(this.#draw(rest)), worth);
   }
@@ -214,8 +214,8 @@ class Search {
   #loadWithRoom(pool: Pool): number {
     const { table } = this.#fleet;
     let room = 0;
-    for (let n = 0; n < Math.min(sizesSeen, pool.size); n++) {
-      const node = pool.at(this.#draw(pool.size));
+    for (let n = 0; n < sizesSeen; n++) {
+      const node = pool.at(Math.floor((n * pool.size) / sizesSeen)); // not drawn: these are at hand when the next VM comes
       let most = 0;
       for (const resource of resources) most = Math.max(most, this.#wanted.resources[resource] / Math.max(table.limit(node, resource), 1));
       room = Math.max(room, 1 - most);
