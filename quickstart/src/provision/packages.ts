@@ -36,6 +36,7 @@ export const testCommands: Readonly<Record<string, string>> = {
   rsync: "rsync",
   git: "git",
   curl: "curl",
+  strace: "strace",
   ansible: "ansible-core",
 };
 

@@ -211,4 +211,3 @@ export const refused: readonly (readonly [string, () => WrittenLayer[], RegExp])
   ["a piece of a multi-volume archive", () => plain(tarOf([{ name: "a", flag: "M" }])), /corrupt: .* unknown type "M"/],
   ["noise", () => raw(Buffer.alloc(4096, "noise")), /corrupt: .* (?:checksum|octal)/],
 ];
-
