@@ -5,8 +5,10 @@ import { constants, createGunzip, createZstdDecompress } from "node:zlib";
 import { digestMismatch, malformed, truncated } from "./image-error.ts";
 import type { LayerDescriptor } from "./image.ts";
 import { ratioWindowBytes, tooLarge, type Budget } from "./limits.ts";
+import { gathered } from "./pieces.ts";
 import { zstdFrames } from "./zstd-frames.ts";
 
+/** Larger ones are hardly quicker, and take more memory before it is collected. */
 const chunkBytes = 64 * 1024;
 /** The largest window that zstd itself uses without being asked; more memory than this is not for an image to take. */
 const maxWindowLog = 27;
@@ -69,7 +71,8 @@ async function* decompress(stored: AsyncIterable<Buffer>, layer: LayerDescriptor
   }
   const isZstd = layer.compression === "zstd";
   const rest = new Rest(stored);
-  const source = Readable.from(isZstd ? zstdFrames(rest) : rest, { objectMode: false, highWaterMark: chunkBytes });
+  const fed = gathered(rest, chunkBytes);
+  const source = Readable.from(isZstd ? zstdFrames(fed) : fed, { objectMode: false, highWaterMark: chunkBytes });
   const inflater = isZstd
     ? createZstdDecompress({ chunkSize: chunkBytes, params: { [constants.ZSTD_d_windowLogMax]: maxWindowLog } })
     : createGunzip({ chunkSize: chunkBytes });

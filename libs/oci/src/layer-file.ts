@@ -7,6 +7,7 @@ import { inflate, verified } from "./inflate.ts";
 import type { LayerFile } from "./layer-index.ts";
 import type { LayerProgress } from "./layer-progress.ts";
 import type { Budget } from "./limits.ts";
+import { pieceBytes, Pieces } from "./pieces.ts";
 import type { TarEntry } from "./tar-header.ts";
 import { readTar } from "./tar-reader.ts";
 
@@ -30,16 +31,20 @@ export async function writeLayerFile(
     throw orDiskFull(error);
   });
   let sizeBytes = 0;
+  const pieces = new Pieces(async (piece) => {
+    if (Math.floor(sizeBytes / spaceCheckBytes) !== Math.floor((sizeBytes - piece.length) / spaceCheckBytes))
+      await checkSpace(path, reserveBytes);
+    if (isZeros(piece)) await file.truncate(sizeBytes + piece.length); // takes no room
+    else await writeAll(file, piece, sizeBytes);
+    sizeBytes += piece.length;
+    progress.advance(sizeBytes);
+  });
   async function* kept(tar: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
     for await (const chunk of tar) {
-      if (Math.floor(sizeBytes / spaceCheckBytes) !== Math.floor((sizeBytes - chunk.length) / spaceCheckBytes))
-        await checkSpace(path, reserveBytes);
-      if (isZeros(chunk)) await file.truncate(sizeBytes + chunk.length); // takes no room
-      else await writeAll(file, chunk, sizeBytes);
-      sizeBytes += chunk.length;
-      progress.advance(sizeBytes);
+      await pieces.add(chunk);
       yield chunk;
     }
+    await pieces.flush();
   }
   try {
     await checkSpace(path, reserveBytes + layer.sizeBytes); // it will be larger than that
@@ -57,8 +62,8 @@ export async function writeLayerFile(
   }
 }
 
-const zeros = Buffer.alloc(256 * 1024);
-const isZeros = (chunk: Buffer): boolean => chunk.length <= zeros.length && chunk.compare(zeros, 0, chunk.length) === 0;
+const zeros = Buffer.alloc(pieceBytes);
+const isZeros = (piece: Buffer): boolean => piece.compare(zeros, 0, piece.length) === 0;
 
 async function writeAll(file: FileHandle, chunk: Buffer, position: number): Promise<void> {
   for (let done = 0; done < chunk.length;) done += (await file.write(chunk, done, chunk.length - done, position + done)).bytesWritten;

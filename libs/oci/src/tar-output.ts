@@ -1,63 +1,36 @@
-// A tar on its way out: many small headers and files gathered into few large pieces, in two buffers that are used again and again: one is
-// filled while the other leaves.
+// A tar on its way out, and the window through which content comes in.
 import type { FileHandle } from "node:fs/promises";
 import type { Writable } from "node:stream";
 import { malformed } from "./image-error.ts";
+import { pieceBytes, Pieces, type Sink } from "./pieces.ts";
 import { encodeHeader, padding, type TarEntry } from "./tar-header.ts";
 
-/** Takes a piece; resolves when it is done with the bytes, which are then overwritten. */
-export type Sink = (piece: Buffer) => Promise<void>;
-
-const pieceBytes = 512 * 1024;
 const noBytes = Buffer.alloc(1024);
 
 export class TarOutput {
-  readonly #sink: Sink;
-  #piece = Buffer.allocUnsafeSlow(pieceBytes);
-  #other = Buffer.allocUnsafeSlow(pieceBytes);
-  #filled = 0;
-  #leaving: Promise<void> = Promise.resolve();
+  readonly #pieces: Pieces;
 
   constructor(sink: Sink) {
-    this.#sink = sink;
+    this.#pieces = new Pieces(sink);
   }
 
   async header(entry: TarEntry): Promise<void> {
-    await this.#add(encodeHeader(entry));
+    await this.#pieces.add(encodeHeader(entry));
   }
 
   /** What comes after the content of a file of `size` bytes. */
   async padding(size: number): Promise<void> {
-    await this.#add(noBytes.subarray(0, padding(size)));
+    await this.#pieces.add(noBytes.subarray(0, padding(size)));
   }
 
   async content(bytes: Buffer): Promise<void> {
-    await this.#add(bytes);
+    await this.#pieces.add(bytes);
   }
 
   /** The end mark; all is with the sink when this resolves. */
   async end(): Promise<void> {
-    await this.#add(noBytes);
-    await this.#flush();
-    await this.#leaving;
-  }
-
-  async #add(bytes: Buffer): Promise<void> {
-    for (let at = 0; at < bytes.length;) {
-      const copied = bytes.copy(this.#piece, this.#filled, at);
-      at += copied;
-      this.#filled += copied;
-      if (this.#filled === pieceBytes) await this.#flush();
-    }
-  }
-
-  async #flush(): Promise<void> {
-    await this.#leaving;
-    if (this.#filled === 0) return;
-    this.#leaving = this.#sink(this.#piece.subarray(0, this.#filled));
-    this.#leaving.catch(() => undefined); // awaited before the next piece and at the end
-    [this.#piece, this.#other] = [this.#other, this.#piece];
-    this.#filled = 0;
+    await this.#pieces.add(noBytes);
+    await this.#pieces.flush();
   }
 }
 

@@ -1,7 +1,9 @@
 // Our merging of layers against `umoci unpack`, entry by entry. PITWALL_STACKS raises the number of stacks, PITWALL_SEED moves them.
-import { execFile, spawn } from "node:child_process";
+import { execFile, spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
 import { mkdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { expect, it } from "vitest";
@@ -107,13 +109,7 @@ async function extractOurs(tars: readonly Buffer[], seed: number, dir: string, t
   const layers = tars.map((tar, at) => layerOf(tar, compressions[(seed + at) % 3] ?? "gzip"));
   await using leased = await leaseOf(join(dir, "layers"), layers);
   const tar = flatten(leased.lease.files, defaultLimits, AbortSignal.timeout(30_000));
-  const options = ["-p", "--same-owner", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--delay-directory-restore"];
-  const extractor = spawn("tar", ["-x", ...options, "-C", to], { stdio: ["pipe", "ignore", "pipe"] });
-  let said = "";
-  extractor.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
-  const ended = new Promise<number | null>((resolve) => extractor.once("close", resolve));
-  await pipeline(tar, extractor.stdin);
-  if ((await ended) !== 0) throw new Error(`tar: ${said}`);
+  await unpackTar(tar, to);
   if (seed % squashfsEvery !== 0) return;
   const image = join(dir, "image.sqfs");
   const signal = AbortSignal.timeout(30_000);
@@ -121,5 +117,27 @@ async function extractOurs(tars: readonly Buffer[], seed: number, dir: string, t
   await using store = await LayerStore.open({ dir: join(dir, "again"), sources, keepBytes: 2 ** 30, reserveBytes: 0 });
   using pulling = store.begin("test", resolved, new Budget(defaultLimits), signal);
   await writeImage(pulling, image, defaultLimits, confinement, signal);
-  await run("unsquashfs", ["-no-progress", "-dest", join(dir, "squashfs"), image]);
+  await unpackSquashfs(image, join(dir, "squashfs"));
+}
+
+/** Reads from the first moment: Node throws away what a child said before it ended and nobody had asked for. */
+async function unpackTar(tar: Readable, to: string): Promise<void> {
+  const options = ["-p", "--same-owner", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--delay-directory-restore"];
+  const extractor = spawn("tar", ["-x", ...options, "-C", to], { stdio: ["pipe", "ignore", "pipe"] });
+  await Promise.all([pipeline(tar, extractor.stdin), endOf(extractor, extractor.stderr)]);
+}
+
+/** unsquashfs does not read what tar2sqfs packs with lz4, see docs/decisions/0007. */
+async function unpackSquashfs(image: string, to: string): Promise<void> {
+  await mkdir(to, { recursive: true });
+  const reader = spawn("sqfs2tar", ["--root-becomes", ".", "--no-skip", image], { stdio: ["ignore", "pipe", "pipe"] });
+  await Promise.all([endOf(reader, reader.stderr), unpackTar(reader.stdout, to)]);
+}
+
+/** Resolves when a process ends well; else rejects with what it said. */
+async function endOf(child: ChildProcess, stderr: Readable): Promise<void> {
+  let said = "";
+  stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  await once(child, "close");
+  if (child.exitCode !== 0) throw new Error(`${child.spawnfile}: ${said}`);
 }

@@ -29,7 +29,6 @@ export const testCommands: Readonly<Record<string, string>> = {
   scp: "openssh-client",
   openssl: "openssl",
   getfattr: "attr",
-  unsquashfs: "squashfs-tools",
   chromium: "chromium",
   ps: "procps",
   ip: "iproute2",
