@@ -119,8 +119,8 @@ export const rules: readonly IRegularForbiddenRuleType[] = [
   ),
   forbid(
     "rpc-on-top",
-    "Only main mounts handlers.",
-    { path: "^services/controller/src/", pathNot: "^services/controller/src/(rpc/|main[.]ts$)" },
+    "Only the composition root mounts handlers.",
+    { path: "^services/controller/src/", pathNot: "^services/controller/src/(rpc/|controller[.]ts$)" },
     { path: "^services/controller/src/rpc/" },
   ),
   forbid(

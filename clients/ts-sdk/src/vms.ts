@@ -82,18 +82,18 @@ export class Vms {
     let token = resumeToken;
     let known = new Map<string, Vm>();
     while (!signal?.aborted) {
-      // After a full restart of the server the list begins anew: what is missing from it is gone.
+      // Without a token the list begins anew: what is missing from it is gone.
       const seen = new Map<string, Vm>();
-      const resumed = token;
+      const isAnew = token === "";
       try {
         for await (const message of this.#raw.watchVms({ vm, resumeToken: token }, signal ? { signal } : {})) {
           if (message.resumeToken !== "") token = message.resumeToken;
           if (message.vm) {
-            seen.set(message.vm.id, message.vm);
-            if (message.vm.phase === Phase.PHASE_GONE) known.delete(message.vm.id);
-            else known.set(message.vm.id, message.vm);
+            for (const list of [seen, known])
+              if (message.vm.phase === Phase.PHASE_GONE) list.delete(message.vm.id);
+              else list.set(message.vm.id, message.vm);
             yield { vm: message.vm, resumeToken: token };
-          } else if (message.synced && resumed !== "" && token.split(".")[0] !== resumed.split(".")[0]) {
+          } else if (message.synced && isAnew) {
             for (const lost of known.values())
               if (!seen.has(lost.id)) yield { vm: { ...lost, phase: Phase.PHASE_GONE }, resumeToken: token };
             known = new Map(seen);
@@ -101,6 +101,10 @@ export class Vms {
         }
       } catch (error) {
         if (signal?.aborted) return;
+        if (error instanceof PitwallRpcError && error.code === "OUT_OF_RANGE" && token !== "") {
+          token = ""; // too old: from the current state
+          continue;
+        }
         const isTransient =
           error instanceof PitwallRpcError &&
           (error.code === "UNAVAILABLE" || error.code === "UNKNOWN" || error.code === "CANCELLED" || error.code === "INTERNAL");

@@ -28,7 +28,9 @@ const schema = z.object({
   PITWALL_LEASE: duration.prefault("10s"),
 });
 
+export type ControllerConfig = Readonly<z.output<typeof schema>>;
+
 /** Throws `invalid` with all faults. */
-export function readControllerConfig(env: NodeJS.ProcessEnv): Readonly<z.output<typeof schema>> {
+export function readControllerConfig(env: NodeJS.ProcessEnv): ControllerConfig {
   return readConfig(schema, env);
 }

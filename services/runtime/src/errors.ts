@@ -12,6 +12,7 @@ export type Fault =
   | "race" // lost a race: read again
   | "exhausted" // quota or capacity
   | "unavailable" // transient: retry
+  | "out-of-range" // of what is no longer kept: begin anew
   | "deadline" // time ran out
   | "corrupt" // data does not match its digest
   | "unsupported" // a feature that is off or absent
@@ -28,6 +29,7 @@ export const statusOf: Readonly<Record<Fault, Status>> = {
   race: Status.ABORTED,
   exhausted: Status.RESOURCE_EXHAUSTED,
   unavailable: Status.UNAVAILABLE,
+  "out-of-range": Status.OUT_OF_RANGE,
   deadline: Status.DEADLINE_EXCEEDED,
   corrupt: Status.DATA_LOSS,
   unsupported: Status.UNIMPLEMENTED,

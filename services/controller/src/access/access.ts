@@ -25,7 +25,7 @@ export interface AccessParts {
   readonly store: Store;
   readonly links: NodeLinks;
   readonly authenticator: Authenticator;
-  readonly feed: Feed;
+  readonly feed: Pick<Feed, "subscribe">;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
   readonly leastFor: (method: string) => ProjectRole | undefined;
 }
@@ -34,7 +34,7 @@ export class Access {
   readonly #store: Store;
   readonly #links: NodeLinks;
   readonly #authenticator: Authenticator;
-  readonly #feed: Feed;
+  readonly #feed: AccessParts["feed"];
   readonly #leastFor: AccessParts["leastFor"];
 
   constructor({ store, links, authenticator, feed, leastFor }: AccessParts) {

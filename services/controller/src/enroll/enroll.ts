@@ -7,7 +7,7 @@ import { invalid, PitwallError, type Log } from "@pitwall/runtime";
 import type { Ca, Role } from "../ca/ca.ts";
 import type { Roster } from "../nodes/roster.ts";
 import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
-import type { EntityManager, Store } from "../store/store.ts";
+import { lockRow, type EntityManager, type Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
 
 const tokenLifeMs = 15 * 60_000;
@@ -53,7 +53,7 @@ export class Enroll {
     const name = checkName(request.name);
     checkServerNames(request.serverNames);
     return this.#store.change(async (em) => {
-      const token = await em.findOne(JoinTokenEntity, { digest: digestOf(request.token) });
+      const token = await lockRow(em, JoinTokenEntity, { digest: digestOf(request.token) });
       const refuse = (message: string, reason: string): PitwallError =>
         new PitwallError("unauthenticated", `${message}; make a new one with \`pitwall join-token\``, { reason });
       if (!token) throw refuse("this join token is not known", "JOIN_TOKEN_UNKNOWN");

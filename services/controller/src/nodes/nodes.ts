@@ -1,5 +1,4 @@
 // Nodes: their rows, what is placed on them, and whether they are there.
-import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { Driver, NodeState, type Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError } from "@pitwall/runtime";
@@ -23,18 +22,15 @@ interface Load extends Amounts {
 }
 const noLoad: Load = { cpuMillis: 0n, memBytes: 0n, diskBytes: 0n, vmCount: 0 };
 
-/** What each node's VMs take. A stopped VM takes its disk only. */
+/** What each node's VMs take, as the database adds it up with every change. A stopped VM takes its disk only. */
 async function loads(em: EntityManager): Promise<ReadonlyMap<string, Load>> {
-  const idle = `desired = ${Desired.DESIRED_STOPPED} and phase in (${Phase.PHASE_STOPPED}, ${Phase.PHASE_FAILED})`;
-  const rows: { node_id: string; cpu: string; mem: string; disk: string; count: string }[] = await em.execute(
-    `select node_id, count(*) as count, sum(disk_bytes) as disk,
-       sum(case when ${idle} then 0 else cpu_millis end) as cpu, sum(case when ${idle} then 0 else mem_bytes end) as mem
-     from vm group by node_id`,
+  const rows: { node_id: string; cpu_millis: string; mem_bytes: string; disk_bytes: string; vm_count: number }[] = await em.execute(
+    "select node_id, cpu_millis, mem_bytes, disk_bytes, vm_count from node_allocation",
   );
   return new Map(
-    rows.map(({ node_id, cpu, mem, disk, count }) => [
+    rows.map(({ node_id, cpu_millis, mem_bytes, disk_bytes, vm_count }) => [
       node_id,
-      { cpuMillis: BigInt(cpu), memBytes: BigInt(mem), diskBytes: BigInt(disk), vmCount: Number(count) },
+      { cpuMillis: BigInt(cpu_millis), memBytes: BigInt(mem_bytes), diskBytes: BigInt(disk_bytes), vmCount: vm_count },
     ]),
   );
 }
@@ -63,7 +59,7 @@ export class Nodes {
     }, helloBatch);
   }
 
-  /** All nodes as placement sees them. Call inside a change, so that nothing is placed in between. */
+  /** All nodes as placement sees them. Others may place VMs meanwhile: the database refuses what does not fit. */
   async candidates(em: EntityManager): Promise<Candidate[]> {
     const [rows, load, seen] = [await em.findAll(NodeEntity), await loads(em), await seenSessions(em)];
     return rows.map((row) => ({

@@ -2,7 +2,7 @@
 import type { SshKey } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { PitwallError } from "@pitwall/runtime";
 import { SshKeyEntity } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import { isKeyTaken, type Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 
 const maxKeys = 100;
@@ -17,7 +17,7 @@ export class Profiles {
   /** Adding a key again returns it. Throws `exists` when another user has it. */
   async addKey(owner: string, text: string): Promise<SshKey> {
     const { line, fingerprint } = parseSshKey(text, "public_key");
-    return this.#store.change(async (em) => {
+    const add = this.#store.change(async (em) => {
       const known = await em.findOne(SshKeyEntity, { fingerprint });
       if (known && known.owner !== owner) {
         throw new PitwallError("exists", "public_key: another user has this key; make a key of your own", {
@@ -31,6 +31,10 @@ export class Profiles {
       const key = { fingerprint, owner, publicKey: line, createTime: new Date() };
       await em.insert(SshKeyEntity, key);
       return key;
+    });
+    return add.catch((error: unknown) => {
+      if (isKeyTaken(error)) return this.addKey(owner, text); // somebody added it at the same moment
+      throw error;
     });
   }
 

@@ -5,14 +5,16 @@ import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { ControllerAddress } from "../nodes/roster.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
-import type { Vms } from "../vm/vms.ts";
+import type { Assignments } from "../vm/assignments.ts";
+import type { Reports } from "../vm/reports.ts";
 import { memberIn, type CallerContext } from "./identity.ts";
 import { bounded, Pace } from "./link-bounds.ts";
 
 const repeatMs = 10_000;
 
 export interface LinkParts {
-  readonly vms: Vms;
+  readonly reports: Reports;
+  readonly assignments: Assignments;
   readonly nodes: Nodes;
   readonly sessions: Sessions;
   readonly leases: Leases;
@@ -41,8 +43,9 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       try {
         yield await welcome(session, parts);
         const inventory = boundedInventory(hello.value.inventory ?? { vms: [], complete: false });
-        await parts.vms.takeInventory(session, inventory);
-        yield { message: { $case: "assignments", value: { assignments: await parts.vms.assignments(nodeId, inventory), complete: true } } };
+        await parts.reports.takeInventory(session, inventory);
+        const assignments = await parts.assignments.all(nodeId, inventory);
+        yield { message: { $case: "assignments", value: { assignments, complete: true } } };
         void repeatPending(session, parts, stop.signal);
         yield* session.outbox;
       } finally {
@@ -70,7 +73,7 @@ async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: 
 
 /** Takes what the node says, one message after the other; the end of its stream ends the session. */
 async function listen(session: Session, messages: AsyncIterator<ConnectRequest>, parts: LinkParts, signal: AbortSignal): Promise<void> {
-  const { vms, leases, log } = parts;
+  const { reports, leases, log } = parts;
   const pace = new Pace();
   try {
     for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {
@@ -80,10 +83,10 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
           leases.heard(session, message.value.sequence);
           break;
         case "report":
-          await vms.report(session, bounded(message.value));
+          await reports.take(session, bounded(message.value));
           break;
         case "inventory":
-          await vms.takeInventory(session, boundedInventory(message.value));
+          await reports.takeInventory(session, boundedInventory(message.value));
           break;
         case "tunnelRefusal":
           log.warn("a node could not reach a gateway", { node: session.nodeId, vm: message.value.vmId, reason: message.value.reason });
@@ -114,13 +117,13 @@ function boundedInventory({ vms, complete }: Inventory): Inventory {
 }
 
 /** Level-triggered: a message that was lost or dropped is said again. */
-async function repeatPending({ nodeId, outbox }: Session, { vms, log }: LinkParts, signal: AbortSignal): Promise<void> {
+async function repeatPending({ nodeId, outbox }: Session, { assignments, log }: LinkParts, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     await sleepOrAbort(repeatMs, signal);
     if (signal.aborted) return;
     try {
-      const assignments = await vms.pending(nodeId);
-      if (assignments.length > 0) outbox.push({ message: { $case: "assignments", value: { assignments, complete: false } } });
+      const pending = await assignments.pending(nodeId);
+      if (pending.length > 0) outbox.push({ message: { $case: "assignments", value: { assignments: pending, complete: false } } });
     } catch (error) {
       log.warn("what a node should do could not be read", { node: nodeId, error });
     }

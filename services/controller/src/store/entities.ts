@@ -128,21 +128,6 @@ export const SshKeyEntity = defineEntity({
   },
 });
 
-/** What a request id was answered with. */
-export const RequestEntity = defineEntity({
-  name: "Request",
-  tableName: "request",
-  properties: {
-    owner: p.text().primary(),
-    requestId: p.uuid().primary(),
-    method: p.text(),
-    /** Hex SHA-256 of the request without its id. */
-    digest: p.text(),
-    vmId: p.uuid(),
-    createTime: p.datetime(),
-  },
-});
-
 export const entities = [
   VmEntity,
   NodeEntity,
@@ -151,6 +136,5 @@ export const entities = [
   MemberEntity,
   JoinTokenEntity,
   SshKeyEntity,
-  RequestEntity,
   ApiTokenEntity,
 ];

@@ -1,7 +1,17 @@
-// The database: opened, migrated, and changed by one writer at a time.
-import { MikroORM, UniqueConstraintViolationException, type EntityManager } from "@mikro-orm/postgresql";
+// The database: opened, migrated, read, and changed in transactions that may run side by side.
+import {
+  CheckConstraintViolationException,
+  DeadlockException,
+  DriverException,
+  LockMode,
+  MikroORM,
+  UniqueConstraintViolationException,
+  type EntityManager,
+  type EntitySchema,
+  type FilterQuery,
+} from "@mikro-orm/postgresql";
 import { Migrator } from "@mikro-orm/migrations";
-import { PitwallError } from "@pitwall/runtime";
+import { backoff, PitwallError, systemClock } from "@pitwall/runtime";
 import { entities } from "./entities.ts";
 import { migrate, patientSteps } from "./migrate.ts";
 import { migrations } from "./migrations/index.ts";
@@ -9,15 +19,28 @@ import { migrations } from "./migrations/index.ts";
 /** The rows as one reader, or one change, sees them. */
 export type { EntityManager } from "@mikro-orm/postgresql";
 
-/** Disposing it closes the connections. */
+const maxConnections = 16;
+/** For a new connection, and in the queue for one of those that there are. */
+const connectionLimitMs = 20_000;
+const maxTries = 8;
+const firstRetryMs = 5;
+const maxRetryMs = 200;
+
+export interface ChangeOptions {
+  /** Undoes everything once `work` has returned; the result is returned all the same. Default false. */
+  readonly undo?: boolean;
+}
+
+/** Disposing it waits for changes that are under way, and closes the connections. */
 export interface Store extends AsyncDisposable {
   /** For reading; one per request. */
   read(): EntityManager;
   /**
-   * Runs a change in a transaction of its own. Changes run one after the other, so that revisions become visible in their order and
-   * `after` is called in that order too, once the transaction is on disk.
+   * Runs a change in a transaction of its own (READ COMMITTED: what is decided on must be locked). It is run anew, a bounded number of
+   * times, when the database ends it to break a deadlock: what it does outside the database must bear that, or be given to `after`, which
+   * is called once the transaction is on disk.
    */
-  change<T>(work: (em: EntityManager, after: (publish: () => void) => void) => Promise<T>): Promise<T>;
+  change<T>(work: (em: EntityManager, after: (then: () => void) => void) => Promise<T>, options?: ChangeOptions): Promise<T>;
 }
 
 /**
@@ -36,8 +59,8 @@ export async function openStore(url: string, steps = migrations): Promise<Store>
       transactional: true,
       allOrNothing: false,
     },
-    pool: { min: 1, max: 12 },
-    driverOptions: { connectionTimeoutMillis: 5_000 },
+    pool: { min: 1, max: maxConnections },
+    driverOptions: { connectionTimeoutMillis: connectionLimitMs },
     discovery: { warnWhenNoEntities: false },
     ensureDatabase: false,
     allowGlobalContext: false,
@@ -51,29 +74,91 @@ export async function openStore(url: string, steps = migrations): Promise<Store>
     if (error instanceof PitwallError) throw error;
     unavailable(error);
   }
-  let last: Promise<unknown> = Promise.resolve();
+  const underWay = new Set<Promise<unknown>>();
+
+  async function attempt<T>(work: (em: EntityManager, after: (then: () => void) => void) => Promise<T>, undo: boolean): Promise<T> {
+    const later: (() => void)[] = [];
+    const em = orm.em.fork();
+    await em.begin().catch((cause: unknown) => {
+      throw new PitwallError("unavailable", "the database does not answer, or has too much to do; try again", {
+        reason: "DATABASE_UNAVAILABLE",
+        cause,
+      });
+    });
+    let result: T;
+    try {
+      result = await work(em, (then) => later.push(then));
+      if (undo) {
+        await em.flush();
+        await em.rollback();
+        return result;
+      }
+      await em.commit();
+    } catch (error) {
+      if (em.isInTransaction()) await em.rollback().catch(() => undefined); // the first error counts
+      throw error;
+    }
+    for (const then of later) then();
+    return result;
+  }
+
   return {
     read: () => orm.em.fork(),
-    change(work) {
-      const turn = last.then(async () => {
-        const published: (() => void)[] = [];
-        const result = await orm.em.fork().transactional((em) => work(em, (publish) => published.push(publish)));
-        for (const publish of published) publish();
-        return result;
-      });
-      last = turn.catch(() => undefined);
-      return turn;
+    async change(work, { undo = false } = {}) {
+      const wait = backoff(firstRetryMs, maxRetryMs);
+      for (let tries = 1; ; tries++) {
+        const trying = attempt(work, undo);
+        underWay.add(trying);
+        try {
+          return await trying;
+        } catch (error) {
+          if (!(error instanceof DeadlockException)) throw error;
+          if (tries >= maxTries)
+            throw new PitwallError("unavailable", "others change the same at this moment; try again", {
+              reason: "CONTENTION",
+              cause: error,
+            });
+        } finally {
+          underWay.delete(trying);
+        }
+        await systemClock.sleep(firstRetryMs + wait.nextMs());
+      }
     },
     async [Symbol.asyncDispose]() {
-      await last;
+      await Promise.allSettled(underWay);
       await orm.close();
     },
   };
 }
 
+/** A row as it is now, until the end of the change nobody else's. Undefined: there is none. For VMs there is `lockVm`. */
+export async function lockRow<T extends object>(
+  em: EntityManager,
+  entity: EntitySchema<T>,
+  key: FilterQuery<NoInfer<T>>,
+): Promise<T | undefined> {
+  const row = await em.findOne(entity, key, { lockMode: LockMode.PESSIMISTIC_WRITE, refresh: true });
+  return row ?? undefined;
+}
+
 /** Whether a change failed because another row has its key. */
 export function isKeyTaken(error: unknown): boolean {
   return error instanceof UniqueConstraintViolationException;
+}
+
+/** Whether a change failed because the node that it chose is full. */
+export function isNodeFull(error: unknown): boolean {
+  return error instanceof CheckConstraintViolationException && "constraint" in error && error.constraint === "node_capacity";
+}
+
+/** Whether the database did not answer: it is down, starts, stops, or has too much to do. Whether a change was made is then unknown. */
+export function isDatabaseAway(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = "code" in error ? String(error.code) : "";
+  // Classes 08 (connection), 53 (resources) and 57 (operator intervention), the system's own words, and the driver's.
+  if (/^(08|53|57)[0-9A-Z]{3}$/.test(code)) return true;
+  if (error instanceof DriverException && /^E[A-Z]+$/.test(code)) return true;
+  return /timeout exceeded when trying to connect|connection terminated|client has encountered a connection error/i.test(error.message);
 }
 
 function unavailable(cause: unknown): never {

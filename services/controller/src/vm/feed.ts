@@ -1,66 +1,198 @@
-// The feed of VM changes: a short memory of what was said, and everybody who listens now.
-import { randomBytes } from "node:crypto";
-import type { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { Outbox } from "@pitwall/runtime";
+// The feed of VM changes: follows the events in the database, whichever controller wrote them, and hands them on in their order.
+//
+// It looks when this controller has committed a change, when another one says that it has, and once a second in any case.
+import { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Outbox, PitwallError, type Log } from "@pitwall/runtime";
+import type { Signer } from "../mutation/signer.ts";
+import type { Notices } from "../store/notices.ts";
+import type { Store } from "../store/store.ts";
+import {
+  isBehind,
+  isRemembered,
+  positionOfReads,
+  readSettled,
+  settledPosition,
+  type EventPosition,
+  type VmEvent,
+} from "../store/vm-events.ts";
 
-const memory = 4096;
+const pollMs = 1_000;
+/** How soon to look again for what a transaction that still runs holds up. */
+const unsettledMs = 5;
+const batchSize = 1_000;
 const maxWaiting = 10_000;
+const channel = "vm_event";
+const tokenPurpose = "vm-events";
 
-export interface Change {
-  readonly revision: bigint;
+export interface VmChange {
+  readonly position: EventPosition;
   readonly projectId: string;
+  readonly nodeId: string;
+  readonly tellNode: boolean;
+  /** Grows with each change of one VM. */
+  readonly revision: bigint;
   readonly vm: Vm;
 }
 
-/** Single process: `publish` is called in the order of revisions. */
-export class Feed {
-  /** Tokens of another incarnation are not understood: its memory is gone. */
-  readonly #incarnation = randomBytes(6).toString("base64url");
-  readonly #recent: Change[] = [];
-  readonly #listeners = new Set<Outbox<Change>>();
-  #revision = 0n;
-  #forgotten = 0n;
+interface Arrival {
+  readonly goal: EventPosition;
+  readonly resolve: () => void;
+}
 
-  /** `revision` is the database's last one. */
-  constructor(revision: bigint) {
-    this.#revision = revision;
-    this.#forgotten = revision;
+interface Parts {
+  readonly store: Store;
+  readonly notices: Notices;
+  readonly signer: Signer;
+  readonly log: Log;
+}
+
+/** Disposing it ends all who listen. */
+export class Feed implements AsyncDisposable {
+  readonly #store: Store;
+  readonly #notices: Notices;
+  readonly #signer: Signer;
+  readonly #log: Log;
+  readonly #listeners = new Set<Pick<Outbox<VmChange>, "push" | "close" | "isOpen">>();
+  readonly #arrivals = new Set<Arrival>();
+  readonly #stop = new AbortController();
+  readonly #stopListening: () => void;
+  readonly #running: Promise<void>;
+  #position: EventPosition;
+  #wake: (() => void) | undefined;
+  #isWoken = false;
+
+  private constructor({ store, notices, signer, log }: Parts, position: EventPosition) {
+    this.#store = store;
+    this.#notices = notices;
+    this.#signer = signer;
+    this.#log = log;
+    this.#position = position;
+    this.#stopListening = notices.listen(channel, () => this.#look());
+    this.#running = this.#follow();
   }
 
-  publish(change: Change): void {
-    this.#revision = change.revision;
-    this.#recent.push(change);
-    if (this.#recent.length > memory) this.#forgotten = this.#recent.shift()?.revision ?? this.#forgotten;
-    for (const listener of this.#listeners) listener.push(change);
+  /** Begins with what happens from now on. */
+  static async open(parts: Parts): Promise<Feed> {
+    return new Feed(parts, await settledPosition(parts.store));
   }
 
-  /** Changes from now on. Iterate it, or close it. */
-  subscribe(): Outbox<Change> {
-    const outbox = new Outbox<Change>(maxWaiting);
+  /** This controller has committed a change. */
+  committed(): void {
+    this.#look();
+    this.#notices.send(channel);
+  }
+
+  /** Changes from now on, and what else the caller puts among them. Iterate it, or close it. */
+  subscribe<T = never>(): Outbox<VmChange | T> {
+    const outbox = new Outbox<VmChange | T>(maxWaiting);
     this.#listeners.add(outbox);
     for (const listener of this.#listeners) if (!listener.isOpen) this.#listeners.delete(listener);
+    if (this.#stop.signal.aborted) outbox.close();
     return outbox;
   }
 
-  token(revision: bigint): string {
-    return `${this.#incarnation}.${revision}`;
+  /** All changes up to here have been handed on. */
+  get position(): EventPosition {
+    return this.#position;
   }
 
-  /** The last revision that was published. */
-  get revision(): bigint {
-    return this.#revision;
+  /** Resolves once everything that can have been read before this call has been handed on, or the signal aborts. */
+  async caughtUp(signal: AbortSignal): Promise<void> {
+    const goal = await positionOfReads(this.#store);
+    if (!isBehind(this.#position, goal) || signal.aborted || this.#stop.signal.aborted) return;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const arrival = { goal, resolve: () => resolve() };
+    this.#arrivals.add(arrival);
+    signal.addEventListener("abort", arrival.resolve, { once: true });
+    this.#look();
+    await promise;
+    this.#arrivals.delete(arrival);
+    signal.removeEventListener("abort", arrival.resolve);
   }
 
-  /** What was published after a token; undefined when that is no longer known, and a reader must begin anew. */
-  since(token: string): readonly Change[] | undefined {
-    const [incarnation, revision = ""] = token.split(".");
-    if (incarnation !== this.#incarnation || !/^\d{1,18}$/.test(revision)) return undefined;
-    const after = BigInt(revision);
-    return after < this.#forgotten ? undefined : this.#recent.filter((change) => change.revision > after);
+  token({ txid, seq }: EventPosition): string {
+    return this.#signer.sign(tokenPurpose, `${txid}.${seq}`);
   }
 
-  /** Ends all subscriptions. */
-  close(): void {
+  /** Where the token stands. Throws `invalid` for one that no controller of this installation gave. */
+  read(token: string): EventPosition {
+    const payload = this.#signer.verify(tokenPurpose, token);
+    const [txid, seq] = payload?.split(".") ?? [];
+    if (txid === undefined || seq === undefined)
+      throw new PitwallError("invalid", "resume_token: is not a token of this installation", {
+        reason: "INVALID_FIELD",
+        field: "resume_token",
+      });
+    return { txid: BigInt(txid), seq: BigInt(seq) };
+  }
+
+  /** What happened behind `from` up to `to`. Throws `out-of-range` when some of it has been forgotten. */
+  async *between(from: EventPosition, to: EventPosition): AsyncGenerator<VmChange> {
+    for (let at = from, hasMore = true; hasMore && isBehind(at, to);) {
+      const settled = await readSettled(this.#store, at, batchSize);
+      if (!(await isRemembered(this.#store, at)))
+        throw new PitwallError("out-of-range", "resume_token: is too old, or of a database that is gone; begin anew without it", {
+          reason: "RESUME_TOKEN_STALE",
+          field: "resume_token",
+        });
+      for (const event of settled.events) if (!isBehind(to, event.position)) yield toChange(event);
+      at = settled.position;
+      hasMore = settled.hasMore;
+    }
+  }
+
+  #look(): void {
+    this.#isWoken = true;
+    this.#wake?.();
+  }
+
+  async #follow(): Promise<void> {
+    while (!this.#stop.signal.aborted) {
+      this.#isWoken = false;
+      let waitMs = pollMs;
+      try {
+        const { events, position, hasMore, hasUnsettled } = await readSettled(this.#store, this.#position, batchSize);
+        for (const change of events.map(toChange)) for (const listener of this.#listeners) listener.push(change);
+        this.#position = position;
+        for (const arrival of this.#arrivals) if (!isBehind(position, arrival.goal)) this.#arrive(arrival);
+        if (hasMore) continue;
+        // Somebody waits to catch up, or an event to be settled: no commit need ever tell that it can go on.
+        if (hasUnsettled || this.#arrivals.size > 0) waitMs = unsettledMs;
+      } catch (error) {
+        if (!this.#stop.signal.aborted) this.#log.warn("events of VMs could not be read", { error });
+      }
+      await this.#rest(waitMs);
+    }
+  }
+
+  #arrive(arrival: Arrival): void {
+    this.#arrivals.delete(arrival);
+    arrival.resolve();
+  }
+
+  /** Until somebody asks to look, or the time is over. */
+  async #rest(ms: number): Promise<void> {
+    if (this.#isWoken || this.#stop.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#wake = undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopListening();
+    this.#stop.abort();
+    this.#look();
+    await this.#running;
     for (const listener of this.#listeners) listener.close();
+    for (const arrival of this.#arrivals) this.#arrive(arrival);
   }
+}
+
+function toChange({ position, projectId, nodeId, tellNode, revision, body }: VmEvent): VmChange {
+  return { position, projectId, nodeId, tellNode, revision, vm: Vm.decode(body) };
 }

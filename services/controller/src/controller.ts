@@ -1,0 +1,238 @@
+// The controller's composition root: a whole controller, in whichever process.
+import { randomUUID } from "node:crypto";
+import { mkdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { ServerCredentials } from "@grpc/grpc-js";
+import { openVerifier } from "@pitwall/auth";
+import { imageSourceOptions, openImageSources } from "@pitwall/oci";
+import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
+import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
+import { GuestServiceDefinition } from "@pitwall/proto/pitwall/v1/guest.ts";
+import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
+import { LinkServiceDefinition } from "@pitwall/proto/pitwall/v1/link.ts";
+import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
+import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
+import { RelayServiceDefinition } from "@pitwall/proto/pitwall/v1/relay.ts";
+import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
+import {
+  errorBoundary,
+  isLoopback,
+  keepalive,
+  PitwallError,
+  portInUse,
+  sleepOrAbort,
+  systemClock,
+  writeFileAtomic,
+  type HostPort,
+  type Log,
+} from "@pitwall/runtime";
+import { createServer, type Server } from "nice-grpc";
+import { errorDetailsServerMiddleware } from "nice-grpc-error-details";
+import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
+import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
+import { Access } from "./access/access.ts";
+import { Authenticator } from "./access/authenticator.ts";
+import type { KeyPair } from "./ca/ca.ts";
+import { openInstallationCa } from "./ca/installation.ts";
+import type { ControllerConfig } from "./config.ts";
+import { Enroll } from "./enroll/enroll.ts";
+import { Images } from "./images/images.ts";
+import { placedImages } from "./images/placed.ts";
+import { openRateLimits } from "./limits/rate.ts";
+import { Mutations } from "./mutation/mutations.ts";
+import { openSigner } from "./mutation/signer.ts";
+import { Leases } from "./nodes/leases.ts";
+import { NodeLinks } from "./nodes/links.ts";
+import { NodeNews } from "./nodes/node-news.ts";
+import { Nodes } from "./nodes/nodes.ts";
+import { Roster } from "./nodes/roster.ts";
+import { Sessions } from "./nodes/sessions.ts";
+import { Projects } from "./projects/projects.ts";
+import { keepHouse } from "./reconcile/housekeeping.ts";
+import { Profiles } from "./profile/profiles.ts";
+import { databaseBoundary } from "./rpc/database-boundary.ts";
+import { authenticate, peerInterceptor } from "./rpc/identity.ts";
+import { imageService } from "./rpc/image-service.ts";
+import { linkService } from "./rpc/link-service.ts";
+import { nodeService } from "./rpc/node-service.ts";
+import { openRelay } from "./rpc/relay-client.ts";
+import { relayService } from "./rpc/relay-service.ts";
+import { accessService, enrollService, profileService } from "./rpc/small-services.ts";
+import { guestLeast } from "./rpc/policy.ts";
+import { vmService } from "./rpc/vm-service.ts";
+import { openEmbeddedPostgres } from "./store/embedded-postgres.ts";
+import { openNotices } from "./store/notices.ts";
+import { openStore } from "./store/store.ts";
+import { LiveTokens } from "./tokens/live-tokens.ts";
+import { Tokens } from "./tokens/tokens.ts";
+import { Assignments, dispatch } from "./vm/assignments.ts";
+import { Feed } from "./vm/feed.ts";
+import { Recorder } from "./vm/recorder.ts";
+import { Reports } from "./vm/reports.ts";
+import { Vms } from "./vm/vms.ts";
+
+const drainMs = 3_000;
+const serverOptions = { ...keepalive, "grpc.max_receive_message_length": 4 * 2 ** 20 };
+/** What one message of a member may cost: an inventory of some thousand VMs. */
+const linkOptions = { ...serverOptions, "grpc.max_receive_message_length": 2 ** 20 };
+
+export interface Surroundings {
+  readonly log: Log;
+  /** Where commands are found, as in the environment; for the embedded PostgreSQL. */
+  readonly path: string;
+}
+
+/** Disposing it drains. */
+export interface Controller extends AsyncDisposable {
+  /** `host:port` of the API, as it is advertised. */
+  readonly api: string;
+  /** The same of the link. */
+  readonly link: string;
+}
+
+export async function startController(config: ControllerConfig, { log, path }: Surroundings): Promise<Controller> {
+  const stateDir = config.PITWALL_STATE_DIR;
+  await using stack = new AsyncDisposableStack();
+  await mkdir(stateDir, { recursive: true, mode: 0o700 });
+  const databaseUrl = config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), path, log)).url;
+  const store = stack.use(await openStore(databaseUrl));
+  const ca = await openInstallationCa(store, config.PITWALL_CA_DIR ?? join(stateDir, "ca"));
+  const notices = stack.use(openNotices(databaseUrl, log));
+  const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
+  const images = openImageSources(imageSourceOptions(config));
+  const sessions = new Sessions();
+  const roster = new Roster(store, randomUUID());
+  const holder = (): { id: string; address: string } => ({ id: roster.id, address: roster.own.link });
+  const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
+  const nodes = new Nodes({ store, sessions, holder, leaseMs });
+  const signer = await openSigner(store);
+  const feed = stack.use(await Feed.open({ store, notices, signer, log }));
+  const recorder = new Recorder(feed);
+  const mutations = new Mutations({ store, signer, clock: systemClock });
+  const vms = new Vms({ store, mutations, nodes, images, recorder, feed });
+  const assignments = new Assignments(store);
+  const reports = new Reports({ store, sessions, recorder, log });
+  stack.use(keepHouse(store, log));
+  const dispatching = dispatch({ feed, assignments, sessions, log });
+  const profiles = new Profiles(store);
+  const tokens = new Tokens(store);
+  const live = stack.use(new LiveTokens((ids) => tokens.valid(ids), log));
+  const limits = openRateLimits(
+    { reads: config.PITWALL_READS_PER_SECOND, changes: config.PITWALL_CHANGES_PER_SECOND },
+    systemClock.monotonicMs,
+  );
+  const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects: new Projects(store), tokens });
+  const guard = authenticate({ authenticator, limits, live });
+
+  const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
+  const keys = await ca.issueController(roster.id, names);
+  const links = new NodeLinks({ store, sessions, relay: stack.use(openRelay(keys, ca.certificate)), ownId: roster.id });
+  const descriptors = await readFile(new URL("../../../gen/descriptor.binpb", import.meta.url));
+  // What a gateway lets through; EnrollService is for members alone.
+  const publicServices = [
+    VmServiceDefinition,
+    NodeServiceDefinition,
+    ImageServiceDefinition,
+    ProfileServiceDefinition,
+    GuestServiceDefinition,
+  ];
+
+  const enroll = new Enroll(store, ca, roster, log);
+  const api = createServer(serverOptions).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(databaseBoundary).use(guard);
+  api.add(VmServiceDefinition, vmService(vms));
+  api.add(NodeServiceDefinition, nodeService(nodes, sessions, enroll));
+  api.add(ImageServiceDefinition, imageService(images, new Images({ sources: images, nodes, links, placed: () => placedImages(store) })));
+  api.add(ProfileServiceDefinition, profileService(profiles));
+  api.add(EnrollServiceDefinition, enrollService(enroll, roster));
+  api.add(HealthDefinition, HealthServiceImpl(HealthState()));
+  api.add(
+    ServerReflectionService,
+    ServerReflection(
+      descriptors,
+      publicServices.map(({ fullName }) => fullName),
+    ),
+  );
+
+  const link = createServer({ ...linkOptions, interceptors: [peerInterceptor] })
+    .use(errorDetailsServerMiddleware)
+    .use(errorBoundary(log))
+    .use(databaseBoundary)
+    .use(guard);
+  const news = new NodeNews({ store, sessions, notices, log });
+  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), log });
+  link.add(
+    LinkServiceDefinition,
+    linkService({ reports, assignments, nodes, sessions, leases, controllers: () => roster.present(), heartbeatMs, leaseMs, log }),
+  );
+  link.add(RelayServiceDefinition, relayService(links));
+  link.add(AccessServiceDefinition, accessService(new Access({ store, links, authenticator, feed, leastFor: guestLeast })));
+  link.add(EnrollServiceDefinition, enrollService(enroll, roster));
+
+  const advertised = names[0] ?? "127.0.0.1";
+  const apiPort = await listen(api, config.PITWALL_LISTEN, credentials(keys));
+  stack.defer(() => drain(api));
+  const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, credentials(keys, ca.certificate));
+  const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
+  await roster.enter(addresses);
+  const stop = new AbortController();
+  const loops = [leases.run(stop.signal), news.run(stop.signal)];
+  stack.defer(async () => {
+    stop.abort();
+    await Promise.all(loops);
+  });
+  stack.defer(() => drain(link));
+  stack.defer(async () => {
+    await roster.leave().catch((error: unknown) => log.warn("the others will only notice that this controller leaves", { error }));
+    await feed[Symbol.asyncDispose]();
+    await dispatching;
+    sessions.drain("the controller stops");
+  });
+  if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, enroll, ca.certificate);
+  const parts = stack.move();
+  return { ...addresses, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+}
+
+function serverNames(advertise: readonly string[], listenHosts: readonly string[]): string[] {
+  const hosts = listenHosts.filter((host) => host !== "0.0.0.0" && host !== "::");
+  const names = [...new Set([...advertise, ...hosts, ...(hosts.some(isLoopback) ? ["127.0.0.1", "localhost"] : [])])];
+  if (names.length === 0) {
+    throw new PitwallError("invalid", "configuration: PITWALL_ADVERTISE: is required when the controller listens on all addresses", {
+      reason: "INVALID_CONFIG",
+    });
+  }
+  return names;
+}
+
+/** With a CA, only its certificates may connect. */
+function credentials({ key, chain }: KeyPair, clientCa?: string): ServerCredentials {
+  const pair = [{ private_key: Buffer.from(key), cert_chain: Buffer.from(chain) }];
+  return clientCa === undefined
+    ? ServerCredentials.createSsl(null, pair, false)
+    : ServerCredentials.createSsl(Buffer.from(clientCa), pair, true);
+}
+
+async function listen(server: Server, { host, port }: HostPort, using: ServerCredentials): Promise<number> {
+  try {
+    return await server.listen(host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, using);
+  } catch (cause) {
+    throw portInUse({ host, port }, "controller", cause);
+  }
+}
+
+/** Waits for calls in flight, but not for ever: grpc-js keeps idle connections open. */
+async function drain(server: Server): Promise<void> {
+  const timeout = new AbortController();
+  await Promise.race([server.shutdown(), sleepOrAbort(drainMs, timeout.signal)]);
+  timeout.abort();
+  server.forceShutdown();
+}
+
+/** What a node and a gateway on the same host need to join by themselves. */
+async function writeBootstrap(dir: string, enroll: Enroll, caCertificate: string): Promise<void> {
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  for (const role of ["node", "gateway"] as const) {
+    const { join: text } = await enroll.createToken(role, "");
+    await writeFileAtomic(join(dir, `${role}.join`), text);
+  }
+  await writeFileAtomic(join(dir, "ca.pem"), caCertificate, 0o644);
+}

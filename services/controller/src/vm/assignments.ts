@@ -1,0 +1,120 @@
+// What a node is told of its VMs: whole and level-triggered.
+import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { Log } from "@pitwall/runtime";
+import type { Sessions } from "../nodes/sessions.ts";
+import { VmEntity, type VmRow } from "../store/entities.ts";
+import type { EntityManager, Store } from "../store/store.ts";
+import type { Feed } from "./feed.ts";
+import { toAssignment } from "./wire.ts";
+
+/** A VM that its node no longer has must not be made there anew, with an empty disk, before its owner has seen that. */
+export const lostReason = "VM_LOST";
+
+export class Assignments {
+  readonly #store: Store;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /** All of a node, and the deletion of what it has and should not. */
+  async all(nodeId: string, inventory: Inventory): Promise<Assignment[]> {
+    const em = this.#store.read();
+    const rows = await em.find(VmEntity, { nodeId });
+    const known = new Set(rows.map(({ id }) => id));
+    const strays = inventory.vms.filter(({ vmId, phase }) => !known.has(vmId) && phase !== Phase.PHASE_GONE);
+    return [...(await assignmentsOf(em, rows)), ...strays.map(deletion)];
+  }
+
+  /** What a node has not yet brought about, said again. */
+  async pending(nodeId: string): Promise<Assignment[]> {
+    const em = this.#store.read();
+    const rows = await em.find(VmEntity, { nodeId });
+    const isPending = (row: VmRow): boolean => row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED;
+    return assignmentsOf(em, rows.filter(isPending));
+  }
+
+  /** Of these VMs, by node. Those that are gone are left out. */
+  async of(vmIds: readonly string[]): Promise<ReadonlyMap<string, Assignment[]>> {
+    const em = this.#store.read();
+    const rows = await em.find(VmEntity, { id: { $in: [...vmIds] } });
+    const nodes = new Map(rows.map(({ id, nodeId }) => [id, nodeId]));
+    return Map.groupBy(await assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId) ?? "");
+  }
+}
+
+interface DispatchParts {
+  readonly feed: Feed;
+  readonly assignments: Assignments;
+  readonly sessions: Sessions;
+  readonly log: Log;
+}
+
+/**
+ * Sends nodes that have their link here what has been asked for, as the feed tells of it, until the feed ends. Whatever is missed is said
+ * again when the node says hello, and now and then.
+ */
+export async function dispatch({ feed, assignments, sessions, log }: DispatchParts): Promise<void> {
+  const waiting = new Set<string>();
+  let isSending = false;
+
+  /** What has come together meanwhile, at once. */
+  async function send(): Promise<void> {
+    if (isSending) return;
+    isSending = true;
+    try {
+      while (waiting.size > 0) {
+        const vmIds = [...waiting];
+        waiting.clear();
+        for (const [nodeId, list] of await assignments.of(vmIds)) for (const assignment of list) sessions.assign(nodeId, assignment);
+      }
+    } catch (error) {
+      log.warn("nodes could not be told what is asked for; they are told later", { error });
+    } finally {
+      isSending = false;
+    }
+  }
+
+  for (let isOver = false; !isOver;) {
+    try {
+      for await (const { nodeId, tellNode, vm } of feed.subscribe()) {
+        if (!sessions.get(nodeId)) continue;
+        sessions.changed(nodeId);
+        if (!tellNode) continue;
+        waiting.add(vm.id);
+        void send();
+      }
+      isOver = true;
+    } catch (error) {
+      log.warn("nodes fell behind with what is asked for; they are told later", { error });
+    }
+  }
+}
+
+/** Leaves out what is lost and waits for its owner's word. */
+async function assignmentsOf(em: EntityManager, rows: readonly VmRow[]): Promise<Assignment[]> {
+  const wanted = rows.filter((row) => !isLost(row));
+  const keys = await keysOf(em, [...new Set(wanted.map(({ projectId }) => projectId))]);
+  return wanted.map((row) => toAssignment(row, keys.get(row.projectId) ?? []));
+}
+
+const isLost = (row: VmRow): boolean =>
+  row.reason === lostReason && row.generation === row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
+
+/** The SSH keys of all who may enter the projects' VMs. */
+async function keysOf(em: EntityManager, projectIds: readonly string[]): Promise<ReadonlyMap<string, string[]>> {
+  if (projectIds.length === 0) return new Map();
+  const rows: { project_id: string; public_key: string }[] = await em.execute(
+    `select project_id, public_key from ssh_key join project_member on subject = owner
+     where project_id in (select id::uuid from jsonb_array_elements_text(?::jsonb) as id) and role in ('member', 'owner') order by ssh_key.create_time, fingerprint`,
+    [JSON.stringify(projectIds)],
+  );
+  const byProject = Map.groupBy(rows, ({ project_id }) => project_id);
+  return new Map([...byProject].map(([id, keys]) => [id, keys.map(({ public_key }) => public_key)]));
+}
+
+export function deletion({ vmId, generation, epoch }: VmReport): Assignment {
+  const rest = { vmName: "", spec: undefined, imageDigest: "", authorizedKeys: [], restartGeneration: 0n, imageCredential: undefined };
+  return { vmId, generation: generation + 1n, epoch, desired: Desired.DESIRED_DELETED, ...rest };
+}

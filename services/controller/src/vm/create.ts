@@ -1,0 +1,165 @@
+// How a VM comes to be: its image resolved, its node chosen, its row written.
+import { randomUUID } from "node:crypto";
+import { ignoredFields, type ImageSources, type ResolvedImage } from "@pitwall/oci";
+import {
+  Desired,
+  Health,
+  Phase,
+  VmServiceDefinition,
+  VmSpec,
+  VmTimings,
+  type CreateVmRequest,
+  type CreateVmResponse,
+} from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError, systemClock, toDuration } from "@pitwall/runtime";
+import type { Change, Mutations } from "../mutation/mutations.ts";
+import { planStale } from "../mutation/plan-token.ts";
+import type { Nodes } from "../nodes/nodes.ts";
+import { choose, hasRoom, noRoom, type Amounts, type Candidate } from "../placement/place.ts";
+import type { Principal } from "../projects/principal.ts";
+import { reachProject, type Reached } from "../projects/reach.ts";
+import { NodeEntity, VmEntity, type VmRow } from "../store/entities.ts";
+import { isKeyTaken, isNodeFull, type EntityManager, type Store } from "../store/store.ts";
+import { checkVmName, makeName } from "./names.ts";
+import { planOf } from "./plan.ts";
+import type { Recorder } from "./recorder.ts";
+import { checkSpec } from "./spec.ts";
+
+/** How often another node is sought after others were quicker. */
+const maxPlacements = 5;
+
+export interface CreateParts {
+  readonly store: Store;
+  readonly mutations: Mutations;
+  readonly nodes: Nodes;
+  readonly images: ImageSources;
+  readonly recorder: Recorder;
+}
+
+interface NewVm {
+  readonly name: string;
+  readonly spec: VmSpec;
+  readonly imageDigest: string;
+  readonly owner: string;
+  /** By the monotonic clock. */
+  readonly startedMs: number;
+}
+
+const method = VmServiceDefinition.methods.createVm;
+
+/** A repeated request id returns the answer of the first one. */
+export async function createVm(
+  parts: CreateParts,
+  caller: Principal,
+  request: CreateVmRequest,
+  signal: AbortSignal,
+): Promise<CreateVmResponse> {
+  const startedMs = systemClock.monotonicMs();
+  const call = { service: VmServiceDefinition, method, caller, request };
+  const spec = checkSpec(request.spec);
+  const name = request.name === "" ? makeName() : checkVmName(request.name);
+  const reader = parts.store.read();
+  const reached = await reachProject(reader, caller, request.project, "member");
+  const earlier = await parts.mutations.answered(call);
+  if (earlier) return earlier;
+  // Before the image is resolved. A request with an id may be a repeat of one that makes the VM at this moment.
+  if (request.requestId === "" && (await reader.count(VmEntity, { projectId: reached.project.id, name, deleteTime: null })) > 0)
+    throw nameTaken(name);
+  const image = await parts.images.resolve(spec.image, signal);
+  if (request.strict) refuseIgnored(image);
+  const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs };
+  for (let tries = 1; ; tries++) {
+    try {
+      return await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, wanted) });
+    } catch (error) {
+      if (isKeyTaken(error)) throw nameTaken(name);
+      if (!isNodeFull(error)) throw error;
+      if (tries >= maxPlacements)
+        throw new PitwallError("exhausted", "the nodes fill up faster than the VM can be placed; try again, or add a node", {
+          reason: "NO_CAPACITY",
+          cause: error,
+        });
+    }
+  }
+}
+
+async function place(parts: CreateParts, change: Change, reached: Reached, wanted: NewVm): Promise<CreateVmResponse> {
+  const { project, role } = reached;
+  const { cpuMillis, memBytes, diskBytes } = wanted.spec;
+  const node = nodeFor(change, await parts.nodes.candidates(change.em), { cpuMillis: BigInt(cpuMillis), memBytes, diskBytes });
+  const row = change.em.create(VmEntity, newRow(wanted, project.id, node.id));
+  const vm = await parts.recorder.changed(change, row, { tellNode: true });
+  await change.audit({
+    object: `vm/${row.id}`,
+    projectId: project.id,
+    generation: row.generation,
+    detail: { name: row.name, image: wanted.spec.image, imageDigest: row.imageDigest, node: node.id },
+  });
+  const chosen = { id: node.id, name: await nodeName(change.em, node.id) };
+  return { vm, plan: planOf(change, { etag: "", node: chosen, role, project: project.name }) };
+}
+
+/** The one that was planned, or the best. */
+function nodeFor({ plan }: Change, candidates: readonly Candidate[], wanted: Amounts): Candidate {
+  if (!plan) return choose(candidates, wanted);
+  const planned = candidates.find(({ id }) => id === plan.nodeId);
+  if (!planned?.ready) throw planStale("its node is not ready");
+  if (!hasRoom(planned, wanted)) throw planStale(noRoom([planned], wanted).message);
+  return planned;
+}
+
+function newRow({ name, spec, imageDigest, owner, startedMs }: NewVm, projectId: string, nodeId: string): VmRow {
+  const now = new Date();
+  return {
+    id: randomUUID(),
+    name,
+    projectId,
+    owner,
+    spec: VmSpec.toJSON(spec),
+    imageDigest,
+    desired: Desired.DESIRED_RUNNING,
+    generation: 1n,
+    observedGeneration: 0n,
+    phase: Phase.PHASE_PLACED,
+    reason: "",
+    message: "",
+    nodeId,
+    epoch: 1n,
+    sshHostKey: "",
+    serviceExit: null,
+    restartCount: 0,
+    health: Health.HEALTH_UNSPECIFIED,
+    timings: VmTimings.toJSON({ ...VmTimings.fromPartial({}), place: toDuration(systemClock.monotonicMs() - startedMs) }),
+    createTime: now,
+    updateTime: now,
+    revision: 0n,
+    cpuMillis: spec.cpuMillis,
+    memBytes: spec.memBytes,
+    diskBytes: spec.diskBytes,
+    deleteProtection: false,
+    expireTime: null,
+    deleteTime: null,
+    purgeTime: null,
+    restartGeneration: 0n,
+  };
+}
+
+async function nodeName(em: EntityManager, id: string): Promise<string> {
+  return (await em.findOne(NodeEntity, { id }))?.name ?? "";
+}
+
+/** Throws `state` that names all of which a VM would make nothing. */
+function refuseIgnored({ reference, config }: ResolvedImage): void {
+  const ignored = ignoredFields(config);
+  if (ignored.length === 0) return;
+  const list = ignored.map(({ field, why }) => `${field} (${why})`).join("; ");
+  const message = `strict: of ${reference} would be ignored: ${list}. Create the VM without strict, or change the image`;
+  throw new PitwallError("state", message, { reason: "IMAGE_FIELDS_IGNORED", field: "spec.image" });
+}
+
+function nameTaken(name: string): PitwallError {
+  return new PitwallError("exists", `name: the project has a VM called ${name}; choose another name, or delete that VM`, {
+    reason: "NAME_TAKEN",
+    field: "name",
+  });
+}

@@ -1,0 +1,39 @@
+// Plans: what a change of a VM would do, for whoever asks with `validate_only`.
+import type { Plan } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { planStale } from "../mutation/plan-token.ts";
+import { checkEtag, type Change } from "../mutation/mutations.ts";
+import type { ProjectRole } from "../projects/principal.ts";
+import type { VmRow } from "../store/entities.ts";
+
+export interface PlanParts {
+  /** Etag of the VM before the change; empty for a new one. */
+  readonly etag: string;
+  /** Where it is placed by this change; absent: nowhere. */
+  readonly node?: { readonly id: string; readonly name: string };
+  readonly role: ProjectRole;
+  readonly project: string;
+  readonly losses?: readonly string[];
+}
+
+/** Undefined unless the change is one that only asks. */
+export function planOf(change: Change, { etag, node, role, project, losses = [] }: PlanParts): Plan | undefined {
+  if (!change.validateOnly) return undefined;
+  return {
+    token: change.planToken({ nodeId: node?.id ?? "", etag }),
+    nodeId: node?.id ?? "",
+    nodeName: node?.name ?? "",
+    rejections: [],
+    quotaBefore: undefined,
+    quotaAfter: undefined,
+    quotaLimit: undefined,
+    policy: `your role in the project ${project} is ${role}`,
+    losses: [...losses],
+  };
+}
+
+/** Throws `race` when the VM is not as the request's etag, or its plan, says. */
+export function checkUnchanged({ plan }: Change, etag: string, row: VmRow): void {
+  const latest = String(row.revision);
+  checkEtag(etag, latest, `the VM ${row.name}`);
+  if (plan && plan.etag !== latest) throw planStale(`the VM ${row.name} has changed: its etag is ${latest}, not ${plan.etag}`);
+}

@@ -1,0 +1,94 @@
+// What nodes say of their VMs: taken over into the rows, unless it speaks of another placement or comes from a session that is over.
+import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Desired, Exit, Phase, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { Log } from "@pitwall/runtime";
+import { holdsSession } from "../nodes/session-rows.ts";
+import type { Session, Sessions } from "../nodes/sessions.ts";
+import { VmEntity, type VmRow } from "../store/entities.ts";
+import type { Store } from "../store/store.ts";
+import { lockVm } from "../store/vm-rows.ts";
+import { deletion, lostReason } from "./assignments.ts";
+import type { Recorded, Recorder } from "./recorder.ts";
+
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+interface Parts {
+  readonly store: Store;
+  readonly sessions: Sessions;
+  readonly recorder: Recorder;
+  readonly log: Log;
+}
+
+export class Reports {
+  readonly #store: Store;
+  readonly #sessions: Sessions;
+  readonly #recorder: Recorder;
+  readonly #log: Log;
+
+  constructor({ store, sessions, recorder, log }: Parts) {
+    this.#store = store;
+    this.#sessions = sessions;
+    this.#recorder = recorder;
+    this.#log = log;
+  }
+
+  /** A node's inventory. What it says of each VM is taken; what a complete one lacks is gone. */
+  async takeInventory(session: Session, inventory: Inventory): Promise<void> {
+    for (const report of inventory.vms) await this.take(session, report);
+    if (!inventory.complete) return;
+    const present = new Set(inventory.vms.map(({ vmId }) => vmId));
+    const rows = await this.#store.read().find(VmEntity, { nodeId: session.nodeId });
+    // One change per VM: a change locks one VM only (store/vm-rows.ts).
+    for (const { id, epoch } of rows) if (!present.has(id)) await this.#miss(session, id, epoch);
+  }
+
+  /** One report. A VM that is not the node's is to be deleted there. */
+  async take(session: Session, report: VmReport): Promise<void> {
+    const isStray = await this.#store.change(async (em, after) => {
+      const row = uuid.test(report.vmId) ? await lockVm(em, report.vmId) : undefined;
+      if (!(await holdsSession(em, session))) return false;
+      if (!row || row.nodeId !== session.nodeId) return report.phase !== Phase.PHASE_GONE;
+      if (row.epoch !== report.epoch || report.generation < row.observedGeneration) return false;
+      const change = { em, after };
+      if (report.phase !== Phase.PHASE_GONE) await this.#observe(change, row, report);
+      else if (row.desired === Desired.DESIRED_DELETED) await this.#recorder.removed(change, row);
+      else await this.#lose(change, row);
+      return false;
+    });
+    if (isStray) this.#sessions.assign(session.nodeId, deletion(report));
+  }
+
+  async #observe(change: Recorded, row: VmRow, report: VmReport): Promise<void> {
+    const { place } = VmTimings.fromJSON(row.timings);
+    row.phase = report.phase;
+    row.reason = report.reason;
+    row.message = report.message;
+    row.observedGeneration = report.generation;
+    row.sshHostKey = report.sshHostKey;
+    row.restartCount = report.restartCount;
+    row.health = report.health;
+    row.serviceExit = report.serviceExit ? Exit.toJSON(report.serviceExit) : null;
+    row.timings = VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place });
+    await this.#recorder.changed(change, row, { tellNode: false });
+  }
+
+  /** A complete inventory that was made under this placement lacks the VM. */
+  async #miss(session: Session, id: string, epoch: bigint): Promise<void> {
+    await this.#store.change(async (em, after) => {
+      const row = await lockVm(em, id);
+      if (!row || row.nodeId !== session.nodeId || row.epoch !== epoch || !(await holdsSession(em, session))) return;
+      if (row.desired === Desired.DESIRED_DELETED) await this.#recorder.removed({ em, after }, row);
+      else if (row.observedGeneration > 0n && row.reason !== lostReason) await this.#lose({ em, after }, row);
+    });
+  }
+
+  async #lose(change: Recorded, row: VmRow): Promise<void> {
+    this.#log.error("a node lost a VM", { vm: row.id, node: row.nodeId });
+    row.phase = Phase.PHASE_FAILED;
+    row.reason = lostReason;
+    row.message = "its node no longer has the VM; its disk is gone. Start it to begin with an empty disk, or delete it";
+    row.observedGeneration = row.generation;
+    row.sshHostKey = "";
+    await this.#recorder.changed(change, row, { tellNode: false });
+  }
+}
