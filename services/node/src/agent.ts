@@ -49,7 +49,15 @@ export async function startAgent(parts: AgentParts): Promise<AsyncDisposable> {
   const looking = new AbortController();
   stack.defer(() => looking.abort());
   void watchClock(clock, () => void machines.setTime(), looking.signal);
-  const lease = stack.use(openLease({ clock, failpoints, fence, log, onLost: () => machines.yieldUp() }));
+  const lease = stack.use(
+    openLease({
+      ...{ clock, failpoints, fence, log },
+      async onLost(wasHeld) {
+        await machines.yieldUp();
+        if (wasHeld) link?.startAnew("the lease is lost"); // what was ended runs again only if the controller still wants it here
+      },
+    }),
+  );
   isLeaseHeld = lease.isHeld;
   const tunnels = parts.openTunnels(machines);
   stack.defer(() => tunnels.close());

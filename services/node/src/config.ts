@@ -23,6 +23,7 @@ const schema = z.object({
   PITWALL_KERNEL: z.string().default("/var/lib/pitwall/vmlinux"),
   PITWALL_MODULES_DIR: z.string().default("/var/lib/pitwall/modules"),
   PITWALL_POWERUNIT: z.string().default("/var/lib/pitwall/powerunit"),
+  PITWALL_FENCE: z.string().optional(),
   PITWALL_CACHE_DIR: z.string().optional(),
   PITWALL_CAPACITY_CPU_MILLIS: z.coerce.number().int().positive().optional(),
   PITWALL_CAPACITY_MEM: bytes.optional(),

@@ -4,10 +4,11 @@ import { freemem } from "node:os";
 import { join } from "node:path";
 import { openIdentity } from "@pitwall/enroll";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
-import { failpointsFrom, logLevel, openLog, runMain, systemClock, systemRandom, type Failpoints } from "@pitwall/runtime";
-import { startAgent } from "./agent.ts";
+import { exists, failpointsFrom, logLevel, openLog, runMain, systemClock, systemRandom, type Failpoints } from "@pitwall/runtime";
+import { startAgent, type AgentFence } from "./agent.ts";
 import { measuredCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from "./config.ts";
 import { openGuest } from "./guest/client.ts";
+import { openFence } from "./host/fence.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
 import { openJournalFiles } from "./host/journal-files.ts";
 import { noFence } from "./host/no-fence.ts";
@@ -51,6 +52,7 @@ async function start(): Promise<AsyncDisposable> {
   const sources = openImageSources(imageSourceOptions(config));
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT }));
   const capacity = await capacityOf(config, stateDir);
+  const fence = await fenceOf(config, failpoints, stack);
   stack.use(
     await startAgent({
       clock,
@@ -65,7 +67,7 @@ async function start(): Promise<AsyncDisposable> {
       journals: openJournalFiles(join(stateDir, "vms")),
       ingredients: openIngredients({ images, initramfs, cacheDir, clock, failpoints }),
       openGuest,
-      fence: noFence,
+      fence,
       bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       capacity,
@@ -102,6 +104,16 @@ async function startSimulation(config: NodeConfig, script: string): Promise<Asyn
   );
   process.stdout.write(`${JSON.stringify({ ready: true, name: config.PITWALL_NAME, nodes: count, driver: "sim" })}\n`);
   return stack.move();
+}
+
+async function fenceOf(config: NodeConfig, failpoints: Failpoints, stack: AsyncDisposableStack): Promise<AgentFence> {
+  const program = config.PITWALL_FENCE ?? `${config.PITWALL_POWERUNIT}-fence`;
+  if (await exists(program)) {
+    const dir = join(config.PITWALL_STATE_DIR, "fence");
+    return stack.use(await openFence({ program, dir, clock: systemClock, random: systemRandom, failpoints, log }));
+  }
+  log.warn("there is no fence program: VMs that may be started elsewhere cannot run here", { program });
+  return noFence;
 }
 
 function openDriver(config: NodeConfig, cacheDir: string, failpoints: Failpoints): VmmDriver {

@@ -81,6 +81,10 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_KERNEL", "file", "the guest kernel", { kind: "path", default: "/var/lib/pitwall/vmlinux" }),
     flag("PITWALL_MODULES_DIR", "dir", "the guest kernel's modules (.ko)", { kind: "path", default: "/var/lib/pitwall/modules" }),
     flag("PITWALL_POWERUNIT", "file", "the guest's init", { kind: "path", default: "/var/lib/pitwall/powerunit" }),
+    flag("PITWALL_FENCE", "file", "the program that ends VMs when the lease is lost", {
+      kind: "path",
+      default: "the init's path and -fence",
+    }),
     flag("PITWALL_CACHE_DIR", "dir", "where pulled images are kept", { kind: "path", default: "images in the state folder" }),
     flag("PITWALL_CAPACITY_CPU_MILLIS", "number", "thousandths of a CPU that VMs may have", { default: "measured" }),
     flag("PITWALL_CAPACITY_MEM", "size", "memory that VMs may have", { default: "measured" }),

@@ -7,7 +7,8 @@ export const noFence: AgentFence = {
   renew: () => undefined,
   release: () => undefined,
   async guard() {
-    const message = "this node has no fence program, so it cannot run VMs that may be started elsewhere: build services/node/fence";
+    const message =
+      "this node has no fence program, so it cannot run VMs that may be started elsewhere: build guest/powerunit/fence and name it in PITWALL_FENCE";
     throw new PitwallError("unsupported", message, { reason: "FENCE_MISSING" });
   },
 };

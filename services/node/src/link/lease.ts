@@ -17,8 +17,8 @@ export interface LeaseOptions {
   readonly failpoints: Failpoints;
   /** Remembers the deadline when this agent is gone. */
   readonly fence: { readonly deadlineMs: number; renew(deadlineMs: number): void };
-  /** Resolves when nothing runs any more that needs a lease. */
-  readonly onLost: () => Promise<void>;
+  /** Resolves when nothing runs any more that needs a lease. `wasHeld`: false for an agent that begins without one. */
+  readonly onLost: (wasHeld: boolean) => Promise<void>;
   readonly log: Log;
 }
 
@@ -43,8 +43,9 @@ export function openLease({ clock, failpoints, fence, onLost, log }: LeaseOption
 
   async function lose(): Promise<void> {
     await failpoints.at("lease.expired.seen");
-    if (deadlineMs > 0) log.warn("the lease is lost: VMs that may be started elsewhere end here");
-    await onLost();
+    const wasHeld = deadlineMs > 0;
+    if (wasHeld) log.warn("the lease is lost: VMs that may be started elsewhere end here");
+    await onLost(wasHeld);
   }
 
   function watch(): void {

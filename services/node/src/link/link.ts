@@ -43,6 +43,8 @@ export interface LinkHandlers {
 export interface Link extends AsyncDisposable {
   /** Sends a report if a session is up; otherwise the next hello says it. */
   report(report: VmReport): void;
+  /** Ends the session, if there is one, so that the next tells anew what this node should be. */
+  startAnew(why: string): void;
 }
 
 export interface LinkParts {
@@ -58,12 +60,14 @@ export interface LinkParts {
 export function openLink({ dial, lease, clock, random, failpoints, log }: LinkParts, handlers: LinkHandlers): Link {
   const stop = new AbortController();
   let outbox: Outbox<ConnectRequest> | undefined;
+  let giveUpSession: (why: string) => void = () => undefined;
 
   async function session(): Promise<void> {
     const abort = new AbortController();
     const signal = AbortSignal.any([stop.signal, abort.signal]);
     const messages = new Outbox<ConnectRequest>(outboxLimit);
     const giveUp = (why: string): void => abort.abort(new PitwallError("unavailable", why));
+    giveUpSession = giveUp;
     const watchdog = new Watchdog(clock, giveUp);
     try {
       messages.push({ message: { $case: "hello", value: handlers.hello() } });
@@ -155,6 +159,7 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
       const place = report.phase === Phase.PHASE_GONE ? "delete.node.reported" : "create.node.reported";
       send(outbox, { message: { $case: "report", value: report } }, place, report.vmId);
     },
+    startAnew: (why) => giveUpSession(why),
     async [Symbol.asyncDispose]() {
       outbox?.push({ message: { $case: "goodbye", value: { reason: "the agent stops" } } });
       outbox?.close();

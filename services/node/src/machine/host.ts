@@ -64,6 +64,7 @@ export interface Fence {
   isLeaseHeld(): boolean;
   /** Resolves when the fence knows it. Throws `unsupported` or `unavailable` when there is none. */
   guard(vmId: string, guarded: Guarded): Promise<void>;
+  /** Whether it was guarded or not. */
   release(vmId: string): void;
 }
 

@@ -13,9 +13,9 @@ import { PitwallError, messageChain, timeLimit, toDuration, type Log } from "@pi
 import { GuestWatch } from "./guest-watch.ts";
 import type { MachineHost } from "./host.ts";
 import type { JournalEntry } from "./journal.ts";
-import { afterExit, firstReport, hasSettled, isReschedulable, isSameWish, noService, noTimings, serviceNews } from "./reports.ts";
+import { afterExit, firstReport, hasSettled, isOlder, isReschedulable, isSameWish, noService, noTimings, serviceNews } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
-import { startVmm } from "./start-vmm.ts";
+import { guardRunning, startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
 
 const dialLimitMs = 10_000;
@@ -83,11 +83,7 @@ export class Machine {
 
   /** Takes a new wish. Older ones than the current one are ignored; the current one once more is answered if it is a question. */
   apply(assignment: Assignment, isQuestion: boolean): void {
-    if (
-      assignment.epoch < this.#wanted.epoch ||
-      (assignment.epoch === this.#wanted.epoch && assignment.generation < this.#wanted.generation)
-    )
-      return;
+    if (isOlder(assignment, this.#wanted)) return;
     if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.ingredients.lease(assignment.imageDigest));
     const turned = assignment.desired !== this.#wanted.desired;
     if (isQuestion && isSameWish(assignment, this.#wanted)) this.#host.onReport(this.#report);
@@ -173,12 +169,12 @@ export class Machine {
 
   /** After a restart of the agent: the same process again, or what became of it. */
   async #resume({ process, starting, report }: JournalEntry): Promise<void> {
-    const { vmId, epoch, spec } = this.#wanted;
+    const { vmId, epoch } = this.#wanted;
     await this.#at("rejoin.scan.processes");
     const known = process && (await this.#host.driver.adopt({ vmId, epoch, dir: this.#dir }, process));
     if (known) {
       this.#attach(known);
-      if (isReschedulable(spec)) await this.#host.fence.guard(vmId, { epoch, dir: this.#dir, process }).catch(known.kill);
+      await guardRunning(this.#host, this.#dir, this.#wanted, process).catch(known.kill);
       return this.#at("rejoin.adopt");
     }
     if (starting) await this.#killStrays();
@@ -203,7 +199,10 @@ export class Machine {
       }
     }
     if (this.#report.phase !== Phase.PHASE_RUNNING) await this.#awaitReady(wanted, signal);
-    else if (this.#report.generation < wanted.generation) await this.#say({ generation: wanted.generation });
+    else if (this.#vmm && this.#report.generation < wanted.generation) {
+      await guardRunning(this.#host, this.#dir, wanted, this.#vmm.process); // its policy may be another now
+      await this.#say({ generation: wanted.generation });
+    }
     if (this.#report.phase === Phase.PHASE_RUNNING) {
       this.#settled = wanted.generation;
       this.#hear(); // the service may have ended before this

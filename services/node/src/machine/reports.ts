@@ -52,6 +52,10 @@ export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): 
   return { phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, messageLimit) };
 }
 
+export function isOlder(a: Assignment, b: Assignment): boolean {
+  return a.epoch < b.epoch || (a.epoch === b.epoch && a.generation < b.generation);
+}
+
 /** Whether the controller says again what it has said. */
 export function isSameWish(a: Assignment, b: Assignment): boolean {
   return a.epoch === b.epoch && a.generation === b.generation && a.desired === b.desired;

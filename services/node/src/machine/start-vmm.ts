@@ -1,7 +1,7 @@
 // Starts a VMM, under the fence's eyes when its VM may be started elsewhere.
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, type ProcessIdentity } from "@pitwall/runtime";
 import type { MachineHost, Prepared } from "./host.ts";
 import { isReschedulable } from "./reports.ts";
 import type { Vmm } from "./vmm.ts";
@@ -21,6 +21,7 @@ export async function startVmm({ driver, fence, kernel }: MachineHost, what: Sta
   const checkLease = (): void => {
     if (!mayRun()) throw new PitwallError("unavailable", "the node has lost its lease", { reason: "LEASE_LOST" });
   };
+  if (!isGuarded) fence.release(vmId); // it may have been another kind of VM before
   if (isGuarded) {
     await fence.guard(vmId, { epoch, dir, process: undefined });
     checkLease();
@@ -37,4 +38,15 @@ export async function startVmm({ driver, fence, kernel }: MachineHost, what: Sta
     await vmm.kill();
     throw error;
   }
+}
+
+/** A VMM that runs already, under the policy of this assignment. Resolves when the fence knows. */
+export async function guardRunning(
+  { fence }: MachineHost,
+  dir: string,
+  { vmId, epoch, spec }: Assignment,
+  process: ProcessIdentity,
+): Promise<void> {
+  if (isReschedulable(spec)) await fence.guard(vmId, { epoch, dir, process });
+  else fence.release(vmId);
 }
