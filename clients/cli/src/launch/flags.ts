@@ -72,6 +72,8 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     }),
     flag("PITWALL_HEARTBEAT", "duration", "how often nodes are heard of", { default: "1s" }),
     flag("PITWALL_LEASE", "duration", "how long a silent node counts as ready", { default: "10s" }),
+    flag("PITWALL_READS_PER_SECOND", "number", "how often one principal may read, on average", { default: "200" }),
+    flag("PITWALL_CHANGES_PER_SECOND", "number", "how often one principal may change something, on average", { default: "100" }),
   ],
   node: [
     ...everyService("node"),
@@ -89,6 +91,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_CAPACITY_CPU_MILLIS", "number", "thousandths of a CPU that VMs may have", { default: "measured" }),
     flag("PITWALL_CAPACITY_MEM", "size", "memory that VMs may have", { default: "measured" }),
     flag("PITWALL_BOOT_TIMEOUT", "duration", "how long a guest may take to get ready", { default: "2m" }),
+    flag("PITWALL_IMAGE_TIMEOUT", "duration", "how long pulling and converting an image may take", { default: "30m" }),
     flag("PITWALL_CAPACITY_DISK", "size", "disk that VMs may have", { default: "measured" }),
     flag("PITWALL_SIMULATE", "script", "simulate nodes; the script, a YAML file, says what goes wrong", { kind: "path", isSwitch: true }),
     flag("PITWALL_COUNT", "number", "how many nodes to simulate; they are called NAME-1, NAME-2, …", { default: "1" }),
