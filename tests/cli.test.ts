@@ -26,6 +26,24 @@ afterAll(async () => {
   await rm(dir, { recursive: true, force: true });
 });
 
+describe("nodes", () => {
+  it("are cordoned, and open again; a drain says what it would do, and nobody is asked without a terminal", async () => {
+    const name = (await cli("nodes", "ls", "-o", "name")).stdout.trim();
+    expect(await cli("nodes", "cordon", name)).toMatchObject({ code: 0, stderr: `nothing more is placed on ${name}\n` });
+    expect((await cli("nodes", "ls")).stdout).toContain("ready, cordoned");
+    expect((await cli("nodes", "drain", name, "--dry-run", "-o", "json")).stdout).toContain('"steps"');
+    expect((await cli("nodes", "get", name)).stdout).toMatch(/Placement +cordoned/);
+    expect((await cli("nodes", "uncordon", name)).code).toBe(0);
+    expect((await cli("nodes", "get", name)).stdout).toMatch(/Placement +open/);
+    expect(await cli("nodes", "rm", name)).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("add --yes if that is meant") as string,
+    });
+    const fenced = await cli("nodes", "fence", name, "--yes");
+    expect(fenced).toMatchObject({ code: 1, stderr: expect.stringContaining("has a link, so it is not switched off") as string });
+  });
+});
+
 describe("one VM", () => {
   it("run boots it and says so", async () => {
     const { code, stdout, stderr } = await cli("run", pitwall.image, "--name", "cli", "--memory", "256Mi", "--env", "GREETING=hello");

@@ -1,4 +1,5 @@
 // The CLI's composition root: the process as a shell for one command, and what is said and returned when it fails.
+import { createInterface } from "node:readline/promises";
 import { Interrupted, openSignals } from "./signals.ts";
 import { exitCodes, messageChain, CliError } from "./failure.ts";
 import { takesColour } from "./output/colours.ts";
@@ -24,6 +25,7 @@ const shell: Shell = {
   outIsTerminal,
   errIsTerminal: stderr.isTTY,
   hasColour: takesColour(outIsTerminal, env),
+  ask: process.stdin.isTTY && stderr.isTTY ? ask : undefined,
   endWith: (code) => void (process.exitCode = code),
   wallMs: () => Date.now(),
   monotonicMs: () => performance.now(),
@@ -39,6 +41,15 @@ try {
   process.exitCode = failed(error);
 }
 process.exit(); // a keep-alive connection must not hold a finished command
+
+async function ask(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: stderr });
+  try {
+    return await lines.question(question, { signal: signals.signal });
+  } finally {
+    lines.close();
+  }
+}
 
 function failed(error: unknown): number {
   const reason: unknown = signals.signal.reason;

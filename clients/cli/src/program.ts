@@ -56,7 +56,7 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "logs", summary: "print what the image's process wrote", load: async () => (await import("./commands/logs.ts")).declare },
   ],
   fleet: [
-    { name: "nodes", summary: "list and show nodes", load: async () => (await import("./commands/nodes.ts")).declare },
+    { name: "nodes", summary: "list, show, drain and remove nodes", load: async () => (await import("./commands/nodes.ts")).declare },
     { name: "join-token", summary: "let a node or gateway join", load: async () => (await import("./commands/join-token.ts")).declare },
   ],
   services: serviceNames.map((service) => ({
@@ -76,6 +76,7 @@ export async function runProgram(args: readonly string[], shell: Shell): Promise
     .description("Boots OCI images as microVMs and lets you in.")
     .version(packageVersion(), "-V, --version")
     .exitOverride()
+    .enablePositionalOptions() // an option after a subcommand is the subcommand's, also where its command has the same
     .configureOutput({ writeOut: (text) => shell.out(text), writeErr: (text) => shell.err(text) })
     .addHelpText("after", "\nEnvironment: PITWALL_ENDPOINT names the gateway; PITWALL_TOKEN is a token to use instead of a sign-in.");
   const meant = meantCommand(args);

@@ -16,6 +16,8 @@ export interface Shell {
   readonly errIsTerminal: boolean;
   /** Whether stdout takes colours: a terminal, and no NO_COLOR. */
   readonly hasColour: boolean;
+  /** Asks a person, who answers in one line; absent when nobody is there to be asked. */
+  readonly ask: ((question: string) => Promise<string>) | undefined;
   /** Ends with another program's exit code, once the command is done. */
   endWith(exitCode: number): void;
   /** Wall-clock milliseconds since the epoch. */

@@ -1,11 +1,12 @@
 // Pitwall's client for programs: browsers and Node alike.
 export { Pitwall, type PitwallOptions } from "./pitwall.ts";
+export type { Fleet } from "./fleet.ts";
 export { discover, type Discovery } from "./discover.ts";
 export { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
 export type { CreateVmOptions, Vms, VmChange, WaitOptions } from "./vms.ts";
 // Each message is a type and, under the same name, its codec: `Vm.toJSON(vm)`.
 export { Desired, Exit, Health, Phase, RestartPolicy, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm.ts";
-export { CreateJoinTokenResponse, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
+export { CreateJoinTokenResponse, DrainAction, DrainStep, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
 export {
   CheckImageResponse,

@@ -25,6 +25,7 @@ import {
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
 import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
+import { Fleet } from "./fleet.ts";
 import { Vms } from "./vms.ts";
 
 export interface PitwallOptions {
@@ -39,6 +40,8 @@ export interface PitwallOptions {
 /** All calls throw `PitwallRpcError`. Needs no closing: each call is a request of its own. */
 export class Pitwall {
   readonly vms: Vms;
+  /** For administrators. */
+  readonly fleet: Fleet;
   readonly #nodes: Client<typeof NodeServiceDefinition, CallExtras>;
   readonly #images: Client<typeof ImageServiceDefinition, CallExtras>;
   readonly #profile: Client<typeof ProfileServiceDefinition, CallExtras>;
@@ -54,6 +57,7 @@ export class Pitwall {
       .use(typedErrors);
     this.vms = new Vms(factory.create(VmServiceDefinition, channel));
     this.#nodes = factory.create(NodeServiceDefinition, channel);
+    this.fleet = new Fleet(this.#nodes);
     this.#images = factory.create(ImageServiceDefinition, channel);
     this.#profile = factory.create(ProfileServiceDefinition, channel);
     this.#guest = (vm) => factory.create(GuestServiceDefinition, channel, { "*": { metadata: Metadata().set("pitwall-vm", vm) } });

@@ -41,14 +41,19 @@ import { placedImages } from "./images/placed.ts";
 import { openRateLimits } from "./limits/rate.ts";
 import { Mutations } from "./mutation/mutations.ts";
 import { openSigner } from "./mutation/signer.ts";
+import { FleetChanges } from "./nodes/fleet-changes.ts";
 import { Leases } from "./nodes/leases.ts";
+import { patienceOf } from "./nodes/liveness.ts";
 import { NodeLinks } from "./nodes/links.ts";
 import { NodeNews } from "./nodes/node-news.ts";
 import { Nodes } from "./nodes/nodes.ts";
 import { Roster } from "./nodes/roster.ts";
 import { Sessions } from "./nodes/sessions.ts";
 import { Projects } from "./projects/projects.ts";
+import { reconcileDrains } from "./reconcile/drain.ts";
 import { keepHouse } from "./reconcile/housekeeping.ts";
+import { reconcile } from "./reconcile/loop.ts";
+import { reconcileNodeLoss } from "./reconcile/node-loss.ts";
 import { Profiles } from "./profile/profiles.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
@@ -138,9 +143,11 @@ export async function startController(config: ControllerConfig, { log, path }: S
   ];
 
   const enroll = new Enroll(store, ca, roster, log);
+  const news = new NodeNews({ store, sessions, notices, log });
+  const fleet = new FleetChanges({ mutations, nodes, news });
   const api = createServer(serverOptions).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(databaseBoundary).use(guard);
   api.add(VmServiceDefinition, vmService(vms));
-  api.add(NodeServiceDefinition, nodeService(nodes, sessions, enroll));
+  api.add(NodeServiceDefinition, nodeService({ nodes, fleet, sessions, enroll }));
   api.add(ImageServiceDefinition, imageService(images, new Images({ sources: images, nodes, links, placed: () => placedImages(store) })));
   api.add(ProfileServiceDefinition, profileService(profiles));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
@@ -158,7 +165,6 @@ export async function startController(config: ControllerConfig, { log, path }: S
     .use(errorBoundary(log))
     .use(databaseBoundary)
     .use(guard);
-  const news = new NodeNews({ store, sessions, notices, log });
   const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), log });
   link.add(
     LinkServiceDefinition,
@@ -174,6 +180,16 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, credentials(keys, ca.certificate));
   const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
   await roster.enter(addresses);
+  const patience = patienceOf(leaseMs);
+  stack.use(
+    reconcile(
+      {
+        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, nodes, leases, news, patience, log }),
+        drain: () => reconcileDrains({ store, mutations, recorder, nodes, links, news, log }),
+      },
+      log,
+    ),
+  );
   const stop = new AbortController();
   const loops = [leases.run(stop.signal), news.run(stop.signal)];
   stack.defer(async () => {

@@ -7,10 +7,12 @@ import { show, withOutput, type Format } from "../output/format.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
 import { ageWord, byteWord, cpuWord, nodeStateWord } from "../output/words.ts";
 import type { Shell } from "../shell.ts";
+import { declareChanges } from "./node-changes.ts";
 
 type Options = EndpointOption & { readonly output: Format };
 
 export function declare(command: Command, shell: Shell): void {
+  command.enablePositionalOptions(); // `-o` after a subcommand is the subcommand's
   withOutput(withEndpoint(command.description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
   withOutput(withEndpoint(command.command("ls").description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
   withOutput(withEndpoint(command.command("get").argument("<node>", "name or id").description("Shows everything about a node."))).action(
@@ -24,6 +26,7 @@ export function declare(command: Command, shell: Shell): void {
         });
       }),
   );
+  declareChanges(command, shell);
 }
 
 async function list(shell: Shell, options: Options): Promise<void> {
@@ -53,6 +56,7 @@ function details(node: Node, colours: Colours, nowMs: number): [string, Cell][] 
     ["Name", node.name],
     ["Id", node.id],
     ["State", state(node, colours)],
+    ["Placement", node.draining ? "draining" : node.cordoned ? "cordoned" : "open"],
     ["Last heard of", node.lastHeartbeatTime ? `${ageWord(node.lastHeartbeatTime, nowMs)} ago` : ""],
     ["VMs", String(node.vmCount)],
     ["CPU", `${cpu} given out`],
@@ -65,8 +69,9 @@ function details(node: Node, colours: Colours, nowMs: number): [string, Cell][] 
   ];
 }
 
-function state({ state: value }: Node, { green, red }: Colours): Cell {
-  return { text: nodeStateWord(value), paint: value === NodeState.NODE_STATE_READY ? green : red };
+function state({ state: value, cordoned, draining }: Node, { green, red }: Colours): Cell {
+  const marks = draining ? ", draining" : cordoned ? ", cordoned" : "";
+  return { text: `${nodeStateWord(value)}${marks}`, paint: value === NodeState.NODE_STATE_READY ? green : red };
 }
 
 /** What VMs have been given, of what there is. */

@@ -1,5 +1,5 @@
 // Wire values in people's words: phases, sizes, CPUs, times.
-import { Desired, Health, NodeState, Parity, Phase, PullState, RestartPolicy, type Exit } from "@pitwall/sdk";
+import { Desired, DrainAction, Health, NodeState, Parity, Phase, PullState, RestartPolicy, type Exit } from "@pitwall/sdk";
 
 /** `running`, `failed`, … */
 export function phaseWord(phase: Phase): string {
@@ -11,7 +11,12 @@ export function desiredWord(desired: Desired): string {
   return wordOf(Desired, desired, "DESIRED_");
 }
 
-/** `ready` or `unreachable`. */
+/** `move`, `stop`, `none` or `stay`. */
+export function drainActionWord(action: DrainAction): string {
+  return wordOf(DrainAction, action, "DRAIN_ACTION_");
+}
+
+/** `ready`, `unreachable` or `lost`. */
 export function nodeStateWord(state: NodeState): string {
   return wordOf(NodeState, state, "NODE_STATE_");
 }

@@ -4,7 +4,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
-import { ImageAnswer, ImageCommand, TunnelRequest } from "./link.ts";
+import { Assignment, ImageAnswer, ImageCommand, TunnelRequest } from "./link.ts";
 
 export const protobufPackage = "pitwall.v1";
 
@@ -28,6 +28,14 @@ export interface RelayImageCommandRequest {
 
 export interface RelayImageCommandResponse {
   answer: ImageAnswer | undefined;
+}
+
+export interface RelayAssignmentsRequest {
+  nodeId: string;
+  assignments: Assignment[];
+}
+
+export interface RelayAssignmentsResponse {
 }
 
 function createBaseRelayTunnelRequest(): RelayTunnelRequest {
@@ -333,6 +341,149 @@ export const RelayImageCommandResponse: MessageFns<RelayImageCommandResponse> = 
   },
 };
 
+function createBaseRelayAssignmentsRequest(): RelayAssignmentsRequest {
+  return { nodeId: "", assignments: [] };
+}
+
+export const RelayAssignmentsRequest: MessageFns<RelayAssignmentsRequest> = {
+  encode(message: RelayAssignmentsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    for (const v of message.assignments) {
+      Assignment.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RelayAssignmentsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRelayAssignmentsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.assignments.push(Assignment.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RelayAssignmentsRequest {
+    return {
+      nodeId: isSet(object.nodeId)
+        ? globalThis.String(object.nodeId)
+        : isSet(object.node_id)
+        ? globalThis.String(object.node_id)
+        : "",
+      assignments: globalThis.Array.isArray(object?.assignments)
+        ? object.assignments.map((e: any) => Assignment.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: RelayAssignmentsRequest): unknown {
+    const obj: any = {};
+    if (message.nodeId !== "") {
+      obj.nodeId = message.nodeId;
+    }
+    if (message.assignments?.length) {
+      obj.assignments = message.assignments.map((e) => Assignment.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RelayAssignmentsRequest>): RelayAssignmentsRequest {
+    return RelayAssignmentsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RelayAssignmentsRequest>): RelayAssignmentsRequest {
+    const message = createBaseRelayAssignmentsRequest();
+    message.nodeId = object.nodeId ?? "";
+    message.assignments = object.assignments?.map((e) => Assignment.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRelayAssignmentsResponse(): RelayAssignmentsResponse {
+  return {};
+}
+
+export const RelayAssignmentsResponse: MessageFns<RelayAssignmentsResponse> = {
+  encode(_: RelayAssignmentsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RelayAssignmentsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRelayAssignmentsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RelayAssignmentsResponse {
+    return {};
+  },
+
+  toJSON(_: RelayAssignmentsResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RelayAssignmentsResponse>): RelayAssignmentsResponse {
+    return RelayAssignmentsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RelayAssignmentsResponse>): RelayAssignmentsResponse {
+    const message = createBaseRelayAssignmentsResponse();
+    return message;
+  },
+};
+
 /** Served on the link port only, to certificates of controllers. UNAVAILABLE: the node's link is not here any more. */
 export type RelayServiceDefinition = typeof RelayServiceDefinition;
 export const RelayServiceDefinition = {
@@ -355,6 +506,15 @@ export const RelayServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** What the node should be told now; its next hello would tell it as well. */
+    relayAssignments: {
+      name: "RelayAssignments",
+      requestType: RelayAssignmentsRequest as typeof RelayAssignmentsRequest,
+      requestStream: false,
+      responseType: RelayAssignmentsResponse as typeof RelayAssignmentsResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -367,6 +527,11 @@ export interface RelayServiceImplementation<CallContextExt = {}> {
     request: RelayImageCommandRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<RelayImageCommandResponse>>;
+  /** What the node should be told now; its next hello would tell it as well. */
+  relayAssignments(
+    request: RelayAssignmentsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RelayAssignmentsResponse>>;
 }
 
 export interface RelayServiceClient<CallOptionsExt = {}> {
@@ -378,6 +543,11 @@ export interface RelayServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<RelayImageCommandRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<RelayImageCommandResponse>;
+  /** What the node should be told now; its next hello would tell it as well. */
+  relayAssignments(
+    request: DeepPartial<RelayAssignmentsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RelayAssignmentsResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

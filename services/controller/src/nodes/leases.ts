@@ -48,7 +48,8 @@ export class Leases {
 
   /** For how long this controller has been awake, and heard by the database, without a break that could cost a node its lease. */
   get steadyForMs(): number {
-    return this.#clock.monotonicMs() - this.#steadySinceMs;
+    const nowMs = this.#clock.monotonicMs();
+    return this.#isAway(nowMs) ? 0 : nowMs - this.#steadySinceMs;
   }
 
   /** A session began; it is heard of from now on. */
@@ -85,6 +86,11 @@ export class Leases {
     }
   }
 
+  /** Since the last word with the database so much time has gone by that nodes may have lost leases by it. */
+  #isAway(nowMs: number): boolean {
+    return nowMs - this.#renewedMs > this.#parts.leaseMs / 2;
+  }
+
   #endSilent(): void {
     const limitMs = silenceInHeartbeats * this.#parts.heartbeatMs;
     for (const [session, { awakeMs }] of this.#heard) {
@@ -100,7 +106,7 @@ export class Leases {
   async #renew(nowMs: number): Promise<void> {
     const { store, leaseMs, beat } = this.#parts;
     // After a pause, this controller's or the database's, leases have run out that nodes did renew: all that are linked are given a whole one.
-    const wasAway = nowMs - this.#renewedMs > leaseMs / 2;
+    const wasAway = this.#isAway(nowMs);
     if (wasAway) this.#steadySinceMs = nowMs;
     const due = [...this.#heard].filter(([session, { sequence }]) => (sequence !== undefined || wasAway) && session.outbox.isOpen);
     if (due.length === 0 && nowMs - this.#beatMs < beatMs) return;

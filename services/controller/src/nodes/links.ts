@@ -1,5 +1,5 @@
 // The way to a node's link, whichever controller holds it.
-import type { ImageAnswer, ImageCommand, TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { Assignment, ImageAnswer, ImageCommand, TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError } from "@pitwall/runtime";
 import type { Store } from "../store/store.ts";
 import { seenSessions, type SeenSession } from "./session-rows.ts";
@@ -12,12 +12,15 @@ export interface NodeLink {
   ask(command: NonNullable<ImageCommand["command"]>, signal: AbortSignal): Promise<ImageAnswer>;
   /** Throws `unavailable` when the link is gone. */
   tunnel(request: TunnelRequest, signal: AbortSignal): Promise<void>;
+  /** Throws `unavailable` when the link is gone. */
+  assign(assignments: readonly Assignment[]): Promise<void>;
 }
 
 /** Asks another controller; `address` is its link's. Throws as {@link NodeLink}. */
 export interface Relay {
   ask(address: string, nodeId: string, command: NonNullable<ImageCommand["command"]>, signal: AbortSignal): Promise<ImageAnswer>;
   tunnel(address: string, nodeId: string, request: TunnelRequest, signal: AbortSignal): Promise<void>;
+  assign(address: string, nodeId: string, assignments: readonly Assignment[]): Promise<void>;
 }
 
 export class NodeLinks {
@@ -79,6 +82,7 @@ export class NodeLinks {
       capability,
       ask: (command, signal) => this.#relay.ask(holder.address, nodeId, command, signal),
       tunnel: (request, signal) => this.#relay.tunnel(holder.address, nodeId, request, signal),
+      assign: (assignments) => this.#relay.assign(holder.address, nodeId, assignments),
     };
   }
 }
@@ -90,6 +94,10 @@ export function localLink({ capability, questions, outbox }: Session): NodeLink 
     ask: (command, signal) => questions.ask(command, signal),
     async tunnel(request) {
       if (!outbox.push({ message: { $case: "tunnel", value: request } })) throw noLink();
+    },
+    async assign(assignments) {
+      const value = { assignments: [...assignments], complete: false };
+      if (!outbox.push({ message: { $case: "assignments", value } })) throw noLink();
     },
   };
 }

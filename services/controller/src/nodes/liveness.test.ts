@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
-import { lifeOf, lossDueMs, mayJudge } from "./liveness.ts";
+import { lifeOf, mayJudge, patienceOf } from "./liveness.ts";
 
 const open = { leaseExpireMs: 10_000, endMs: undefined, lostMs: undefined };
-const patience = { leaseMs: 10_000, fenceMs: 5_000 };
+const patience = patienceOf(10_000);
 
 test("a node without a session was never there", () => {
   expect(lifeOf(undefined, 0)).toBe("unreachable");
@@ -22,8 +22,12 @@ test("lost is lost until the next hello, which makes another session", () => {
   expect(lifeOf({ ...open, endMs: 1, lostMs: 1 }, 20_000)).toBe("lost");
 });
 
-test("a node is given up when its lease is over and its fence has had its time", () => {
-  expect(lossDueMs(open, patience)).toBe(15_000);
+test("a node is given up 15 s after its last renewal, when its fence has surely done its work", () => {
+  const trustMs = 0.9 * patience.leaseMs;
+  const killMs = 2_000;
+  const clockRate = 1.01;
+  expect(patience.leaseMs + patience.fenceMs).toBe(15_000);
+  expect((trustMs + killMs) * clockRate).toBeLessThan(patience.leaseMs + patience.fenceMs);
 });
 
 test("a controller that was away judges nobody before each node could have come back to it", () => {

@@ -78,8 +78,8 @@ export class Nodes {
   }
 
   /** Throws `not-found`. */
-  async get(nameOrId: string): Promise<Node> {
-    const nodes = await this.list();
+  async get(nameOrId: string, em = this.#store.read()): Promise<Node> {
+    const nodes = await this.list(em);
     const found = nodes.find(({ id, name }) => id === nameOrId || name === nameOrId);
     if (!found)
       throw new PitwallError("not-found", `there is no node ${JSON.stringify(nameOrId.slice(0, 80))}`, {
@@ -90,9 +90,8 @@ export class Nodes {
   }
 
   /** By name. */
-  async list(): Promise<Node[]> {
-    const em = this.#store.read();
-    const rows = await em.findAll(NodeEntity, { orderBy: { name: "asc" } });
+  async list(em = this.#store.read()): Promise<Node[]> {
+    const rows = await em.findAll(NodeEntity, { orderBy: { name: "asc" }, refresh: true });
     const [load, seen] = [await loads(em), await seenSessions(em)];
     return rows.map((row) => toNode(row, load.get(row.id) ?? noLoad, seen.get(row.id)));
   }

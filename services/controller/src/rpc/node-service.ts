@@ -2,13 +2,20 @@
 import { JoinRole, type Node, type NodeServiceImplementation } from "@pitwall/proto/pitwall/v1/node.ts";
 import { invalid, Outbox } from "@pitwall/runtime";
 import type { Enroll } from "../enroll/enroll.ts";
+import type { FleetChanges } from "../nodes/fleet-changes.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Sessions } from "../nodes/sessions.ts";
-import type { CallerContext } from "./identity.ts";
-import { notYet } from "./not-yet.ts";
+import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit, pageOf } from "./page.ts";
 
-export function nodeService(nodes: Nodes, sessions: Sessions, enroll: Enroll): NodeServiceImplementation<CallerContext> {
+export interface NodeServiceParts {
+  readonly nodes: Nodes;
+  readonly fleet: FleetChanges;
+  readonly sessions: Sessions;
+  readonly enroll: Enroll;
+}
+
+export function nodeService({ nodes, fleet, sessions, enroll }: NodeServiceParts): NodeServiceImplementation<CallerContext> {
   return {
     getNode: async ({ node }) => ({ node: await nodes.get(node) }),
     async listNodes({ pageSize, pageToken }) {
@@ -32,11 +39,11 @@ export function nodeService(nodes: Nodes, sessions: Sessions, enroll: Enroll): N
         changed.close();
       }
     },
-    cordonNode: notYet,
-    uncordonNode: notYet,
-    drainNode: notYet,
-    fenceNode: notYet,
-    deleteNode: notYet,
+    cordonNode: (request, context) => fleet.cordon(userOf(context), request),
+    uncordonNode: (request, context) => fleet.uncordon(userOf(context), request),
+    drainNode: (request, context) => fleet.drain(userOf(context), request),
+    fenceNode: (request, context) => fleet.fence(userOf(context), request),
+    deleteNode: (request, context) => fleet.delete(userOf(context), request),
     async createJoinToken({ role, name, uses }) {
       switch (role) {
         case JoinRole.JOIN_ROLE_NODE:

@@ -41,6 +41,11 @@ export function openRelay(keys: KeyPair, ca: string): Relay & Disposable {
         .relayTunnel({ nodeId, tunnel }, { signal, timeoutMs: tunnelLimitMs })
         .catch((error: unknown) => refused(error));
     },
+    async assign(address, nodeId, assignments) {
+      await to(address)
+        .relayAssignments({ nodeId, assignments: [...assignments] }, { timeoutMs: tunnelLimitMs })
+        .catch((error: unknown) => refused(error));
+    },
     [Symbol.dispose]() {
       for (const { channel } of open.values()) channel.close();
     },

@@ -16,6 +16,10 @@ export function relayService(links: Pick<NodeLinks, "here">): RelayServiceImplem
       await linkOf(nodeId).tunnel(tunnel, signal);
       return {};
     },
+    async relayAssignments({ nodeId, assignments }) {
+      await linkOf(nodeId).assign(assignments);
+      return {};
+    },
     async relayImageCommand({ nodeId, command }, { signal }) {
       if (!command?.command) throw invalid("command", "is required");
       return { answer: await linkOf(nodeId).ask(command.command, signal) };

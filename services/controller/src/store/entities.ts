@@ -42,6 +42,8 @@ export const VmEntity = defineEntity({
     purgeTime: p.datetime().nullable(),
     /** The generation of the latest restart that was asked for. */
     restartGeneration: p.bigint(),
+    /** It is stopped only in order to be started on another node. */
+    moving: p.boolean(),
   },
 });
 export type VmRow = InferEntity<typeof VmEntity>;

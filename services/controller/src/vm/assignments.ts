@@ -114,7 +114,12 @@ async function keysOf(em: EntityManager, projectIds: readonly string[]): Promise
   return new Map([...byProject].map(([id, keys]) => [id, keys.map(({ public_key }) => public_key)]));
 }
 
-export function deletion({ vmId, generation, epoch }: VmReport): Assignment {
+/** Of what the row's node has under the row's placement. */
+export function deletionOf({ id, generation, epoch }: VmRow): Assignment {
+  return deletion({ vmId: id, generation, epoch });
+}
+
+export function deletion({ vmId, generation, epoch }: Pick<VmReport, "vmId" | "generation" | "epoch">): Assignment {
   const rest = { vmName: "", spec: undefined, imageDigest: "", authorizedKeys: [], restartGeneration: 0n, imageCredential: undefined };
   return { vmId, generation: generation + 1n, epoch, desired: Desired.DESIRED_DELETED, ...rest };
 }

@@ -141,6 +141,7 @@ function newRow({ name, spec, imageDigest, owner, startedMs }: NewVm, projectId:
     deleteTime: null,
     purgeTime: null,
     restartGeneration: 0n,
+    moving: false,
   };
 }
 

@@ -1,16 +1,19 @@
 // What nodes say of their VMs: taken over into the rows, unless it speaks of another placement or comes from a session that is over.
 import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Exit, Phase, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
-import type { Log } from "@pitwall/runtime";
+import { systemClock, type Log } from "@pitwall/runtime";
+import { writeAudit } from "../mutation/audit.ts";
 import { holdsSession } from "../nodes/session-rows.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import type { EntityManager, Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletion, lostReason } from "./assignments.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+const refusalEveryMs = 60_000;
 
 interface Parts {
   readonly store: Store;
@@ -24,6 +27,8 @@ export class Reports {
   readonly #sessions: Sessions;
   readonly #recorder: Recorder;
   readonly #log: Log;
+  /** When a session's claims were last written down, by the monotonic clock. */
+  readonly #refusedMs = new WeakMap<Session, number>();
 
   constructor({ store, sessions, recorder, log }: Parts) {
     this.#store = store;
@@ -47,6 +52,7 @@ export class Reports {
     const isStray = await this.#store.change(async (em, after) => {
       const row = uuid.test(report.vmId) ? await lockVm(em, report.vmId) : undefined;
       if (!(await holdsSession(em, session))) return false;
+      if (row && isClaim(session, report, row)) await this.#refused(em, session, row);
       if (!row || row.nodeId !== session.nodeId) return report.phase !== Phase.PHASE_GONE;
       if (row.epoch !== report.epoch || report.generation < row.observedGeneration) return false;
       const change = { em, after };
@@ -56,6 +62,16 @@ export class Reports {
       return false;
     });
     if (isStray) this.#sessions.assign(session.nodeId, deletion(report));
+  }
+
+  /** Somebody should see it; a node that says so all the time is written down now and then. */
+  async #refused(em: EntityManager, session: Session, { id, projectId }: VmRow): Promise<void> {
+    const nowMs = systemClock.monotonicMs();
+    if (nowMs - (this.#refusedMs.get(session) ?? -refusalEveryMs) < refusalEveryMs) return;
+    this.#refusedMs.set(session, nowMs);
+    const actor = `node:${session.nodeId}`;
+    this.#log.warn("a node speaks of a VM that is not its own", { node: session.nodeId, vm: id });
+    await writeAudit(em, { actor, subject: actor, action: "ReportRefused", requestId: "" }, { object: `vm/${id}`, projectId });
   }
 
   async #observe(change: Recorded, row: VmRow, report: VmReport): Promise<void> {
@@ -91,4 +107,9 @@ export class Reports {
     row.sshHostKey = "";
     await this.#recorder.changed(change, row, { tellNode: false });
   }
+}
+
+/** A node can know the latest placement of a VM only by having it. What it says of an older one is no lie: it may have been away. */
+function isClaim({ nodeId }: Session, { epoch }: VmReport, row: VmRow): boolean {
+  return row.nodeId === nodeId ? epoch > row.epoch : epoch >= row.epoch;
 }

@@ -1,6 +1,7 @@
 // A node that a test speaks for: a real member with a certificate, and link messages written by hand.
 import { join } from "node:path";
 import { openIdentity, type Identity } from "@pitwall/enroll";
+import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import {
   LinkServiceDefinition,
   VmReport,
@@ -12,7 +13,7 @@ import {
 import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { Outbox, silentLog, systemClock } from "@pitwall/runtime";
-import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
+import { ChannelCredentials, createChannel, createClient, type Client } from "nice-grpc";
 import { eventually, type AdminApi, type Installation } from "./installation.ts";
 
 const capability = 2;
@@ -43,6 +44,21 @@ export async function joinNode(installation: Installation, admin: AdminApi, name
   const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name });
   const identity = await openIdentity({ dir: join(installation.dir, "nodes", name), join: text, name, serverNames: [], log: silentLog });
   return { id: identity.id, name, identity, link: (address, vms, cpu) => openLink(identity, address, vms ?? [], cpu ?? 64_000) };
+}
+
+export interface SpokenGateway {
+  /** AccessService of one controller. */
+  access(address: string): Client<typeof AccessServiceDefinition>;
+}
+
+/** Joins as a gateway of this name. */
+export async function joinGateway(installation: Installation, admin: AdminApi, name: string): Promise<SpokenGateway> {
+  const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_GATEWAY, name });
+  const dir = join(installation.dir, "gateways", name);
+  const identity = await openIdentity({ dir, join: text, name, serverNames: ["127.0.0.1"], log: silentLog });
+  const { key, cert, ca } = identity.tls();
+  const credentials = ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert));
+  return { access: (address) => createClient(AccessServiceDefinition, createChannel(address, credentials)) };
 }
 
 async function openLink(identity: Identity, address: string, vms: readonly VmReport[], cpuMillis: number): Promise<SpokenLink> {

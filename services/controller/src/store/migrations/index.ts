@@ -4,6 +4,7 @@ import { ServiceState } from "./0002-service-state.ts";
 import { Projects } from "./0003-projects.ts";
 import { Mutations } from "./0004-mutations.ts";
 import { NodeSessions } from "./0005-node-sessions.ts";
+import { MovingVms } from "./0006-moving-vms.ts";
 import { ApiTokens } from "./0010-api-tokens.ts";
 import { JoinTokenUses } from "./0020-join-token-uses.ts";
 
@@ -13,6 +14,7 @@ export const migrations = [
   { name: "0003_projects", class: Projects },
   { name: "0004_mutations", class: Mutations },
   { name: "0005_node_sessions", class: NodeSessions },
+  { name: "0006_moving_vms", class: MovingVms },
   { name: "0010_api_tokens", class: ApiTokens },
   { name: "0020_join_token_uses", class: JoinTokenUses },
 ];

@@ -1,0 +1,124 @@
+// Nodes that are drained: their VMs are stopped, and those that may move begin anew elsewhere once they have stopped.
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { Log } from "@pitwall/runtime";
+import type { Change, Mutations } from "../mutation/mutations.ts";
+import type { NodeLinks } from "../nodes/links.ts";
+import type { NodeNews } from "../nodes/node-news.ts";
+import type { Nodes } from "../nodes/nodes.ts";
+import type { VmRow } from "../store/entities.ts";
+import { isNodeFull, type Store } from "../store/store.ts";
+import { lockVm } from "../store/vm-rows.ts";
+import { deletionOf } from "../vm/assignments.ts";
+import { beginAnew } from "../vm/move.ts";
+import type { Recorder } from "../vm/recorder.ts";
+import { mayMove, placeFor } from "./node-loss.ts";
+
+const batch = 500;
+
+export interface DrainParts {
+  readonly store: Store;
+  readonly mutations: Mutations;
+  readonly recorder: Recorder;
+  readonly nodes: Pick<Nodes, "candidates">;
+  readonly links: Pick<NodeLinks, "of">;
+  readonly news: Pick<NodeNews, "tell">;
+  readonly log: Log;
+}
+
+/** One round. */
+export async function reconcileDrains(parts: DrainParts): Promise<void> {
+  const { store, mutations, log } = parts;
+  const due: { id: string }[] = await store.read().execute(
+    `select vm.id from vm join node on node.id = node_id
+     where node.draining and vm.desired = ? or vm.moving order by vm.id limit ?`,
+    [Desired.DESIRED_RUNNING, batch],
+  );
+  for (const { id } of due) {
+    try {
+      await mutations.system("NodeDrain", (change) => step(parts, change, id));
+    } catch (error) {
+      if (!isNodeFull(error)) log.warn("a VM of a node that is drained could not be dealt with", { vm: id, error });
+    }
+  }
+  // Done: nothing wants to run there any more, and what cannot move stays.
+  const finished: { id: string }[] = await store
+    .read()
+    .execute("select id from node where draining and not exists (select from vm where node_id = node.id and (desired = ? or moving))", [
+      Desired.DESIRED_RUNNING,
+    ]);
+  for (const { id } of finished) {
+    await mutations.system("NodeDrained", async (change) => {
+      const rows: unknown[] = await change.em.execute(
+        `update node set draining = false, change_time = now() where id = ? and draining
+           and not exists (select from vm where node_id = node.id and (desired = ? or moving)) returning 1`,
+        [id, Desired.DESIRED_RUNNING],
+      );
+      if (rows.length === 0) return;
+      await change.audit({ object: `node/${id}` });
+      change.after(() => parts.news.tell());
+    });
+  }
+}
+
+async function step(parts: DrainParts, change: Change, id: string): Promise<void> {
+  const { recorder, nodes } = parts;
+  const row = await lockVm(change.em, id);
+  if (!row) return;
+  const [node]: { draining: boolean }[] = await change.em.execute("select draining from node where id = ?", [row.nodeId]);
+  const object = { object: `vm/${row.id}`, projectId: row.projectId };
+  if (row.moving) {
+    if (row.desired !== Desired.DESIRED_STOPPED) {
+      row.moving = false; // its owner has said something else since
+      await recorder.changed(change, row, { tellNode: false });
+    } else if (node?.draining !== true) {
+      await restart(parts, change, row); // the drain was called off
+    } else if (row.observedGeneration === row.generation && (row.phase === Phase.PHASE_STOPPED || row.phase === Phase.PHASE_FAILED)) {
+      const target = await placeFor(nodes, change, amountsOf(row));
+      if (target === undefined) return restart(parts, change, row);
+      const old = deletionOf(row);
+      const from = row.nodeId;
+      beginAnew(row, target);
+      await recorder.changed(change, row, { tellNode: true });
+      await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: target } });
+      change.after(() => void tellOld(parts, from, old));
+    }
+    return;
+  }
+  if (node?.draining !== true || row.desired !== Desired.DESIRED_RUNNING) return;
+  const moves = mayMove(row);
+  if (moves && (await placeFor(nodes, change, amountsOf(row))) === undefined) return; // it stays until there is room
+  row.desired = Desired.DESIRED_STOPPED;
+  row.generation += 1n;
+  row.moving = moves;
+  await recorder.changed(change, row, { tellNode: true });
+  await change.audit({ ...object, generation: row.generation, detail: { name: row.name, moving: moves } });
+}
+
+async function restart({ recorder }: DrainParts, change: Change, row: VmRow): Promise<void> {
+  row.desired = Desired.DESIRED_RUNNING;
+  row.generation += 1n;
+  row.moving = false;
+  await recorder.changed(change, row, { tellNode: true });
+  await change.audit({
+    object: `vm/${row.id}`,
+    projectId: row.projectId,
+    generation: row.generation,
+    detail: { name: row.name, moving: false },
+  });
+}
+
+const amountsOf = ({ cpuMillis, memBytes, diskBytes }: VmRow): { cpuMillis: bigint; memBytes: bigint; diskBytes: bigint } => ({
+  cpuMillis: BigInt(cpuMillis),
+  memBytes,
+  diskBytes,
+});
+
+/** What is left of a VM on the node that it has moved from. Its next hello brings that about too. */
+async function tellOld({ links, log }: DrainParts, nodeId: string, deletion: Assignment): Promise<void> {
+  try {
+    await (await links.of(nodeId))?.assign([deletion]);
+  } catch (error) {
+    log.info("a node will be told at its next hello what it no longer has", { node: nodeId, error });
+  }
+}

@@ -1,0 +1,142 @@
+// Nodes that are away: judged lost when nobody can doubt it, and what that means for their VMs.
+//
+// Any number of controllers may do this at once: each decision is made anew under the lock of the VM or of the session's row.
+import { Desired, NodeLossPolicy, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError, type Log } from "@pitwall/runtime";
+import type { Change, Mutations } from "../mutation/mutations.ts";
+import { mayJudge, type Patience } from "../nodes/liveness.ts";
+import type { Leases } from "../nodes/leases.ts";
+import type { NodeNews } from "../nodes/node-news.ts";
+import type { Nodes } from "../nodes/nodes.ts";
+import { choose } from "../placement/place.ts";
+import type { VmRow } from "../store/entities.ts";
+import { isNodeFull, type Store } from "../store/store.ts";
+import { lockVm } from "../store/vm-rows.ts";
+import { beginAnew } from "../vm/move.ts";
+import type { Recorder } from "../vm/recorder.ts";
+
+/** At most so many VMs in one round. */
+const batch = 500;
+const unreachable = { reason: "NODE_UNREACHABLE", message: "its node has no link to a controller; the VM may well be running" };
+const held = { reason: "NODE_LOST", message: "its node is lost; the VM is there again when its node is" };
+const noRoomYet = { reason: "NODE_LOST", message: "its node is lost, and no other node has room for it: it is started as soon as one has" };
+
+export interface LossParts {
+  readonly store: Store;
+  readonly mutations: Mutations;
+  readonly recorder: Recorder;
+  readonly nodes: Pick<Nodes, "candidates">;
+  readonly leases: Pick<Leases, "steadyForMs">;
+  readonly news: Pick<NodeNews, "tell">;
+  readonly patience: Patience;
+  readonly log: Log;
+}
+
+interface Affected {
+  readonly id: string;
+  readonly is_lost: boolean;
+  readonly is_fenced: boolean;
+}
+
+/** One round. */
+export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
+  if (mayJudge(parts.leases.steadyForMs, parts.patience)) await judge(parts);
+  const affected: Affected[] = await parts.store.read().execute(
+    `select vm.id, lost_time is not null as is_lost, end_reason = 'fenced' as is_fenced
+     from vm join node_session s using (node_id)
+     where (s.end_time is not null or s.lost_time is not null) and (s.lease_expire_time < now() or s.lost_time is not null)
+       and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST')
+              and (vm.reason not in ('NODE_LOST', 'NODE_UNREACHABLE') or s.lost_time is not null
+                and (vm.reason <> 'NODE_LOST' or vm.spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE'))
+            or vm.desired = ? and s.end_reason = 'fenced')
+     order by vm.id limit ?`,
+    [Desired.DESIRED_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED, Desired.DESIRED_DELETED, batch],
+  );
+  for (const { id } of affected) {
+    try {
+      await parts.mutations.system("NodeLost", (change) => settle(parts, change, id));
+    } catch (error) {
+      if (!isNodeFull(error)) parts.log.warn("a VM of a node that is away could not be dealt with", { vm: id, error });
+    }
+  }
+}
+
+/** Marks the sessions whose lease and fence have had their time. */
+async function judge({ store, mutations, news, patience, log }: LossParts): Promise<void> {
+  const due: { node_id: string; epoch: string }[] = await store.read().execute(
+    `select node_id, epoch from node_session
+     where lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now()`,
+    [patience.fenceMs],
+  );
+  for (const { node_id, epoch } of due) {
+    await mutations.system("NodeLost", async (change) => {
+      // Once more under the row's lock: a renewal, or a hello, may have come first.
+      const rows: unknown[] = await change.em.execute(
+        `update node_session set lost_time = now(), end_time = coalesce(end_time, now()), change_time = now()
+         where node_id = ? and epoch = ? and lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now() returning 1`,
+        [node_id, epoch, patience.fenceMs],
+      );
+      if (rows.length === 0) return;
+      await change.audit({ object: `node/${node_id}`, detail: { session: epoch } });
+      change.after(() => {
+        log.warn("a node is lost", { node: node_id, session: epoch });
+        news.tell();
+      });
+    });
+  }
+}
+
+async function settle({ recorder, nodes }: LossParts, change: Change, id: string): Promise<void> {
+  const { em } = change;
+  const row = await lockVm(em, id);
+  if (!row) return;
+  // A hello that comes meanwhile waits: what is decided here, its node is told then.
+  const [session]: { is_lost: boolean; is_fenced: boolean; is_away: boolean }[] = await em.execute(
+    `select lost_time is not null as is_lost, end_reason = 'fenced' as is_fenced,
+       end_time is not null and lease_expire_time < now() as is_away from node_session where node_id = ? for key share`,
+    [row.nodeId],
+  );
+  if (!session) return;
+  const object = { object: `vm/${row.id}`, projectId: row.projectId };
+  if (row.desired === Desired.DESIRED_DELETED) {
+    if (!session.is_fenced) return;
+    await recorder.removed(change, row);
+    await change.audit({ ...object, detail: { name: row.name, removed: true } });
+    return;
+  }
+  if (row.desired !== Desired.DESIRED_RUNNING || !(session.is_lost || session.is_away)) return;
+  if (!session.is_lost || !mayMove(row)) {
+    const words = session.is_lost ? held : unreachable;
+    if (row.reason !== words.reason) await recorder.changed(change, Object.assign(row, words), { tellNode: false });
+    return;
+  }
+  const wanted = { cpuMillis: BigInt(row.cpuMillis), memBytes: row.memBytes, diskBytes: row.diskBytes };
+  const node = await placeFor(nodes, change, wanted);
+  if (!node) {
+    if (row.message !== noRoomYet.message) await recorder.changed(change, Object.assign(row, noRoomYet), { tellNode: false });
+    return;
+  }
+  const from = row.nodeId;
+  beginAnew(row, node);
+  await recorder.changed(change, row, { tellNode: true });
+  await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: node, epoch: String(row.epoch) } });
+}
+
+/** Undefined: no node has room. */
+export async function placeFor(
+  nodes: Pick<Nodes, "candidates">,
+  { em }: Change,
+  wanted: { readonly cpuMillis: bigint; readonly memBytes: bigint; readonly diskBytes: bigint },
+): Promise<string | undefined> {
+  try {
+    return choose(await nodes.candidates(em), wanted).id;
+  } catch (error) {
+    if (error instanceof PitwallError) return undefined;
+    throw error;
+  }
+}
+
+/** Whether its owner allows that it begins anew with an empty disk. */
+export function mayMove({ spec }: VmRow): boolean {
+  return VmSpec.fromJSON(spec).nodeLossPolicy === NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE;
+}
