@@ -1,11 +1,11 @@
 // An agent in a process of its own, so that it can be killed and stopped: real fence, real journals, VMMs that are real processes, and
-// a controller that acknowledges everything until SIGUSR1. It prints its reports as lines of JSON.
+// a controller that acknowledges everything until SIGUSR1. It prints its reports as lines of JSON. Failpoints are armed as in main.ts.
 //
-// fenced-agent.ts DIR FENCE TTL_MS ASSIGNMENTS_JSON
+// lone-agent.ts DIR FENCE TTL_MS ASSIGNMENTS_JSON
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { Assignment, VmReport, type ConnectRequest, type ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
-import { noFailpoints, openLog, Outbox, systemClock, systemRandom, toDuration } from "@pitwall/runtime";
+import { failpointsFrom, openLog, Outbox, systemClock, systemRandom, toDuration } from "@pitwall/runtime";
 import { startAgent } from "../../src/agent.ts";
 import { openGuest } from "../../src/guest/client.ts";
 import { openFence } from "../../src/host/fence.ts";
@@ -46,8 +46,8 @@ async function listen(requests: AsyncIterable<ConnectRequest>, answers: Outbox<C
   }
 }
 
-const parts = { clock: systemClock, random: systemRandom, failpoints: noFailpoints, log };
-const driver = openSimDriver();
+const parts = { clock: systemClock, random: systemRandom, failpoints: failpointsFrom(process.env, log), log };
+const driver = openSimDriver(parts.failpoints);
 const capacity = { cpuMillis: 1000n, memBytes: 2n ** 30n, diskBytes: 2n ** 30n };
 await startAgent({
   ...parts,

@@ -1,0 +1,83 @@
+// An agent that dies for real, at each step of creating and deleting a VM and of its way back: its next start brings about what was
+// wanted, once, and leaves nothing. The same on a simulated host, with more of the steps: src/sim/node.test.ts.
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { Desired, NodeLossPolicy, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { provision } from "@pitwall/quickstart";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { LoneHost, wanted } from "./support/lone-host.ts";
+
+const ttlMs = 10_000;
+const limit = { timeout: 30_000, interval: 20 };
+
+let program: string;
+beforeAll(async () => {
+  program = `${(await provision(() => undefined)).powerunit}-fence`;
+});
+
+const createSteps = [
+  "create.node.received",
+  "create.node.journalled",
+  "create.vmm.spawned",
+  "create.vmm.configured",
+  "fence.armed#1",
+  "fence.armed#2",
+  "create.vmm.started",
+  "rejoin.snapshot.received",
+  "rejoin.diff.applied",
+];
+const deleteSteps = [
+  "rejoin.agent.start",
+  "rejoin.scan.anchors",
+  "rejoin.scan.processes",
+  "rejoin.adopt",
+  "rejoin.inventory.sent",
+  "delete.node.journalled",
+  "delete.vmm.kill",
+  "delete.vmm.reaped",
+  "delete.disk.gone",
+  "delete.anchor.gone",
+];
+
+async function hostFor(): Promise<{ host: LoneHost; vm: ReturnType<typeof wanted> }> {
+  const host = await LoneHost.make(program, ttlMs);
+  onTestFinished(() => host[Symbol.asyncDispose]());
+  return { host, vm: wanted(NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE) };
+}
+
+describe("killed at", () => {
+  it.each(createSteps)("%s of a create: one VMM after the next start", async (step) => {
+    const { host, vm } = await hostFor();
+    expect(await host.startAgent([vm], `${step}=exit`)).toBe(137);
+    void host.startAgent([vm]);
+    await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+    expect(host.vmms(vm.vmId)).toHaveLength(1);
+  });
+
+  it.each(deleteSteps)("%s of a delete: nothing after the next start", async (step) => {
+    const { host, vm } = await hostFor();
+    const ended = host.startAgent([vm]);
+    await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+    host.agent?.kill("SIGKILL");
+    await ended;
+    const deleted = { ...vm, generation: 2n, desired: Desired.DESIRED_DELETED };
+    expect(await host.startAgent([deleted], `${step}=exit`)).toBe(137);
+    void host.startAgent([deleted]);
+    await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_GONE), limit).toBe(true);
+    expect(host.vmms(vm.vmId)).toEqual([]);
+    expect(await readdir(join(host.dir, "vms"))).toEqual([]);
+    expect(await host.guarded()).toEqual([]);
+  });
+});
+
+it("a report that is lost on its way is made good by the next start", async () => {
+  const { host, vm } = await hostFor();
+  const ended = host.startAgent([vm], "create.node.reported=drop-send");
+  await expect.poll(() => host.vmms(vm.vmId), limit).toHaveLength(1);
+  host.agent?.kill("SIGKILL");
+  await ended;
+  expect(host.reports).toEqual([]);
+  void host.startAgent([vm]);
+  await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+  expect(host.vmms(vm.vmId)).toHaveLength(1);
+});
