@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Phase, VmSpec, type NodeLossPolicy } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, VmSpec, type NodeLossPolicy, type Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { processesIn, signalProcess, type ProcessIdentity } from "@pitwall/runtime";
 
 /** A new VM. */
