@@ -1,5 +1,6 @@
 // A VM's writable disk: a sparse ext4 file, copied from a template of the same size so that it costs milliseconds.
 import { execFile } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { mkdir, open, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -26,7 +27,8 @@ export async function provideDisk(path: string, bytes: number, cacheDir: string,
 
 async function makeTemplate(template: string, bytes: number): Promise<void> {
   await mkdir(join(template, ".."), { recursive: true });
-  const temporary = `${template}.${process.pid}.tmp`;
+  // The first VMs of a node may be prepared side by side: each makes its own, and the last one stays.
+  const temporary = `${template}.${randomBytes(6).toString("hex")}.tmp`;
   try {
     const file = await open(temporary, "w", 0o600);
     await file.truncate(bytes);
