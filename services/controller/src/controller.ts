@@ -56,6 +56,7 @@ import { reconcile } from "./reconcile/loop.ts";
 import { reconcileNodeLoss } from "./reconcile/node-loss.ts";
 import { Profiles } from "./profile/profiles.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
+import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
@@ -145,7 +146,12 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
   const fleet = new FleetChanges({ mutations, nodes, news });
-  const api = createServer(serverOptions).use(errorDetailsServerMiddleware).use(errorBoundary(log)).use(databaseBoundary).use(guard);
+  const api = createServer(serverOptions)
+    .use(errorDetailsServerMiddleware)
+    .use(errorBoundary(log))
+    .use(databaseBoundary)
+    .use(guard)
+    .use(refuseZeroBytes);
   api.add(VmServiceDefinition, vmService(vms));
   api.add(NodeServiceDefinition, nodeService({ nodes, fleet, sessions, enroll }));
   api.add(ImageServiceDefinition, imageService(images, new Images({ sources: images, nodes, links, placed: () => placedImages(store) })));
@@ -164,7 +170,8 @@ export async function startController(config: ControllerConfig, { log, path }: S
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))
     .use(databaseBoundary)
-    .use(guard);
+    .use(guard)
+    .use(refuseZeroBytes);
   const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), log });
   link.add(
     LinkServiceDefinition,

@@ -7,6 +7,7 @@ import { bounded, cut, Pace } from "./link-bounds.ts";
 test("a node's words are cut at whole characters", () => {
   expect(cut("short", 64)).toBe("short");
   expect(cut("ä".repeat(40), 63)).toBe("ä".repeat(31));
+  expect(cut("a\0b", 64)).toBe("a\u2400b");
   const report = VmReport.fromPartial({ message: "x".repeat(5_000), reason: "Y".repeat(500), sshHostKey: "k".repeat(5_000) });
   const { message, reason, sshHostKey } = bounded(report);
   expect([message.length, reason.length, sshHostKey.length]).toEqual([1024, 64, 1024]);

@@ -9,7 +9,10 @@ const maxHostKeyBytes = 1024;
 const burst = 2_000;
 const perSecond = 100;
 
-/** A report whose words are of a length that can be kept. The node's own words lose their ends. */
+/**
+ * A report whose words can be kept: those that are too long lose their ends, and a zero byte, which no database keeps, is shown. Some of
+ * the words are the guest's: a report that could not be kept would end the link of a whole node.
+ */
 export function bounded(report: VmReport): VmReport {
   return {
     ...report,
@@ -19,8 +22,9 @@ export function bounded(report: VmReport): VmReport {
   };
 }
 
-/** At most so many bytes of UTF-8, and no half of a character. */
-export function cut(text: string, maxBytes: number): string {
+/** At most so many bytes of UTF-8, no half of a character, and no zero byte. */
+export function cut(words: string, maxBytes: number): string {
+  const text = words.replaceAll("\0", "\u2400");
   if (text.length * 3 <= maxBytes) return text;
   const bytes = new TextEncoder().encode(text);
   return bytes.length <= maxBytes ? text : new TextDecoder().decode(bytes.subarray(0, maxBytes), { stream: true });
