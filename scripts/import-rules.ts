@@ -78,8 +78,8 @@ export const rules: readonly IRegularForbiddenRuleType[] = [
   ),
   forbid(
     "cli-by-the-front-door",
-    "Only the SDK: what the CLI can do, every program can. Exception: a push goes from the user's machine to a registry, past Pitwall's API.",
-    { path: "^clients/cli/", pathNot: "^clients/cli/src/image/push[.]ts$" },
+    "Only the SDK: what the CLI can do, every program can. Exceptions: a push goes from the user's machine to a registry, past Pitwall's API; an audit log is verified without any server.",
+    { path: "^clients/cli/", pathNot: ["^clients/cli/src/image/push[.]ts$", "^clients/cli/src/audit/export-file([.]test)?[.]ts$"] },
     { path: "^(gen|libs|services|quickstart|scripts)/" },
   ),
   forbid(
@@ -87,6 +87,12 @@ export const rules: readonly IRegularForbiddenRuleType[] = [
     "The exception above, and no more.",
     { path: "^clients/cli/src/image/push[.]ts$" },
     { path: "^(gen|libs|services|quickstart|scripts)/", pathNot: ["^libs/oci/src/index[.]ts$", runtime] },
+  ),
+  forbid(
+    "cli-verifies-by-the-library",
+    "The other exception, and no more.",
+    { path: "^clients/cli/src/audit/export-file([.]test)?[.]ts$" },
+    { path: "^(gen|libs|services|quickstart|scripts)/", pathNot: "^libs/audit/src/index[.]ts$" },
   ),
   forbid(
     "sdk-alone",

@@ -21,7 +21,7 @@ const leafLabel = "pitwall-audit-leaf-v1";
 const headLabel = "pitwall-audit-head-v1";
 
 /** The label and each field as UTF-8, each after its length in bytes as four bytes, big-endian. */
-export function entryBytes(entry: Entry): Buffer {
+function entryBytes(entry: Entry): Buffer {
   const { index, timeMs, actor, subject, action, projectId, object, detail, requestId, generation } = entry;
   const fields = [
     ...[leafLabel, String(index), String(timeMs), actor, subject, action, projectId, object],

@@ -17,6 +17,6 @@ export { stopsByHalt } from "./parity/fields.ts";
 export { surroundings } from "./parity/surroundings.ts";
 export type { FieldVerdict, Parity } from "./parity/verdict.ts";
 export { pushImage, type Pushed } from "./push.ts";
-export { formatReference, parseReference, type ImageReference } from "./reference.ts";
+export { formatReference, parseReference, parseRegistry, registryOfImage, type ImageReference } from "./reference.ts";
 export { openImageSources, type ImageSourceOptions } from "./sources.ts";
 export { writeImage } from "./write-image.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { expect, it } from "vitest";
-import { formatReference, parseReference } from "./reference.ts";
+import { describe, expect, it } from "vitest";
+import { formatReference, parseReference, parseRegistry, registryOfImage } from "./reference.ts";
 
 const digest = `sha256:${"a".repeat(64)}`;
 
@@ -56,4 +56,18 @@ it("spells every reference it takes in a way that it reads the same", () => {
       },
     ),
   );
+});
+
+describe("a registry that a credential is for", () => {
+  it("has one spelling", () => {
+    for (const hub of ["docker.io", "index.docker.io", "Registry-1.docker.io"]) expect(parseRegistry(hub, "registry")).toBe("docker.io");
+    expect(parseRegistry("GHCR.io:5000", "registry")).toBe("ghcr.io:5000");
+    expect(registryOfImage(parseReference("nginx"))).toBe("docker.io");
+    expect(registryOfImage(parseReference("ghcr.io:5000/a/b:c"))).toBe("ghcr.io:5000");
+    expect(registryOfImage(parseReference("oci:/a"))).toBeUndefined();
+  });
+
+  it.each(["", "https://ghcr.io", "ghcr.io/me", "user@ghcr.io", "a b"])("is not %j", (text) => {
+    expect(() => parseRegistry(text, "registry")).toThrow("registry: must be the HOST");
+  });
 });

@@ -33,7 +33,7 @@ export function parseReference(text: string, field = "image"): ImageReference {
     throw invalid(field, `${JSON.stringify(text)}: the path after ${text.split(":")[0]}: must be absolute`);
   const scheme = /^([a-z][a-z0-9+.-]*):\/\//.exec(text);
   if (scheme) throw invalid(field, `${JSON.stringify(text)}: leave out ${scheme[0]}, and write host/name:tag`);
-  return parseRegistry(text, field);
+  return parseRemote(text, field);
 }
 
 function parseLocal(kind: "oci" | "docker-archive" | "oci-archive", rest: string, field: string): ImageReference {
@@ -46,7 +46,7 @@ function parseLocal(kind: "oci" | "docker-archive" | "oci-archive", rest: string
   return { kind, path, tag };
 }
 
-function parseRegistry(text: string, field: string): ImageReference {
+function parseRemote(text: string, field: string): ImageReference {
   const quoted = JSON.stringify(text);
   const at = text.indexOf("@");
   const digest = at === -1 ? undefined : text.slice(at + 1);
@@ -79,6 +79,19 @@ function splitHost(name: string): { host: string; repository: string } {
   const repository = isHost ? name.slice(slash + 1) : name;
   if (!hubNames.has(host)) return { host, repository };
   return { host: hubHost, repository: repository.includes("/") ? repository : `library/${repository}` };
+}
+
+/** A registry as people name it for a credential, in its one spelling: `docker.io` for Docker Hub. Throws `invalid` naming `field`. */
+export function parseRegistry(text: string, field: string): string {
+  const host = text.toLowerCase();
+  if (host.length > 255 || !hostPattern.test(host)) throw invalid(field, "must be the HOST or HOST:PORT of a registry, without https://");
+  return hubNames.has(host) ? "docker.io" : host;
+}
+
+/** The registry of an image, spelled as {@link parseRegistry} does; undefined for files. */
+export function registryOfImage(reference: ImageReference): string | undefined {
+  if (reference.kind !== "registry") return undefined;
+  return reference.host === hubHost ? "docker.io" : reference.host;
 }
 
 /** The canonical spelling: `parseReference(formatReference(r))` equals `r`. */

@@ -19,6 +19,7 @@ const schema = z.object({
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
   PITWALL_ADMIN_SUBJECTS: list.default([]),
+  PITWALL_SECRETS_KEY_FILE: z.string().startsWith("/", "must be an absolute path").optional(),
   PITWALL_READS_PER_SECOND: perSecond.prefault("200"),
   PITWALL_CHANGES_PER_SECOND: perSecond.prefault("100"),
   ...imageSourceSettings,

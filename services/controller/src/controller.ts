@@ -6,12 +6,14 @@ import { ServerCredentials } from "@grpc/grpc-js";
 import { openVerifier } from "@pitwall/auth";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
+import { AuditServiceDefinition } from "@pitwall/proto/pitwall/v1/audit.ts";
 import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { GuestServiceDefinition } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
 import { LinkServiceDefinition } from "@pitwall/proto/pitwall/v1/link.ts";
 import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
+import { ProjectServiceDefinition } from "@pitwall/proto/pitwall/v1/project.ts";
 import { RelayServiceDefinition } from "@pitwall/proto/pitwall/v1/relay.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
 import {
@@ -32,9 +34,14 @@ import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-serv
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
+import { AuditLog } from "./audit/audit-log.ts";
+import { startSequencer } from "./audit/sequencer.ts";
+import { openSigningKey } from "./audit/signing-key.ts";
 import type { KeyPair } from "./ca/ca.ts";
 import { openInstallationCa } from "./ca/installation.ts";
 import type { ControllerConfig } from "./config.ts";
+import { Credentials } from "./credentials/credentials.ts";
+import { openSecretBox } from "./credentials/secret-box.ts";
 import { Enroll } from "./enroll/enroll.ts";
 import { Images } from "./images/images.ts";
 import { placedImages } from "./images/placed.ts";
@@ -49,18 +56,21 @@ import { NodeNews } from "./nodes/node-news.ts";
 import { Nodes } from "./nodes/nodes.ts";
 import { Roster } from "./nodes/roster.ts";
 import { Sessions } from "./nodes/sessions.ts";
+import { Members } from "./projects/members.ts";
 import { Projects } from "./projects/projects.ts";
 import { reconcileDrains } from "./reconcile/drain.ts";
 import { keepHouse } from "./reconcile/housekeeping.ts";
 import { reconcile } from "./reconcile/loop.ts";
 import { reconcileNodeLoss } from "./reconcile/node-loss.ts";
 import { Profiles } from "./profile/profiles.ts";
+import { auditService } from "./rpc/audit-service.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
 import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
+import { projectService } from "./rpc/project-service.ts";
 import { openRelay } from "./rpc/relay-client.ts";
 import { relayService } from "./rpc/relay-service.ts";
 import { accessService, enrollService, profileService } from "./rpc/small-services.ts";
@@ -102,7 +112,10 @@ export async function startController(config: ControllerConfig, { log, path }: S
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const databaseUrl = config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), path, log)).url;
   const store = stack.use(await openStore(databaseUrl));
-  const ca = await openInstallationCa(store, config.PITWALL_CA_DIR ?? join(stateDir, "ca"));
+  const caDir = config.PITWALL_CA_DIR ?? join(stateDir, "ca");
+  const ca = await openInstallationCa(store, caDir);
+  const { PITWALL_SECRETS_KEY_FILE: secretsKeyFile } = config;
+  const box = await openSecretBox(secretsKeyFile ?? join(caDir, "secrets.key"), secretsKeyFile !== undefined);
   const notices = stack.use(openNotices(databaseUrl, log));
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
   const images = openImageSources(imageSourceOptions(config));
@@ -115,19 +128,23 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const feed = stack.use(await Feed.open({ store, notices, signer, log }));
   const recorder = new Recorder(feed);
   const mutations = new Mutations({ store, signer, clock: systemClock });
-  const vms = new Vms({ store, mutations, nodes, images, recorder, feed });
-  const assignments = new Assignments(store);
+  const projects = new Projects({ store, mutations });
+  const credentials = new Credentials({ store, mutations, box });
+  await credentials.rewrap(log);
+  const vms = new Vms({ store, mutations, nodes, images, credentials, recorder, feed });
+  const assignments = new Assignments({ store, credentials });
   const reports = new Reports({ store, sessions, recorder, log });
   stack.use(keepHouse(store, log));
+  stack.use(startSequencer(store, await openSigningKey(caDir), log));
   const dispatching = dispatch({ feed, assignments, sessions, log });
   const profiles = new Profiles(store);
-  const tokens = new Tokens(store);
+  const tokens = new Tokens({ store, mutations });
   const live = stack.use(new LiveTokens((ids) => tokens.valid(ids), log));
   const limits = openRateLimits(
     { reads: config.PITWALL_READS_PER_SECOND, changes: config.PITWALL_CHANGES_PER_SECOND },
     systemClock.monotonicMs,
   );
-  const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects: new Projects(store), tokens });
+  const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects, tokens });
   const guard = authenticate({ authenticator, limits, live });
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
@@ -140,6 +157,8 @@ export async function startController(config: ControllerConfig, { log, path }: S
     NodeServiceDefinition,
     ImageServiceDefinition,
     ProfileServiceDefinition,
+    ProjectServiceDefinition,
+    AuditServiceDefinition,
     GuestServiceDefinition,
   ];
 
@@ -152,10 +171,13 @@ export async function startController(config: ControllerConfig, { log, path }: S
     .use(databaseBoundary)
     .use(guard)
     .use(refuseZeroBytes);
+  const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
   api.add(VmServiceDefinition, vmService(vms));
   api.add(NodeServiceDefinition, nodeService({ nodes, fleet, sessions, enroll }));
-  api.add(ImageServiceDefinition, imageService(images, new Images({ sources: images, nodes, links, placed: () => placedImages(store) })));
+  api.add(ImageServiceDefinition, imageService({ sources: images, images: held, credentials }));
   api.add(ProfileServiceDefinition, profileService(profiles));
+  api.add(ProjectServiceDefinition, projectService({ projects, members: new Members({ store, mutations }), tokens, credentials }));
+  api.add(AuditServiceDefinition, auditService(new AuditLog(store)));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));
   api.add(
@@ -182,9 +204,9 @@ export async function startController(config: ControllerConfig, { log, path }: S
   link.add(EnrollServiceDefinition, enrollService(enroll, roster));
 
   const advertised = names[0] ?? "127.0.0.1";
-  const apiPort = await listen(api, config.PITWALL_LISTEN, credentials(keys));
+  const apiPort = await listen(api, config.PITWALL_LISTEN, serverCredentials(keys));
   stack.defer(() => drain(api));
-  const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, credentials(keys, ca.certificate));
+  const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, serverCredentials(keys, ca.certificate));
   const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
   await roster.enter(addresses);
   const patience = patienceOf(leaseMs);
@@ -227,7 +249,7 @@ function serverNames(advertise: readonly string[], listenHosts: readonly string[
 }
 
 /** With a CA, only its certificates may connect. */
-function credentials({ key, chain }: KeyPair, clientCa?: string): ServerCredentials {
+function serverCredentials({ key, chain }: KeyPair, clientCa?: string): ServerCredentials {
   const pair = [{ private_key: Buffer.from(key), cert_chain: Buffer.from(chain) }];
   return clientCa === undefined
     ? ServerCredentials.createSsl(null, pair, false)

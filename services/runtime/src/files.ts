@@ -1,6 +1,6 @@
 // Files: whether one is there, and ones that survive a crash, whole or not at all.
 import { randomBytes } from "node:crypto";
-import { open, rename, rm, stat } from "node:fs/promises";
+import { link, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 /** Replaces `path` by write, fsync, rename, fsync of the folder. `mode` defaults to 0600. */
@@ -20,6 +20,27 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
     throw error;
   }
   await syncPath(dirname(path));
+}
+
+/** The text of a file; `make` gives it when there is none. Of several that make it at once, one wins, and all read that. Mode 0600. */
+export async function readOrMake(path: string, make: () => string | Buffer): Promise<string> {
+  const isMissing = (error: unknown): boolean => error instanceof Error && "code" in error && error.code === "ENOENT";
+  const known = await readFile(path, "utf8").catch((error: unknown) => {
+    if (!isMissing(error)) throw error;
+    return undefined;
+  });
+  if (known !== undefined) return known;
+  const made = `${path}.${randomBytes(4).toString("hex")}.made`;
+  try {
+    await writeFileAtomic(made, make());
+    await link(made, path).catch((error: unknown) => {
+      if (!(error instanceof Error && "code" in error && error.code === "EEXIST")) throw error;
+    });
+    await syncPath(dirname(path));
+  } finally {
+    await rm(made, { force: true });
+  }
+  return readFile(path, "utf8");
 }
 
 /** Resolves when what was written to a file, or the names in a folder, are on disk. */

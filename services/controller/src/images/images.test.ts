@@ -9,6 +9,7 @@ import { Images } from "./images.ts";
 import type { PlacedImage } from "./placed.ts";
 
 const never = new AbortController().signal;
+const nobody = { credentialsFor: async () => undefined, credentialOf: () => undefined };
 const digest = `sha256:${"a".repeat(64)}`;
 const reference = "docker.io/library/web:1";
 const held: ImageOnNode = { digest, references: [reference], baseBytes: 5n, layerBytes: 7n };
@@ -78,11 +79,19 @@ test("garbage collection names what VMs are placed for", async () => {
 test("a pull tells how it goes on each node, and which it cannot ask", async () => {
   const { images } = fleet([]);
   const said = [];
-  for await (const { node, state, reason } of images.pull("web:1", "", never)) said.push({ node, state, reason });
+  for await (const { node, state, reason } of images.pull("web:1", "", nobody, never)) said.push({ node, state, reason });
   expect(said).toEqual([
     { node: "new", state: PullState.PULL_STATE_PULLING, reason: "" },
     { node: "new", state: PullState.PULL_STATE_FAILED, reason: "DISK_FULL" },
   ]);
-  await expect(images.pull("web:1", "old", never).next()).rejects.toThrow("the agent of node old is too old to be told to pull");
-  await expect(images.pull("web:1", "away", never).next()).rejects.toThrow("the node away is not linked");
+  await expect(images.pull("web:1", "old", nobody, never).next()).rejects.toThrow("the agent of node old is too old to be told to pull");
+  await expect(images.pull("web:1", "away", nobody, never).next()).rejects.toThrow("the node away is not linked");
+});
+
+test("a node is given the credential of whoever asks, for the image's registry", async () => {
+  const { images, asked } = fleet([]);
+  const credential = { registry: "docker.io", username: "ada", secret: { $case: "password" as const, value: "hunter2" } };
+  const credentialOf = (image: string): typeof credential | undefined => (image === reference ? credential : undefined);
+  for await (const _ of images.pull("web:1", "new", { ...nobody, credentialOf }, never));
+  expect(asked).toEqual([{ $case: "pull", value: { image: reference, digest, credential } }]);
 });

@@ -4,6 +4,7 @@ import { PullState, type HeldImage, type NodeFreed, type PullImageResponse } fro
 import type { ImageAnswer, ImageCommand, ImageInventory } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Outbox, PitwallError } from "@pitwall/runtime";
+import type { OnBehalf } from "../credentials/credentials.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { NodeLink, NodeLinks } from "../nodes/links.ts";
 import { mergeInventories } from "./inventory.ts";
@@ -54,16 +55,22 @@ export class Images {
   }
 
   /** Says what becomes of it on each node. Throws what resolving the image throws, `unavailable` and `state` as the API says. */
-  async *pull(image: string, node: string, signal: AbortSignal): AsyncGenerator<PullImageResponse> {
+  async *pull(
+    image: string,
+    node: string,
+    { credentialsFor, credentialOf }: OnBehalf,
+    signal: AbortSignal,
+  ): AsyncGenerator<PullImageResponse> {
     const reference = formatReference(parseReference(image, "image"));
     const targets = await this.#pullTargets(node);
-    const { digest } = await this.#parts.sources.resolve(reference, signal);
+    const { digest } = await this.#parts.sources.resolve(reference, signal, { credentialsFor });
+    const credential = credentialOf(reference);
     const said = new Outbox<PullImageResponse>(10_000);
     const work = targets.map(async ({ name, link }) => {
       const say = (state: PullState, reason = "", message = ""): boolean => said.push({ node: name, state, digest, reason, message });
       say(PullState.PULL_STATE_PULLING);
       try {
-        const { reason, message } = await link.ask({ $case: "pull", value: { image: reference, digest, credential: undefined } }, signal);
+        const { reason, message } = await link.ask({ $case: "pull", value: { image: reference, digest, credential } }, signal);
         say(reason === "" ? PullState.PULL_STATE_DONE : PullState.PULL_STATE_FAILED, reason, message);
       } catch (error) {
         const { reason, message } = error instanceof PitwallError ? error : { reason: "CANCELLED", message: "the call ended first" };

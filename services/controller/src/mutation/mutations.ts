@@ -3,6 +3,7 @@
 import { createHash } from "node:crypto";
 import { invalid, PitwallError, type Clock } from "@pitwall/runtime";
 import type { Principal } from "../projects/principal.ts";
+import { quotaFault } from "../quota/quota.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { earlierAnswer, knownAnswer, rememberAnswer, type RememberedRequest } from "./answers.ts";
 import { writeAudit, type AuditOrigin, type AuditRecord } from "./audit.ts";
@@ -76,7 +77,7 @@ export class Mutations {
     const plan = planToken === "" ? undefined : readPlan(this.#signer, planToken, planned, this.#clock.wallMs());
     const remembered: RememberedRequest = { subject: origin.actor, requestId, action, digest: digestOf(method, request, {}) };
     const remembers = requestId !== "" && !validateOnly;
-    return this.#store.change(
+    const made = this.#store.change(
       async (em, after) => {
         const answer = remembers ? await earlierAnswer(em, remembered) : undefined;
         if (answer) return method.responseType.decode(answer);
@@ -88,6 +89,9 @@ export class Mutations {
       },
       { undo: validateOnly },
     );
+    return made.catch((error: unknown) => {
+      throw quotaFault(error) ?? error;
+    });
   }
 
   /** What an earlier, identical request was answered with, before anything costly is done; undefined: nothing yet, or it has no id. */

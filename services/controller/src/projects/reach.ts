@@ -11,26 +11,46 @@ export interface Reached {
   readonly role: ProjectRole;
 }
 
-/** The project of this name or id, or the personal one for an empty reference. Throws `not-found`, and `denied` below `least`. */
+/**
+ * The project of this name or id, or the personal one for an empty reference. Throws `not-found`, and `denied` below `least`. What is not
+ * there and what the principal has no role in are one question to the database with one answer: nothing.
+ */
 export async function reachProject(em: EntityManager, principal: Principal, reference: string, least: ProjectRole): Promise<Reached> {
-  const project = await em.findOne(ProjectEntity, whichProject(principal, reference));
-  const role = project && (await roleIn(em, principal, project.id));
-  if (!project || !role) throw projectNotFound(reference);
-  return { project, role: allowed(role, least, `the project ${project.name}`) };
+  const which = whichProject(principal, reference);
+  const found = await visible(em, principal, `select project.id, role from project ${withRole} where ${which.sql}`, [which.value]);
+  const project = found && (await em.findOne(ProjectEntity, { id: found.id }));
+  if (!project) throw projectNotFound(reference);
+  return { project, role: allowed(found.role, least, `the project ${project.name}`) };
 }
 
-function whichProject({ subject, token }: Principal, reference: string): { id: string } | { name: string } | { personalOf: string } {
-  if (reference !== "") return uuid.test(reference) ? { id: reference } : { name: reference };
-  return token ? { id: token.projectId } : { personalOf: subject };
+interface Which {
+  /** Of `project`, with one placeholder. */
+  readonly sql: string;
+  readonly value: string;
 }
 
-/** Undefined: none. */
-async function roleIn(em: EntityManager, principal: Principal, projectId: string): Promise<ProjectRole | undefined> {
+function whichProject({ subject, token }: Principal, reference: string): Which {
+  if (reference !== "") return { sql: uuid.test(reference) ? "project.id = ?" : "project.name = ?", value: reference };
+  return token ? { sql: "project.id = ?", value: token.projectId } : { sql: "project.personal_of = ?", value: subject };
+}
+
+const withRole = "left join project_member on project_member.project_id = project.id and project_member.subject = ?";
+
+interface Visible {
+  readonly id: string;
+  readonly role: ProjectRole;
+}
+
+/** The row of a query that joins `project` {@link withRole}, unless it is not the principal's to see. */
+async function visible(em: EntityManager, principal: Principal, sql: string, values: readonly string[]): Promise<Visible | undefined> {
   const { subject, token, isAdmin } = principal;
-  if (token && token.projectId !== projectId) return undefined;
-  const member = await em.findOne(ProjectMemberEntity, { projectId, subject });
-  const role = projectRoles.find((known) => known === member?.role) ?? (isAdmin ? "viewer" : undefined);
-  return token && role ? lesser(token.role, role) : role;
+  const [row]: { id: string; role: string | null }[] = await em.execute(
+    `${sql} and (project_member.role is not null or ?) and (?::uuid is null or project.id = ?)`,
+    [subject, ...values, isAdmin, token?.projectId ?? null, token?.projectId ?? null],
+  );
+  if (!row) return undefined;
+  const role = projectRoles.find((known) => known === row.role) ?? "viewer"; // an administrator's
+  return { id: row.id, role: token ? lesser(token.role, role) : role };
 }
 
 /** Ids of all projects that they have a role in. */
@@ -44,22 +64,22 @@ export async function reachableProjects(em: EntityManager, { subject, token }: P
  * What was deleted and can be brought back is found by id only.
  */
 export async function reachVm(em: EntityManager, principal: Principal, reference: string, least: ProjectRole): Promise<VmRow> {
-  const row = await em.findOne(VmEntity, await whichVm(em, principal, reference));
-  const role = row && (await roleIn(em, principal, row.projectId));
-  if (!row || !role) throw vmNotFound(reference);
-  allowed(role, least, `the VM ${row.name}`);
+  const which = whichVm(principal, reference);
+  const sql = `select vm.id, role from vm join project on project.id = vm.project_id ${withRole} where ${which.sql}`;
+  const found = await visible(em, principal, sql, which.values);
+  const row = found && (await em.findOne(VmEntity, { id: found.id }));
+  if (!row) throw vmNotFound(reference);
+  allowed(found.role, least, `the VM ${row.name}`);
   return row;
 }
 
-type VmKey = { id: string } | { projectId: string; name: string; deleteTime: null };
-
-async function whichVm(em: EntityManager, principal: Principal, reference: string): Promise<VmKey> {
-  if (uuid.test(reference)) return { id: reference };
+function whichVm(principal: Principal, reference: string): { readonly sql: string; readonly values: readonly string[] } {
+  if (uuid.test(reference)) return { sql: "vm.id = ?", values: [reference] };
   const slash = reference.indexOf("/");
-  const name = reference.slice(slash + 1);
-  const project = await em.findOne(ProjectEntity, whichProject(principal, slash === -1 ? "" : reference.slice(0, slash)));
-  if (!project || (slash === 0 && name !== "")) throw vmNotFound(reference);
-  return { projectId: project.id, name, deleteTime: null };
+  if (slash === 0) return { sql: "false and vm.name = ?", values: [reference] };
+  const project = whichProject(principal, slash === -1 ? "" : reference.slice(0, slash));
+  const named = "vm.name = ? and vm.delete_time is null";
+  return { sql: `${project.sql} and ${named}`, values: [project.value, reference.slice(slash + 1)] };
 }
 
 function allowed(role: ProjectRole, least: ProjectRole, what: string): ProjectRole {
@@ -67,7 +87,7 @@ function allowed(role: ProjectRole, least: ProjectRole, what: string): ProjectRo
   throw new PitwallError("denied", `your role for ${what} is ${role}; this needs ${least}`, { reason: "ROLE_TOO_LOW" });
 }
 
-function projectNotFound(reference: string): PitwallError {
+export function projectNotFound(reference: string): PitwallError {
   return new PitwallError("not-found", `there is no project ${JSON.stringify(reference.slice(0, 80))}`, {
     reason: "PROJECT_NOT_FOUND",
     field: "project",

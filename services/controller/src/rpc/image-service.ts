@@ -1,8 +1,9 @@
 // ImageService: the API's words around image sources and the images that nodes hold.
 import { Parity as WireParity, type ImageServiceImplementation } from "@pitwall/proto/pitwall/v1/image.ts";
 import { formatReference, judge, parseReference, type ImageSources, type Parity } from "@pitwall/oci";
+import type { Credentials } from "../credentials/credentials.ts";
 import type { Images } from "../images/images.ts";
-import type { CallerContext } from "./identity.ts";
+import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit, pageOf } from "./page.ts";
 
 const wireParity: Readonly<Record<Parity, WireParity>> = {
@@ -11,16 +12,30 @@ const wireParity: Readonly<Record<Parity, WireParity>> = {
   ignored: WireParity.PARITY_IGNORED,
 };
 
-export function imageService(sources: ImageSources, images: Images): ImageServiceImplementation<CallerContext> {
+interface ImageParts {
+  readonly sources: ImageSources;
+  readonly images: Images;
+  readonly credentials: Credentials;
+}
+
+export function imageService({ sources, images, credentials }: ImageParts): ImageServiceImplementation<CallerContext> {
   return {
-    async resolveImage({ image }, { signal }) {
+    async resolveImage({ image, project }, context) {
       const reference = formatReference(parseReference(image, "image"));
-      const { digest, sizeBytes, config } = await sources.resolve(reference, signal);
+      const { digest, sizeBytes, config } = await sources.resolve(
+        reference,
+        context.signal,
+        await credentials.onBehalf(userOf(context), project, "viewer"),
+      );
       return { image: reference, digest, sizeBytes: BigInt(sizeBytes), config };
     },
-    async checkImage({ image }, { signal }) {
+    async checkImage({ image, project }, context) {
       const reference = formatReference(parseReference(image, "image"));
-      const { digest, config } = await sources.resolve(reference, signal);
+      const { digest, config } = await sources.resolve(
+        reference,
+        context.signal,
+        await credentials.onBehalf(userOf(context), project, "viewer"),
+      );
       return { image: reference, digest, fields: judge(config).map((verdict) => ({ ...verdict, parity: wireParity[verdict.parity] })) };
     },
     async listImages({ pageSize, pageToken }, { signal }) {
@@ -30,7 +45,9 @@ export function imageService(sources: ImageSources, images: Images): ImageServic
       const { page, nextPageToken } = pageOf(rest, limit);
       return { images: page, nextPageToken, skippedNodes: [...skippedNodes] };
     },
-    pullImage: ({ image, node }, { signal }) => images.pull(image, node, signal),
+    async *pullImage({ image, node, project }, context) {
+      yield* images.pull(image, node, await credentials.onBehalf(userOf(context), project, "member"), context.signal);
+    },
     async deleteImage({ image }, { signal }) {
       const { nodes, skippedNodes } = await images.delete(image, signal);
       return { nodes: [...nodes], skippedNodes: [...skippedNodes] };

@@ -10,8 +10,23 @@ export function pageLimit(pageSize: number): number {
   return Math.min(pageSize || defaultSize, maxPageSize);
 }
 
-/** The page, from what was found from its beginning on: one more than the limit tells that there is a next page. */
-export function pageOf<T extends { readonly name: string }>(found: readonly T[], limit: number): { page: T[]; nextPageToken: string } {
+/**
+ * The page, from what was found from its beginning on: one more than the limit tells that there is a next page. `keyOf` is what the list is
+ * sorted by; default: the name.
+ */
+export function pageOf<T extends { readonly name: string }>(found: readonly T[], limit: number): Page<T>;
+export function pageOf<T>(found: readonly T[], limit: number, keyOf: (item: T) => string): Page<T>;
+export function pageOf<T extends { readonly name?: string }>(
+  found: readonly T[],
+  limit: number,
+  keyOf = (item: T) => item.name ?? "",
+): Page<T> {
   const page = found.slice(0, limit);
-  return { page, nextPageToken: found.length > limit ? (page.at(-1)?.name ?? "") : "" };
+  const last = page.at(-1);
+  return { page, nextPageToken: found.length > limit && last ? keyOf(last) : "" };
+}
+
+interface Page<T> {
+  readonly page: T[];
+  readonly nextPageToken: string;
 }

@@ -10,9 +10,9 @@ export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
   return {
     createVm: (request, context) => vms.create(userOf(context), request, context.signal),
     getVm: async ({ vm }, context) => ({ vm: await vms.get(userOf(context), vm) }),
-    async listVms({ pageSize, pageToken }, context) {
+    async listVms({ project, pageSize, pageToken }, context) {
       const limit = pageLimit(pageSize);
-      const { page, nextPageToken } = pageOf(await vms.list(userOf(context), limit + 1, pageToken), limit);
+      const { page, nextPageToken } = pageOf(await vms.list(userOf(context), project, limit + 1, pageToken), limit);
       return { vms: page, nextPageToken };
     },
     watchVms: (request, context) => watchVms(vms, userOf(context), request, context.signal),

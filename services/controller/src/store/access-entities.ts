@@ -1,5 +1,5 @@
-// The tables of access: tokens of programs, credentials for registries, the audit log.
-import { defineEntity, p } from "@mikro-orm/core";
+// The tables of access: tokens of programs, credentials for registries.
+import { defineEntity, p, type InferEntity } from "@mikro-orm/core";
 
 /** A token goes with its row: revoked, or with its maker's membership, which it refers to. */
 export const ApiTokenEntity = defineEntity({
@@ -22,3 +22,21 @@ export const ApiTokenEntity = defineEntity({
     lastUsedTime: p.datetime().nullable(),
   },
 });
+export type ApiTokenRow = InferEntity<typeof ApiTokenEntity>;
+
+/** One per project and registry. The secret is sealed: only the controller's key file opens it. */
+export const RegistryCredentialEntity = defineEntity({
+  name: "RegistryCredential",
+  tableName: "registry_credential",
+  properties: {
+    projectId: p.uuid().primary(),
+    /** `host[:port]`, as image references are resolved. */
+    registry: p.text().primary(),
+    username: p.text(),
+    keyId: p.text(),
+    box: p.blob(),
+    createTime: p.datetime(),
+    updateTime: p.datetime(),
+  },
+});
+export type RegistryCredentialRow = InferEntity<typeof RegistryCredentialEntity>;

@@ -1,6 +1,6 @@
 // The tables, as MikroORM sees them. `migrations.ts` makes them.
 import { defineEntity, p, type InferEntity } from "@mikro-orm/core";
-import { ApiTokenEntity } from "./access-entities.ts";
+import { ApiTokenEntity, RegistryCredentialEntity } from "./access-entities.ts";
 
 /** A VM: what is desired and what was observed, apart. JSON columns hold what the generated `toJSON` writes. */
 export const VmEntity = defineEntity({
@@ -93,6 +93,7 @@ export const ProjectMemberEntity = defineEntity({
   tableName: "project_member",
   properties: { projectId: p.uuid().primary(), subject: p.text().primary(), role: p.text(), createTime: p.datetime() },
 });
+export type ProjectMemberRow = InferEntity<typeof ProjectMemberEntity>;
 
 /** Whoever has a certificate: nodes and gateways. */
 export const MemberEntity = defineEntity({
@@ -139,4 +140,5 @@ export const entities = [
   JoinTokenEntity,
   SshKeyEntity,
   ApiTokenEntity,
+  RegistryCredentialEntity,
 ];

@@ -151,6 +151,13 @@ export function isNodeFull(error: unknown): boolean {
   return error instanceof CheckConstraintViolationException && "constraint" in error && error.constraint === "node_capacity";
 }
 
+/** What the database's own code said of a check that a change did not pass, if it was this one. */
+export function violationOf(error: unknown, constraint: string): string | undefined {
+  if (!(error instanceof CheckConstraintViolationException) || !("constraint" in error) || error.constraint !== constraint)
+    return undefined;
+  return "detail" in error && typeof error.detail === "string" ? error.detail : "";
+}
+
 /** Whether the database did not answer: it is down, starts, stops, or has too much to do. Whether a change was made is then unknown. */
 export function isDatabaseAway(error: unknown): boolean {
   if (!(error instanceof Error)) return false;

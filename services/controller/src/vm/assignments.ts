@@ -1,7 +1,8 @@
 // What a node is told of its VMs: whole and level-triggered.
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Log } from "@pitwall/runtime";
+import type { Credentials } from "../credentials/credentials.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
@@ -13,9 +14,11 @@ export const lostReason = "VM_LOST";
 
 export class Assignments {
   readonly #store: Store;
+  readonly #credentials: Credentials;
 
-  constructor(store: Store) {
+  constructor({ store, credentials }: { store: Store; credentials: Credentials }) {
     this.#store = store;
+    this.#credentials = credentials;
   }
 
   /** All of a node, and the deletion of what it has and should not. */
@@ -24,7 +27,7 @@ export class Assignments {
     const rows = await em.find(VmEntity, { nodeId });
     const known = new Set(rows.map(({ id }) => id));
     const strays = inventory.vms.filter(({ vmId, phase }) => !known.has(vmId) && phase !== Phase.PHASE_GONE);
-    return [...(await assignmentsOf(em, rows)), ...strays.map(deletion)];
+    return [...(await this.#assignmentsOf(em, rows)), ...strays.map(deletion)];
   }
 
   /** What a node has not yet brought about, said again. */
@@ -32,7 +35,7 @@ export class Assignments {
     const em = this.#store.read();
     const rows = await em.find(VmEntity, { nodeId });
     const isPending = (row: VmRow): boolean => row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED;
-    return assignmentsOf(em, rows.filter(isPending));
+    return this.#assignmentsOf(em, rows.filter(isPending));
   }
 
   /** Of these VMs, by node. Those that are gone are left out. */
@@ -40,7 +43,19 @@ export class Assignments {
     const em = this.#store.read();
     const rows = await em.find(VmEntity, { id: { $in: [...vmIds] } });
     const nodes = new Map(rows.map(({ id, nodeId }) => [id, nodeId]));
-    return Map.groupBy(await assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId) ?? "");
+    return Map.groupBy(await this.#assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId) ?? "");
+  }
+
+  /** Leaves out what is lost and waits for its owner's word. */
+  async #assignmentsOf(em: EntityManager, rows: readonly VmRow[]): Promise<Assignment[]> {
+    const wanted = rows.filter((row) => !isLost(row));
+    const projectIds = [...new Set(wanted.map(({ projectId }) => projectId))];
+    const keys = await keysOf(em, projectIds);
+    const credentialOf = await this.#credentials.forNode(em, projectIds);
+    return wanted.map((row) => ({
+      ...toAssignment(row, keys.get(row.projectId) ?? []),
+      imageCredential: row.desired === Desired.DESIRED_DELETED ? undefined : credentialOf(row.projectId, VmSpec.fromJSON(row.spec).image),
+    }));
   }
 }
 
@@ -90,13 +105,6 @@ export async function dispatch({ feed, assignments, sessions, log }: DispatchPar
       log.warn("nodes fell behind with what is asked for; they are told later", { error });
     }
   }
-}
-
-/** Leaves out what is lost and waits for its owner's word. */
-async function assignmentsOf(em: EntityManager, rows: readonly VmRow[]): Promise<Assignment[]> {
-  const wanted = rows.filter((row) => !isLost(row));
-  const keys = await keysOf(em, [...new Set(wanted.map(({ projectId }) => projectId))]);
-  return wanted.map((row) => toAssignment(row, keys.get(row.projectId) ?? []));
 }
 
 const isLost = (row: VmRow): boolean =>

@@ -12,12 +12,14 @@ import {
   type CreateVmResponse,
 } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, systemClock, toDuration } from "@pitwall/runtime";
+import type { Credentials } from "../credentials/credentials.ts";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import { planStale } from "../mutation/plan-token.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import { choose, hasRoom, noRoom, type Amounts, type Candidate } from "../placement/place.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachProject, type Reached } from "../projects/reach.ts";
+import { observeQuota } from "../quota/quota.ts";
 import { NodeEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import { isKeyTaken, isNodeFull, type EntityManager, type Store } from "../store/store.ts";
 import { checkVmName, makeName } from "./names.ts";
@@ -33,6 +35,7 @@ export interface CreateParts {
   readonly mutations: Mutations;
   readonly nodes: Nodes;
   readonly images: ImageSources;
+  readonly credentials: Credentials;
   readonly recorder: Recorder;
 }
 
@@ -65,7 +68,8 @@ export async function createVm(
   // Before the image is resolved. A request with an id may be a repeat of one that makes the VM at this moment.
   if (request.requestId === "" && (await reader.count(VmEntity, { projectId: reached.project.id, name, deleteTime: null })) > 0)
     throw nameTaken(name);
-  const image = await parts.images.resolve(spec.image, signal);
+  const credentialsFor = await parts.credentials.forProject(reached.project.id);
+  const image = await parts.images.resolve(spec.image, signal, { credentialsFor });
   if (request.strict) refuseIgnored(image);
   const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs };
   for (let tries = 1; ; tries++) {
@@ -87,6 +91,7 @@ async function place(parts: CreateParts, change: Change, reached: Reached, wante
   const { project, role } = reached;
   const { cpuMillis, memBytes, diskBytes } = wanted.spec;
   const node = nodeFor(change, await parts.nodes.candidates(change.em), { cpuMillis: BigInt(cpuMillis), memBytes, diskBytes });
+  const quota = await observeQuota(change, project.id);
   const row = change.em.create(VmEntity, newRow(wanted, project.id, node.id));
   const vm = await parts.recorder.changed(change, row, { tellNode: true });
   await change.audit({
@@ -96,7 +101,7 @@ async function place(parts: CreateParts, change: Change, reached: Reached, wante
     detail: { name: row.name, image: wanted.spec.image, imageDigest: row.imageDigest, node: node.id },
   });
   const chosen = { id: node.id, name: await nodeName(change.em, node.id) };
-  return { vm, plan: planOf(change, { etag: "", node: chosen, role, project: project.name }) };
+  return { vm, plan: planOf(change, { etag: "", node: chosen, role, project: project.name, quota: await quota() }) };
 }
 
 /** The one that was planned, or the best. */

@@ -3,6 +3,7 @@ import type { Plan } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { planStale } from "../mutation/plan-token.ts";
 import { checkEtag, type Change } from "../mutation/mutations.ts";
 import type { ProjectRole } from "../projects/principal.ts";
+import type { QuotaChange } from "../quota/quota.ts";
 import type { VmRow } from "../store/entities.ts";
 
 export interface PlanParts {
@@ -13,19 +14,20 @@ export interface PlanParts {
   readonly role: ProjectRole;
   readonly project: string;
   readonly losses?: readonly string[];
+  readonly quota: QuotaChange | undefined;
 }
 
 /** Undefined unless the change is one that only asks. */
-export function planOf(change: Change, { etag, node, role, project, losses = [] }: PlanParts): Plan | undefined {
+export function planOf(change: Change, { etag, node, role, project, losses = [], quota }: PlanParts): Plan | undefined {
   if (!change.validateOnly) return undefined;
   return {
     token: change.planToken({ nodeId: node?.id ?? "", etag }),
     nodeId: node?.id ?? "",
     nodeName: node?.name ?? "",
     rejections: [],
-    quotaBefore: undefined,
-    quotaAfter: undefined,
-    quotaLimit: undefined,
+    quotaBefore: quota?.before,
+    quotaAfter: quota?.after,
+    quotaLimit: quota?.limit,
     policy: `your role in the project ${project} is ${role}`,
     losses: [...losses],
   };

@@ -1,4 +1,5 @@
 // What nodes say of their VMs: taken over into the rows, unless it speaks of another placement or comes from a session that is over.
+import { isDeepStrictEqual } from "node:util";
 import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Exit, Phase, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { systemClock, type Log } from "@pitwall/runtime";
@@ -76,6 +77,7 @@ export class Reports {
 
   async #observe(change: Recorded, row: VmRow, report: VmReport): Promise<void> {
     const { place } = VmTimings.fromJSON(row.timings);
+    const before = { ...row };
     row.phase = report.phase;
     row.reason = report.reason;
     row.message = report.message;
@@ -85,6 +87,7 @@ export class Reports {
     row.health = report.health;
     row.serviceExit = report.serviceExit ? Exit.toJSON(report.serviceExit) : null;
     row.timings = VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place });
+    if (isDeepStrictEqual({ ...row }, before)) return; // said again: no news to anybody, and the VM's etag stays
     await this.#recorder.changed(change, row, { tellNode: false });
   }
 

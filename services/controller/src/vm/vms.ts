@@ -12,6 +12,7 @@ import { PitwallError } from "@pitwall/runtime";
 import type { Change } from "../mutation/mutations.ts";
 import { hasRoom, noRoom } from "../placement/place.ts";
 import type { Principal } from "../projects/principal.ts";
+import { observeQuota } from "../quota/quota.ts";
 import { reachableProjects, reachProject, reachVm, vmNotFound } from "../projects/reach.ts";
 import { NodeEntity, ProjectEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
@@ -62,10 +63,10 @@ export class Vms {
     return readVm(em, await reachVm(em, caller, reference, "viewer"));
   }
 
-  /** Of the personal project, by name; `after` is the last name of the page before. */
-  async list(caller: Principal, limit: number, after: string): Promise<Vm[]> {
+  /** Of a project, by name; `after` is the last name of the page before. */
+  async list(caller: Principal, reference: string, limit: number, after: string): Promise<Vm[]> {
     const em = this.#parts.store.read();
-    const { project } = await reachProject(em, caller, "", "viewer");
+    const { project } = await reachProject(em, caller, reference, "viewer");
     const where = { projectId: project.id, deleteTime: null, name: { $gt: after } };
     const rows = await em.find(VmEntity, where, { orderBy: { name: "asc" }, limit });
     const names = await nodeNames(em);
@@ -115,6 +116,7 @@ export class Vms {
       const { em } = change;
       const { row, role, project } = await this.#lock(change, caller, request);
       const etag = String(row.revision);
+      const quota = await observeQuota(change, row.projectId);
       const losses = desired === Desired.DESIRED_DELETED ? [`the VM ${row.name} and its disk of ${row.diskBytes / 1_048_576n} MiB`] : [];
       if (row.desired === Desired.DESIRED_DELETED && desired !== Desired.DESIRED_DELETED)
         throw new PitwallError("state", `the VM ${row.name} is being deleted`, { reason: "VM_DELETING" });
@@ -132,7 +134,7 @@ export class Vms {
         generation: row.generation,
         detail: { name: row.name, unchanged: isAsked },
       });
-      return { vm, plan: planOf(change, { etag, role, project, losses }) };
+      return { vm, plan: planOf(change, { etag, role, project, losses, quota: await quota() }) };
     };
   }
 

@@ -2,6 +2,7 @@
 import type { ImageAnswer, ImageCommand } from "@pitwall/proto/pitwall/v1/link.ts";
 import { messageChain, PitwallError } from "@pitwall/runtime";
 import type { ImageCache } from "./cache.ts";
+import { credentialsFrom } from "./credential.ts";
 
 /** Never rejects: a refusal is an answer. */
 export async function answer(images: ImageCache, { requestId, command }: ImageCommand, signal: AbortSignal): Promise<ImageAnswer> {
@@ -23,7 +24,7 @@ export async function answer(images: ImageCache, { requestId, command }: ImageCo
         };
       }
       case "pull":
-        await images.ensure(command.value.image, command.value.digest, signal);
+        await images.ensure(command.value.image, command.value.digest, signal, credentialsFrom(command.value.credential));
         return done;
       case "free": {
         const { digests, baseBytes, layerBytes, digestsInUse } = await images.free(command.value);

@@ -1,5 +1,6 @@
 // A VM's journal: written before each effect, removed last, so that a killed agent finds all it made. Where it is kept is a port.
 import { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { PitwallError } from "@pitwall/runtime";
 import { z } from "zod";
 import type { VmmProcess } from "./vmm.ts";
 
@@ -39,16 +40,27 @@ const stored = z.object({
   bootId: z.string(),
 });
 
-/** As text. */
+/** As text, without the secret of a credential: after a restart the controller sends it again. */
 export function encodeEntry({ assignment, report, process, starting, bootId }: JournalEntry): string {
   return JSON.stringify({
     version: 1,
-    assignment: Assignment.toJSON(assignment),
+    assignment: Assignment.toJSON(withoutSecret(assignment)),
     report: VmReport.toJSON(report),
     ...(process && { process: { ...process, startTicks: String(process.startTicks) } }),
     starting,
     bootId,
   } satisfies z.input<typeof stored>);
+}
+
+function withoutSecret(assignment: Assignment): Assignment {
+  const { imageCredential: credential } = assignment;
+  return credential ? { ...assignment, imageCredential: { registry: credential.registry, username: "", secret: undefined } } : assignment;
+}
+
+/** Whether a registry refused an image whose credential the controller has not sent since the agent started. */
+export function lacksSecret({ imageCredential }: Assignment, error: unknown): boolean {
+  if (imageCredential === undefined || imageCredential.secret !== undefined || !(error instanceof PitwallError)) return false;
+  return error.fault === "denied" || error.fault === "not-found";
 }
 
 /** Throws for what {@link encodeEntry} has not written. */

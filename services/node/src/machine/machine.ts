@@ -12,7 +12,7 @@ import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, messageChain, timeLimit, toDuration, type Log } from "@pitwall/runtime";
 import { GuestWatch } from "./guest-watch.ts";
 import type { MachineHost } from "./host.ts";
-import type { JournalEntry } from "./journal.ts";
+import { lacksSecret, type JournalEntry } from "./journal.ts";
 import { afterExit, firstReport, hasSettled, isOlder, isReschedulable, isSameWish, noService, noTimings, serviceNews } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
 import { guardRunning, startVmm } from "./start-vmm.ts";
@@ -191,7 +191,7 @@ export class Machine {
       try {
         await this.#boot(wanted, signal);
       } catch (error) {
-        if (signal.aborted) return;
+        if (signal.aborted || lacksSecret(wanted, error)) return; // the secret comes with the next assignment, which wakes this up
         return await this.#fail(wanted, error);
       } finally {
         this.#booting = undefined;

@@ -5,6 +5,7 @@ import { provideDisk } from "../host/disk.ts";
 import { openHostKey } from "../host/host-key.ts";
 import { removeVmInitramfs, writeVmInitramfs } from "../host/initramfs.ts";
 import type { ImageCache } from "../images/cache.ts";
+import { credentialsFrom } from "../images/credential.ts";
 import type { Ingredients, Prepared, Preparing } from "./host.ts";
 import { guestProcess } from "./process.ts";
 import { noTimings } from "./reports.ts";
@@ -31,10 +32,10 @@ export function openIngredients(stock: Stock): Ingredients {
 /** Makes what is missing in the VM's folder. */
 async function prepare(
   { images, initramfs: shared, cacheDir, clock, failpoints }: Stock,
-  { dir, assignment: { vmId, vmName, imageDigest, authorizedKeys }, spec, isNew }: Preparing,
+  { dir, assignment: { vmId, vmName, imageDigest, imageCredential, authorizedKeys }, spec, isNew }: Preparing,
   signal: AbortSignal,
 ): Promise<Prepared> {
-  const image = await images.ensure(spec.image, imageDigest, signal);
+  const image = await images.ensure(spec.image, imageDigest, signal, credentialsFrom(imageCredential));
   await failpoints.at("create.flatten.renamed", vmId);
   const started = clock.monotonicMs();
   const disk = join(dir, "disk.ext4");

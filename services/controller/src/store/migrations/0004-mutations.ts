@@ -47,9 +47,9 @@ export class Mutations extends Migration {
         end if;
         -- What a node reports is true whatever fits; what is asked for must fit. Nothing else than growth is refused: a node may come
         -- back with less than its VMs take.
-        grows := tg_op = 'INSERT' or new.node_id <> old.node_id or new.disk_bytes > old.disk_bytes
+        grows := new.desired <> 3 and (tg_op = 'INSERT' or new.node_id <> old.node_id or new.disk_bytes > old.disk_bytes
           or (becomes.cpu > was.cpu or becomes.mem > was.mem)
-            and (new.desired <> old.desired or new.cpu_millis > old.cpu_millis or new.mem_bytes > old.mem_bytes);
+            and (new.desired <> old.desired or new.cpu_millis > old.cpu_millis or new.mem_bytes > old.mem_bytes));
         if grows and not exists (select from node_allocation a join node n on n.id = a.node_id where n.id = new.node_id
             and a.cpu_millis <= n.cpu_millis and a.mem_bytes <= n.mem_bytes and a.disk_bytes <= n.disk_bytes) then
           raise exception 'the node has no room' using errcode = 'check_violation', constraint = 'node_capacity';

@@ -6,6 +6,9 @@ import { Mutations } from "./0004-mutations.ts";
 import { NodeSessions } from "./0005-node-sessions.ts";
 import { MovingVms } from "./0006-moving-vms.ts";
 import { ApiTokens } from "./0010-api-tokens.ts";
+import { ProjectUsage } from "./0011-project-usage.ts";
+import { RegistryCredentials } from "./0012-registry-credentials.ts";
+import { AuditTree } from "./0013-audit-tree.ts";
 import { JoinTokenUses } from "./0020-join-token-uses.ts";
 
 export const migrations = [
@@ -16,5 +19,8 @@ export const migrations = [
   { name: "0005_node_sessions", class: NodeSessions },
   { name: "0006_moving_vms", class: MovingVms },
   { name: "0010_api_tokens", class: ApiTokens },
+  { name: "0011_project_usage", class: ProjectUsage },
+  { name: "0012_registry_credentials", class: RegistryCredentials },
+  { name: "0013_audit_tree", class: AuditTree },
   { name: "0020_join_token_uses", class: JoinTokenUses },
 ];
