@@ -40,6 +40,13 @@ const flagOf: Readonly<Record<string, string>> = {
   "spec.labels": "--label",
   "spec.args": "ARGS",
   "spec.authorized_keys": "--key",
+  project: "--project",
+  "value.name": "--name",
+  "value.undelete_window": "--undelete-window",
+  description: "--description",
+  methods: "--method",
+  ttl: "--ttl",
+  filter: "--filter",
 };
 
 type Refusal = Pick<PitwallRpcError, "code" | "reason" | "field" | "message">;
@@ -78,6 +85,7 @@ function withFlag(message: string, field = ""): string {
 
 function lists(reason: string): string {
   if (reason === "VM_NOT_FOUND") return "; `pitwall ls` shows yours";
+  if (reason === "PROJECT_NOT_FOUND") return "; `pitwall project ls` shows yours";
   if (reason === "NODE_NOT_FOUND") return "; `pitwall nodes` shows them";
   return "";
 }

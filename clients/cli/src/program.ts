@@ -16,6 +16,7 @@ interface Entry {
 
 const group = {
   account: "Sign-in:",
+  projects: "Projects:",
   vms: "VMs:",
   ways: "Ways into a VM:",
   fleet: "Fleet:",
@@ -30,6 +31,12 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "whoami", summary: "show who you are", load: async () => (await import("./commands/whoami.ts")).declare },
     { name: "config", summary: "choose among gateways", load: async () => (await import("./commands/config.ts")).declare },
     { name: "keys", summary: "SSH keys of your profile", load: async () => (await import("./commands/keys.ts")).declare },
+  ],
+  projects: [
+    { name: "project", summary: "projects and their members", load: async () => (await import("./commands/project.ts")).declare },
+    { name: "token", summary: "API tokens for programs", load: async () => (await import("./commands/token.ts")).declare },
+    { name: "registry", summary: "sign in to registries", load: async () => (await import("./commands/registry.ts")).declare },
+    { name: "audit", summary: "who changed what", load: async () => (await import("./commands/audit.ts")).declare },
   ],
   vms: [
     { name: "run", summary: "make a VM of an image", load: async () => (await import("./commands/run.ts")).declare },
@@ -80,7 +87,7 @@ export async function runProgram(args: readonly string[], shell: Shell): Promise
     .configureOutput({ writeOut: (text) => shell.out(text), writeErr: (text) => shell.err(text) })
     .addHelpText("after", "\nEnvironment: PITWALL_ENDPOINT names the gateway; PITWALL_TOKEN is a token to use instead of a sign-in.");
   const meant = meantCommand(args);
-  for (const key of ["account", "vms", "ways", "fleet", "services", "other"] as const) {
+  for (const key of ["account", "projects", "vms", "ways", "fleet", "services", "other"] as const) {
     program.commandsGroup(group[key]);
     for (const { name, alias, summary, load } of entries[key]) {
       const command = program.command(name).summary(summary);

@@ -1,5 +1,6 @@
 // What every call has in common: the token, typed errors, and another try where that is safe.
 import { ClientError, Metadata, Status, type ClientMiddleware, type ClientMiddlewareCall, type CallOptions } from "nice-grpc-common";
+import { RichClientError } from "nice-grpc-error-details";
 import { translate } from "./errors.ts";
 
 const retryForMs = 8_000;
@@ -27,7 +28,10 @@ export const typedErrors: ClientMiddleware = async function* typed(call, options
   }
 };
 
-/** Repeats a unary call that found nobody (UNAVAILABLE), with growing, random waits, for at most 8 s. `onRetry` hears why, each time. */
+/**
+ * Repeats a unary call that found nobody (UNAVAILABLE), with growing, random waits, and one that came too often, when the server says it
+ * may; for at most 8 s. `onRetry` hears why, each time.
+ */
 export function retries(onRetry: (error: ClientError) => void): ClientMiddleware<CallExtras> {
   return async function* retry(call, { retry: mayRepeat, ...options }) {
     if (!mayRepeat || call.requestStream || call.responseStream) return yield* call.next(call.request, options);
@@ -36,13 +40,25 @@ export function retries(onRetry: (error: ClientError) => void): ClientMiddleware
       try {
         return yield* call.next(call.request, options);
       } catch (error) {
-        const isTransient = error instanceof ClientError && (error.code === Status.UNAVAILABLE || isNetworkFailure(error));
-        if (!isTransient || options.signal?.aborted || Date.now() + wait > deadline) throw error;
-        onRetry(error);
-        await sleep(wait * (0.5 + Math.random() / 2), options.signal);
+        if (!(error instanceof ClientError) || options.signal?.aborted) throw error;
+        const askedMs = retryDelayMs(error);
+        const isTransient = error.code === Status.UNAVAILABLE || isNetworkFailure(error) || askedMs !== undefined;
+        const pause = Math.max(askedMs ?? 0, wait * (0.5 + Math.random() / 2));
+        if (!isTransient || Date.now() + pause > deadline) throw error;
+        if (askedMs === undefined) onRetry(error);
+        await sleep(pause, options.signal);
       }
     }
   };
+}
+
+/** When the server says that another try may succeed: for callers that are too quick. */
+function retryDelayMs(error: ClientError): number | undefined {
+  if (error.code !== Status.RESOURCE_EXHAUSTED || !(error instanceof RichClientError)) return undefined;
+  const [delay] = error.extra.flatMap((detail) =>
+    detail.$type === "google.rpc.RetryInfo" && detail.retryDelay ? [detail.retryDelay] : [],
+  );
+  return delay && delay.seconds * 1000 + delay.nanos / 1e6;
 }
 
 /** A failed fetch has no gRPC status: nice-grpc-web reports it as UNKNOWN. */

@@ -1,6 +1,8 @@
 // Pitwall's client for programs: browsers and Node alike.
 export { Pitwall, type PitwallOptions } from "./pitwall.ts";
 export type { Fleet } from "./fleet.ts";
+export type { AuditLog, AuditQuery } from "./audit-log.ts";
+export type { CreateApiTokenOptions, ProjectChanges, Projects, RegistrySecret } from "./projects.ts";
 export { discover, type Discovery } from "./discover.ts";
 export { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
 export type { CreateVmOptions, Vms, VmChange, WaitOptions } from "./vms.ts";
@@ -31,3 +33,13 @@ export {
   WatchFilesResponse,
   WatchFilesResponse_Change as FileChange,
 } from "./gen/pitwall/v1/guest.ts";
+export {
+  ApiToken,
+  CreateApiTokenResponse,
+  Project,
+  ProjectMember,
+  ProjectRole,
+  Quota,
+  RegistryCredential,
+} from "./gen/pitwall/v1/project.ts";
+export { AuditEntry, AuditHead } from "./gen/pitwall/v1/audit.ts";

@@ -26,12 +26,16 @@ import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Nod
 import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
 import { Fleet } from "./fleet.ts";
+import { AuditLog } from "./audit-log.ts";
+import { AuditServiceDefinition } from "./gen/pitwall/v1/audit.ts";
+import { ProjectServiceDefinition } from "./gen/pitwall/v1/project.ts";
+import { Projects } from "./projects.ts";
 import { Vms } from "./vms.ts";
 
 export interface PitwallOptions {
   /** The gateway, such as `https://pitwall.example.com`. */
   endpoint: string;
-  /** An access token, or how to get one; asked before each call. */
+  /** An access token, an API token, or how to get one; asked before each call. */
   token: string | (() => Promise<string>);
   /** Told why a call is made again, so that a program can say what it waits for. */
   onRetry?: (error: PitwallRpcError) => void;
@@ -42,6 +46,8 @@ export class Pitwall {
   readonly vms: Vms;
   /** For administrators. */
   readonly fleet: Fleet;
+  readonly projects: Projects;
+  readonly audit: AuditLog;
   readonly #nodes: Client<typeof NodeServiceDefinition, CallExtras>;
   readonly #images: Client<typeof ImageServiceDefinition, CallExtras>;
   readonly #profile: Client<typeof ProfileServiceDefinition, CallExtras>;
@@ -56,6 +62,8 @@ export class Pitwall {
       .use(retries((error) => onRetry?.(new PitwallRpcError(error))))
       .use(typedErrors);
     this.vms = new Vms(factory.create(VmServiceDefinition, channel));
+    this.projects = new Projects(factory.create(ProjectServiceDefinition, channel));
+    this.audit = new AuditLog(factory.create(AuditServiceDefinition, channel));
     this.#nodes = factory.create(NodeServiceDefinition, channel);
     this.fleet = new Fleet(this.#nodes);
     this.#images = factory.create(ImageServiceDefinition, channel);
@@ -84,13 +92,14 @@ export class Pitwall {
     return this.#nodes.createJoinToken({ role: role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY, name, uses });
   }
 
-  async resolveImage(image: string): Promise<ResolveImageResponse> {
-    return this.#images.resolveImage({ image }, { retry: true });
+  /** `project`, a name or an id, is whose registry credentials are used; default: the personal project. */
+  async resolveImage(image: string, { project = "" }: { project?: string } = {}): Promise<ResolveImageResponse> {
+    return this.#images.resolveImage({ image, project }, { retry: true });
   }
 
   /** What a VM makes of each field of the image's configuration. */
-  async checkImage(image: string): Promise<CheckImageResponse> {
-    return this.#images.checkImage({ image }, { retry: true });
+  async checkImage(image: string, { project = "" }: { project?: string } = {}): Promise<CheckImageResponse> {
+    return this.#images.checkImage({ image, project }, { retry: true });
   }
 
   /** The images that nodes hold, by digest, and the names of nodes that could not be asked. */
@@ -105,9 +114,9 @@ export class Pitwall {
   }
 
   /** Has a node, or all, make an image ready. Ends when each has said DONE or FAILED; when the signal aborts, nodes go on. */
-  pullImage(image: string, options: { node?: string; signal?: AbortSignal } = {}): AsyncIterable<PullImageResponse> {
-    const { node = "", signal } = options;
-    return this.#images.pullImage({ image, node }, signal ? { signal } : {});
+  pullImage(image: string, options: { node?: string; project?: string; signal?: AbortSignal } = {}): AsyncIterable<PullImageResponse> {
+    const { node = "", project = "", signal } = options;
+    return this.#images.pullImage({ image, node, project }, signal ? { signal } : {});
   }
 
   /** For administrators. `image` is a digest or a reference; one that a VM uses is refused. */

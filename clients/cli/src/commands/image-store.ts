@@ -7,13 +7,20 @@ import { CliError } from "../failure.ts";
 import { imageMeant } from "../image/meant.ts";
 import { freedTable, imageTable, pullTable, shortDigest } from "../image/views.ts";
 import { absoluteImage } from "../input/image-reference.ts";
+import { projectOption, type ProjectOption } from "../input/project.ts";
 import { byteWord } from "../output/words.ts";
 import { show, withOutput, type Format } from "../output/format.ts";
 import { openProgress } from "../output/progress.ts";
 import { plain } from "../output/terminal-text.ts";
 import type { Shell } from "../shell.ts";
 
-type Options = EndpointOption & { readonly output: Format };
+interface Options extends EndpointOption {
+  readonly output: Format;
+}
+
+interface PullOptions extends Options, ProjectOption {
+  readonly node?: string;
+}
 
 export function declareStore(command: Command, shell: Shell): void {
   declarePush(command, shell);
@@ -33,11 +40,12 @@ export function declareStore(command: Command, shell: Shell): void {
       command
         .command("pull")
         .argument("<ref>", "an image reference, as `pitwall run` takes it")
+        .addOption(projectOption())
         .option("--node <node>", "name or id of one node; default: all that are ready"),
     ),
   )
     .description("Has nodes make an image ready, so that VMs of it start at once.")
-    .action(async (reference: string, options: Options & { readonly node?: string }) =>
+    .action(async (reference: string, options: PullOptions) =>
       inSession(shell, options, ({ pitwall }) => pull(shell, pitwall, reference, options)),
     );
   withOutput(withEndpoint(command.command("rm").argument("<image...>", "digests, beginnings of them, or references")))
@@ -97,16 +105,11 @@ function declarePush(command: Command, shell: Shell): void {
     });
 }
 
-async function pull(
-  shell: Shell,
-  pitwall: Pitwall,
-  reference: string,
-  { node, output }: Options & { readonly node?: string },
-): Promise<void> {
+async function pull(shell: Shell, pitwall: Pitwall, reference: string, { node, project = "", output }: PullOptions): Promise<void> {
   const last = new Map<string, PullImageResponse>();
   await withProgress(shell, async (step) => {
     const image = absoluteImage(reference, shell.folder);
-    for await (const said of pitwall.pullImage(image, { ...(node !== undefined && { node }), signal: shell.signals.signal })) {
+    for await (const said of pitwall.pullImage(image, { project, ...(node !== undefined && { node }), signal: shell.signals.signal })) {
       last.set(said.node, said);
       const busy = [...last.values()].filter(({ state }) => state === PullState.PULL_STATE_PULLING).map((one) => one.node);
       if (busy.length > 0) step(`pulling on ${busy.join(", ")}`);

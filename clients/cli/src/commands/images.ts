@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { CheckImageResponse, Parity, ResolveImageResponse } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { absoluteImage } from "../input/image-reference.ts";
+import { projectOption, type ProjectOption } from "../input/project.ts";
 import { show, withOutput, type Format } from "../output/format.ts";
 import { exitCodes } from "../failure.ts";
 import { openColours, type Colours } from "../output/colours.ts";
@@ -22,11 +23,11 @@ export function declare(command: Command, shell: Shell): void {
 
 function declareResolve(command: Command, shell: Shell): void {
   const resolve = command.command("resolve").argument("<ref>", "an image reference, as `pitwall run` takes it");
-  withOutput(withEndpoint(resolve))
+  withOutput(withEndpoint(resolve.addOption(projectOption())))
     .description("Shows what an image reference stands for now, without making a VM.")
-    .action(async (reference: string, options: EndpointOption & { readonly output: Format }) =>
+    .action(async (reference: string, { project = "", ...options }: EndpointOption & ProjectOption & { readonly output: Format }) =>
       inSession(shell, options, async ({ pitwall }) => {
-        const image = await pitwall.resolveImage(absoluteImage(reference, shell.folder));
+        const image = await pitwall.resolveImage(absoluteImage(reference, shell.folder), { project });
         await show(shell, options.output, {
           table: () => fieldList(details(image)),
           json: ResolveImageResponse.toJSON(image),
@@ -36,18 +37,18 @@ function declareResolve(command: Command, shell: Shell): void {
     );
 }
 
-interface CheckOptions extends EndpointOption {
+interface CheckOptions extends EndpointOption, ProjectOption {
   readonly strict?: boolean;
   readonly output: Format;
 }
 
 function declareCheck(command: Command, shell: Shell): void {
   const check = command.command("check").argument("<ref>", "an image reference, as `pitwall run` takes it");
-  withOutput(withEndpoint(check.option("--strict", "end with exit code 1 when anything would be ignored")))
+  withOutput(withEndpoint(check.addOption(projectOption()).option("--strict", "end with exit code 1 when anything would be ignored")))
     .description("Says for each field of an image's configuration whether a VM honours, adapts or ignores it, and why.")
-    .action(async (reference: string, options: CheckOptions) =>
+    .action(async (reference: string, { project = "", ...options }: CheckOptions) =>
       inSession(shell, options, async ({ pitwall }) => {
-        const checked = await pitwall.checkImage(absoluteImage(reference, shell.folder));
+        const checked = await pitwall.checkImage(absoluteImage(reference, shell.folder), { project });
         const ignored = checked.fields.filter(({ parity }) => parity === Parity.PARITY_IGNORED).map(({ field }) => field);
         await show(shell, options.output, {
           table: () => verdictTable(checked, openColours(shell.hasColour)),

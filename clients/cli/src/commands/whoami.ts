@@ -12,12 +12,13 @@ export function declare(command: Command, shell: Shell): void {
     .action(async (options: EndpointOption & { readonly output: Format }) =>
       inSession(shell, options, async ({ endpoint, pitwall }) => {
         const profile = await pitwall.getProfile();
-        const { subject, username, isAdmin } = profile;
+        const { subject, username, isAdmin, tokenId } = profile;
         await show(shell, options.output, {
           table: () =>
             fieldList([
               ["User", username || subject],
               ["Subject", subject],
+              ["API token", tokenId],
               ["Administrator", isAdmin ? "yes" : "no"],
               ["Gateway", endpoint],
             ]),

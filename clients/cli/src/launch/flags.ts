@@ -70,6 +70,10 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
       kind: "path",
       default: "ca in the state folder",
     }),
+    flag("PITWALL_SECRETS_KEY_FILE", "file", "what credentials of projects are sealed with", {
+      kind: "path",
+      default: "secrets.key in the CA's folder",
+    }),
     flag("PITWALL_HEARTBEAT", "duration", "how often nodes are heard of", { default: "1s" }),
     flag("PITWALL_LEASE", "duration", "how long a silent node counts as ready", { default: "10s" }),
     flag("PITWALL_READS_PER_SECOND", "number", "how often one principal may read, on average", { default: "200" }),
