@@ -30,7 +30,7 @@ export interface RegistryServer extends AsyncDisposable {
 
 /** `auth`: how it lets in. `fault` is asked for each answer about `path` (`manifests/…`, `blobs/…`), with how often that was asked before. */
 export interface RegistryBehaviour {
-  readonly auth?: (seen: Seen) => { readonly challenge: string } | undefined;
+  readonly auth?: (seen: Seen) => { readonly challenge: string; readonly body?: string } | undefined;
   readonly fault?: (path: string, times: number, range: string | undefined) => Fault | undefined;
   readonly address?: string;
   readonly tls?: Tls;
@@ -51,7 +51,7 @@ export async function startRegistry(image: WrittenImage, behaviour: RegistryBeha
   const prefix = `/v2/${repository}/`;
   return listen(behaviour, (response, seen) => {
     const refusal = behaviour.auth?.(seen);
-    if (refusal) return void response.writeHead(401, { "www-authenticate": refusal.challenge }).end("{}");
+    if (refusal) return void response.writeHead(401, { "www-authenticate": refusal.challenge }).end(refusal.body ?? "{}");
     const path = seen.path.startsWith(prefix) ? seen.path.slice(prefix.length).replace(/\?.*/, "") : "";
     const count = times.get(path) ?? 0;
     times.set(path, count + 1);
