@@ -68,9 +68,10 @@ it("one join string lets in as many nodes as it was made for, and no more", asyn
 });
 
 it("VMs run there, through crashes and lost reports, and are deleted without a trace", async () => {
-  const { vms } = pitwall.stack.client();
+  const { vms, projects } = pitwall.stack.client();
   const names = Array.from({ length: 2 * count }, (_, index) => `virtual-${index}`);
   const memBytes = BigInt(32 * 2 ** 30); // more than the real node beside them has
+  await projects.update("", { quota: { memBytes: memBytes * BigInt(names.length) } });
   await Promise.all(names.map((name) => vms.create({ name, spec: { image: pitwall.image, memBytes } })));
   const made = await Promise.all(names.map((name) => vms.wait(name)));
   expect(made.map(({ phase, nodeName }) => [phase, nodeName.replace(/\d+$/, "N")])).toEqual(
