@@ -14,7 +14,7 @@ import {
   type Seen,
 } from "@pitwall/oci/tests/support/registry-server.ts";
 import { tarOf } from "@pitwall/oci/tests/support/tar-writer.ts";
-import { Phase, PullState } from "@pitwall/sdk";
+import { Phase, PullState, type RegistrySecret } from "@pitwall/sdk";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { Canaries, Search } from "./support/canaries.ts";
 import { run } from "./support/run.ts";
@@ -27,6 +27,8 @@ const parts = new AsyncDisposableStack();
 /** As in `~/.docker/config.json`. */
 const auths: Record<string, Readonly<Record<string, string>>> = {};
 const hosts: string[] = [];
+/** What a project signs in with, by registry. */
+const secrets = new Map<string, RegistrySecret>();
 /** References by what becomes of them. */
 const readable: string[] = [];
 const unreadable: string[] = [];
@@ -56,14 +58,14 @@ type Behaviour = NonNullable<Parameters<typeof startRegistry>[1]>;
 
 /** A registry that takes the header, or nobody, with its entry in the file; what it gives away otherwise is in `more`. */
 async function registry(
-  entry: Readonly<Record<string, string>>,
+  entry: Readonly<Record<string, string>> | undefined,
   header: string | undefined,
   { image = newImage(), ...more }: Behaviour & { readonly image?: WrittenImage } = {},
 ): Promise<RegistryServer> {
   const scheme = header?.split(" ")[0] ?? "Basic";
   const auth = (seen: Seen) => (header !== undefined && seen.authorization === header ? undefined : refusalOf(scheme, seen));
   const started = parts.use(await startRegistry(image, { auth, ...more }));
-  auths[started.host] = entry;
+  if (entry) auths[started.host] = entry;
   hosts.push(started.host);
   return started;
 }
@@ -72,7 +74,7 @@ const referenceOf = ({ host }: RegistryServer): string => `${host}/${repository}
 
 /** A registry whose token service gives `token` to who shows the right thing. */
 async function withTokens(
-  entry: Readonly<Record<string, string>>,
+  entry: Readonly<Record<string, string>> | undefined,
   mayHave: (seen: Seen) => boolean,
   token: string,
 ): Promise<RegistryServer> {
@@ -137,6 +139,19 @@ async function startRegistries(): Promise<void> {
   auths["127.0.0.1:9"] = sealed(add("a password for nobody at home"));
   hosts.push("127.0.0.1:9");
   unreadable.push(`127.0.0.1:9/${repository}:v1`);
+
+  const [owned, ownToken] = [add("a password of a project"), add("an identity token of a project")];
+  const theirs = await registry(undefined, basicOf(owned));
+  secrets.set(theirs.host, { username, password: owned });
+  const mayTrade = ({ form }: Seen): boolean => new URLSearchParams(form).get("refresh_token") === ownToken;
+  const trading = await withTokens(undefined, mayTrade, tokenOf(add("a token for a project")));
+  secrets.set(trading.host, { identityToken: ownToken });
+  const partial = add("a password for a missing layer of a project");
+  const image = newImage();
+  const layer = blobPath(image.layers[0]!.stored);
+  const missing = (path: string): Fault | undefined => (path === layer ? { kind: "status", status: 404 } : undefined);
+  const lacking = await registry(undefined, basicOf(partial), { image, fault: missing });
+  secrets.set(lacking.host, { username, password: partial });
   for (const elsewhere of ["https://index.docker.io/v1/", "ghcr.io"]) auths[elsewhere] = sealed(add(`a password for ${elsewhere}`));
 }
 
@@ -215,7 +230,20 @@ it("is in the memory of those only who sign in with it, and in nobody's argument
   console.info(`${Math.round(others.seenBytes / 2 ** 20)} MiB of memory looked through`);
 });
 
-it("is in no log, journal, table or file but its own", { timeout: 300_000 }, async () => {
+it("is sealed where it is a project's, and in no log, journal, table or file but its own", { timeout: 300_000 }, async () => {
+  const { vms, projects } = pitwall.stack.client();
+  const phases: Phase[] = [];
+  for (const [host, secret] of secrets) {
+    const reference = `${host}/${repository}:v1`;
+    expect(await pull(reference), "without a credential").not.toBe("done");
+    await projects.setRegistryCredential("", host, secret);
+    const { id } = await vms.create({ spec: { image: reference, args: ["/busybox", "sleep", "1000000"], diskBytes: 2n ** 26n } });
+    const { phase, message } = await vms.wait(id);
+    phases.push(phase);
+    expect(canaries.in(Buffer.from(message)), message).toEqual([]);
+  }
+  expect(phases).toEqual([Phase.PHASE_RUNNING, Phase.PHASE_RUNNING, Phase.PHASE_FAILED]); // the last image lacks a layer
+  expect(canaries.in(Buffer.from(JSON.stringify(await projects.registryCredentials())))).toEqual([]);
   const typed = await pull(`${username}:${canaries.add("a password in a reference")}@${hosts[0]}/${repository}:v1`);
   expect(canaries.in(Buffer.from(typed)), typed).toEqual([]);
   const search = new Search(canaries);
@@ -232,7 +260,7 @@ it("is in no log, journal, table or file but its own", { timeout: 300_000 }, asy
   // The same look finds each of them where it is meant to be.
   const control = new Search(canaries);
   control.bytes("the credentials", await readFile(join(dir, "credentials.json")));
-  const elsewhere = /^a token|^a signed|in a reference$/;
+  const elsewhere = /^a token|^a signed|in a reference$|a project$/;
   expect([...control.found].toSorted()).toEqual(canaries.names.filter((name) => !elsewhere.test(name)).toSorted());
   expect(canaries.names.length).toBeGreaterThanOrEqual(20);
 });
