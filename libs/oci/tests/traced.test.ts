@@ -46,6 +46,8 @@ async function convert(dir: string, images: ReadonlyMap<string, readonly Written
       for (const word of others) outside.add(`execve ${unnumbered(word)}`);
       continue;
     }
+    // Node asks about its processors whenever a thread of its own first needs to know: when that is depends on how busy the host is.
+    if (!isChange && others.every((path) => path.startsWith("/sys/devices/system/cpu/"))) continue;
     outside.add(unnumbered(`${what} ${others.join(" ")}`));
     if (isChange) for (const path of others) changedOutside.add(unnumbered(path));
   }
