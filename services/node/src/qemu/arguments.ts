@@ -18,7 +18,8 @@ export const files = { qmp: "qmp.sock", channel: "guest.sock", console: "console
 
 /**
  * Kernel parameters that each boot has, beside `tsc_early_khz`: without that the emulated clocks are calibrated against each other, which
- * under load never ends, and with a wrong one the guest's time runs wrong. `random.trust_cpu`: no waiting for entropy. The rest skips
+ * under load never ends, and with a wrong one the guest's time runs wrong. `tsc=reliable`: there is nothing but ticks to check that clock by,
+ * and a busy host delays ticks; the kernel would change to counting them, and lose time. `random.trust_cpu`: no waiting for entropy. The rest skips
  * work that a guest of this kind has no use for.
  */
 const kernelParameters = [
@@ -33,7 +34,7 @@ const kernelParameters = [
 
 /** An emulated CPU does not speculate, so there is nothing to mitigate; a real one does. */
 export function kernelCommandLine({ acceleration, tscKhz }: HostMachine): string {
-  return [...kernelParameters, `tsc_early_khz=${tscKhz}`, ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
+  return [...kernelParameters, `tsc_early_khz=${tscKhz}`, "tsc=reliable", ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
 }
 
 /**
