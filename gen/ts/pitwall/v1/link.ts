@@ -151,7 +151,10 @@ export interface Assignment {
   imageDigest: string;
   /** All SSH public keys that the VM lets in: the owner's profile's and the spec's. */
   authorizedKeys: string[];
-  /** The generation of the latest restart that was asked for: a VM that was booted for an older one is started again. 0: none. */
+  /**
+   * The generation of the latest start or restart that was asked for: a VM that was booted for an older one is started again, one that
+   * has ended since is not. 0: every generation is a start.
+   */
   restartGeneration: bigint;
   /** What the image's registry wants to see, of the VM's project; absent: what the installation has. */
   imageCredential: ImageCredential | undefined;

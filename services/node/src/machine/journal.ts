@@ -12,6 +12,8 @@ export interface JournalEntry {
   readonly report: VmReport;
   /** The VMM, from just after its start until it was seen to be gone. */
   readonly process: VmmProcess | undefined;
+  /** The generation that the VMM was started for; 0: none was. */
+  readonly booted: bigint;
   /** A VMM may be running that `process` does not name yet. */
   readonly starting: boolean;
   /** Boot of the host that this was written in. */
@@ -36,17 +38,20 @@ const stored = z.object({
   assignment: z.unknown(),
   report: z.unknown(),
   process: z.object({ driver: z.string(), pid: z.number().int(), startTicks: z.string() }).optional(),
+  /** Absent in journals of agents that did not restart VMs. */
+  booted: z.string().optional(),
   starting: z.boolean(),
   bootId: z.string(),
 });
 
 /** As text, without the secret of a credential: after a restart the controller sends it again. */
-export function encodeEntry({ assignment, report, process, starting, bootId }: JournalEntry): string {
+export function encodeEntry({ assignment, report, process, booted, starting, bootId }: JournalEntry): string {
   return JSON.stringify({
     version: 1,
     assignment: Assignment.toJSON(withoutSecret(assignment)),
     report: VmReport.toJSON(report),
     ...(process && { process: { ...process, startTicks: String(process.startTicks) } }),
+    booted: String(booted),
     starting,
     bootId,
   } satisfies z.input<typeof stored>);
@@ -65,11 +70,13 @@ export function lacksSecret({ imageCredential }: Assignment, error: unknown): bo
 
 /** Throws for what {@link encodeEntry} has not written. */
 export function decodeEntry(text: string): JournalEntry {
-  const { assignment, report, process, starting, bootId } = stored.parse(JSON.parse(text));
+  const { process, booted, starting, bootId, ...kept } = stored.parse(JSON.parse(text));
+  const assignment = Assignment.fromJSON(kept.assignment);
   return {
-    assignment: Assignment.fromJSON(assignment),
-    report: VmReport.fromJSON(report),
+    assignment,
+    report: VmReport.fromJSON(kept.report),
     process: process && { ...process, startTicks: BigInt(process.startTicks) },
+    booted: booted === undefined ? assignment.generation : BigInt(booted),
     starting,
     bootId,
   };

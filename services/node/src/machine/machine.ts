@@ -9,11 +9,25 @@ import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, messageChain, timeLimit, toDuration, type Log } from "@pitwall/runtime";
+import { PitwallError, timeLimit, type Log } from "@pitwall/runtime";
+import { Bell } from "./bell.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import type { MachineHost } from "./host.ts";
 import { lacksSecret, type JournalEntry } from "./journal.ts";
-import { afterExit, firstReport, hasSettled, isOlder, isReschedulable, isSameWish, noService, noTimings, serviceNews } from "./reports.ts";
+import {
+  afterExit,
+  bootTimeout,
+  failure,
+  firstReport,
+  hasSettled,
+  isOlder,
+  isReschedulable,
+  isSameWish,
+  lastStart,
+  preparing,
+  serviceNews,
+  upTimings,
+} from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
 import { guardRunning, startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
@@ -29,6 +43,8 @@ export class Machine {
   #report: VmReport;
   /** The generation whose start has come to an end, good or bad; it is not tried again. */
   #settled: bigint;
+  /** The generation that the VMM was started for. */
+  #booted: bigint;
   #vmm: Vmm | undefined;
   #watch: GuestWatch | undefined;
   #exit: VmmExit | undefined;
@@ -37,8 +53,7 @@ export class Machine {
   /** The lease was lost and the VM ended for it: it waits for a session in which the controller still wants it here. */
   #isYielded = false;
   #stepAbort = new AbortController();
-  #wake: () => void = () => undefined;
-  #woken = false;
+  readonly #bell = new Bell();
   #closed = false;
   #saving: Promise<void> = Promise.resolve();
   /** Of each image that it was told to boot from: the VMM may still have the one before. */
@@ -53,6 +68,7 @@ export class Machine {
     this.#leases = leases;
     this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
+    this.#booted = kept?.booted ?? 0n;
     this.#done = this.#run(kept);
   }
 
@@ -61,7 +77,14 @@ export class Machine {
     using leases = new DisposableStack();
     leases.use(host.ingredients.lease(assignment.imageDigest));
     const report = firstReport(assignment, host.clock.wallMs());
-    await host.journals.write(assignment.vmId, { assignment, report, process: undefined, starting: false, bootId: host.bootId });
+    await host.journals.write(assignment.vmId, {
+      assignment,
+      report,
+      process: undefined,
+      booted: 0n,
+      starting: false,
+      bootId: host.bootId,
+    });
     await host.failpoints.at("create.node.journalled", assignment.vmId);
     return new Machine(host, assignment, undefined, leases.move());
   }
@@ -85,12 +108,12 @@ export class Machine {
   apply(assignment: Assignment, isQuestion: boolean): void {
     if (isOlder(assignment, this.#wanted)) return;
     if (assignment.imageDigest !== this.#wanted.imageDigest) this.#leases.use(this.#host.ingredients.lease(assignment.imageDigest));
-    const turned = assignment.desired !== this.#wanted.desired;
+    const turned = assignment.desired !== this.#wanted.desired || assignment.restartGeneration > this.#wanted.restartGeneration;
     if (isQuestion && isSameWish(assignment, this.#wanted)) this.#host.onReport(this.#report);
     this.#wanted = assignment;
     if (this.#mayRun()) this.#isYielded = false;
     if (turned) this.#stepAbort.abort(new PitwallError("race", "another wish came"));
-    this.#rouse();
+    this.#bell.ring();
   }
 
   /** A byte stream into the guest. Throws `state` when it does not run, the guest's own status when it refuses. */
@@ -109,7 +132,7 @@ export class Machine {
     this.#stepAbort.abort(new PitwallError("unavailable", "the lease is lost"));
     await this.#booting;
     await this.#vmm?.kill();
-    this.#rouse();
+    this.#bell.ring();
   }
 
   /** The host's clock has jumped, or it is time to look. */
@@ -121,20 +144,15 @@ export class Machine {
   async close(): Promise<void> {
     this.#closed = true;
     this.#stepAbort.abort(new PitwallError("unavailable", "the agent stops"));
-    this.#rouse();
+    this.#bell.ring();
     await this.#done;
     await this.#watch?.close();
-  }
-
-  #rouse(): void {
-    this.#woken = true;
-    this.#wake();
   }
 
   async #run(kept: JournalEntry | undefined): Promise<void> {
     if (kept) await this.#resume(kept).catch((error: unknown) => this.#log.error("a VM could not be adopted", { error }));
     while (!this.#closed && !this.isGone) {
-      this.#woken = false;
+      this.#bell.hush();
       this.#stepAbort = new AbortController();
       try {
         await this.#step(this.#wanted, this.#stepAbort.signal);
@@ -142,14 +160,10 @@ export class Machine {
         // Even the journal may fail (a full disk): say it, and look again later.
         this.#log.error("a step failed", { error });
         if (!this.#stepAbort.signal.aborted) await this.#host.clock.sleep(retryMs);
-        this.#woken = true;
+        this.#bell.ring();
       }
       if (this.isGone || this.#closed) return;
-      if (!this.#woken) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
+      await this.#bell.heard();
     }
   }
 
@@ -184,8 +198,10 @@ export class Machine {
   }
 
   async #start(wanted: Assignment, signal: AbortSignal): Promise<void> {
+    if (this.#vmm && this.#booted < wanted.restartGeneration) await this.#endVmm(this.#vmm, wanted);
     if (!this.#vmm) {
-      if (this.#isYielded || !this.#mayRun() || this.#settled >= wanted.generation) return;
+      if (this.#isYielded || !this.#mayRun()) return;
+      if (this.#settled >= lastStart(wanted)) return await this.#acknowledge(wanted);
       const booting = Promise.withResolvers<void>();
       this.#booting = booting.promise;
       try {
@@ -209,6 +225,11 @@ export class Machine {
     }
   }
 
+  /** A change that starts nothing. */
+  async #acknowledge({ generation }: Assignment): Promise<void> {
+    if (this.#report.generation < generation) await this.#say({ generation });
+  }
+
   /** What may be started elsewhere runs here with a lease only. */
   #mayRun(): boolean {
     return !isReschedulable(this.#wanted.spec) || this.#host.fence.isLeaseHeld();
@@ -217,18 +238,11 @@ export class Machine {
   async #boot(wanted: Assignment, signal: AbortSignal): Promise<void> {
     const { spec, generation, epoch } = wanted;
     if (!spec) throw new PitwallError("internal", "an assignment came without a spec");
-    await this.#say({
-      generation,
-      epoch,
-      phase: Phase.PHASE_PREPARING,
-      reason: "",
-      message: "",
-      ...noService,
-      timings: noTimings,
-    });
+    await this.#say({ generation, epoch, ...preparing });
     const isNew = this.#report.sshHostKey === "";
     const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew }, signal);
     this.#starting = true;
+    this.#booted = generation;
     await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: prepared.sshHostKey, timings: prepared.timings });
     const mayRun = (): boolean => this.#mayRun() && !this.#isYielded;
     const vmm = await startVmm(this.#host, { dir: this.#dir, assignment: wanted, spec, prepared }, mayRun);
@@ -249,33 +263,16 @@ export class Machine {
       const state = this.#watch?.said?.state;
       if (state !== undefined) firstWord ??= clock.monotonicMs();
       if (state === GuestState.GUEST_STATE_READY) {
-        const boot = toDuration((firstWord ?? started) - started);
-        const timings = {
-          ...(this.#report.timings ?? noTimings),
-          boot,
-          ready: toDuration(clock.monotonicMs() - (firstWord ?? started)),
-        };
+        const timings = upTimings(this.#report, { started, firstWord: firstWord ?? started, ready: clock.monotonicMs() });
         return await this.#say({ phase: Phase.PHASE_RUNNING, generation: wanted.generation, timings });
       }
       if (deadline.aborted) break;
-      await this.#nextEvent(deadline);
+      await this.#bell.next(deadline);
     }
-    if (signal.aborted || this.#exit) return this.#rouse();
+    if (signal.aborted || this.#exit) return this.#bell.ring();
     await this.#vmm?.kill();
     const exit = await this.#vmm?.exited;
-    await this.#fail(
-      wanted,
-      new PitwallError("deadline", `the guest was not ready within ${bootLimitMs / 1000} s:\n${exit?.tail ?? ""}`, {
-        reason: "BOOT_TIMEOUT",
-      }),
-    );
-  }
-
-  async #nextEvent(signal: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      signal.addEventListener("abort", () => resolve(), { once: true });
-    });
+    await this.#fail(wanted, bootTimeout(bootLimitMs, exit));
   }
 
   #attach(vmm: Vmm): void {
@@ -285,13 +282,13 @@ export class Machine {
     void vmm.exited.then((exit) => {
       if (this.#vmm !== vmm) return;
       this.#exit = exit;
-      this.#rouse();
+      this.#bell.ring();
     });
   }
 
   #onWord(): void {
     this.#hear();
-    this.#rouse();
+    this.#bell.ring();
   }
 
   /** Reports what has become of the image's process, when that is news. */
@@ -300,17 +297,20 @@ export class Machine {
     if (news) this.#say(news).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
   }
 
-  async #stop({ generation }: Assignment): Promise<void> {
-    if (this.#vmm) {
-      await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
-      await shutDown(this.#vmm, this.#watch, this.#host.clock, this.#log);
-      await this.#watch?.done; // the last word is how the image's process ended
-      await this.#releaseVmm();
-    }
+  async #stop(wanted: Assignment): Promise<void> {
+    const { generation } = wanted;
+    if (this.#vmm) await this.#endVmm(this.#vmm, wanted);
     this.#settled = generation;
     if (this.#report.phase !== Phase.PHASE_STOPPED || this.#report.generation !== generation) {
       await this.#say({ phase: Phase.PHASE_STOPPED, generation, reason: "", message: "" });
     }
+  }
+
+  async #endVmm(vmm: Vmm, { generation }: Assignment): Promise<void> {
+    await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
+    await shutDown(vmm, this.#watch, this.#host.clock, this.#log);
+    await this.#watch?.done; // the last word is how the image's process ended
+    await this.#releaseVmm();
   }
 
   async #remove({ vmId, generation }: Assignment): Promise<void> {
@@ -359,9 +359,7 @@ export class Machine {
     await this.#releaseVmm();
     this.#settled = generation;
     this.#log.warn("a VM failed", { error });
-    const reason = error instanceof PitwallError ? error.reason : "INTERNAL";
-    const message = error instanceof PitwallError ? error.message : `the node met an error: ${messageChain(error)}`;
-    await this.#say({ phase: Phase.PHASE_FAILED, reason, message: message.slice(0, 2048), generation });
+    await this.#say({ ...failure(error), generation });
   }
 
   async #killStrays(): Promise<void> {
@@ -390,6 +388,7 @@ export class Machine {
       assignment: this.#wanted,
       report: this.#report,
       process: this.#vmm?.process,
+      booted: this.#booted,
       starting: this.#starting,
       bootId: this.#host.bootId,
     };

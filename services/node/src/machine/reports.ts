@@ -2,6 +2,7 @@
 import { GuestState, type WatchStateResponse } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Health, NodeLossPolicy, Phase, type Exit, type VmSpec, type VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { messageChain, PitwallError, toDuration } from "@pitwall/runtime";
 import type { JournalEntry } from "./journal.ts";
 import type { VmmExit } from "./vmm.ts";
 
@@ -41,6 +42,30 @@ function blank({ vmId, generation, epoch }: Assignment, nowMs: number): VmReport
   return { vmId, generation, epoch, phase: Phase.PHASE_UNSPECIFIED, ...rest };
 }
 
+/** A VM is about to be booted: nothing of its last run counts any more. */
+export const preparing = { phase: Phase.PHASE_PREPARING, reason: "", message: "", ...noService, timings: noTimings };
+
+/** How long the boot took, by the monotonic clock's readings at its steps. */
+export function upTimings(
+  { timings }: VmReport,
+  { started, firstWord, ready }: Record<"started" | "firstWord" | "ready", number>,
+): VmTimings {
+  return { ...(timings ?? noTimings), boot: toDuration(firstWord - started), ready: toDuration(ready - firstWord) };
+}
+
+export function bootTimeout(limitMs: number, exit: VmmExit | undefined): PitwallError {
+  return new PitwallError("deadline", `the guest was not ready within ${limitMs / 1000} s:\n${exit?.tail ?? ""}`, {
+    reason: "BOOT_TIMEOUT",
+  });
+}
+
+/** A start did not work. */
+export function failure(error: unknown): Pick<VmReport, "phase" | "reason" | "message"> {
+  const isOurs = error instanceof PitwallError;
+  const message = isOurs ? error.message : `the node met an error: ${messageChain(error)}`;
+  return { phase: Phase.PHASE_FAILED, reason: isOurs ? error.reason : "INTERNAL", message: message.slice(0, messageLimit) };
+}
+
 /** A VMM ended without our doing; `said` is its guest's last word. */
 export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): Pick<VmReport, "phase" | "reason" | "message"> {
   if (said?.state === GuestState.GUEST_STATE_STOPPING) {
@@ -59,6 +84,11 @@ export function isOlder(a: Assignment, b: Assignment): boolean {
 /** Whether the controller says again what it has said. */
 export function isSameWish(a: Assignment, b: Assignment): boolean {
   return a.epoch === b.epoch && a.generation === b.generation && a.desired === b.desired;
+}
+
+/** The generation of the latest start that was asked for. Older controllers do not tell it: each change of theirs is one. */
+export function lastStart({ restartGeneration, generation }: Assignment): bigint {
+  return restartGeneration === 0n ? generation : restartGeneration;
 }
 
 /** In which what is heard of the image's process is reported. */

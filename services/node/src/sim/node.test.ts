@@ -259,3 +259,58 @@ test("an agent that is back in time keeps the lease of the one before", async ()
   await clock.advance(60_000);
   expect(node.host.running).toEqual([before]);
 });
+
+/** The phases that were reported of a VM, each once in a row. */
+const phasesOf = ({ peer }: Run, vmId: string): Phase[] =>
+  peer.reports.filter((report) => report.vmId === vmId).flatMap(({ phase }, at, all) => (phase === all[at - 1]?.phase ? [] : [phase]));
+const boot = [Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RUNNING];
+
+test("a VM that was booted before its latest restart was asked for is stopped and started, once", async () => {
+  const ran = begin("");
+  ran.peer.want({ vmId: vm, ...run, restartGeneration: 1n });
+  await ran.clock.advance(60_000);
+  ran.peer.want({ vmId: vm, restartGeneration: 2n });
+  await ran.clock.advance(60_000);
+  ran.peer.want({ vmId: vm }); // a change that starts nothing
+  await ran.clock.advance(60_000);
+  expect(phasesOf(ran, vm)).toEqual([...boot, Phase.PHASE_STOPPING, ...boot]);
+  expect(ran.peer.seen.get(vm)).toMatchObject({ phase: Phase.PHASE_RUNNING, generation: 3n });
+});
+
+test("a restart during a boot begins it anew", async () => {
+  const ran = begin("boot: 5s..5s");
+  ran.peer.want({ vmId: vm, ...run, restartGeneration: 1n });
+  await ran.clock.advance(2_000);
+  expect(ran.peer.phase(vm)).toBe(Phase.PHASE_BOOTING);
+  ran.peer.want({ vmId: vm, restartGeneration: 2n });
+  await ran.clock.advance(60_000);
+  expect(phasesOf(ran, vm).filter((phase) => phase === Phase.PHASE_RUNNING)).toHaveLength(1);
+  expect(ran.peer.seen.get(vm)).toMatchObject({ phase: Phase.PHASE_RUNNING, generation: 2n });
+});
+
+test("an agent that dies in a restart finishes it", async () => {
+  const ran = begin("shutdown: 5s..5s");
+  ran.peer.want({ vmId: vm, ...run, restartGeneration: 1n });
+  await ran.clock.advance(60_000);
+  ran.peer.want({ vmId: vm, restartGeneration: 2n });
+  await ran.clock.advance(2_000);
+  expect(ran.peer.phase(vm)).toBe(Phase.PHASE_STOPPING);
+  ran.node.crash(500);
+  await ran.clock.advance(120_000);
+  expect(ran.peer.seen.get(vm)).toMatchObject({ phase: Phase.PHASE_RUNNING, generation: 2n });
+});
+
+test("a change of a VM that has failed is taken and starts nothing", async () => {
+  const ran = begin("faults: [{ fault: failed-boot, vm: 1 }]");
+  ran.peer.want({ vmId: vm, ...run, restartGeneration: 1n });
+  await ran.clock.advance(60_000);
+  expect(ran.peer.phase(vm)).toBe(Phase.PHASE_FAILED);
+  ran.peer.want({ vmId: vm });
+  await ran.clock.advance(60_000);
+  expect(ran.peer.seen.get(vm)).toMatchObject({ phase: Phase.PHASE_FAILED, generation: 2n });
+  const failed = [Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_FAILED];
+  expect(phasesOf(ran, vm)).toEqual(failed);
+  ran.peer.want({ vmId: vm, restartGeneration: 3n });
+  await ran.clock.advance(60_000);
+  expect(phasesOf(ran, vm)).toEqual([...failed, ...failed]);
+});
