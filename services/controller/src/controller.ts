@@ -58,9 +58,11 @@ import { Roster } from "./nodes/roster.ts";
 import { Sessions } from "./nodes/sessions.ts";
 import { Members } from "./projects/members.ts";
 import { Projects } from "./projects/projects.ts";
+import { reconcileDueVms } from "./reconcile/due-vms.ts";
 import { reconcileDrains } from "./reconcile/drain.ts";
 import { keepHouse } from "./reconcile/housekeeping.ts";
 import { reconcile } from "./reconcile/loop.ts";
+import { openParking } from "./reconcile/parking.ts";
 import { reconcileNodeLoss } from "./reconcile/node-loss.ts";
 import { Profiles } from "./profile/profiles.ts";
 import { auditService } from "./rpc/audit-service.ts";
@@ -131,7 +133,7 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const projects = new Projects({ store, mutations });
   const credentials = new Credentials({ store, mutations, box });
   await credentials.rewrap(log);
-  const vms = new Vms({ store, mutations, nodes, images, credentials, recorder, feed });
+  const vms = new Vms({ store, mutations, nodes, images, credentials, recorder, feed, signer });
   const assignments = new Assignments({ store, credentials });
   const reports = new Reports({ store, sessions, recorder, log });
   stack.use(keepHouse(store, log));
@@ -210,10 +212,12 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
   await roster.enter(addresses);
   const patience = patienceOf(leaseMs);
+  const parking = openParking({ store, mutations, log });
   stack.use(
     reconcile(
       {
         "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, nodes, leases, news, patience, log }),
+        "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
         drain: () => reconcileDrains({ store, mutations, recorder, nodes, links, news, log }),
       },
       log,

@@ -42,6 +42,8 @@ export interface ErrorDetail {
   readonly reason?: string;
   /** The request field that was wrong, dotted (`spec.mem_bytes`), for `google.rpc.BadRequest`. */
   readonly field?: string;
+  /** More for programs, for `google.rpc.ErrorInfo`. */
+  readonly metadata?: Readonly<Record<string, string>>;
   /** When another try may succeed, for `google.rpc.RetryInfo`. */
   readonly retryAfterMs?: number;
   /** What is used up, for `google.rpc.QuotaFailure`. */
@@ -62,6 +64,7 @@ export class PitwallError extends Error {
   readonly fault: Fault;
   readonly reason: string;
   readonly field: string | undefined;
+  readonly metadata: Readonly<Record<string, string>>;
   readonly retryAfterMs: number | undefined;
   readonly quota: readonly QuotaViolation[];
 
@@ -71,6 +74,7 @@ export class PitwallError extends Error {
     this.fault = fault;
     this.reason = detail.reason ?? fault.toUpperCase().replaceAll("-", "_");
     this.field = detail.field;
+    this.metadata = detail.metadata ?? {};
     this.retryAfterMs = detail.retryAfterMs;
     this.quota = detail.quota ?? [];
   }

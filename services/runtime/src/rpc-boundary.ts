@@ -34,9 +34,9 @@ export function statusDetails(error: PitwallError): Uint8Array {
 
 type Detail = ErrorInfo | BadRequest | RetryInfo | QuotaFailure;
 
-function detailsOf({ reason, field, message: description, retryAfterMs, quota }: PitwallError): Detail[] {
+function detailsOf({ reason, field, message: description, metadata, retryAfterMs, quota }: PitwallError): Detail[] {
   return [
-    ErrorInfo.create({ reason, domain: "pitwall.dev" }),
+    ErrorInfo.create({ reason, domain: "pitwall.dev", metadata: { ...metadata } }),
     ...(field === undefined ? [] : [BadRequest.create({ fieldViolations: [{ field, description }] })]),
     ...(retryAfterMs === undefined
       ? []

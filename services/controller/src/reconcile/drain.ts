@@ -98,6 +98,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<void
 async function restart({ recorder }: DrainParts, change: Change, row: VmRow): Promise<void> {
   row.desired = Desired.DESIRED_RUNNING;
   row.generation += 1n;
+  row.restartGeneration = row.generation;
   row.moving = false;
   await recorder.changed(change, row, { tellNode: true });
   await change.audit({

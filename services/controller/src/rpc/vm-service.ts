@@ -2,28 +2,24 @@
 import type { VmServiceImplementation } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
-import { notYet } from "./not-yet.ts";
-import { pageLimit, pageOf } from "./page.ts";
+import { pageLimit } from "./page.ts";
 import { waitVm, watchVms } from "./watch.ts";
 
 export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
+  const { moves } = vms;
   return {
     createVm: (request, context) => vms.create(userOf(context), request, context.signal),
-    getVm: async ({ vm }, context) => ({ vm: await vms.get(userOf(context), vm) }),
-    async listVms({ project, pageSize, pageToken }, context) {
-      const limit = pageLimit(pageSize);
-      const { page, nextPageToken } = pageOf(await vms.list(userOf(context), project, limit + 1, pageToken), limit);
-      return { vms: page, nextPageToken };
-    },
+    getVm: async ({ vm, minGeneration }, context) => ({ vm: await vms.get(userOf(context), vm, minGeneration) }),
+    listVms: (request, context) => vms.list(userOf(context), request, pageLimit(request.pageSize)),
     watchVms: (request, context) => watchVms(vms, userOf(context), request, context.signal),
-    startVm: (request, context) => vms.start(userOf(context), request),
-    stopVm: (request, context) => vms.stop(userOf(context), request),
-    deleteVm: (request, context) => vms.delete(userOf(context), request),
-    restartVm: notYet,
-    updateVm: notYet,
-    renameVm: notYet,
-    extendVm: notYet,
-    undeleteVm: notYet,
+    startVm: (request, context) => moves.start(userOf(context), request),
+    stopVm: (request, context) => moves.stop(userOf(context), request),
+    restartVm: (request, context) => moves.restart(userOf(context), request),
+    deleteVm: (request, context) => moves.delete(userOf(context), request),
+    undeleteVm: (request, context) => moves.undelete(userOf(context), request),
+    updateVm: (request, context) => moves.update(userOf(context), request),
+    renameVm: (request, context) => moves.rename(userOf(context), request),
+    extendVm: (request, context) => moves.extend(userOf(context), request),
     waitVm: async (request, context) => ({ vm: await waitVm(vms, userOf(context), request, context.signal) }),
   };
 }

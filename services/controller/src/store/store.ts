@@ -141,6 +141,12 @@ export async function lockRow<T extends object>(
   return row ?? undefined;
 }
 
+/** The clock that all controllers have in common. */
+export async function databaseNowMs(em: EntityManager): Promise<number> {
+  const [row]: { now_ms: string }[] = await em.execute("select extract(epoch from now()) * 1000 as now_ms");
+  return Math.floor(Number(row?.now_ms));
+}
+
 /** Whether a change failed because another row has its key. */
 export function isKeyTaken(error: unknown): boolean {
   return error instanceof UniqueConstraintViolationException;

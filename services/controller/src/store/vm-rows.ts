@@ -16,6 +16,13 @@ export async function lockVm(em: EntityManager, id: string): Promise<VmRow | und
   return row ?? undefined;
 }
 
+/** The same for whoever comes first: undefined also when somebody else has the row, or it does not satisfy the condition (SQL) any more. */
+export async function claimVm(em: EntityManager, id: string, condition: string): Promise<VmRow | undefined> {
+  const rows: unknown[] = await em.execute(`select 1 from vm where id = ? and (${condition}) for update skip locked`, [id]);
+  const row = rows.length === 0 ? undefined : await em.findOne(VmEntity, { id }, { refresh: true });
+  return row ?? undefined;
+}
+
 /** Of all VMs; drawn under a VM's lock, so that it grows with each of its changes. */
 export async function nextRevision(em: EntityManager): Promise<bigint> {
   const [row]: { next: string }[] = await em.execute("select nextval('vm_revision') as next");

@@ -107,8 +107,9 @@ export async function dispatch({ feed, assignments, sessions, log }: DispatchPar
   }
 }
 
+/** Until its owner starts it, or deletes it. */
 const isLost = (row: VmRow): boolean =>
-  row.reason === lostReason && row.generation === row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
+  row.reason === lostReason && row.restartGeneration <= row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
 
 /** The SSH keys of all who may enter the projects' VMs. */
 async function keysOf(em: EntityManager, projectIds: readonly string[]): Promise<ReadonlyMap<string, string[]>> {

@@ -21,11 +21,12 @@ import type { Principal } from "../projects/principal.ts";
 import { reachProject, type Reached } from "../projects/reach.ts";
 import { observeQuota } from "../quota/quota.ts";
 import { NodeEntity, VmEntity, type VmRow } from "../store/entities.ts";
-import { isKeyTaken, isNodeFull, type EntityManager, type Store } from "../store/store.ts";
+import { databaseNowMs, isKeyTaken, isNodeFull, type EntityManager, type Store } from "../store/store.ts";
 import { checkVmName, makeName } from "./names.ts";
 import { planOf } from "./plan.ts";
 import type { Recorder } from "./recorder.ts";
 import { checkSpec } from "./spec.ts";
+import { durationMs } from "./ttl.ts";
 
 /** How often another node is sought after others were quicker. */
 const maxPlacements = 5;
@@ -46,6 +47,8 @@ interface NewVm {
   readonly owner: string;
   /** By the monotonic clock. */
   readonly startedMs: number;
+  readonly ttlMs: number | undefined;
+  readonly deleteProtection: boolean;
 }
 
 const method = VmServiceDefinition.methods.createVm;
@@ -60,6 +63,7 @@ export async function createVm(
   const startedMs = systemClock.monotonicMs();
   const call = { service: VmServiceDefinition, method, caller, request };
   const spec = checkSpec(request.spec);
+  const ttlMs = durationMs("ttl", request.ttl);
   const name = request.name === "" ? makeName() : checkVmName(request.name);
   const reader = parts.store.read();
   const reached = await reachProject(reader, caller, request.project, "member");
@@ -71,7 +75,8 @@ export async function createVm(
   const credentialsFor = await parts.credentials.forProject(reached.project.id);
   const image = await parts.images.resolve(spec.image, signal, { credentialsFor });
   if (request.strict) refuseIgnored(image);
-  const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs };
+  const { deleteProtection } = request;
+  const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs, ttlMs, deleteProtection };
   for (let tries = 1; ; tries++) {
     try {
       return await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, wanted) });
@@ -92,7 +97,8 @@ async function place(parts: CreateParts, change: Change, reached: Reached, wante
   const { cpuMillis, memBytes, diskBytes } = wanted.spec;
   const node = nodeFor(change, await parts.nodes.candidates(change.em), { cpuMillis: BigInt(cpuMillis), memBytes, diskBytes });
   const quota = await observeQuota(change, project.id);
-  const row = change.em.create(VmEntity, newRow(wanted, project.id, node.id));
+  const expireTime = wanted.ttlMs === undefined ? null : new Date((await databaseNowMs(change.em)) + wanted.ttlMs);
+  const row = change.em.create(VmEntity, { ...newRow(wanted, project.id, node.id), expireTime });
   const vm = await parts.recorder.changed(change, row, { tellNode: true });
   await change.audit({
     object: `vm/${row.id}`,
@@ -113,7 +119,7 @@ function nodeFor({ plan }: Change, candidates: readonly Candidate[], wanted: Amo
   return planned;
 }
 
-function newRow({ name, spec, imageDigest, owner, startedMs }: NewVm, projectId: string, nodeId: string): VmRow {
+function newRow({ name, spec, imageDigest, owner, startedMs, deleteProtection }: NewVm, projectId: string, nodeId: string): VmRow {
   const now = new Date();
   return {
     id: randomUUID(),
@@ -141,11 +147,11 @@ function newRow({ name, spec, imageDigest, owner, startedMs }: NewVm, projectId:
     cpuMillis: spec.cpuMillis,
     memBytes: spec.memBytes,
     diskBytes: spec.diskBytes,
-    deleteProtection: false,
+    deleteProtection,
     expireTime: null,
     deleteTime: null,
     purgeTime: null,
-    restartGeneration: 0n,
+    restartGeneration: 1n,
     moving: false,
   };
 }
@@ -163,7 +169,7 @@ function refuseIgnored({ reference, config }: ResolvedImage): void {
   throw new PitwallError("state", message, { reason: "IMAGE_FIELDS_IGNORED", field: "spec.image" });
 }
 
-function nameTaken(name: string): PitwallError {
+export function nameTaken(name: string): PitwallError {
   return new PitwallError("exists", `name: the project has a VM called ${name}; choose another name, or delete that VM`, {
     reason: "NAME_TAKEN",
     field: "name",

@@ -8,6 +8,7 @@ export function beginAnew(row: VmRow, nodeId: string): void {
   row.epoch += 1n;
   row.generation += 1n;
   row.observedGeneration = 0n;
+  row.restartGeneration = row.generation;
   row.desired = Desired.DESIRED_RUNNING;
   row.moving = false;
   row.phase = Phase.PHASE_PLACED;

@@ -1,7 +1,7 @@
 // What nodes say of their VMs: taken over into the rows, unless it speaks of another placement or comes from a session that is over.
 import { isDeepStrictEqual } from "node:util";
 import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Exit, Phase, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Exit, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { systemClock, type Log } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import { holdsSession } from "../nodes/session-rows.ts";
@@ -10,6 +10,7 @@ import { VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletion, lostReason } from "./assignments.ts";
+import { reportedPhases } from "./lifecycle.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -76,12 +77,14 @@ export class Reports {
   }
 
   async #observe(change: Recorded, row: VmRow, report: VmReport): Promise<void> {
+    if (!reportedPhases.has(report.phase)) return this.#log.warn("a node reports what is no phase", { vm: row.id, phase: report.phase });
     const { place } = VmTimings.fromJSON(row.timings);
     const before = { ...row };
     row.phase = report.phase;
     row.reason = report.reason;
     row.message = report.message;
     row.observedGeneration = report.generation;
+    if (takesUpSpec(row, report)) Object.assign(row, sizeOf(row));
     row.sshHostKey = report.sshHostKey;
     row.restartCount = report.restartCount;
     row.health = report.health;
@@ -110,6 +113,18 @@ export class Reports {
     row.sshHostKey = "";
     await this.#recorder.changed(change, row, { tellNode: false });
   }
+}
+
+/** Whether the VM takes of its node what its spec says from now on: it begins with it, or takes nothing. */
+function takesUpSpec({ generation }: VmRow, report: VmReport): boolean {
+  return report.generation === generation && takingUp.has(report.phase);
+}
+
+const takingUp: ReadonlySet<Phase> = new Set([Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_STOPPED]);
+
+function sizeOf(row: VmRow): Pick<VmRow, "cpuMillis" | "memBytes"> {
+  const { cpuMillis, memBytes } = VmSpec.fromJSON(row.spec);
+  return { cpuMillis, memBytes };
 }
 
 /** A node can know the latest placement of a VM only by having it. What it says of an older one is no lie: it may have been away. */

@@ -8,7 +8,7 @@ const denied = new PitwallError("denied", "no");
 
 it("a credential's secret is not written, and its absence is known after a restart", () => {
   const assignment = Assignment.fromPartial({ vmId: "1", generation: 3n, imageCredential: secret });
-  const text = encodeEntry({ assignment, report: VmReport.fromPartial({}), process: undefined, starting: false, bootId: "b" });
+  const text = encodeEntry({ assignment, report: VmReport.fromPartial({}), process: undefined, booted: 0n, starting: false, bootId: "b" });
   expect(text).not.toMatch(/hunter2|aHVudGVy|ada/);
   const read = decodeEntry(text).assignment;
   expect(read).toMatchObject({ vmId: "1", generation: 3n, imageCredential: { registry: "ghcr.io", username: "", secret: undefined } });

@@ -18,7 +18,7 @@ export const noTimings: VmTimings = {
 };
 
 /** Before the image's process was started. */
-export const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
+const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
 
 /** In which a start has come to an end. */
 const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);

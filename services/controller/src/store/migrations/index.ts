@@ -10,6 +10,7 @@ import { ProjectUsage } from "./0011-project-usage.ts";
 import { RegistryCredentials } from "./0012-registry-credentials.ts";
 import { AuditTree } from "./0013-audit-tree.ts";
 import { JoinTokenUses } from "./0020-join-token-uses.ts";
+import { ParkedVms } from "./0030-parked-vms.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -23,4 +24,5 @@ export const migrations = [
   { name: "0012_registry_credentials", class: RegistryCredentials },
   { name: "0013_audit_tree", class: AuditTree },
   { name: "0020_join_token_uses", class: JoinTokenUses },
+  { name: "0030_parked_vms", class: ParkedVms },
 ];

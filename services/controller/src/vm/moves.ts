@@ -1,0 +1,269 @@
+// What owners do to VMs that are there: each a move of the lifecycle, made under the VM's lock.
+import {
+  Desired,
+  VmServiceDefinition,
+  type ExtendVmRequest,
+  type Plan,
+  type RenameVmRequest,
+  type UndeleteVmRequest,
+  type UpdateVmRequest,
+  type Vm,
+} from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError } from "@pitwall/runtime";
+import type { Change, Method, Mutations } from "../mutation/mutations.ts";
+import type { Nodes } from "../nodes/nodes.ts";
+import { hasRoom, noRoom } from "../placement/place.ts";
+import type { Principal } from "../projects/principal.ts";
+import { reachProject, reachVm, vmNotFound, type Reached } from "../projects/reach.ts";
+import { observeQuota } from "../quota/quota.ts";
+import type { VmRow } from "../store/entities.ts";
+import { databaseNowMs, isKeyTaken, isNodeFull, type EntityManager } from "../store/store.ts";
+import { lockVm } from "../store/vm-rows.ts";
+import { lostReason } from "./assignments.ts";
+import { nameTaken } from "./create.ts";
+import { checkVmName } from "./names.ts";
+import { decide, type Move, type State } from "./lifecycle.ts";
+import { checkUnchanged, planOf } from "./plan.ts";
+import { readVm, type Recorder } from "./recorder.ts";
+import { rowState } from "./state.ts";
+import { durationMs } from "./ttl.ts";
+import { applyUpdate } from "./update.ts";
+
+/** The fields that all changes of one VM have. */
+export interface MoveRequest {
+  readonly vm: string;
+  readonly requestId: string;
+  readonly etag: string;
+  readonly validateOnly: boolean;
+  readonly planToken: string;
+}
+
+export interface MoveResponse {
+  readonly vm: Vm | undefined;
+  readonly plan: Plan | undefined;
+}
+
+export interface MoveParts {
+  readonly mutations: Mutations;
+  readonly nodes: Nodes;
+  readonly recorder: Recorder;
+}
+
+/** A VM under its lock, and what a move of it is made with. */
+interface Moving {
+  readonly change: Change;
+  readonly row: VmRow;
+  readonly state: State;
+  readonly reached: Reached;
+}
+
+/** What became of it, for the plan and the audit log. */
+interface Moved {
+  readonly losses?: readonly string[];
+  readonly detail?: Readonly<Record<string, unknown>>;
+}
+
+interface Step {
+  /** Decided once the state is known. */
+  readonly move: (moving: Moving) => Move;
+  /** Changes the row; its generation has grown already. Not called for what is already as it is to be. */
+  readonly apply: (moving: Moving, move: Move) => Promise<Moved> | Moved;
+}
+
+const methods = VmServiceDefinition.methods;
+
+export class Moves {
+  readonly #parts: MoveParts;
+
+  constructor(parts: MoveParts) {
+    this.#parts = parts;
+  }
+
+  start(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
+    return this.#run(methods.startVm, caller, request, {
+      move: () => "start",
+      apply: async ({ change, row }) => {
+        await this.#readmit(change.em, row);
+        row.desired = Desired.DESIRED_RUNNING;
+        row.restartGeneration = row.generation;
+        return {};
+      },
+    });
+  }
+
+  stop(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
+    return this.#run(methods.stopVm, caller, request, {
+      move: () => "stop",
+      apply: ({ row }) => {
+        row.desired = Desired.DESIRED_STOPPED;
+        row.moving = false;
+        return {};
+      },
+    });
+  }
+
+  restart(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
+    return this.#run(methods.restartVm, caller, request, {
+      move: () => "restart",
+      apply: async ({ change, row }) => {
+        await this.#readmit(change.em, row);
+        row.desired = Desired.DESIRED_RUNNING;
+        row.restartGeneration = row.generation;
+        return { losses: [`what the VM ${row.name} has in memory`] };
+      },
+    });
+  }
+
+  /** For good, or until the project's window is over. Throws `state` for a VM that is protected. */
+  delete(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
+    return this.#run(methods.deleteVm, caller, request, {
+      move: ({ state, reached }) => (state === "deleted" || reached.project.undeleteWindowMs === 0n ? "purge" : "delete"),
+      apply: async ({ change, row, reached }, move) => {
+        if (row.deleteProtection) throw isProtected(row);
+        if (move === "delete") {
+          await markDeleted(change.em, row, reached.project.undeleteWindowMs);
+          return { detail: { purgeTime: row.purgeTime } };
+        }
+        row.desired = Desired.DESIRED_DELETED;
+        return { losses: [`the VM ${row.name} and its disk of ${row.diskBytes / 1_048_576n} MiB`], detail: { forGood: true } };
+      },
+    });
+  }
+
+  undelete(caller: Principal, request: UndeleteVmRequest): Promise<MoveResponse> {
+    const name = request.name === "" ? undefined : checkVmName(request.name);
+    return this.#run(methods.undeleteVm, caller, request, {
+      move: () => "undelete",
+      apply: async ({ change, row }) => {
+        const nowMs = await databaseNowMs(change.em);
+        if (row.purgeTime && row.purgeTime.getTime() <= nowMs)
+          throw new PitwallError("state", `the VM ${row.name} can no longer be brought back: its time for that is over`, {
+            reason: "UNDELETE_WINDOW_OVER",
+          });
+        row.name = name ?? row.name;
+        row.deleteTime = null;
+        row.purgeTime = null;
+        // It would be deleted again at once.
+        if (row.expireTime && row.expireTime.getTime() <= nowMs) row.expireTime = null;
+        row.desired = Desired.DESIRED_STOPPED;
+        return {};
+      },
+    });
+  }
+
+  rename(caller: Principal, request: RenameVmRequest): Promise<MoveResponse> {
+    const name = checkVmName(request.name);
+    return this.#run(methods.renameVm, caller, request, {
+      move: () => "change",
+      apply: ({ row }) => {
+        const detail = { from: row.name };
+        row.name = name;
+        return { detail };
+      },
+    });
+  }
+
+  extend(caller: Principal, request: ExtendVmRequest): Promise<MoveResponse> {
+    const ttlMs = durationMs("ttl", request.ttl);
+    return this.#run(methods.extendVm, caller, request, {
+      move: () => "change",
+      apply: async ({ change, row }) => {
+        row.expireTime = ttlMs === undefined ? null : new Date((await databaseNowMs(change.em)) + ttlMs);
+        return { detail: { expireTime: row.expireTime } };
+      },
+    });
+  }
+
+  update(caller: Principal, request: UpdateVmRequest): Promise<MoveResponse> {
+    return this.#run(methods.updateVm, caller, request, {
+      move: () => "change",
+      apply: ({ row, state }) => ({ detail: { fields: applyUpdate(row, state, request) } }),
+    });
+  }
+
+  async #run<Req extends MoveRequest>(
+    method: Method<Req, MoveResponse>,
+    caller: Principal,
+    request: Req,
+    step: Step,
+  ): Promise<MoveResponse> {
+    let name = request.vm;
+    const work = async (change: Change): Promise<MoveResponse> => {
+      const moving = await lock(change, caller, request);
+      return this.#work(moving, step, (row) => (name = row.name));
+    };
+    try {
+      return await this.#parts.mutations.run({ service: VmServiceDefinition, method, caller, request, work });
+    } catch (error) {
+      if (isKeyTaken(error)) throw nameTaken(name);
+      if (!isNodeFull(error)) throw error;
+      throw new PitwallError(
+        "exhausted",
+        `the node of the VM ${name} has no room for it at this moment; stop or delete VMs there, or try again`,
+        {
+          reason: "NO_CAPACITY",
+          cause: error,
+        },
+      );
+    }
+  }
+
+  async #work(moving: Moving, { move, apply }: Step, onApplied: (row: VmRow) => void): Promise<MoveResponse> {
+    const { change, row, state, reached } = moving;
+    const etag = String(row.revision);
+    const quota = await observeQuota(change, row.projectId);
+    const chosen = move(moving);
+    const isSame = decide(state, chosen, row.name) === "as it is";
+    let moved: Moved = {};
+    if (!isSame) {
+      row.generation += 1n;
+      moved = await apply(moving, chosen);
+      // Its node no longer has it, and is told of it again only when it is started or deleted.
+      if (row.reason === lostReason && chosen !== "start" && chosen !== "restart" && chosen !== "purge")
+        row.observedGeneration = row.generation;
+      onApplied(row);
+    }
+    const vm = isSame ? await readVm(change.em, row) : await this.#parts.recorder.changed(change, row, { tellNode: true });
+    await change.audit({
+      object: `vm/${row.id}`,
+      projectId: row.projectId,
+      generation: row.generation,
+      detail: { name: row.name, ...(isSame && { unchanged: true }), ...moved.detail },
+    });
+    const { losses = [] } = moved;
+    return { vm, plan: planOf(change, { etag, role: reached.role, project: reached.project.name, losses, quota: await quota() }) };
+  }
+
+  /** A stopped VM gave its CPU and memory back; its disk, and so the VM, stays where it is. */
+  async #readmit(em: EntityManager, row: VmRow): Promise<void> {
+    const node = (await this.#parts.nodes.candidates(em)).find(({ id }) => id === row.nodeId);
+    const isIdle = row.desired === Desired.DESIRED_STOPPED && (rowState(row) === "stopped" || rowState(row) === "failed");
+    const wanted = { cpuMillis: isIdle ? BigInt(row.cpuMillis) : 0n, memBytes: isIdle ? row.memBytes : 0n, diskBytes: 0n };
+    if (node && !hasRoom(node, wanted)) throw noRoom([node], wanted);
+  }
+}
+
+/** It comes before everything else that a change does. */
+async function lock(change: Change, caller: Principal, { vm, etag }: MoveRequest): Promise<Moving> {
+  const { id } = await reachVm(change.em, caller, vm, "member");
+  const row = await lockVm(change.em, id);
+  if (!row) throw vmNotFound(vm);
+  checkUnchanged(change, etag, row);
+  const reached = await reachProject(change.em, caller, row.projectId, "member");
+  return { change, row, state: rowState(row), reached };
+}
+
+/** Stops the VM, and keeps everything of it until the window is over. */
+export async function markDeleted(em: EntityManager, row: VmRow, windowMs: bigint): Promise<void> {
+  const nowMs = await databaseNowMs(em);
+  row.desired = Desired.DESIRED_STOPPED;
+  row.moving = false;
+  row.deleteTime = new Date(nowMs);
+  row.purgeTime = new Date(nowMs + Number(windowMs));
+}
+
+function isProtected({ name }: VmRow): PitwallError {
+  return new PitwallError("state", `the VM ${name} is protected from deletion; \`pitwall update ${name} --no-protect\` ends that`, {
+    reason: "DELETE_PROTECTED",
+  });
+}
