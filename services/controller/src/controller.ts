@@ -176,7 +176,7 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
   api.add(VmServiceDefinition, vmService(vms));
   api.add(NodeServiceDefinition, nodeService({ nodes, fleet, sessions, enroll }));
-  api.add(ImageServiceDefinition, imageService({ sources: images, images: held, credentials }));
+  api.add(ImageServiceDefinition, imageService({ sources: images, images: held, credentials, mutations }));
   api.add(ProfileServiceDefinition, profileService(profiles));
   api.add(ProjectServiceDefinition, projectService({ projects, members: new Members({ store, mutations }), tokens, credentials }));
   api.add(AuditServiceDefinition, auditService(new AuditLog(store)));

@@ -6,6 +6,7 @@ import { entryHash, verifyExport, type ExportedEntry, type SignedHead } from "@p
 import type { AuditEntry, AuditHead } from "@pitwall/proto/pitwall/v1/audit.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { admin, startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
+import { startNode } from "./support/node.ts";
 import { refusalOf } from "./support/refusals.ts";
 
 let pitwall: TestControllers;
@@ -134,6 +135,39 @@ describe("the audit log", () => {
     expect(verifyExport(entries, head, { head: older.head })).toEqual([]);
   });
 });
+
+describe("an entry is there", () => {
+  const entriesOf = async (action: string): Promise<Record<string, unknown>[]> =>
+    pitwall.query("select actor, subject, object, detail from audit_entry where action = $1 order by seq", [action]);
+
+  it("of changes outside VMs and projects: keys, images, what joins", async () => {
+    const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpn0LK8uQ5HgVmGTGjHqwIbZbWVmrGGGrpzq1x7iTRs ada";
+    const { key } = await ada.profile.addSshKey({ publicKey });
+    await ada.profile.deleteSshKey({ fingerprint: key?.fingerprint ?? "" });
+    await refusalOf(ada.profile.deleteSshKey({ fingerprint: "SHA256:none" })); // which changes nothing
+    await refusalOf(first(ada.images.pullImage({ image: pitwall.image })));
+    await refusalOf(root.images.deleteImage({ image: pitwall.image }));
+    await root.images.collectGarbage({ dryRun: true });
+    await root.images.collectGarbage({});
+    await using node = await startNode(pitwall, { name: "one" });
+    const by = (actor: string): object => ({ actor, subject: actor });
+    const one = (rows: Record<string, unknown>[]): unknown => (rows.length === 1 ? rows[0] : rows);
+    expect(one(await entriesOf("ProfileService/AddSshKey"))).toMatchObject({ ...by("ada"), object: `key/${key?.fingerprint}` });
+    expect(one(await entriesOf("ProfileService/DeleteSshKey"))).toMatchObject({ ...by("ada"), object: `key/${key?.fingerprint}` });
+    expect(one(await entriesOf("ImageService/PullImage"))).toMatchObject({ ...by("ada"), object: `image/${pitwall.image}` });
+    expect(one(await entriesOf("ImageService/DeleteImage"))).toMatchObject({ ...by(admin), object: `image/${pitwall.image}` });
+    expect(one(await entriesOf("ImageService/CollectGarbage"))).toMatchObject({ ...by(admin), object: "images" });
+    expect(one(await entriesOf("NodeService/CreateJoinToken"))).toMatchObject({
+      ...by(admin),
+      detail: { role: "node", name: "one", uses: 1 },
+    });
+    expect(one(await entriesOf("EnrollService/Join"))).toMatchObject({ ...by(`node:${node.id}`), object: `node/${node.id}` });
+  });
+});
+
+async function first(stream: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of stream) return;
+}
 
 describe("who may read", () => {
   it("owners their project's entries, newest first, in pages and filtered", async () => {

@@ -9,6 +9,8 @@ import type {
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
+import { writeAudit } from "../mutation/audit.ts";
+import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
@@ -54,7 +56,7 @@ export class Access {
       if (owner === undefined) throw new PitwallError("not-found", "this key is not known", { reason: "KEY_NOT_FOUND" });
       return { subject: owner, vmId: "", sshHostKey: "" };
     }
-    const row = await findByKey(em, sshPublicKey, vm);
+    const { row } = await findByKey(em, sshPublicKey, vm);
     return { subject: row.owner, vmId: row.id, sshHostKey: row.sshHostKey };
   }
 
@@ -66,9 +68,18 @@ export class Access {
       throw invalid("target.tcp.port", "must be 1 to 65535");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
-    const row = await this.#running(() => this.#reach(caller, vm, method), signal);
+    let who: Reaching | undefined;
+    const row = await this.#running(async () => (who = await this.#reach(caller, vm, method)).row, signal);
+    if (who && isSession(target.target.$case, method)) await this.#writeSession(who, target.target.$case, method);
     await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress }, signal);
     return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner };
+  }
+
+  /** Before the way in is open: without an entry there is none. */
+  async #writeSession({ row, actor, subject }: Reaching, target: string, method: string): Promise<void> {
+    const origin = { actor, subject, action: "AccessService/OpenTunnel", requestId: "" };
+    const detail = { name: row.name, target, ...(method !== "" && { method }) };
+    await this.#store.change((em) => writeAudit(em, origin, { object: `vm/${row.id}`, projectId: row.projectId, detail }));
   }
 
   /** A link that moves to another controller is found there: it is asked for twice. */
@@ -106,14 +117,14 @@ export class Access {
     }
   }
 
-  async #reach(caller: Caller | undefined, vm: string, method: string): Promise<VmRow> {
+  async #reach(caller: Caller | undefined, vm: string, method: string): Promise<Reaching> {
     const em = this.#store.read();
     switch (caller?.credential?.$case) {
       case "bearerToken": {
         const principal = await this.#authenticator.authenticate(`Bearer ${caller.credential.value}`);
         const least = (method === "" ? undefined : this.#leastFor(method)) ?? "member";
         holdToken(principal, method, least);
-        return reachVm(em, principal, vm, least);
+        return { row: await reachVm(em, principal, vm, least), ...originOf(principal) };
       }
       case "sshPublicKey":
         return findByKey(em, caller.credential.value, vm);
@@ -121,6 +132,19 @@ export class Access {
         throw invalid("caller", "is required");
     }
   }
+}
+
+/** Who reaches a VM. */
+interface Reaching {
+  readonly row: VmRow;
+  /** As the audit log names it; a key that was given with a VM is nobody's: `key:SHA256:…`. */
+  readonly actor: string;
+  readonly subject: string;
+}
+
+/** What lets somebody act in a VM has an entry; reading its logs, and each request to one of its ports, has none. */
+function isSession(target: string, method: string): boolean {
+  return target === "ssh" || (target === "guestApi" && !/^GuestService\/(ReadLogs|GetStats)$/.test(method));
 }
 
 /** A token that was made for some methods opens a tunnel for no other, and none for a port. Throws `denied`. */
@@ -158,19 +182,19 @@ async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string 
 }
 
 /** The VM that the key opens: the key of a user who may, or one that was given with the VM. Names are unique in a project only. */
-async function findByKey(em: EntityManager, publicKey: string, vm: string): Promise<VmRow> {
+async function findByKey(em: EntityManager, publicKey: string, vm: string): Promise<Reaching> {
   const { line, fingerprint } = parseSshKey(publicKey, "ssh_public_key");
   const owner = (await em.findOne(SshKeyEntity, { fingerprint }))?.owner;
   if (owner !== undefined) {
     const own = await reachVm(em, keyHolder(owner), vm, "member").catch(() => undefined);
-    if (own) return own;
+    if (own) return { row: own, actor: owner, subject: owner };
   }
   const isId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(vm);
   const rows = await em.find(VmEntity, isId ? { id: vm } : { name: vm, deleteTime: null });
   const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
   // One key given with VMs of the same name in several projects: only an id is clear.
   if (!match || more.length > 0) throw vmNotFound(vm);
-  return match;
+  return { row: match, actor: `key:${fingerprint}`, subject: match.owner };
 }
 
 /** Whoever has a user's key is that user, and no administrator. */

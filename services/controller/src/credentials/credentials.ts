@@ -29,6 +29,7 @@ const kept = z.discriminatedUnion("kind", [
 type Kept = z.output<typeof kept>;
 
 export interface OnBehalf {
+  readonly projectId: string;
   readonly credentialsFor: CredentialsFor;
   /** What a node needs for an image reference. */
   readonly credentialOf: (image: string) => ImageCredential | undefined;
@@ -112,7 +113,11 @@ export class Credentials {
     const em = this.#store.read();
     const { project } = await reachProject(em, caller, reference, least);
     const credentialOf = await this.forNode(em, [project.id]);
-    return { credentialsFor: await this.forProject(project.id), credentialOf: (image) => credentialOf(project.id, image) };
+    return {
+      projectId: project.id,
+      credentialsFor: await this.forProject(project.id),
+      credentialOf: (image) => credentialOf(project.id, image),
+    };
   }
 
   /** For finding an image on the project's behalf. */

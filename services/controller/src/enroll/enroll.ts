@@ -5,11 +5,15 @@ import { formatJoin } from "@pitwall/enroll";
 import type { JoinRequest, JoinResponse, RenewRequest, RenewResponse } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { invalid, PitwallError, type Log } from "@pitwall/runtime";
 import type { Ca, Role } from "../ca/ca.ts";
+import { writeAudit } from "../mutation/audit.ts";
+import { originOf } from "../mutation/mutations.ts";
 import type { Roster } from "../nodes/roster.ts";
+import type { Principal } from "../projects/principal.ts";
 import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
 import { lockRow, type EntityManager, type Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
 
+const system = { actor: "system", subject: "system" };
 const tokenLifeMs = 15 * 60_000;
 const maxUses = 100_000;
 const hostName = /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$/;
@@ -34,8 +38,8 @@ export class Enroll {
     this.#log = log;
   }
 
-  /** A join string for `uses` hosts; `name` is the one that a host must take, empty for any. */
-  async createToken(role: Role, name: string, uses = 1): Promise<{ join: string; expireTime: Date }> {
+  /** A join string for `uses` hosts; `name` is the one that a host must take, empty for any. `by`: who asks; absent: the controller itself. */
+  async createToken(role: Role, name: string, uses = 1, by?: Principal): Promise<{ join: string; expireTime: Date }> {
     if (name !== "") checkName(name);
     if (uses > maxUses) throw invalid("uses", `is ${uses}; a token lets in at most ${maxUses} hosts`);
     if (name !== "" && uses > 1) throw invalid("uses", `is ${uses}, and only one host can be called ${name}`);
@@ -44,6 +48,8 @@ export class Enroll {
     await this.#store.change(async (em) => {
       await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date() } });
       await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null, usesLeft: uses });
+      const origin = by ? { ...originOf(by), action: "NodeService/CreateJoinToken" } : { ...system, action: "CreateJoinToken" };
+      await writeAudit(em, { ...origin, requestId: "" }, { object: "join-token", detail: { role, name, uses } });
     });
     const [own = this.#roster.own, ...others] = await this.#roster.present();
     return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...own, others }), expireTime };
@@ -70,6 +76,12 @@ export class Enroll {
         [token.digest],
       );
       if (used.length === 0) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
+      const actor = `${role}:${id}`;
+      await writeAudit(
+        em,
+        { actor, subject: actor, action: "EnrollService/Join", requestId: "" },
+        { object: `${role}/${id}`, detail: { name } },
+      );
       this.#log.info("a member joined", { role, id, name });
       return { id, certificate, ca: this.#ca.certificate };
     });
@@ -81,6 +93,9 @@ export class Enroll {
       const { certificate, expireTime } = await this.#ca.issueMember({ role, id, serverNames: request.serverNames }, request.csr);
       const renewed = await em.nativeUpdate(MemberEntity, { id, role }, { certificateExpireTime: expireTime });
       if (renewed === 0) throw new PitwallError("denied", "this member was removed", { reason: "MEMBER_UNKNOWN" });
+      const actor = `${role}:${id}`;
+      const detail = { expireTime: expireTime.toISOString() };
+      await writeAudit(em, { actor, subject: actor, action: "EnrollService/Renew", requestId: "" }, { object: `${role}/${id}`, detail });
       return { certificate, ca: this.#ca.certificate };
     });
   }

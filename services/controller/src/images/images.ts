@@ -58,7 +58,7 @@ export class Images {
   async *pull(
     image: string,
     node: string,
-    { credentialsFor, credentialOf }: OnBehalf,
+    { credentialsFor, credentialOf }: Omit<OnBehalf, "projectId">,
     signal: AbortSignal,
   ): AsyncGenerator<PullImageResponse> {
     const reference = formatReference(parseReference(image, "image"));

@@ -110,6 +110,11 @@ export class Mutations {
     return answer && method.responseType.decode(answer);
   }
 
+  /** An entry for an accepted call whose effect is not in the database; it comes before the effect. `action` is `Service/Method`. */
+  async note(caller: Principal, action: string, record: AuditRecord): Promise<void> {
+    await this.#store.change((em) => writeAudit(em, { ...originOf(caller), action, requestId: "" }, record));
+  }
+
   /** A change that nobody asked for at this moment: what is due, or follows from what a node says. `action` is one word. */
   async system<T>(action: string, work: (change: Change) => Promise<T>): Promise<T> {
     const origin: AuditOrigin = { actor: "system", subject: "system", action, requestId: "" };
@@ -142,7 +147,7 @@ export class Mutations {
 }
 
 /** A token acts on behalf of whoever made it. */
-function originOf({ subject, token }: Principal): Pick<AuditOrigin, "actor" | "subject"> {
+export function originOf({ subject, token }: Principal): Pick<AuditOrigin, "actor" | "subject"> {
   return { actor: token ? `token:${token.id}` : subject, subject };
 }
 

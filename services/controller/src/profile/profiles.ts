@@ -1,6 +1,9 @@
 // Users' SSH keys.
 import type { SshKey } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { PitwallError } from "@pitwall/runtime";
+import { writeAudit } from "../mutation/audit.ts";
+import { originOf } from "../mutation/mutations.ts";
+import type { Principal } from "../projects/principal.ts";
 import { SshKeyEntity } from "../store/entities.ts";
 import { isKeyTaken, type Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
@@ -15,8 +18,10 @@ export class Profiles {
   }
 
   /** Adding a key again returns it. Throws `exists` when another user has it. */
-  async addKey(owner: string, text: string): Promise<SshKey> {
+  async addKey(caller: Principal, text: string): Promise<SshKey> {
     const { line, fingerprint } = parseSshKey(text, "public_key");
+    const owner = caller.subject;
+    const origin = { ...originOf(caller), action: "ProfileService/AddSshKey", requestId: "" };
     const add = this.#store.change(async (em) => {
       const known = await em.findOne(SshKeyEntity, { fingerprint });
       if (known && known.owner !== owner) {
@@ -30,10 +35,11 @@ export class Profiles {
         throw new PitwallError("exhausted", `you have ${maxKeys} keys: delete one first`, { reason: "TOO_MANY_KEYS" });
       const key = { fingerprint, owner, publicKey: line, createTime: new Date() };
       await em.insert(SshKeyEntity, key);
+      await writeAudit(em, origin, { object: `key/${fingerprint}` });
       return key;
     });
     return add.catch((error: unknown) => {
-      if (isKeyTaken(error)) return this.addKey(owner, text); // somebody added it at the same moment
+      if (isKeyTaken(error)) return this.addKey(caller, text); // somebody added it at the same moment
       throw error;
     });
   }
@@ -43,8 +49,13 @@ export class Profiles {
   }
 
   /** Throws `not-found`. */
-  async deleteKey(owner: string, fingerprint: string): Promise<void> {
-    const deleted = await this.#store.change((em) => em.nativeDelete(SshKeyEntity, { owner, fingerprint }));
+  async deleteKey(caller: Principal, fingerprint: string): Promise<void> {
+    const origin = { ...originOf(caller), action: "ProfileService/DeleteSshKey", requestId: "" };
+    const deleted = await this.#store.change(async (em) => {
+      const count = await em.nativeDelete(SshKeyEntity, { owner: caller.subject, fingerprint });
+      if (count > 0) await writeAudit(em, origin, { object: `key/${fingerprint}` });
+      return count;
+    });
     if (deleted === 0)
       throw new PitwallError("not-found", "you have no such key; `pitwall keys ls` shows them", {
         reason: "KEY_NOT_FOUND",

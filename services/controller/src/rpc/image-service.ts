@@ -3,6 +3,7 @@ import { Parity as WireParity, type ImageServiceImplementation } from "@pitwall/
 import { formatReference, judge, parseReference, type ImageSources, type Parity } from "@pitwall/oci";
 import type { Credentials } from "../credentials/credentials.ts";
 import type { Images } from "../images/images.ts";
+import type { Mutations } from "../mutation/mutations.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit, pageOf } from "./page.ts";
 
@@ -16,12 +17,13 @@ interface ImageParts {
   readonly sources: ImageSources;
   readonly images: Images;
   readonly credentials: Credentials;
+  readonly mutations: Mutations;
 }
 
-export function imageService({ sources, images, credentials }: ImageParts): ImageServiceImplementation<CallerContext> {
+export function imageService({ sources, images, credentials, mutations }: ImageParts): ImageServiceImplementation<CallerContext> {
   return {
     async resolveImage({ image, project }, context) {
-      const reference = formatReference(parseReference(image, "image"));
+      const reference = parsed(image);
       const { digest, sizeBytes, config } = await sources.resolve(
         reference,
         context.signal,
@@ -30,7 +32,7 @@ export function imageService({ sources, images, credentials }: ImageParts): Imag
       return { image: reference, digest, sizeBytes: BigInt(sizeBytes), config };
     },
     async checkImage({ image, project }, context) {
-      const reference = formatReference(parseReference(image, "image"));
+      const reference = parsed(image);
       const { digest, config } = await sources.resolve(
         reference,
         context.signal,
@@ -46,15 +48,29 @@ export function imageService({ sources, images, credentials }: ImageParts): Imag
       return { images: page, nextPageToken, skippedNodes: [...skippedNodes] };
     },
     async *pullImage({ image, node, project }, context) {
-      yield* images.pull(image, node, await credentials.onBehalf(userOf(context), project, "member"), context.signal);
+      const behalf = await credentials.onBehalf(userOf(context), project, "member");
+      const record = { object: `image/${parsed(image)}`, projectId: behalf.projectId, detail: { node } };
+      await mutations.note(userOf(context), "ImageService/PullImage", record);
+      yield* images.pull(image, node, behalf, context.signal);
     },
-    async deleteImage({ image }, { signal }) {
+    async deleteImage({ image }, context) {
+      const { signal } = context;
+      await mutations.note(userOf(context), "ImageService/DeleteImage", {
+        object: `image/${image.startsWith("sha256:") ? image : parsed(image)}`,
+      });
       const { nodes, skippedNodes } = await images.delete(image, signal);
       return { nodes: [...nodes], skippedNodes: [...skippedNodes] };
     },
-    async collectGarbage({ dryRun }, { signal }) {
+    async collectGarbage({ dryRun }, context) {
+      const { signal } = context;
+      if (!dryRun) await mutations.note(userOf(context), "ImageService/CollectGarbage", { object: "images" });
       const { nodes, skippedNodes } = await images.collectGarbage(dryRun, signal);
       return { nodes: [...nodes], skippedNodes: [...skippedNodes] };
     },
   };
+}
+
+/** The reference in its one spelling. Throws `invalid`. */
+function parsed(image: string): string {
+  return formatReference(parseReference(image, "image"));
 }

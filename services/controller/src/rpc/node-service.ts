@@ -44,12 +44,12 @@ export function nodeService({ nodes, fleet, sessions, enroll }: NodeServiceParts
     drainNode: (request, context) => fleet.drain(userOf(context), request),
     fenceNode: (request, context) => fleet.fence(userOf(context), request),
     deleteNode: (request, context) => fleet.delete(userOf(context), request),
-    async createJoinToken({ role, name, uses }) {
+    async createJoinToken({ role, name, uses }, context) {
       switch (role) {
         case JoinRole.JOIN_ROLE_NODE:
-          return enroll.createToken("node", name, uses || 1);
+          return enroll.createToken("node", name, uses || 1, userOf(context));
         case JoinRole.JOIN_ROLE_GATEWAY:
-          return enroll.createToken("gateway", name, uses || 1);
+          return enroll.createToken("gateway", name, uses || 1, userOf(context));
         default:
           throw invalid("role", "must be JOIN_ROLE_NODE or JOIN_ROLE_GATEWAY");
       }

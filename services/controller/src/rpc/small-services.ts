@@ -14,10 +14,10 @@ export function profileService(profiles: Profiles): ProfileServiceImplementation
       const { subject, username, isAdmin, token } = userOf(context);
       return { subject, username, isAdmin, tokenId: token?.id ?? "" };
     },
-    addSshKey: async ({ publicKey }, context) => ({ key: await profiles.addKey(userOf(context).subject, publicKey) }),
+    addSshKey: async ({ publicKey }, context) => ({ key: await profiles.addKey(userOf(context), publicKey) }),
     listSshKeys: async (_, context) => ({ keys: await profiles.listKeys(userOf(context).subject) }),
     async deleteSshKey({ fingerprint }, context) {
-      await profiles.deleteKey(userOf(context).subject, fingerprint);
+      await profiles.deleteKey(userOf(context), fingerprint);
       return {};
     },
   };
