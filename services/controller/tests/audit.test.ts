@@ -145,13 +145,13 @@ describe("an entry is there", () => {
     const { key } = await ada.profile.addSshKey({ publicKey });
     await ada.profile.deleteSshKey({ fingerprint: key?.fingerprint ?? "" });
     await refusalOf(ada.profile.deleteSshKey({ fingerprint: "SHA256:none" })); // which changes nothing
-    await refusalOf(first(ada.images.pullImage({ image: pitwall.image })));
+    await refusalOf(begin(ada.images.pullImage({ image: pitwall.image })));
     await refusalOf(root.images.deleteImage({ image: pitwall.image }));
     await root.images.collectGarbage({ dryRun: true });
     await root.images.collectGarbage({});
     await using node = await startNode(pitwall, { name: "one" });
     const by = (actor: string): object => ({ actor, subject: actor });
-    const one = (rows: Record<string, unknown>[]): unknown => (rows.length === 1 ? rows[0] : rows);
+    const one = (found: Record<string, unknown>[]): unknown => (found.length === 1 ? found[0] : found);
     expect(one(await entriesOf("ProfileService/AddSshKey"))).toMatchObject({ ...by("ada"), object: `key/${key?.fingerprint}` });
     expect(one(await entriesOf("ProfileService/DeleteSshKey"))).toMatchObject({ ...by("ada"), object: `key/${key?.fingerprint}` });
     expect(one(await entriesOf("ImageService/PullImage"))).toMatchObject({ ...by("ada"), object: `image/${pitwall.image}` });
@@ -165,7 +165,7 @@ describe("an entry is there", () => {
   });
 });
 
-async function first(stream: AsyncIterable<unknown>): Promise<void> {
+async function begin(stream: AsyncIterable<unknown>): Promise<void> {
   for await (const _ of stream) return;
 }
 
