@@ -1,5 +1,5 @@
 // fence ends VMs that may be started elsewhere once their node's lease has run out. It is a process of its own, so that it does so
-// also when the agent is dead or stopped (docs/decisions/0010-fence.md). It is a program of the host, built with powerunit.
+// also when the agent is dead or stopped (docs/decisions/0011-fence.md). It is a program of the host, built with powerunit.
 //
 //	fence: listens on fence.sock in its working directory, where it also keeps fence.log
 //
