@@ -8,14 +8,19 @@ export default defineConfig({
         test: {
           name: "unit",
           isolate: false, // pure tests need no process of their own each
-          include: ["{libs,services,clients}/*/src/**/*.test.ts", "quickstart/src/**/*.test.ts", "*.test.ts"],
+          include: [
+            "{libs,services,clients}/*/src/**/*.test.ts",
+            "quickstart/src/**/*.test.ts",
+            "faults/{schedule,checkers}/**/*.test.ts",
+            "*.test.ts",
+          ],
           testTimeout: 5_000,
         },
       },
       {
         test: {
           name: "integration",
-          include: ["{libs,services,clients}/*/tests/**/*.test.ts", "quickstart/tests/**/*.test.ts"],
+          include: ["{libs,services,clients}/*/tests/**/*.test.ts", "{quickstart,faults}/tests/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },

@@ -29,8 +29,8 @@ export const rules: readonly IRegularForbiddenRuleType[] = [
   forbid(
     "no-tests-in-sources",
     "What runs must not need what tests it.",
-    { pathNot: [tests, "^[a-z]+/[a-z-]+/tests/", "^(tests|bench|quickstart/tests)/"] },
-    { path: [tests, "/tests/", "^(tests|bench)/"] },
+    { pathNot: [tests, "^[a-z]+/[a-z-]+/tests/", "^(tests|bench|faults|quickstart/tests)/"] },
+    { path: [tests, "/tests/", "^(tests|bench|faults)/"] },
   ),
   forbid(
     "main-is-the-top",

@@ -13,6 +13,7 @@ const programs = {
   test: ["scripts/test.ts"],
   check: ["scripts/check.ts"],
   bench: ["bench/main.ts"],
+  faults: ["faults/main.ts"],
   gen: ["scripts/gen.ts"],
   format: ["scripts/format.ts"],
 };

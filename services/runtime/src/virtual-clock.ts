@@ -2,7 +2,7 @@
 //
 // Timers fire in the order of their time, and of their making where that is the same. Between two of them everything that can go on
 // without time passing does; what waits for a real file or socket does not count as such.
-import { setImmediate } from "node:timers/promises";
+import { setImmediate as turn } from "node:timers/promises";
 import type { Clock } from "./clock.ts";
 
 interface Timer {
@@ -16,8 +16,14 @@ const firstWallMs = Date.UTC(2026, 0, 1);
 export class VirtualClock implements Clock {
   /** By time. */
   readonly #timers: Timer[] = [];
+  readonly #settle: () => Promise<unknown>;
   #nowMs = 0;
   #wallOffsetMs = firstWallMs;
+
+  /** `settle` resolves when all that was set going has come to rest; what waits for files or sockets is its business. Default: one turn. */
+  constructor(settle: () => Promise<unknown> = () => turn()) {
+    this.#settle = settle;
+  }
 
   wallMs(): number {
     return this.#wallOffsetMs + this.#nowMs;
@@ -72,12 +78,12 @@ export class VirtualClock implements Clock {
   /** Lets `ms` pass. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms;
-    await setImmediate();
+    await this.#settle();
     for (let next = this.#timers[0]; next && next.dueMs <= endMs; next = this.#timers[0]) {
       this.#timers.shift();
       this.#nowMs = next.dueMs;
       next.callback();
-      await setImmediate(); // all that this set going has come to rest
+      await this.#settle(); // all that this set going has come to rest
     }
     this.#nowMs = endMs;
   }
@@ -85,7 +91,7 @@ export class VirtualClock implements Clock {
   /** Lets time pass until the condition holds. Throws when it does not within `limitMs`. */
   async until(holds: () => boolean, limitMs: number): Promise<void> {
     const endMs = this.#nowMs + limitMs;
-    await setImmediate();
+    await this.#settle();
     while (!holds()) {
       const next = this.#timers[0]?.dueMs ?? Infinity;
       if (next > endMs) throw new Error(`the condition did not hold within ${limitMs} ms of virtual time`);

@@ -77,7 +77,7 @@ export class Leases {
   async run(signal: AbortSignal): Promise<void> {
     let lastMs = this.#clock.monotonicMs();
     while (!signal.aborted) {
-      await sleepOrAbort(tickMs, signal);
+      await sleepOrAbort(tickMs, signal, this.#clock);
       const nowMs = this.#clock.monotonicMs();
       this.#awakeMs += Math.min(nowMs - lastMs, 2 * tickMs);
       lastMs = nowMs;

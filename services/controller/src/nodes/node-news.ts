@@ -1,5 +1,5 @@
 // What becomes of nodes on other controllers: looked at in the rows when a notice says so, and now and then anyway.
-import { sleepOrAbort, type Log } from "@pitwall/runtime";
+import { sleepOrAbort, systemClock, type Clock, type Log } from "@pitwall/runtime";
 import type { Notices } from "../store/notices.ts";
 import type { Store } from "../store/store.ts";
 import { changedNodes } from "./session-rows.ts";
@@ -17,14 +17,16 @@ export class NodeNews {
   readonly #sessions: Sessions;
   readonly #notices: Notices;
   readonly #log: Log;
+  readonly #clock: Clock;
   /** Of what was passed on. */
   readonly #marks = new Map<string, string>();
 
-  constructor(parts: { store: Store; sessions: Sessions; notices: Notices; log: Log }) {
+  constructor(parts: { store: Store; sessions: Sessions; notices: Notices; log: Log; clock?: Clock }) {
     this.#store = parts.store;
     this.#sessions = parts.sessions;
     this.#notices = parts.notices;
     this.#log = parts.log;
+    this.#clock = parts.clock ?? systemClock;
   }
 
   /** Something about a node was written. */
@@ -45,8 +47,8 @@ export class NodeNews {
         if (!isTold) {
           const waiting = new AbortController();
           wake = () => waiting.abort();
-          await sleepOrAbort(lookEveryMs, AbortSignal.any([signal, waiting.signal]));
-        } else await sleepOrAbort(settleMs, signal);
+          await sleepOrAbort(lookEveryMs, AbortSignal.any([signal, waiting.signal]), this.#clock);
+        } else await sleepOrAbort(settleMs, signal, this.#clock);
         isTold = false;
         await this.#look().catch((error: unknown) => this.#log.warn("changes of nodes could not be read", { error }));
       }

@@ -1,6 +1,6 @@
 // LinkService: one session of one node, from its hello to its end.
 import type { ConnectRequest, ConnectResponse, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError, sleepOrAbort, toDuration, type Log } from "@pitwall/runtime";
+import { PitwallError, sleepOrAbort, systemClock, toDuration, type Clock, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { ControllerAddress } from "../nodes/roster.ts";
@@ -23,6 +23,7 @@ export interface LinkParts {
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly log: Log;
+  readonly clock?: Clock;
 }
 
 export function linkService(parts: LinkParts): LinkServiceImplementation<CallerContext> {
@@ -74,7 +75,7 @@ async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: 
 /** Takes what the node says, one message after the other; the end of its stream ends the session. */
 async function listen(session: Session, messages: AsyncIterator<ConnectRequest>, parts: LinkParts, signal: AbortSignal): Promise<void> {
   const { reports, leases, log } = parts;
-  const pace = new Pace();
+  const pace = new Pace(parts.clock);
   try {
     for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {
       const { message } = next.value;
@@ -103,7 +104,7 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
           break;
       }
       const waitMs = pace.take();
-      if (waitMs > 0) await sleepOrAbort(waitMs, signal);
+      if (waitMs > 0) await sleepOrAbort(waitMs, signal, parts.clock);
     }
   } catch (error) {
     log.debug("a node's stream broke", { node: session.nodeId, error });
@@ -117,9 +118,13 @@ function boundedInventory({ vms, complete }: Inventory): Inventory {
 }
 
 /** Level-triggered: a message that was lost or dropped is said again. */
-async function repeatPending({ nodeId, outbox }: Session, { assignments, log }: LinkParts, signal: AbortSignal): Promise<void> {
+async function repeatPending(
+  { nodeId, outbox }: Session,
+  { assignments, log, clock = systemClock }: LinkParts,
+  signal: AbortSignal,
+): Promise<void> {
   while (!signal.aborted) {
-    await sleepOrAbort(repeatMs, signal);
+    await sleepOrAbort(repeatMs, signal, clock);
     if (signal.aborted) return;
     try {
       const pending = await assignments.pending(nodeId);

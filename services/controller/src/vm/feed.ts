@@ -2,7 +2,7 @@
 //
 // It looks when this controller has committed a change, when another one says that it has, and once a second in any case.
 import { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { Outbox, PitwallError, type Log } from "@pitwall/runtime";
+import { Outbox, PitwallError, systemClock, type Clock, type Log } from "@pitwall/runtime";
 import type { Signer } from "../mutation/signer.ts";
 import type { Notices } from "../store/notices.ts";
 import type { Store } from "../store/store.ts";
@@ -44,6 +44,7 @@ interface Parts {
   readonly notices: Notices;
   readonly signer: Signer;
   readonly log: Log;
+  readonly clock?: Clock;
 }
 
 /** Disposing it ends all who listen. */
@@ -52,6 +53,7 @@ export class Feed implements AsyncDisposable {
   readonly #notices: Notices;
   readonly #signer: Signer;
   readonly #log: Log;
+  readonly #clock: Clock;
   readonly #listeners = new Set<Pick<Outbox<VmChange>, "push" | "close" | "isOpen">>();
   readonly #arrivals = new Set<Arrival>();
   readonly #stop = new AbortController();
@@ -61,11 +63,12 @@ export class Feed implements AsyncDisposable {
   #wake: (() => void) | undefined;
   #isWoken = false;
 
-  private constructor({ store, notices, signer, log }: Parts, position: EventPosition) {
+  private constructor({ store, notices, signer, log, clock = systemClock }: Parts, position: EventPosition) {
     this.#store = store;
     this.#notices = notices;
     this.#signer = signer;
     this.#log = log;
+    this.#clock = clock;
     this.#position = position;
     this.#stopListening = notices.listen(channel, () => this.#look());
     this.#running = this.#follow();
@@ -174,9 +177,9 @@ export class Feed implements AsyncDisposable {
   async #rest(ms: number): Promise<void> {
     if (this.#isWoken || this.#stop.signal.aborted) return;
     await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, ms);
+      const timer = this.#clock.after(ms, resolve);
       this.#wake = () => {
-        clearTimeout(timer);
+        timer[Symbol.dispose]();
         resolve();
       };
     });

@@ -46,6 +46,8 @@ export class SimHost {
   #crashes = 0;
   #deadlineMs = 0;
   #fenceTimer: Disposable | undefined;
+  /** Called with each VMM that begins: for who watches from outside. */
+  onSpawn: (process: SimProcess) => void = () => undefined;
 
   constructor(options: SimHostOptions) {
     this.#options = options;
@@ -80,6 +82,7 @@ export class SimHost {
     };
     const process = { identity, dir, guest, startedMs, exited: ended.promise, end };
     this.#processes.set(identity.pid, process);
+    this.onSpawn(process);
     return process;
   }
 

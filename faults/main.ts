@@ -1,0 +1,38 @@
+// `npm run faults`: breaks the system on purpose, by schedules that a seed draws, and judges what was seen. Ends with one line of JSON.
+import { availableParallelism } from "node:os";
+import { parseArgs } from "node:util";
+import { messageChain } from "@pitwall/runtime";
+import { runCampaign, runSeeds } from "./campaign.ts";
+
+const usage = "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim] [--replay SEED] [--workers N]";
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+try {
+  const { values } = parseArgs({
+    options: {
+      schedules: { type: "string", default: "100" },
+      seed: { type: "string", default: "1" },
+      layer: { type: "string", default: "sim" },
+      workers: { type: "string", default: String(availableParallelism()) },
+      replay: { type: "string" },
+    },
+  });
+  const { seed, layer, replay } = values;
+  const [schedules, workers] = [Number(values.schedules), Number(values.workers)];
+  if (layer !== "sim") throw new Error(`--layer: there is no layer ${layer}, only sim\n${usage}`);
+  if (!Number.isInteger(schedules) || schedules < 1)
+    throw new Error(`--schedules: must be a whole number from 1, got ${values.schedules}\n${usage}`);
+  if (!Number.isInteger(workers) || workers < 1)
+    throw new Error(`--workers: must be a whole number from 1, got ${values.workers}\n${usage}`);
+  const options = { workers, path: process.env["PATH"] ?? "", say };
+  const startedMs = performance.now();
+  const result = replay === undefined ? await runCampaign({ schedules, seed, ...options }) : await runSeeds([replay], replay, options);
+  const seconds = (performance.now() - startedMs) / 1_000;
+  say(`${result.schedules} schedules in ${seconds.toFixed(1)} s, ${((seconds * 1_000) / result.schedules).toFixed(0)} ms each`);
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+  process.exitCode = result.violations.length > 0 ? 1 : 0;
+} catch (error) {
+  say(`error: ${messageChain(error)}`);
+  process.exitCode = 1;
+}
+process.exit();

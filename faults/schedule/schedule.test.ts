@@ -1,0 +1,37 @@
+import { expect, test } from "vitest";
+import { faultKinds, makeSchedule, type Schedule } from "./schedule.ts";
+import { shrink } from "./shrink.ts";
+
+const seeds = Array.from({ length: 300 }, (_, at) => `test/${at}`);
+
+test("a seed draws the same schedule every time, and another seed another", () => {
+  expect(makeSchedule("1/2")).toEqual(makeSchedule("1/2"));
+  expect(makeSchedule("1/2")).not.toEqual({ ...makeSchedule("1/3"), seed: "1/2" });
+});
+
+test("schedules hold 1 to 3 nodes and 3 to 8 faults of all kinds, in the order of time", () => {
+  const kinds = new Set<string>();
+  for (const { nodes, faults, ops } of seeds.map(makeSchedule)) {
+    expect([1, 2, 3]).toContain(nodes);
+    expect(faults.length).toBeGreaterThanOrEqual(3);
+    expect(faults.length).toBeLessThanOrEqual(8);
+    for (const { kind, victim } of faults) {
+      kinds.add(kind);
+      expect(victim).toBeLessThan(3);
+    }
+    expect(faults.map(({ atMs }) => atMs)).toEqual(faults.map(({ atMs }) => atMs).toSorted((a, b) => a - b));
+    expect(ops.filter(({ kind }) => kind === "create").length).toBeGreaterThanOrEqual(15);
+  }
+  expect(kinds).toEqual(new Set(faultKinds));
+});
+
+test("shrinking keeps the fault that matters, and drops the others", async () => {
+  const schedule = makeSchedule("1/2");
+  const culprit = schedule.faults[1];
+  const needed = schedule.ops[0]?.vm;
+  const fails = async ({ faults, ops }: Schedule): Promise<boolean> =>
+    faults.some((fault) => fault === culprit) && ops.some(({ vm }) => vm === needed);
+  const small = await shrink(schedule, fails, 1_000);
+  expect(small.faults).toEqual([culprit]);
+  expect(new Set(small.ops.map(({ vm }) => vm))).toEqual(new Set([needed]));
+});

@@ -1,0 +1,114 @@
+// What happens in one run: who asks for what, and what breaks when. Drawn from a seed, and nothing else.
+import { seededRandom } from "@pitwall/runtime";
+
+export const faultKinds = [
+  "agent-crash",
+  "power-loss",
+  "controller-crash",
+  "controller-pause",
+  "database-away",
+  "partition",
+  "one-way-up",
+  "one-way-down",
+  "slow",
+  "duplicate",
+] as const;
+export type FaultKind = (typeof faultKinds)[number];
+
+export interface Fault {
+  readonly kind: FaultKind;
+  readonly atMs: number;
+  readonly forMs: number;
+  /** Index of a node or a controller, as the kind has it. */
+  readonly victim: number;
+  /** Of a network fault: the controller whose link breaks; undefined: all. */
+  readonly controller: number | undefined;
+}
+
+export interface Op {
+  readonly kind: "create" | "start" | "stop" | "delete" | "get";
+  readonly atMs: number;
+  /** Number of the VM in this schedule, from 0. */
+  readonly vm: number;
+  /** Of a create: it may begin anew elsewhere. */
+  readonly moves: boolean;
+  /** The controller that is asked first. */
+  readonly controller: number;
+}
+
+export interface Schedule {
+  readonly seed: string;
+  readonly nodes: number;
+  readonly controllers: number;
+  readonly ops: readonly Op[];
+  readonly faults: readonly Fault[];
+}
+
+const controllerCount = 2;
+/** Until then nodes link. */
+export const trafficFromMs = 1_000;
+const firstFaultMs = 3_000;
+const lastFaultMs = 20_000;
+
+/** The chances of start, stop, delete and get beside each create, by profile. */
+const profiles = [
+  { start: 0.1, stop: 0.2, delete: 0.2, get: 0.2 },
+  { start: 0.5, stop: 0.6, delete: 0.8, get: 0.2 },
+  { start: 0.3, stop: 0.3, delete: 0.3, get: 1.5 },
+] as const;
+
+/** Times are milliseconds since the begin. */
+export function makeSchedule(seed: string): Schedule {
+  const random = seededRandom(seed, "schedule");
+  const whole = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1));
+  const nodes = whole(1, 3);
+  const vms = whole(5, 40);
+  const profile = profiles[whole(0, profiles.length - 1)] ?? profiles[0];
+  const reschedules = random();
+  const controller = (): number => whole(0, controllerCount - 1);
+  const ops: Op[] = [];
+  for (let vm = 0; vm < vms; vm++) {
+    // A quarter of them late, so that there is traffic amid faults.
+    const atMs = random() < 0.75 ? whole(trafficFromMs, firstFaultMs) : whole(firstFaultMs, lastFaultMs);
+    ops.push({ kind: "create", atMs, vm, moves: random() < reschedules, controller: controller() });
+    for (const kind of ["start", "stop", "delete", "get"] as const)
+      for (let chance: number = profile[kind]; random() < chance; chance -= 1)
+        ops.push({ kind, atMs: atMs + whole(100, lastFaultMs), vm, moves: false, controller: controller() });
+  }
+  // What counts as traffic before the first fault, however few VMs there are.
+  for (let extra = 0; extra < 10; extra++)
+    ops.push({
+      kind: "create",
+      atMs: whole(trafficFromMs, firstFaultMs - 500),
+      vm: vms + extra,
+      moves: random() < reschedules,
+      controller: controller(),
+    });
+  const faults = Array.from({ length: whole(3, 8) }, (): Fault => {
+    const kind = faultKinds[whole(0, faultKinds.length - 1)] ?? "agent-crash";
+    const long = random() < 0.4;
+    return {
+      kind,
+      atMs: whole(firstFaultMs, lastFaultMs),
+      forMs: long ? whole(5_000, 30_000) : whole(50, 5_000),
+      victim: isOfController(kind) ? controller() : whole(0, nodes - 1),
+      controller: random() < 0.5 ? undefined : controller(),
+    };
+  });
+  const byTime = (a: { readonly atMs: number }, b: { readonly atMs: number }): number => a.atMs - b.atMs;
+  return { seed, nodes, controllers: controllerCount, ops: ops.toSorted(byTime), faults: faults.toSorted(byTime) };
+}
+
+function isOfController(kind: FaultKind): boolean {
+  return kind === "controller-crash" || kind === "controller-pause" || kind === "database-away";
+}
+
+/** As a failure is told. */
+export function faultLine({ kind, atMs, forMs, victim, controller }: Fault): string {
+  const who = isOfController(kind) ? `controller ${victim}` : `node ${victim}`;
+  const to =
+    isOfController(kind) || kind === "agent-crash" || kind === "power-loss"
+      ? ""
+      : ` to ${controller === undefined ? "all" : `controller ${controller}`}`;
+  return `${kind} of ${who}${to} at ${atMs} for ${forMs} ms`;
+}

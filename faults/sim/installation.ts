@@ -1,0 +1,44 @@
+// What workers share: a PostgreSQL server, and an image that controllers can resolve.
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openEmbeddedPostgres } from "@pitwall/controller/src/store/embedded-postgres.ts";
+import { silentLog } from "@pitwall/runtime";
+
+export interface Installation extends AsyncDisposable {
+  readonly databaseUrl: string;
+  readonly image: string;
+}
+
+/** `path` is where commands are found. */
+export async function openInstallation(path: string): Promise<Installation> {
+  await using parts = new AsyncDisposableStack();
+  const dir = await mkdtemp(join(tmpdir(), "pitwall-faults-"));
+  parts.defer(() => rm(dir, { recursive: true, force: true }));
+  const image = await writeLayout(join(dir, "image"));
+  const { url } = parts.use(await openEmbeddedPostgres(join(dir, "postgres"), path, silentLog));
+  const done = parts.move();
+  return { databaseUrl: url, image, [Symbol.asyncDispose]: () => done.disposeAsync() };
+}
+
+/** An image of one empty layer; nothing here unpacks it. */
+async function writeLayout(dir: string): Promise<string> {
+  const blobs = join(dir, "blobs", "sha256");
+  await mkdir(blobs, { recursive: true });
+  const put = async (mediaType: string, content: Buffer): Promise<{ mediaType: string; digest: string; size: number }> => {
+    const hex = createHash("sha256").update(content).digest("hex");
+    await writeFile(join(blobs, hex), content);
+    return { mediaType, digest: `sha256:${hex}`, size: content.length };
+  };
+  const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
+  const layer = await put("application/vnd.oci.image.layer.v1.tar", Buffer.alloc(1024));
+  const rootfs = { type: "layers", diff_ids: [layer.digest] };
+  const content = json({ architecture: "amd64", os: "linux", config: { Cmd: ["/bin/true"] }, rootfs });
+  const config = await put("application/vnd.oci.image.config.v1+json", content);
+  const mediaType = "application/vnd.oci.image.manifest.v1+json";
+  const manifest = await put(mediaType, json({ schemaVersion: 2, mediaType, config, layers: [layer] }));
+  await writeFile(join(dir, "oci-layout"), JSON.stringify({ imageLayoutVersion: "1.0.0" }));
+  await writeFile(join(dir, "index.json"), JSON.stringify({ schemaVersion: 2, manifests: [manifest] }));
+  return `oci:${dir}`;
+}

@@ -1,0 +1,25 @@
+// One schedule, run and judged.
+import { judge } from "../checkers/checkers.ts";
+import type { History, Violation } from "../observer/history.ts";
+import { trafficFromMs, type Schedule } from "../schedule/schedule.ts";
+import { runSchedule, type WorldParts } from "./world.ts";
+
+/** etcd's rule: with less traffic than that before the first fault, a run proves nothing. */
+const leastPerSecond = 5;
+
+export interface Verdict {
+  readonly seed: string;
+  readonly isValid: boolean;
+  readonly violations: readonly Violation[];
+}
+
+export async function runAndJudge(schedule: Schedule, parts: WorldParts): Promise<Verdict> {
+  const history = await runSchedule(schedule, parts);
+  return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations: judge(history) };
+}
+
+function hadTraffic({ faults }: Schedule, { calls }: History): boolean {
+  const firstMs = faults[0]?.atMs ?? Infinity;
+  const changes = calls.filter(({ kind, outcome, toMs }) => kind !== "get" && outcome === "ok" && toMs <= firstMs).length;
+  return changes >= (leastPerSecond * (Math.min(firstMs, 3_000) - trafficFromMs)) / 1_000;
+}

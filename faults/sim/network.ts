@@ -1,0 +1,144 @@
+// The network between nodes and controllers: streams as HTTP/2 gives them, ordered and whole until they break.
+//
+// A blocked direction holds what is sent, as TCP does; one that stays so for as long as both ends' pings need to notice breaks.
+import type { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { DialLink } from "@pitwall/node/src/link/dial.ts";
+import { Outbox, type Clock, type Random } from "@pitwall/runtime";
+import { Metadata } from "nice-grpc";
+import type { SimController } from "./controller.ts";
+
+const limit = 100_000;
+const lookMs = 50;
+/** Pings, of both ends: libs' keepalive. */
+const noticedMs = 10_000;
+
+type Way = "up" | "down";
+
+interface Trouble {
+  readonly node: number;
+  readonly controller: number | undefined;
+  readonly ways: readonly Way[];
+  readonly kind: "blocked" | "slow" | "doubled";
+  readonly untilMs: number;
+}
+
+export interface NetworkOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Of an index; undefined while it is down. */
+  readonly controllerAt: (index: number) => SimController | undefined;
+  readonly controllers: number;
+}
+
+export class Network {
+  readonly #options: NetworkOptions;
+  #troubles: Trouble[] = [];
+
+  constructor(options: NetworkOptions) {
+    this.#options = options;
+  }
+
+  trouble(trouble: Omit<Trouble, "untilMs">, forMs: number): void {
+    const nowMs = this.#options.clock.monotonicMs();
+    this.#troubles = this.#troubles.filter(({ untilMs }) => untilMs > nowMs);
+    this.#troubles.push({ ...trouble, untilMs: nowMs + forMs });
+  }
+
+  #has(kind: Trouble["kind"], node: number, controller: number, way: Way): boolean {
+    const nowMs = this.#options.clock.monotonicMs();
+    return this.#troubles.some(
+      (trouble) =>
+        trouble.kind === kind &&
+        trouble.node === node &&
+        (trouble.controller ?? controller) === controller &&
+        trouble.ways.includes(way) &&
+        trouble.untilMs > nowMs,
+    );
+  }
+
+  /** How the agent of a node reaches controllers: one after the other, beginning with any. */
+  dialFrom(node: number, nodeId: string): DialLink {
+    const { random, controllers } = this.#options;
+    let next = Math.floor(random() * controllers);
+    return (requests, signal) => {
+      next = (next + 1) % controllers;
+      return this.#connect(node, nodeId, next, requests, signal);
+    };
+  }
+
+  async *#connect(
+    node: number,
+    nodeId: string,
+    index: number,
+    requests: AsyncIterable<ConnectRequest>,
+    signal: AbortSignal,
+  ): AsyncGenerator<ConnectResponse> {
+    const { clock, controllerAt } = this.#options;
+    await clock.sleep(1);
+    signal.throwIfAborted();
+    const controller = controllerAt(index);
+    if (!controller) throw new Error("nobody listens");
+    const up = new Outbox<ConnectRequest>(limit);
+    const down = new Outbox<ConnectResponse>(limit);
+    const serving = new AbortController();
+    const break_ = (why: unknown): void => {
+      down.fail(why);
+      up.fail(why);
+      serving.abort(why);
+    };
+    controller.process.died.addEventListener("abort", () => break_(controller.process.died.reason), { once: true });
+    // What the agent gives up the controller learns when the way there is open, or by its pings.
+    const gaveUp = async (): Promise<void> => {
+      await this.#open(node, index, "up").catch(() => undefined);
+      break_(new Error("the node ended the call"));
+    };
+    signal.addEventListener("abort", () => void gaveUp(), { once: true });
+    const member = { role: "node" as const, id: nodeId };
+    const context = {
+      ...{ metadata: new Metadata(), header: new Metadata(), trailer: new Metadata(), peer: "simulated", sendHeader: () => undefined },
+      ...{ signal: serving.signal, user: undefined, member },
+    };
+    void this.#carry(requests, up, node, index, "up", controller, signal).catch(break_);
+    const responses = controller.link.connect(up, context);
+    void this.#carry(responses, down, node, index, "down", controller, serving.signal).catch(break_);
+    const ended = (): void => down.fail(signal.reason);
+    signal.addEventListener("abort", ended, { once: true });
+    try {
+      yield* down;
+    } finally {
+      void gaveUp();
+    }
+  }
+
+  async #carry<T>(
+    from: AsyncIterable<T>,
+    to: Outbox<T>,
+    node: number,
+    index: number,
+    way: Way,
+    controller: SimController,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { clock, random } = this.#options;
+    for await (const message of from) {
+      await clock.sleep(this.#has("slow", node, index, way) ? 50 + Math.floor(random() * 400) : 1);
+      await this.#open(node, index, way);
+      if (way === "up") await controller.process.running();
+      if (signal.aborted && way === "up") return;
+      to.push(message);
+      if (this.#has("doubled", node, index, way) && random() < 0.5) to.push(message);
+    }
+    await this.#open(node, index, way);
+    to.close();
+  }
+
+  /** Rejects when it was blocked for so long that both ends have noticed. */
+  async #open(node: number, index: number, way: Way): Promise<void> {
+    const { clock } = this.#options;
+    const sinceMs = clock.monotonicMs();
+    while (this.#has("blocked", node, index, way)) {
+      if (clock.monotonicMs() - sinceMs > noticedMs) throw new Error("the connection timed out");
+      await clock.sleep(lookMs);
+    }
+  }
+}

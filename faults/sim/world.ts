@@ -1,0 +1,257 @@
+// Runs one schedule: the whole control plane in this process, on virtual time and a simulated network, against a real PostgreSQL.
+import type { Notices } from "@pitwall/controller/src/store/notices.ts";
+import { SimNode } from "@pitwall/node/src/sim/node.ts";
+import { parseScript } from "@pitwall/node/src/sim/script.ts";
+import { noTrace } from "@pitwall/node/src/sim/trace.ts";
+import type { ImageSources } from "@pitwall/oci";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
+import type { FinalVm, History, Run, RowWrite, SessionLoss } from "../observer/history.ts";
+import type { Fault, Schedule } from "../schedule/schedule.ts";
+import { client, Clients, projectName } from "./clients.ts";
+import { leaseMs, startSimController, type SimController } from "./controller.ts";
+import type { SimDatabase } from "./database.ts";
+import { Network } from "./network.ts";
+import { SimProcess } from "./process.ts";
+import { quiet } from "./quiet.ts";
+
+/** The database's time is set this often. */
+const stepMs = 100;
+/** How long the calm may last. */
+const calmLimitMs = 60_000;
+const lookMs = 1_000;
+const capacity = { cpuMillis: 24_000n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
+const script = parseScript("{ prepare: 5ms..200ms, boot: 20ms..2s, shutdown: 10ms..1s }");
+
+export interface WorldParts {
+  readonly database: SimDatabase;
+  readonly images: ImageSources;
+  readonly image: string;
+  readonly log?: Log;
+}
+
+export async function runSchedule(schedule: Schedule, parts: WorldParts): Promise<History> {
+  const world = new World(schedule, parts);
+  try {
+    return await world.run();
+  } finally {
+    await world.end();
+  }
+}
+
+class World {
+  readonly #schedule: Schedule;
+  readonly #parts: WorldParts;
+  readonly #clock = new VirtualClock(quiet);
+  readonly #controllers: (SimController | undefined)[] = [];
+  readonly #nodes: SimNode[] = [];
+  readonly #network: Network;
+  readonly #clients: Clients;
+  readonly #runs: Run[] = [];
+  readonly #stop = new AbortController();
+  readonly #listeners = new Map<string, Set<() => void>>();
+  #lives = 0;
+
+  constructor(schedule: Schedule, parts: WorldParts) {
+    this.#schedule = schedule;
+    this.#parts = parts;
+    const { seed, controllers } = schedule;
+    const controllerAt = (index: number): SimController | undefined => this.#controllers[index];
+    this.#network = new Network({ clock: this.#clock, random: seededRandom(seed, "network"), controllerAt, controllers });
+    this.#clients = new Clients({ seed, clock: this.#clock, image: parts.image, controllers, controllerAt });
+  }
+
+  async run(): Promise<History> {
+    const { nodes, controllers, ops, faults } = this.#schedule;
+    await this.#parts.database.clear();
+    await this.#people();
+    for (let index = 0; index < controllers; index++) await this.#startController(index);
+    for (let index = 0; index < nodes; index++) await this.#startNode(index);
+    void this.#clients.watch(this.#stop.signal);
+    let underWay = 0;
+    for (const op of ops)
+      this.#clock.after(op.atMs, () => {
+        underWay++;
+        void this.#clients.call(op).finally(() => underWay--);
+      });
+    for (const fault of faults) this.#clock.after(fault.atMs, () => this.#strike(fault));
+    const endMs = Math.max(...ops.map(({ atMs }) => atMs), ...faults.map(({ atMs, forMs }) => atMs + forMs));
+    await this.#advance(endMs);
+    for (let calmMs = 0; calmMs < calmLimitMs; calmMs += lookMs) {
+      await this.#advance(lookMs);
+      if (underWay === 0 && (await this.#isCalm())) break;
+    }
+    return this.#history();
+  }
+
+  async end(): Promise<void> {
+    this.#stop.abort();
+    for (const controller of this.#controllers) controller?.kill();
+    const stopping = Promise.all(this.#nodes.map((node) => node[Symbol.asyncDispose]()));
+    await this.#clock.advance(1_000);
+    await stopping;
+  }
+
+  async #advance(ms: number): Promise<void> {
+    for (let leftMs = ms; leftMs > 0; leftMs -= stepMs) {
+      await this.#clock.advance(Math.min(stepMs, leftMs));
+      await this.#parts.database.setTime(this.#clock.monotonicMs());
+    }
+  }
+
+  /** Wake-ups between the controllers that run. */
+  readonly #notices: Notices = {
+    listen: (channel, onNotice) => {
+      const known = this.#listeners.get(channel) ?? new Set();
+      this.#listeners.set(channel, known.add(onNotice));
+      return () => known.delete(onNotice);
+    },
+    send: (channel) => {
+      this.#clock.after(1, () => {
+        for (const onNotice of this.#listeners.get(channel) ?? []) onNotice();
+      });
+    },
+    [Symbol.asyncDispose]: async () => undefined,
+  };
+
+  async #people(): Promise<void> {
+    const { database } = this.#parts;
+    await database.query(
+      `with made as (insert into project (id, name, personal_of, quota_vms, quota_cpu_millis, quota_mem_bytes, quota_disk_bytes, quota_addresses, create_time)
+         values (gen_random_uuid(), $1, $2, 10000, 1e9::bigint, 1e15::bigint, 1e17::bigint, 10000, now()) returning id)
+       insert into project_member (project_id, subject, role, create_time) select id, $2, 'owner', now() from made`,
+      [projectName, client.subject],
+    );
+  }
+
+  async #startController(index: number): Promise<void> {
+    const { database, images, log = silentLog } = this.#parts;
+    const process = new SimProcess(this.#clock, database.store, seededRandom(this.#schedule.seed, "controller", index, this.#lives++));
+    this.#controllers[index] = await startSimController({ process, notices: this.#notices, images, log });
+  }
+
+  async #startNode(index: number): Promise<void> {
+    const { database, log = silentLog } = this.#parts;
+    const name = `sim-${index}`;
+    const id = nodeId(index);
+    await database.query(
+      `with joined as (insert into member (id, role, name, create_time, certificate_expire_time) values ($1, 'node', $2, now(), now()) returning id)
+       insert into node (id, name, create_time) select id, $2, now() from joined`,
+      [id, name],
+    );
+    const node = new SimNode({
+      ...{ name, clock: this.#clock, seed: this.#schedule.seed, script, capacity, bootLimitMs: 30_000, trace: noTrace, log },
+      dial: this.#network.dialFrom(index, id),
+      openTunnels: () => ({ open: async () => undefined, close: () => undefined }),
+    });
+    node.host.onSpawn = ({ dir, exited }) => {
+      const run: Run = { vm: dir.slice(dir.lastIndexOf("/") + 1), node: id, fromMs: this.#clock.monotonicMs(), toMs: undefined };
+      this.#runs.push(run);
+      void exited.then(() => (run.toMs = this.#clock.monotonicMs()));
+    };
+    this.#nodes[index] = node;
+    node.start();
+  }
+
+  #strike({ kind, victim, forMs, controller }: Fault): void {
+    const node = this.#nodes[victim];
+    const target = this.#controllers[victim];
+    const trouble = { node: victim, controller };
+    switch (kind) {
+      case "agent-crash":
+        return node?.crash(forMs);
+      case "power-loss":
+        return node?.lose(forMs);
+      case "controller-crash":
+        if (!target) return;
+        target.kill();
+        this.#controllers[victim] = undefined;
+        this.#clock.after(forMs, () => void this.#startController(victim));
+        return;
+      case "controller-pause":
+        return target?.process.pause(forMs);
+      case "database-away":
+        return target?.process.loseDatabase(forMs);
+      case "partition":
+        return this.#network.trouble({ ...trouble, kind: "blocked", ways: ["up", "down"] }, forMs);
+      case "one-way-up":
+        return this.#network.trouble({ ...trouble, kind: "blocked", ways: ["up"] }, forMs);
+      case "one-way-down":
+        return this.#network.trouble({ ...trouble, kind: "blocked", ways: ["down"] }, forMs);
+      case "slow":
+        return this.#network.trouble({ ...trouble, kind: "slow", ways: ["up", "down"] }, forMs);
+      case "duplicate":
+        return this.#network.trouble({ ...trouble, kind: "doubled", ways: ["up", "down"] }, forMs);
+    }
+  }
+
+  async #final(): Promise<FinalVm[]> {
+    const rows = await this.#parts.database.query<{
+      id: string;
+      node_id: string;
+      desired: number;
+      phase: number;
+      reason: string;
+      generation: string;
+      observed_generation: string;
+      revision: string;
+    }>("select id, node_id, desired, phase, reason, generation, observed_generation, revision from vm");
+    return rows.map((row) => ({
+      ...{ vm: row.id, node: row.node_id, desired: row.desired, phase: row.phase, reason: row.reason },
+      ...{ generation: Number(row.generation), observed: Number(row.observed_generation), revision: Number(row.revision) },
+    }));
+  }
+
+  async #events(): Promise<{ vm: string; revision: number }[]> {
+    const rows = await this.#parts.database.query<{ vm_id: string; revision: string }>("select vm_id, revision from vm_event");
+    return rows.map(({ vm_id, revision }) => ({ vm: vm_id, revision: Number(revision) }));
+  }
+
+  /** Whether all is as it should be, so that waiting longer shows nothing more. Only saves time: what is not so is judged at the limit. */
+  async #isCalm(): Promise<boolean> {
+    const final = await this.#final();
+    const living = new Set(this.#runs.filter(({ toMs }) => toMs === undefined).map(({ vm, node }) => `${vm} ${node}`));
+    const running = final.filter(({ phase }) => phase === Phase.PHASE_RUNNING);
+    const isSettled = ({ desired, phase, reason, observed, generation }: FinalVm): boolean =>
+      observed === generation &&
+      (desired === Desired.DESIRED_RUNNING
+        ? phase === Phase.PHASE_RUNNING || (phase === Phase.PHASE_FAILED && !/^(LEASE_LOST|NODE_)/.test(reason))
+        : phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED);
+    const isWhole = living.size === running.length && running.every(({ vm, node }) => living.has(`${vm} ${node}`));
+    const stored = this.#nodes.flatMap(({ host }) => host.stored).length;
+    return final.every(isSettled) && isWhole && stored <= final.length && this.#clients.watched.length >= (await this.#events()).length;
+  }
+
+  async #history(): Promise<History> {
+    const { database } = this.#parts;
+    const writes = await database.query<Record<string, string>>("select * from sim.vm_write order by seq");
+    const losses = await database.query<{ node: string; lost_ms: number; renewed_ms: number }>("select * from sim.loss");
+    const audited = await database.query<{ request_id: string }>("select request_id from audit_entry where request_id is not null");
+    return {
+      calls: this.#clients.calls,
+      writes: writes.map(toWrite),
+      runs: this.#runs,
+      watched: this.#clients.watched,
+      events: await this.#events(),
+      final: await this.#final(),
+      stored: this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm }))),
+      capacity: { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) },
+      losses: losses.map(({ node, lost_ms, renewed_ms }): SessionLoss => ({ node, lostMs: lost_ms, renewedMs: renewed_ms })),
+      patienceMs: leaseMs * 1.5,
+      resolutionMs: stepMs,
+      audited: audited.map(({ request_id }) => request_id),
+    };
+  }
+}
+
+const nodeId = (index: number): string => `00000000-0000-4000-9000-${String(index).padStart(12, "0")}`;
+
+/** Integers of 64 bits come as text. */
+function toWrite(row: Record<string, string>): RowWrite {
+  const number = (key: string): number => Number(row[key]);
+  return {
+    ...{ seq: number("seq"), atMs: number("at_ms"), op: row["op"] as RowWrite["op"], vm: row["vm"] ?? "", node: row["node"] ?? "" },
+    ...{ epoch: number("epoch"), generation: number("generation"), observed: number("observed"), desired: number("desired") },
+    ...{ phase: number("phase"), cpuMillis: number("cpu_millis"), memBytes: number("mem_bytes"), request: row["request"] ?? "" },
+  };
+}

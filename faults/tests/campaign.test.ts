@@ -1,0 +1,14 @@
+import { expect, test } from "vitest";
+import { runCampaign } from "../campaign.ts";
+
+const schedules = 6;
+
+test("the system keeps its word in a campaign of the layer sim", { timeout: 180_000 }, async () => {
+  const lines: string[] = [];
+  const say = (line: string): void => void lines.push(line);
+  const result = await runCampaign({ schedules, seed: "ci", workers: 2, path: process.env["PATH"] ?? "", say });
+  expect(lines, lines.join("\n")).toEqual([]);
+  expect(result.violations).toEqual([]);
+  expect(result.schedules).toBeGreaterThanOrEqual(schedules);
+  expect(result.valid / result.schedules).toBeGreaterThanOrEqual(0.95);
+});
