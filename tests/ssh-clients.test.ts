@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { createServer as createTcpServer, type AddressInfo } from "node:net";
+import { connect, createServer as createTcpServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
@@ -52,8 +52,8 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-/** `ssh -N` in the background; it says on stderr when its forwards are there. */
-async function forwarding(...words: string[]): Promise<void> {
+/** `ssh -N` in the background; `isThere` says when its forwards are there, from what it has said so far. */
+async function forwarding(isThere: (said: string) => Promise<boolean>, ...words: string[]): Promise<void> {
   const child = spawn("ssh", ["-F", config, "-o", "LogLevel=VERBOSE", "-v", "-N", ...words], { stdio: ["ignore", "ignore", "pipe"] });
   const ended = new Promise((resolve) => child.once("close", resolve));
   onTestFinished(async () => {
@@ -61,13 +61,21 @@ async function forwarding(...words: string[]): Promise<void> {
     await ended;
   });
   let said = "";
-  await new Promise<void>((resolve, reject) => {
-    child.stderr.setEncoding("utf8").on("data", (text: string) => {
-      said += text;
-      if (/Local forwarding listening on 127.0.0.1|remote forward success/.test(said)) resolve();
-    });
-    child.once("close", () => reject(new Error(`ssh ended: ${said}`)));
-  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => (said += text));
+  await expect.poll(() => isThere(said), { timeout: 30_000, interval: 20 }).toBe(true);
+}
+
+/** ssh speaks of ports of its own before it listens on them. */
+async function accepts(port: number): Promise<boolean> {
+  const socket = connect(port, "127.0.0.1");
+  try {
+    await once(socket, "connect");
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
 }
 
 describe.each(["door", "inside"])("%s", (host) => {
@@ -175,8 +183,11 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
   it("forwards ports into the VM: -L, and -D with a SOCKS client", async () => {
     const [local, socks] = [await freePort(), await freePort()];
-    await forwarding("-L", `127.0.0.1:${local}:127.0.0.1:8000`, "-D", `127.0.0.1:${socks}`, host);
-    expect(await (await fetch(`http://127.0.0.1:${local}/hello`)).text()).toBe("hello from the VM\n");
+    const isThere = async (): Promise<boolean> => (await accepts(local)) && accepts(socks);
+    await forwarding(isThere, "-L", `127.0.0.1:${local}:127.0.0.1:8000`, "-D", `127.0.0.1:${socks}`, host);
+    const hello = async (): Promise<string> => (await fetch(`http://127.0.0.1:${local}/hello`)).text();
+    // The image's own program may still be starting.
+    await expect.poll(hello, { timeout: 30_000, interval: 100 }).toBe("hello from the VM\n");
     const through = await run(["curl", "-sS", "--noproxy", "", "--socks5-hostname", `127.0.0.1:${socks}`, "http://127.0.0.1:8000/hello"]);
     expect(through).toMatchObject({ code: 0, stdout: "hello from the VM\n" });
   });
@@ -187,7 +198,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     onTestFinished(() => void server.close());
     const { port } = server.address() as AddressInfo; // it listens on TCP
     const remote = host === "door" ? 9001 : 9002;
-    await forwarding("-R", `${remote}:127.0.0.1:${port}`, host);
+    await forwarding(async (said) => said.includes("remote forward success"), "-R", `${remote}:127.0.0.1:${port}`, host);
     const fetchInside = `python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:${remote}/").read().decode(), end="")'`;
     expect(await ssh(host, fetchInside)).toMatchObject({ code: 0, stdout: "hello from outside\n" });
   });
