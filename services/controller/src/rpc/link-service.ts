@@ -39,18 +39,21 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       leases.begin(session);
       log.info("a node linked", { node: nodeId, session: session.epoch, vms: hello.value.inventory?.vms.length ?? 0 });
       const stop = new AbortController();
-      void listen(session, messages, parts, stop.signal);
+      const taken = Promise.withResolvers<void>();
+      void listen(session, messages, parts, taken.promise, stop.signal);
       context.signal.addEventListener("abort", () => session.outbox.close(), { once: true });
       try {
         yield await welcome(session, parts);
         const inventory = boundedInventory(hello.value.inventory ?? { vms: [], complete: false });
         await parts.reports.takeInventory(session, inventory);
+        taken.resolve();
         const assignments = await parts.assignments.all(nodeId, inventory);
         yield { message: { $case: "assignments", value: { assignments, complete: true } } };
         void repeatPending(session, parts, stop.signal);
         yield* session.outbox;
       } finally {
         stop.abort();
+        taken.resolve();
         sessions.end(session);
         await leases.end(session).catch((error: unknown) => log.warn("the end of a link could not be written", { node: nodeId, error }));
         log.info("a node's link ended", { node: nodeId, session: session.epoch, reason: session.endReason });
@@ -73,7 +76,14 @@ async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: 
 }
 
 /** Takes what the node says, one message after the other; the end of its stream ends the session. */
-async function listen(session: Session, messages: AsyncIterator<ConnectRequest>, parts: LinkParts, signal: AbortSignal): Promise<void> {
+async function listen(
+  session: Session,
+  messages: AsyncIterator<ConnectRequest>,
+  parts: LinkParts,
+  /** The hello's inventory, which is older than all that follows it. */
+  taken: Promise<void>,
+  signal: AbortSignal,
+): Promise<void> {
   const { reports, leases, log } = parts;
   const pace = new Pace(parts.clock);
   try {
@@ -84,9 +94,11 @@ async function listen(session: Session, messages: AsyncIterator<ConnectRequest>,
           leases.heard(session, message.value.sequence);
           break;
         case "report":
+          await taken;
           await reports.take(session, bounded(message.value));
           break;
         case "inventory":
+          await taken;
           await reports.takeInventory(session, boundedInventory(message.value));
           break;
         case "tunnelRefusal":

@@ -34,7 +34,8 @@ export class Assignments {
   async pending(nodeId: string): Promise<Assignment[]> {
     const em = this.#store.read();
     const rows = await em.find(VmEntity, { nodeId });
-    const isPending = (row: VmRow): boolean => row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED;
+    const isPending = (row: VmRow): boolean =>
+      row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED || waitsForWord(row);
     return this.#assignmentsOf(em, rows.filter(isPending));
   }
 
@@ -106,6 +107,9 @@ export async function dispatch({ feed, assignments, sessions, log }: DispatchPar
     }
   }
 }
+
+/** Its node ended it for want of a lease, and starts it again when it hears that it is still wanted there. */
+const waitsForWord = ({ desired, reason }: VmRow): boolean => desired === Desired.DESIRED_RUNNING && reason === "LEASE_LOST";
 
 /** Until its owner starts it, or deletes it. */
 const isLost = (row: VmRow): boolean =>

@@ -99,8 +99,9 @@ export class Reports {
     await this.#store.change(async (em, after) => {
       const row = await lockVm(em, id);
       if (!row || row.nodeId !== session.nodeId || row.epoch !== epoch || !(await holdsSession(em, session))) return;
-      if (row.desired === Desired.DESIRED_DELETED) await this.#recorder.removed({ em, after }, row);
-      else if (row.observedGeneration > 0n && row.reason !== lostReason) await this.#lose({ em, after }, row);
+      // One that is to be deleted is gone when the node says so: an assignment of it may be on its way, behind this inventory.
+      if (row.desired === Desired.DESIRED_DELETED) return;
+      if (row.observedGeneration > 0n && row.reason !== lostReason) await this.#lose({ em, after }, row);
     });
   }
 

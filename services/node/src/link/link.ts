@@ -71,9 +71,9 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
     const watchdog = new Watchdog(clock, giveUp);
     try {
       messages.push({ message: { $case: "hello", value: handlers.hello() } });
+      outbox = messages; // at once: what is reported from now on, the hello does not say
       lease.sent(0n);
       await failpoints.at("rejoin.inventory.sent");
-      outbox = messages;
       watchdog.expectWithin(welcomeLimitMs);
       for await (const { message } of dial(messages, signal)) {
         switch (message?.$case) {

@@ -24,6 +24,7 @@ import {
   isReschedulable,
   isSameWish,
   lastStart,
+  leaseLost,
   preparing,
   serviceNews,
   upTimings,
@@ -69,6 +70,7 @@ export class Machine {
     this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
     this.#booted = kept?.booted ?? 0n;
+    this.#isYielded = kept?.report.reason === leaseLost.reason;
     this.#done = this.#run(kept);
   }
 
@@ -338,8 +340,7 @@ export class Machine {
     if (this.#isYielded || !this.#mayRun()) {
       this.#isYielded = true;
       this.#settled = 0n;
-      const message = "the node lost its lease and ended the VM, so that it can be started elsewhere";
-      return this.#say({ phase: Phase.PHASE_FAILED, reason: "LEASE_LOST", message });
+      return this.#say(leaseLost);
     }
     this.#settled = this.#report.generation;
     await this.#say(afterExit(exit, said));

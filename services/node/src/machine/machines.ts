@@ -1,10 +1,12 @@
 // All VMs of a node: takes assignments, gives inventories, remembers what is gone until the controller has heard it.
-import type { Assignment, Assignments, Inventory } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { Assignment, Assignments, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 import type { MachineHost } from "./host.ts";
 import { Machine } from "./machine.ts";
-import { goneReport } from "./reports.ts";
+import { goneReport, isOlder } from "./reports.ts";
+
+const maxBuried = 10_000;
 
 export interface Machines {
   /** Applies a list; a complete one also ends the memory of VMs that are gone. */
@@ -23,14 +25,29 @@ export interface Machines {
 /** Adopts what an earlier run left. */
 export async function openMachines(host: MachineHost): Promise<Machines> {
   const machines = new Map<string, Machine>();
+  /** What of VMs that are gone was said last: an assignment that was late must not bring one back. The oldest first. */
+  const buried = new Map<string, VmReport>();
   const entries = await host.journals.readAll();
   await host.failpoints.at("rejoin.scan.anchors");
   for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(host, entry));
 
+  function bury(report: VmReport): void {
+    machines.delete(report.vmId);
+    buried.set(report.vmId, report);
+    const [oldest] = buried.keys();
+    if (buried.size > maxBuried && oldest !== undefined) buried.delete(oldest);
+  }
+
   async function take(assignment: Assignment, isQuestion: boolean): Promise<void> {
     const known = machines.get(assignment.vmId);
     if (known && !known.isGone) return known.apply(assignment, isQuestion);
-    if (assignment.desired === Desired.DESIRED_DELETED) return host.onReport(known?.report ?? goneReport(assignment, host.clock.wallMs()));
+    const gone = known?.report ?? buried.get(assignment.vmId);
+    if (gone && !isOlder(gone, assignment)) return host.onReport(gone);
+    if (assignment.desired === Desired.DESIRED_DELETED) {
+      const report = known?.report ?? goneReport(assignment, host.clock.wallMs());
+      if (!known) bury(report);
+      return host.onReport(report);
+    }
     if (!/^[0-9a-f-]{36}$/.test(assignment.vmId)) throw new PitwallError("internal", "an assignment's VM id is not a UUID");
     await host.failpoints.at("create.node.received", assignment.vmId);
     machines.set(assignment.vmId, await Machine.create(host, assignment));
@@ -39,7 +56,7 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
   return {
     async apply({ assignments, complete }) {
       const listed = new Set(assignments.map(({ vmId }) => vmId));
-      if (complete) for (const [vmId, machine] of machines) if (machine.isGone && !listed.has(vmId)) machines.delete(vmId);
+      if (complete) for (const [vmId, machine] of machines) if (machine.isGone && !listed.has(vmId)) bury(machine.report);
       for (const assignment of assignments) {
         // One that cannot be taken must not keep the others from theirs.
         // A complete list follows an inventory, which has told all.

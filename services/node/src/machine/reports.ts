@@ -23,9 +23,16 @@ const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEAL
 /** In which a start has come to an end. */
 const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
 
+/** The VM was ended for want of a lease: it is started again once the controller still wants it here. */
+export const leaseLost = {
+  phase: Phase.PHASE_FAILED,
+  reason: "LEASE_LOST",
+  message: "the node lost its lease and ended the VM, so that it can be started elsewhere",
+};
+
 /** Whether what the journal tells of is over and done: a VM that ran in another boot of the host is to be started again. */
-export function hasSettled({ report: { phase }, bootId }: JournalEntry, currentBootId: string): boolean {
-  return settledPhases.has(phase) && !(phase === Phase.PHASE_RUNNING && bootId !== currentBootId);
+export function hasSettled({ report: { phase, reason }, bootId }: JournalEntry, currentBootId: string): boolean {
+  return settledPhases.has(phase) && reason !== leaseLost.reason && !(phase === Phase.PHASE_RUNNING && bootId !== currentBootId);
 }
 
 export function firstReport(assignment: Assignment, nowMs: number): VmReport {
@@ -77,7 +84,9 @@ export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): 
   return { phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, messageLimit) };
 }
 
-export function isOlder(a: Assignment, b: Assignment): boolean {
+type Version = Pick<Assignment, "epoch" | "generation">;
+
+export function isOlder(a: Version, b: Version): boolean {
   return a.epoch < b.epoch || (a.epoch === b.epoch && a.generation < b.generation);
 }
 

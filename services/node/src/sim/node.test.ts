@@ -31,6 +31,19 @@ class Peer {
     this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
   }
 
+  wanted(vmId: string): Assignment {
+    return Assignment.fromPartial(this.#wanted.get(vmId) ?? {});
+  }
+
+  say(assignment: Assignment): void {
+    this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
+  }
+
+  /** Ends the session; the node finds its way back. */
+  drop(): void {
+    this.#session?.close();
+  }
+
   repeat(): void {
     this.#session?.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: false } } });
   }
@@ -313,4 +326,35 @@ test("a change of a VM that has failed is taken and starts nothing", async () =>
   ran.peer.want({ vmId: vm, restartGeneration: 3n });
   await ran.clock.advance(60_000);
   expect(phasesOf(ran, vm)).toEqual([...failed, ...failed]);
+});
+
+test("an assignment that is late does not bring back a VM that is gone; one of a later placement does", async () => {
+  const ran = begin("");
+  ran.peer.want({ vmId: vm, ...run, restartGeneration: 1n });
+  await ran.clock.advance(60_000);
+  const late = ran.peer.wanted(vm);
+  ran.peer.want({ vmId: vm, ...remove });
+  await ran.clock.advance(60_000);
+  expect(ran.peer.phase(vm)).toBe(Phase.PHASE_GONE);
+  ran.peer.drop(); // the next complete list no longer holds it
+  await ran.clock.advance(60_000);
+  ran.peer.say(late);
+  await ran.clock.advance(60_000);
+  expect(ran.peer.phase(vm)).toBe(Phase.PHASE_GONE);
+  ran.peer.say({ ...late, epoch: 2n });
+  await ran.clock.advance(60_000);
+  expect(ran.peer.phase(vm)).toBe(Phase.PHASE_RUNNING);
+});
+
+test("a VM that ended with the lease runs again when the lease is back, also when the agent has died meanwhile", async () => {
+  const ran = begin("");
+  ran.peer.want({ vmId: moved, ...run, spec: reschedulable, restartGeneration: 1n });
+  await ran.clock.advance(60_000);
+  ran.peer.cut();
+  await ran.clock.advance(60_000);
+  ran.node.crash(500);
+  await ran.clock.advance(10_000);
+  ran.peer.isReachable = true;
+  await ran.clock.advance(60_000);
+  expect(ran.peer.seen.get(moved)).toMatchObject({ phase: Phase.PHASE_RUNNING, reason: "" });
 });
