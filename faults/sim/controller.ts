@@ -15,6 +15,8 @@ import { linkService } from "@pitwall/controller/src/rpc/link-service.ts";
 import type { Notices } from "@pitwall/controller/src/store/notices.ts";
 import { Assignments, dispatch } from "@pitwall/controller/src/vm/assignments.ts";
 import { Feed } from "@pitwall/controller/src/vm/feed.ts";
+import { FleetView } from "@pitwall/controller/src/vm/fleet-view.ts";
+import { Placer } from "@pitwall/controller/src/vm/placer.ts";
 import { Recorder } from "@pitwall/controller/src/vm/recorder.ts";
 import { Reports } from "@pitwall/controller/src/vm/reports.ts";
 import { Vms } from "@pitwall/controller/src/vm/vms.ts";
@@ -50,18 +52,21 @@ export async function startSimController({ process, notices, images, log }: SimC
   const recorder = new Recorder(feed);
   const mutations = new Mutations({ store, signer, clock });
   const credentials = new Credentials({ store, mutations, box: new SecretBox([randomBytes(32)]) });
-  const vms = new Vms({ store, mutations, nodes, images, credentials, recorder, feed, signer });
+  const view = new FleetView({ store, nodes, sessions, feed, log, clock });
+  const placer = new Placer(view);
+  const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer });
   const assignments = new Assignments({ store, credentials });
   const reports = new Reports({ store, sessions, recorder, log });
   void dispatch({ feed, assignments, sessions, log });
   const news = new NodeNews({ store, sessions, notices, log, clock });
   const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: async () => undefined, log, clock });
   const patience = patienceOf(leaseMs);
-  const rounds = { "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, nodes, leases, news, patience, log }) };
+  const rounds = { "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, log }) };
   const reconciling = reconcile(rounds, log, clock);
   const stop = new AbortController();
   void leases.run(stop.signal);
   void news.run(stop.signal);
+  void view.run(stop.signal);
   const link = linkService({
     ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, log, clock },
     controllers: async () => [],

@@ -85,6 +85,8 @@ import { LiveTokens } from "./tokens/live-tokens.ts";
 import { Tokens } from "./tokens/tokens.ts";
 import { Assignments, dispatch } from "./vm/assignments.ts";
 import { Feed } from "./vm/feed.ts";
+import { FleetView } from "./vm/fleet-view.ts";
+import { Placer } from "./vm/placer.ts";
 import { Recorder } from "./vm/recorder.ts";
 import { Reports } from "./vm/reports.ts";
 import { Vms } from "./vm/vms.ts";
@@ -133,7 +135,9 @@ export async function startController(config: ControllerConfig, { log, path }: S
   const projects = new Projects({ store, mutations });
   const credentials = new Credentials({ store, mutations, box });
   await credentials.rewrap(log);
-  const vms = new Vms({ store, mutations, nodes, images, credentials, recorder, feed, signer });
+  const view = new FleetView({ store, nodes, sessions, feed, log });
+  const placer = new Placer(view);
+  const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer });
   const assignments = new Assignments({ store, credentials });
   const reports = new Reports({ store, sessions, recorder, log });
   stack.use(keepHouse(store, log));
@@ -216,15 +220,15 @@ export async function startController(config: ControllerConfig, { log, path }: S
   stack.use(
     reconcile(
       {
-        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, nodes, leases, news, patience, log }),
+        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, log }),
         "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
-        drain: () => reconcileDrains({ store, mutations, recorder, nodes, links, news, log }),
+        drain: () => reconcileDrains({ store, mutations, recorder, placer, links, news, log }),
       },
       log,
     ),
   );
   const stop = new AbortController();
-  const loops = [leases.run(stop.signal), news.run(stop.signal)];
+  const loops = [leases.run(stop.signal), news.run(stop.signal), view.run(stop.signal)];
   stack.defer(async () => {
     stop.abort();
     await Promise.all(loops);

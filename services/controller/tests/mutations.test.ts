@@ -111,10 +111,8 @@ it("500 creates, each sent three times to two controllers at once, make each VM 
     `select vm_count = (select count(*) from vm where node_id = a.node_id) as vms,
        cpu_millis = (select sum(cpu) from vm, lateral vm_takes(vm) where node_id = a.node_id) as cpu from node_allocation a`,
   );
-  expect(allocations).toEqual([
-    { vms: true, cpu: true },
-    { vms: true, cpu: true },
-  ]);
+  expect(allocations.length).toBeGreaterThan(0);
+  for (const allocation of allocations) expect(allocation).toEqual({ vms: true, cpu: true });
 });
 
 describe("an etag", () => {

@@ -3,6 +3,7 @@ import { Driver, NodeState, type Node } from "@pitwall/proto/pitwall/v1/node.ts"
 import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError } from "@pitwall/runtime";
 import type { Amounts, Candidate } from "../placement/place.ts";
+import type { NodeFacts } from "../placement/wanted.ts";
 import { NodeEntity, type NodeRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { gather } from "./gather.ts";
@@ -23,9 +24,10 @@ interface Load extends Amounts {
 const noLoad: Load = { cpuMillis: 0n, memBytes: 0n, diskBytes: 0n, vmCount: 0 };
 
 /** What each node's VMs take, as the database adds it up with every change. A stopped VM takes its disk only. */
-async function loads(em: EntityManager): Promise<ReadonlyMap<string, Load>> {
+async function loads(em: EntityManager, nodeId?: string): Promise<ReadonlyMap<string, Load>> {
   const rows: { node_id: string; cpu_millis: string; mem_bytes: string; disk_bytes: string; vm_count: number }[] = await em.execute(
-    "select node_id, cpu_millis, mem_bytes, disk_bytes, vm_count from node_allocation",
+    `select node_id, cpu_millis, mem_bytes, disk_bytes, vm_count from node_allocation ${nodeId === undefined ? "" : "where node_id = ?"}`,
+    nodeId === undefined ? [] : [nodeId],
   );
   return new Map(
     rows.map(({ node_id, cpu_millis, mem_bytes, disk_bytes, vm_count }) => [
@@ -59,9 +61,34 @@ export class Nodes {
     }, helloBatch);
   }
 
+  /** All nodes as the scheduler sees them, and their names by id. */
+  async facts(em: EntityManager): Promise<{ readonly facts: readonly NodeFacts[]; readonly names: ReadonlyMap<string, string> }> {
+    const [rows, seen] = [await em.findAll(NodeEntity, { refresh: true }), await seenSessions(em)];
+    const images: { node_id: string; image_digest: string }[] = await em.execute(
+      "select distinct node_id, image_digest from vm order by 1, 2",
+    );
+    const byNode = Map.groupBy(images, ({ node_id }) => node_id);
+    const facts = rows.map((row) => ({
+      id: row.id,
+      ready: seen.get(row.id)?.life === "ready",
+      cordoned: row.cordoned,
+      capacity: { cpuMillis: Number(row.cpuMillis), memBytes: Number(row.memBytes), diskBytes: Number(row.diskBytes) },
+      overcommit: { cpuMillis: 1, memBytes: 1, diskBytes: 1 },
+      labels: row.labels,
+      images: (byNode.get(row.id) ?? []).map(({ image_digest }) => image_digest),
+    }));
+    return { facts, names: new Map(rows.map(({ id, name }) => [id, name])) };
+  }
+
+  /** One of them; undefined: it is gone. */
+  async candidate(em: EntityManager, nodeId: string): Promise<Candidate | undefined> {
+    return (await this.candidates(em, nodeId))[0];
+  }
+
   /** All nodes as placement sees them. Others may place VMs meanwhile: the database refuses what does not fit. */
-  async candidates(em: EntityManager): Promise<Candidate[]> {
-    const [rows, load, seen] = [await em.findAll(NodeEntity), await loads(em), await seenSessions(em)];
+  async candidates(em: EntityManager, nodeId?: string): Promise<Candidate[]> {
+    const rows = await em.find(NodeEntity, nodeId === undefined ? {} : { id: nodeId });
+    const [load, seen] = [await loads(em, nodeId), await seenSessions(em, nodeId)];
     return rows.map((row) => ({
       id: row.id,
       ready: seen.get(row.id)?.life === "ready" && !row.cordoned,

@@ -5,12 +5,12 @@ import type { Log } from "@pitwall/runtime";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import type { NodeLinks } from "../nodes/links.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
-import type { Nodes } from "../nodes/nodes.ts";
 import type { VmRow } from "../store/entities.ts";
 import { isNodeFull, type Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletionOf } from "../vm/assignments.ts";
 import { beginAnew } from "../vm/move.ts";
+import type { Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
 import { mayMove, placeFor } from "./node-loss.ts";
 
@@ -20,7 +20,7 @@ export interface DrainParts {
   readonly store: Store;
   readonly mutations: Mutations;
   readonly recorder: Recorder;
-  readonly nodes: Pick<Nodes, "candidates">;
+  readonly placer: Placer;
   readonly links: Pick<NodeLinks, "of">;
   readonly news: Pick<NodeNews, "tell">;
   readonly log: Log;
@@ -62,7 +62,7 @@ export async function reconcileDrains(parts: DrainParts): Promise<void> {
 }
 
 async function step(parts: DrainParts, change: Change, id: string): Promise<void> {
-  const { recorder, nodes } = parts;
+  const { recorder, placer } = parts;
   const row = await lockVm(change.em, id);
   if (!row) return;
   const [node]: { draining: boolean }[] = await change.em.execute("select draining from node where id = ?", [row.nodeId]);
@@ -74,7 +74,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<void
     } else if (node?.draining !== true) {
       await restart(parts, change, row); // the drain was called off
     } else if (row.observedGeneration === row.generation && (row.phase === Phase.PHASE_STOPPED || row.phase === Phase.PHASE_FAILED)) {
-      const target = await placeFor(nodes, change, amountsOf(row));
+      const target = await placeFor(placer, change, row);
       if (target === undefined) return restart(parts, change, row);
       const old = deletionOf(row);
       const from = row.nodeId;
@@ -87,7 +87,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<void
   }
   if (node?.draining !== true || row.desired !== Desired.DESIRED_RUNNING) return;
   const moves = mayMove(row);
-  if (moves && (await placeFor(nodes, change, amountsOf(row))) === undefined) return; // it stays until there is room
+  if (moves && (await placeFor(placer, change, row)) === undefined) return; // it stays until there is room
   row.desired = Desired.DESIRED_STOPPED;
   row.generation += 1n;
   row.moving = moves;
@@ -108,12 +108,6 @@ async function restart({ recorder }: DrainParts, change: Change, row: VmRow): Pr
     detail: { name: row.name, moving: false },
   });
 }
-
-const amountsOf = ({ cpuMillis, memBytes, diskBytes }: VmRow): { cpuMillis: bigint; memBytes: bigint; diskBytes: bigint } => ({
-  cpuMillis: BigInt(cpuMillis),
-  memBytes,
-  diskBytes,
-});
 
 /** What is left of a VM on the node that it has moved from. Its next hello brings that about too. */
 async function tellOld({ links, log }: DrainParts, nodeId: string, deletion: Assignment): Promise<void> {

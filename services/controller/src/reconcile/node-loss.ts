@@ -7,13 +7,13 @@ import type { Change, Mutations } from "../mutation/mutations.ts";
 import { mayJudge, type Patience } from "../nodes/liveness.ts";
 import type { Leases } from "../nodes/leases.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
-import type { Nodes } from "../nodes/nodes.ts";
-import { choose } from "../placement/place.ts";
 import type { VmRow } from "../store/entities.ts";
 import { isNodeFull, type Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { beginAnew } from "../vm/move.ts";
+import { StaleFleet, type Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
+import { resourcesOf } from "../vm/wanted.ts";
 
 /** At most so many VMs in one round. */
 const batch = 500;
@@ -25,7 +25,7 @@ export interface LossParts {
   readonly store: Store;
   readonly mutations: Mutations;
   readonly recorder: Recorder;
-  readonly nodes: Pick<Nodes, "candidates">;
+  readonly placer: Placer;
   readonly leases: Pick<Leases, "steadyForMs">;
   readonly news: Pick<NodeNews, "tell">;
   readonly patience: Patience;
@@ -86,7 +86,7 @@ async function judge({ store, mutations, news, patience, log }: LossParts): Prom
   }
 }
 
-async function settle({ recorder, nodes }: LossParts, change: Change, id: string): Promise<void> {
+async function settle({ recorder, placer }: LossParts, change: Change, id: string): Promise<void> {
   const { em } = change;
   const row = await lockVm(em, id);
   if (!row) return;
@@ -110,8 +110,7 @@ async function settle({ recorder, nodes }: LossParts, change: Change, id: string
     if (row.reason !== words.reason) await recorder.changed(change, Object.assign(row, words), { tellNode: false });
     return;
   }
-  const wanted = { cpuMillis: BigInt(row.cpuMillis), memBytes: row.memBytes, diskBytes: row.diskBytes };
-  const node = await placeFor(nodes, change, wanted);
+  const node = await placeFor(placer, change, row);
   if (!node) {
     if (row.message !== noRoomYet.message) await recorder.changed(change, Object.assign(row, noRoomYet), { tellNode: false });
     return;
@@ -122,16 +121,15 @@ async function settle({ recorder, nodes }: LossParts, change: Change, id: string
   await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: node, epoch: String(row.epoch) } });
 }
 
-/** Undefined: no node has room. */
-export async function placeFor(
-  nodes: Pick<Nodes, "candidates">,
-  { em }: Change,
-  wanted: { readonly cpuMillis: bigint; readonly memBytes: bigint; readonly diskBytes: bigint },
-): Promise<string | undefined> {
+/** A node for a VM that begins anew; undefined: there is none at this moment. */
+export async function placeFor(placer: Placer, change: Change, row: VmRow): Promise<string | undefined> {
+  const { cpuMillis, memBytes, diskBytes } = row;
+  const resources = resourcesOf({ cpuMillis, memBytes, diskBytes, desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED });
+  const spec = VmSpec.fromJSON(row.spec);
   try {
-    return choose(await nodes.candidates(em), wanted).id;
+    return (await placer.place(change, { vmId: row.id, projectId: row.projectId, imageDigest: row.imageDigest, spec, resources })).id;
   } catch (error) {
-    if (error instanceof PitwallError) return undefined;
+    if (error instanceof PitwallError || error instanceof StaleFleet) return undefined;
     throw error;
   }
 }

@@ -14,19 +14,19 @@ import {
 import { PitwallError, systemClock, toDuration } from "@pitwall/runtime";
 import type { Credentials } from "../credentials/credentials.ts";
 import type { Change, Mutations } from "../mutation/mutations.ts";
-import { planStale } from "../mutation/plan-token.ts";
 import type { Nodes } from "../nodes/nodes.ts";
-import { choose, hasRoom, noRoom, type Amounts, type Candidate } from "../placement/place.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachProject, type Reached } from "../projects/reach.ts";
 import { observeQuota } from "../quota/quota.ts";
-import { NodeEntity, VmEntity, type VmRow } from "../store/entities.ts";
-import { databaseNowMs, isKeyTaken, isNodeFull, type EntityManager, type Store } from "../store/store.ts";
+import { VmEntity, type VmRow } from "../store/entities.ts";
+import { databaseNowMs, isKeyTaken, isNodeFull, type Store } from "../store/store.ts";
 import { checkVmName, makeName } from "./names.ts";
 import { planOf } from "./plan.ts";
+import { StaleFleet, type Placer } from "./placer.ts";
 import type { Recorder } from "./recorder.ts";
 import { checkSpec } from "./spec.ts";
 import { durationMs } from "./ttl.ts";
+import { resourcesOf } from "./wanted.ts";
 
 /** How often another node is sought after others were quicker. */
 const maxPlacements = 5;
@@ -35,6 +35,7 @@ export interface CreateParts {
   readonly store: Store;
   readonly mutations: Mutations;
   readonly nodes: Nodes;
+  readonly placer: Placer;
   readonly images: ImageSources;
   readonly credentials: Credentials;
   readonly recorder: Recorder;
@@ -77,52 +78,51 @@ export async function createVm(
   if (request.strict) refuseIgnored(image);
   const { deleteProtection } = request;
   const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs, ttlMs, deleteProtection };
+  const vmId = randomUUID();
   for (let tries = 1; ; tries++) {
     try {
-      return await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, wanted) });
+      return await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, { ...wanted, vmId }) });
     } catch (error) {
+      parts.placer.release(vmId);
       if (isKeyTaken(error)) throw nameTaken(name);
-      if (!isNodeFull(error)) throw error;
+      if (!isNodeFull(error) && !(error instanceof StaleFleet)) throw error;
       if (tries >= maxPlacements)
         throw new PitwallError("exhausted", "the nodes fill up faster than the VM can be placed; try again, or add a node", {
           reason: "NO_CAPACITY",
           cause: error,
         });
+      await parts.placer.refresh();
     }
   }
 }
 
-async function place(parts: CreateParts, change: Change, reached: Reached, wanted: NewVm): Promise<CreateVmResponse> {
+async function place(parts: CreateParts, change: Change, reached: Reached, wanted: NewVm & { vmId: string }): Promise<CreateVmResponse> {
   const { project, role } = reached;
-  const { cpuMillis, memBytes, diskBytes } = wanted.spec;
-  const node = nodeFor(change, await parts.nodes.candidates(change.em), { cpuMillis: BigInt(cpuMillis), memBytes, diskBytes });
+  const { spec, imageDigest, vmId } = wanted;
+  const resources = resourcesOf({ ...spec, desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED });
+  const request = { vmId, projectId: project.id, imageDigest, spec, resources };
+  const node = await parts.placer.place(change, request);
+  if (!change.validateOnly) parts.placer.reserve(request, node.id);
   const quota = await observeQuota(change, project.id);
   const expireTime = wanted.ttlMs === undefined ? null : new Date((await databaseNowMs(change.em)) + wanted.ttlMs);
-  const row = change.em.create(VmEntity, { ...newRow(wanted, project.id, node.id), expireTime });
+  const row = change.em.create(VmEntity, { ...newRow(wanted, project.id, node.id), id: vmId, expireTime });
   const vm = await parts.recorder.changed(change, row, { tellNode: true });
   await change.audit({
     object: `vm/${row.id}`,
     projectId: project.id,
     generation: row.generation,
-    detail: { name: row.name, image: wanted.spec.image, imageDigest: row.imageDigest, node: node.id },
+    detail: { name: row.name, image: spec.image, imageDigest: row.imageDigest, node: node.id },
   });
-  const chosen = { id: node.id, name: await nodeName(change.em, node.id) };
-  return { vm, plan: planOf(change, { etag: "", node: chosen, role, project: project.name, quota: await quota() }) };
+  return { vm, plan: planOf(change, { etag: "", node, role, project: project.name, quota: await quota() }) };
 }
 
-/** The one that was planned, or the best. */
-function nodeFor({ plan }: Change, candidates: readonly Candidate[], wanted: Amounts): Candidate {
-  if (!plan) return choose(candidates, wanted);
-  const planned = candidates.find(({ id }) => id === plan.nodeId);
-  if (!planned?.ready) throw planStale("its node is not ready");
-  if (!hasRoom(planned, wanted)) throw planStale(noRoom([planned], wanted).message);
-  return planned;
-}
-
-function newRow({ name, spec, imageDigest, owner, startedMs, deleteProtection }: NewVm, projectId: string, nodeId: string): VmRow {
+function newRow(
+  { name, spec, imageDigest, owner, startedMs, deleteProtection }: NewVm,
+  projectId: string,
+  nodeId: string,
+): Omit<VmRow, "id"> {
   const now = new Date();
   return {
-    id: randomUUID(),
     name,
     projectId,
     owner,
@@ -154,10 +154,6 @@ function newRow({ name, spec, imageDigest, owner, startedMs, deleteProtection }:
     restartGeneration: 1n,
     moving: false,
   };
-}
-
-async function nodeName(em: EntityManager, id: string): Promise<string> {
-  return (await em.findOne(NodeEntity, { id }))?.name ?? "";
 }
 
 /** Throws `state` that names all of which a VM would make nothing. */

@@ -236,7 +236,7 @@ export class Moves {
 
   /** A stopped VM gave its CPU and memory back; its disk, and so the VM, stays where it is. */
   async #readmit(em: EntityManager, row: VmRow): Promise<void> {
-    const node = (await this.#parts.nodes.candidates(em)).find(({ id }) => id === row.nodeId);
+    const node = await this.#parts.nodes.candidate(em, row.nodeId);
     const isIdle = row.desired === Desired.DESIRED_STOPPED && (rowState(row) === "stopped" || rowState(row) === "failed");
     const wanted = { cpuMillis: isIdle ? BigInt(row.cpuMillis) : 0n, memBytes: isIdle ? row.memBytes : 0n, diskBytes: 0n };
     if (node && !hasRoom(node, wanted)) throw noRoom([node], wanted);

@@ -55,7 +55,7 @@ interface Terms {
 }
 
 /** Throws `invalid` naming the first bad one. */
-function termsOf({ requireLabels, preferLabels }: Placement): Terms {
+export function termsOf({ requireLabels, preferLabels }: Placement): Terms {
   if (requireLabels.length > maxTerms)
     throw invalid("spec.placement.require_labels", `holds ${requireLabels.length} terms; the limit is ${maxTerms}`);
   if (preferLabels.length > maxPreferences)

@@ -4,13 +4,14 @@ import { planStale } from "../mutation/plan-token.ts";
 import { checkEtag, type Change } from "../mutation/mutations.ts";
 import type { ProjectRole } from "../projects/principal.ts";
 import type { QuotaChange } from "../quota/quota.ts";
+import type { Placed } from "./placer.ts";
 import type { VmRow } from "../store/entities.ts";
 
 export interface PlanParts {
   /** Etag of the VM before the change; empty for a new one. */
   readonly etag: string;
   /** Where it is placed by this change; absent: nowhere. */
-  readonly node?: { readonly id: string; readonly name: string };
+  readonly node?: Placed;
   readonly role: ProjectRole;
   readonly project: string;
   readonly losses?: readonly string[];
@@ -24,7 +25,7 @@ export function planOf(change: Change, { etag, node, role, project, losses = [],
     token: change.planToken({ nodeId: node?.id ?? "", etag }),
     nodeId: node?.id ?? "",
     nodeName: node?.name ?? "",
-    rejections: [],
+    rejections: [...(node?.rejections ?? [])],
     quotaBefore: quota?.before,
     quotaAfter: quota?.after,
     quotaLimit: quota?.limit,
