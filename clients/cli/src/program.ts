@@ -44,7 +44,16 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "get", summary: "show one VM", load: async () => (await import("./commands/get.ts")).declare },
     { name: "start", summary: "start a stopped VM", load: async () => (await import("./commands/start-stop.ts")).declareStart },
     { name: "stop", summary: "stop a VM, keep its disk", load: async () => (await import("./commands/start-stop.ts")).declareStop },
+    {
+      name: "restart",
+      summary: "stop a VM and start it again",
+      load: async () => (await import("./commands/start-stop.ts")).declareRestart,
+    },
+    { name: "update", summary: "change a VM", load: async () => (await import("./commands/change.ts")).declareUpdate },
+    { name: "rename", summary: "give a VM another name", load: async () => (await import("./commands/change.ts")).declareRename },
+    { name: "extend", summary: "move the end of a VM's life", load: async () => (await import("./commands/change.ts")).declareExtend },
     { name: "rm", summary: "remove VMs and their disks", load: async () => (await import("./commands/rm.ts")).declare },
+    { name: "undelete", summary: "bring a removed VM back", load: async () => (await import("./commands/change.ts")).declareUndelete },
     { name: "wait", summary: "wait for a VM", load: async () => (await import("./commands/wait.ts")).declare },
     {
       name: "images",

@@ -5,9 +5,25 @@ export type { AuditLog, AuditQuery } from "./audit-log.ts";
 export type { CreateApiTokenOptions, ProjectChanges, Projects, RegistrySecret } from "./projects.ts";
 export { discover, type Discovery } from "./discover.ts";
 export { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
-export type { CreateVmOptions, Vms, VmChange, WaitOptions } from "./vms.ts";
+export type { Vms, VmChange, WaitOptions, WatchOptions } from "./vms.ts";
+export type { ChangeOptions, CreateVmOptions, ListVmsOptions, VmUpdate } from "./vm-requests.ts";
+export type { PlannedVm, VmPlans } from "./vm-plans.ts";
 // Each message is a type and, under the same name, its codec: `Vm.toJSON(vm)`.
-export { Desired, Exit, Health, Phase, RestartPolicy, Vm, VmSpec, VmTimings } from "./gen/pitwall/v1/vm.ts";
+export {
+  Desired,
+  Exit,
+  Health,
+  NodeLossPolicy,
+  NodeRejection,
+  Phase,
+  Placement,
+  PlacementStrategy,
+  Plan,
+  RestartPolicy,
+  Vm,
+  VmSpec,
+  VmTimings,
+} from "./gen/pitwall/v1/vm.ts";
 export { CreateJoinTokenResponse, DrainAction, DrainStep, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
 export {

@@ -2,25 +2,36 @@
 import type { Client } from "nice-grpc-web";
 import { present, sleep, type CallExtras } from "./calls.ts";
 import { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
-import { Phase, VmSpec, type Vm, type VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
+import { Phase, type Vm, type VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
+import { VmPlans } from "./vm-plans.ts";
+import {
+  changeRequest,
+  createRequest,
+  extendRequest,
+  renameRequest,
+  undeleteRequest,
+  updateRequest,
+  type ChangeOptions,
+  type CreateVmOptions,
+  type ListVmsOptions,
+  type VmUpdate,
+} from "./vm-requests.ts";
 
 const pageSize = 500;
 const reconnectMs = 300;
 
-export interface CreateVmOptions {
-  /** Chosen by the server when absent. */
-  name?: string;
-  /** Only `image` is needed. */
-  spec: Partial<VmSpec> & Pick<VmSpec, "image">;
-  /** A UUID that makes repeats harmless; made up when absent. */
-  requestId?: string;
-  /** Refuses an image of which anything would be ignored; see `Pitwall.checkImage`. Default false. */
-  strict?: boolean;
-}
-
 export interface WaitOptions {
   /** Default 120,000. */
   timeoutMs?: number;
+  signal?: AbortSignal;
+}
+
+export interface WatchOptions {
+  /** Default: all of the project. */
+  vm?: string;
+  /** As in {@link ListVmsOptions}; not with `vm`. */
+  project?: string;
+  resumeToken?: string;
   signal?: AbortSignal;
 }
 
@@ -31,54 +42,78 @@ export interface VmChange {
   readonly resumeToken: string;
 }
 
-type RawClient = Client<typeof VmServiceDefinition, CallExtras>;
+type RawClient = Client<VmServiceDefinition, CallExtras>;
 
-/** All calls throw {@link PitwallRpcError}. `vm` is a name or an id. */
+/** All calls throw {@link PitwallRpcError}. `vm` is an id, a name in the personal project, or `PROJECT/NAME`. */
 export class Vms {
   readonly #raw: RawClient;
+  /** What the same calls would do. */
+  readonly plan: VmPlans;
 
   constructor(raw: RawClient) {
     this.#raw = raw;
+    this.plan = new VmPlans(raw);
   }
 
   /** Returns as soon as the VM is placed; see {@link waitUntil}. */
-  async create({ name = "", spec, requestId = crypto.randomUUID(), strict = false }: CreateVmOptions): Promise<Vm> {
-    return present((await this.#raw.createVm({ name, requestId, strict, spec: VmSpec.fromPartial(spec) }, { retry: true })).vm);
+  async create(options: CreateVmOptions): Promise<Vm> {
+    return present((await this.#raw.createVm(createRequest(options, {}), { retry: true })).vm);
   }
 
-  async get(vm: string): Promise<Vm> {
-    return present((await this.#raw.getVm({ vm }, { retry: true })).vm);
+  /** Throws NOT_FOUND; `minGeneration` asks for a state that is at least of that generation. */
+  async get(vm: string, { minGeneration = 0n }: { minGeneration?: bigint } = {}): Promise<Vm> {
+    return present((await this.#raw.getVm({ vm, minGeneration }, { retry: true })).vm);
   }
 
-  /** All of the caller's VMs, by name. */
-  async *list(): AsyncGenerator<Vm, void, undefined> {
+  /** All VMs of a project, by name unless another order is asked for. */
+  async *list(options: ListVmsOptions = {}): AsyncGenerator<Vm, void, undefined> {
     for (let pageToken = ""; ;) {
-      const page = await this.#raw.listVms({ pageSize, pageToken }, { retry: true });
+      const page = await this.#raw.listVms({ ...options, pageSize, pageToken }, { retry: true });
       yield* page.vms;
       pageToken = page.nextPageToken;
       if (pageToken === "") return;
     }
   }
 
-  async start(vm: string): Promise<Vm> {
-    return present((await this.#raw.startVm({ vm }, { retry: true })).vm);
+  /** Changes nothing for a VM that runs. */
+  async start(vm: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.startVm(changeRequest(vm, options, {}), { retry: true })).vm);
   }
 
-  async stop(vm: string): Promise<Vm> {
-    return present((await this.#raw.stopVm({ vm }, { retry: true })).vm);
+  async stop(vm: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.stopVm(changeRequest(vm, options, {}), { retry: true })).vm);
   }
 
-  /** Returns at once; {@link waitUntilGone} sees it done. */
-  async delete(vm: string): Promise<Vm> {
-    return present((await this.#raw.deleteVm({ vm }, { retry: true })).vm);
+  /** Stops it and starts it again, with its disk. */
+  async restart(vm: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.restartVm(changeRequest(vm, options, {}), { retry: true })).vm);
+  }
+
+  /** Returns at once; {@link waitUntilGone} sees it done. With a `deleteTime` it stops, and can be brought back until its `purgeTime`. */
+  async delete(vm: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.deleteVm(changeRequest(vm, options, {}), { retry: true })).vm);
+  }
+
+  /** Brings a deleted VM back, stopped. `vm` is its id. */
+  async undelete(vm: string, options: ChangeOptions & { name?: string } = {}): Promise<Vm> {
+    return present((await this.#raw.undeleteVm(undeleteRequest(vm, options, {}), { retry: true })).vm);
+  }
+
+  async rename(vm: string, name: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.renameVm(renameRequest(vm, name, options, {}), { retry: true })).vm);
+  }
+
+  /** It is deleted so long from now; `null`: never. */
+  async extend(vm: string, ttlMs: number | null, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.extendVm(extendRequest(vm, ttlMs, options, {}), { retry: true })).vm);
+  }
+
+  async update(vm: string, update: VmUpdate, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.updateVm(updateRequest(vm, update, options, {}), { retry: true })).vm);
   }
 
   /** The current VMs, then every change. Reconnects where it left off; ends when the signal aborts. */
-  async *watch({ vm = "", resumeToken = "", signal }: { vm?: string; resumeToken?: string; signal?: AbortSignal } = {}): AsyncGenerator<
-    VmChange,
-    void,
-    undefined
-  > {
+  async *watch({ vm = "", project = "", resumeToken = "", signal }: WatchOptions = {}): AsyncGenerator<VmChange, void, undefined> {
     let token = resumeToken;
     let known = new Map<string, Vm>();
     while (!signal?.aborted) {
@@ -86,7 +121,7 @@ export class Vms {
       const seen = new Map<string, Vm>();
       const isAnew = token === "";
       try {
-        for await (const message of this.#raw.watchVms({ vm, resumeToken: token }, signal ? { signal } : {})) {
+        for await (const message of this.#raw.watchVms({ vm, project, resumeToken: token }, signal ? { signal } : {})) {
           if (message.resumeToken !== "") token = message.resumeToken;
           if (message.vm) {
             for (const list of [seen, known])

@@ -3,27 +3,41 @@ import type { Command } from "commander";
 import type { Vm } from "@pitwall/sdk";
 import { explained, inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
 import { CliError, messageChain } from "../failure.ts";
+import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
 import { timeoutOption } from "../input/timeout.ts";
+import { show, withOutput, type Format } from "../output/format.ts";
 import { plain } from "../output/terminal-text.ts";
 import type { Shell } from "../shell.ts";
 import { forgetHostKey } from "../ssh/access.ts";
 import { follow } from "../vm/follow.ts";
+import { planView } from "../vm/plan-view.ts";
 
-interface Options extends EndpointOption {
+interface Options extends EndpointOption, ProjectOption {
+  readonly dryRun?: boolean;
+  readonly output: Format;
   readonly wait: boolean;
   readonly timeout: number;
 }
 
 export function declare(command: Command, shell: Shell): void {
-  withEndpoint(
-    command
-      .argument("<vm...>", "names or ids")
-      .option("--no-wait", "return as soon as it is asked for")
-      .addOption(timeoutOption("how long to wait for each to be gone", 60)),
+  withOutput(
+    withEndpoint(
+      command
+        .argument("<vm...>", "names or ids")
+        .addOption(projectOption())
+        .option("--dry-run", "only say what would be lost")
+        .option("--no-wait", "return as soon as it is asked for")
+        .addOption(timeoutOption("how long to wait for each to be gone", 60)),
+    ),
   )
-    .description("Removes VMs and their disks, and waits until they are gone.")
+    .description("Removes VMs and their disks, and waits until they are gone. A project may keep them for a while: `pitwall undelete`.")
     .action(async (names: readonly string[], options: Options) =>
-      inSession(shell, options, (session) => remove(shell, session, names, options)),
+      inSession(shell, options, async (session) => {
+        const references = [...new Set(names)].map((name) => vmIn(options, name));
+        if (!options.dryRun) return remove(shell, session, references, options);
+        const plans = await Promise.all(references.map((vm) => session.pitwall.vms.plan.delete(vm)));
+        return show(shell, options.output, planView(plans, { isOne: plans.length === 1 }));
+      }),
     );
 }
 
@@ -41,9 +55,10 @@ async function remove(shell: Shell, session: Session, names: readonly string[], 
     }
   };
   const asked: Vm[] = [];
-  for (const name of new Set(names)) {
+  for (const name of names) {
     const vm = await attempt(() => session.pitwall.vms.delete(name));
-    if (vm) asked.push(vm);
+    if (vm?.deleteTime) shell.note(kept(vm));
+    else if (vm) asked.push(vm);
   }
   for (const vm of options.wait ? asked : []) {
     await attempt(async () => {
@@ -56,4 +71,9 @@ async function remove(shell: Shell, session: Session, names: readonly string[], 
   throw names.length === 1
     ? failures[0]
     : new CliError(failures.length === 1 ? "one VM was not removed" : `${failures.length} VMs were not removed`);
+}
+
+/** Its project keeps it for a while. */
+function kept({ name, id, purgeTime }: Vm): string {
+  return `${plain(name)} is removed; until ${purgeTime?.toISOString() ?? ""} \`pitwall undelete ${id}\` brings it back`;
 }

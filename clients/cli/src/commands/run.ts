@@ -1,9 +1,12 @@
 // pitwall run: makes a VM of an image and waits until it runs.
 import { Option, type Command } from "commander";
-import { RestartPolicy } from "@pitwall/sdk";
+import { RestartPolicy, type CreateVmOptions } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { absoluteImage } from "../input/image-reference.ts";
+import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
+import { placementOf, withPlacement, type PlacementOptions } from "../input/placement.ts";
+import { projectOption, type ProjectOption } from "../input/project.ts";
 import { readPublicKey } from "../input/public-key.ts";
 import { timeoutOption } from "../input/timeout.ts";
 import { parseByteSize, parseCpuMillis } from "../input/quantities.ts";
@@ -12,9 +15,13 @@ import { show, withOutput, type Format } from "../output/format.ts";
 import { plain } from "../output/terminal-text.ts";
 import type { Shell } from "../shell.ts";
 import { follow } from "../vm/follow.ts";
+import { planView } from "../vm/plan-view.ts";
 import { vmTable } from "../vm/views.ts";
 
-interface RunOptions extends EndpointOption {
+interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions {
+  readonly ttl?: number;
+  readonly protect?: boolean;
+  readonly dryRun?: boolean;
   readonly name?: string;
   readonly cpu?: number;
   readonly memory?: bigint;
@@ -39,25 +46,31 @@ const restartPolicies = {
 export function declare(command: Command, shell: Shell): void {
   withOutput(
     withEndpoint(
-      command
-        .argument("<image>", "registry/name:tag, registry/name@sha256:…, oci:DIR[:TAG] or docker-archive:FILE")
-        .argument("[args...]", "replace the image's CMD; put -- before them")
-        .option("--name <name>", "the VM's name; the server makes one up without it")
-        .option("--cpu <amount>", "CPUs, such as 2 or 500m (server's default: 1)", parseCpuMillis)
-        .option("--memory <size>", "such as 512Mi (server's default: 256Mi)", parseByteSize)
-        .option("--disk <size>", "the writable disk, such as 8Gi (server's default: 4Gi)", parseByteSize)
-        .option("--env <name=value>", "an environment variable; may be repeated", addPair)
-        .option("--label <name=value>", "a label; may be repeated", addPair)
-        .option("--key <file>", "a public key that may log in beside yours; may be repeated", addItem)
-        .addOption(
-          new Option("--restart <policy>", "start the image's process again after it has ended")
-            .choices(Object.keys(restartPolicies))
-            .default("no"),
-        )
-        .option("--read-only", "let nothing but the image's volumes be written")
-        .option("--strict", "refuse an image of which anything would be ignored; `pitwall images check` says what")
-        .option("--no-wait", "return as soon as the VM is placed")
-        .addOption(timeoutOption("how long to wait for it to run", 120)),
+      withPlacement(
+        command
+          .argument("<image>", "registry/name:tag, registry/name@sha256:…, oci:DIR[:TAG] or docker-archive:FILE")
+          .argument("[args...]", "replace the image's CMD; put -- before them")
+          .option("--name <name>", "the VM's name; the server makes one up without it")
+          .option("--cpu <amount>", "CPUs, such as 2 or 500m (server's default: 1)", parseCpuMillis)
+          .option("--memory <size>", "such as 512Mi (server's default: 256Mi)", parseByteSize)
+          .option("--disk <size>", "the writable disk, such as 8Gi (server's default: 4Gi)", parseByteSize)
+          .option("--env <name=value>", "an environment variable; may be repeated", addPair)
+          .option("--label <name=value>", "a label; may be repeated", addPair)
+          .option("--key <file>", "a public key that may log in beside yours; may be repeated", addItem)
+          .addOption(
+            new Option("--restart <policy>", "start the image's process again after it has ended")
+              .choices(Object.keys(restartPolicies))
+              .default("no"),
+          )
+          .option("--read-only", "let nothing but the image's volumes be written")
+          .addOption(projectOption())
+          .addOption(new Option("--ttl <time>", "remove it by itself after this time, such as 12h or 30d").argParser(parseLifeMs))
+          .option("--protect", "let nobody delete it until `pitwall update --no-protect`")
+          .option("--dry-run", "only say where it would be placed, and why not elsewhere")
+          .option("--strict", "refuse an image of which anything would be ignored; `pitwall images check` says what")
+          .option("--no-wait", "return as soon as the VM is placed")
+          .addOption(timeoutOption("how long to wait for it to run", 120)),
+      ),
     ),
   )
     .description("Makes a VM of an image, waits until it runs, and shows it.")
@@ -68,9 +81,12 @@ export function declare(command: Command, shell: Shell): void {
 async function run(shell: Shell, image: string, args: readonly string[], options: RunOptions): Promise<void> {
   const authorizedKeys = await Promise.all((options.key ?? []).map((file) => readPublicKey(file, shell.folder)));
   await inSession(shell, options, async ({ pitwall }) => {
-    const made = await pitwall.vms.create({
+    const wanted: CreateVmOptions = {
       name: options.name ?? "",
       strict: options.strict ?? false,
+      project: options.project ?? "",
+      deleteProtection: options.protect ?? false,
+      ...(options.ttl !== undefined && { ttlMs: options.ttl }),
       spec: {
         image: absoluteImage(image, shell.folder),
         cpuMillis: options.cpu ?? 0,
@@ -82,13 +98,16 @@ async function run(shell: Shell, image: string, args: readonly string[], options
         readOnlyRoot: options.readOnly ?? false,
         restartPolicy: restartPolicies[options.restart],
         authorizedKeys,
+        ...placementOf(options),
       },
-    });
+    };
+    if (options.dryRun) return show(shell, options.output, planView([await pitwall.vms.plan.create(wanted)], { isOne: true }));
+    const made = await pitwall.vms.create(wanted);
     const goOn = (): void => shell.note(`${plain(made.name)} goes on without you: \`pitwall rm ${plain(made.name)}\` removes it`);
     shell.signals.signal.addEventListener("abort", goOn, { once: true });
     const vm = options.wait ? await follow(shell, pitwall, made, "running", options.timeout) : made;
     shell.signals.signal.removeEventListener("abort", goOn);
     const appearance = { colours: openColours(shell.hasColour), nowMs: shell.wallMs(), isOne: true };
-    await show(shell, options.output, vmTable([vm ?? made], appearance));
+    return show(shell, options.output, vmTable([vm ?? made], appearance));
   });
 }

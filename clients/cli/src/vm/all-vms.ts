@@ -1,9 +1,9 @@
-// All of a user's VMs at once.
-import type { Pitwall, Vm } from "@pitwall/sdk";
+// All VMs of a list at once.
+import type { ListVmsOptions, Pitwall, Vm } from "@pitwall/sdk";
 
-/** By name. */
-export async function allVms({ vms }: Pitwall): Promise<Vm[]> {
+/** By name, unless another order is asked for. */
+export async function allVms({ vms }: Pitwall, options: ListVmsOptions = {}): Promise<Vm[]> {
   const all: Vm[] = [];
-  for await (const vm of vms.list()) all.push(vm);
+  for await (const vm of vms.list(options)) all.push(vm);
   return all;
 }

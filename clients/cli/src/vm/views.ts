@@ -7,13 +7,24 @@ import type { Colours } from "../output/colours.ts";
 
 const headings = ["NAME", "PHASE", "HEALTH", "RESTARTS", "CPU", "MEMORY", "NODE", "AGE", "IMAGE"];
 
-/** One line per VM. `isOne` makes the JSON the VM itself. */
-export function vmTable(vms: readonly Vm[], { colours, nowMs, isOne = false }: { colours: Colours; nowMs: number; isOne?: boolean }): View {
+export interface Appearance {
+  readonly colours: Colours;
+  readonly nowMs: number;
+  /** Makes the JSON the VM itself. */
+  readonly isOne?: boolean;
+  /** With a column for the project, and for the id, of which the latter is what a removed VM is called by. */
+  readonly hasProject?: boolean;
+  readonly hasId?: boolean;
+}
+
+/** One line per VM. */
+export function vmTable(vms: readonly Vm[], { colours, nowMs, isOne = false, hasProject = false, hasId = false }: Appearance): View {
+  const more = (vm: Vm): Cell[] => [...(hasProject ? [vm.project] : []), ...(hasId ? [vm.id] : [])];
   return {
     table: () =>
       table(
-        headings,
-        vms.map((vm) => row(vm, colours, nowMs)),
+        [...(hasProject ? ["PROJECT"] : []), ...(hasId ? ["ID"] : []), ...headings],
+        vms.map((vm) => [...more(vm), ...row(vm, colours, nowMs)]),
       ),
     json: isOne ? vms.map((vm) => Vm.toJSON(vm))[0] : vms.map((vm) => Vm.toJSON(vm)),
     names: vms.map(({ name }) => name),
@@ -23,7 +34,8 @@ export function vmTable(vms: readonly Vm[], { colours, nowMs, isOne = false }: {
 function row({ name, phase, reason, spec, nodeName, createTime, ...vm }: Vm, colours: Colours, nowMs: number): Cell[] {
   // A VM runs on when the image's own process has ended, which is easily missed.
   const why = reason === "" && vm.serviceExit ? `service: ${exitWord(vm.serviceExit)}` : reason;
-  const text = why === "" ? phaseWord(phase) : `${phaseWord(phase)} (${why})`;
+  const state = vm.deleteTime ? "removed" : phaseWord(phase);
+  const text = why === "" ? state : `${state} (${why})`;
   return [
     name,
     { text, paint: phasePaint(phase, colours) },
@@ -58,6 +70,10 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ["Reason", vm.reason],
     ...lines("Message", vm.message),
     ["Desired", desiredWord(vm.desired)],
+    ["Project", vm.project],
+    ["Protected", vm.deleteProtection ? "from deletion" : ""],
+    ["Ends", vm.expireTime?.toISOString() ?? ""],
+    ["Removed", vm.deleteTime ? `${vm.deleteTime.toISOString()}; can be brought back until ${vm.purgeTime?.toISOString() ?? ""}` : ""],
     ["Image", spec?.image ?? ""],
     ["Digest", vm.imageDigest],
     ["CPU", cpuWord(spec?.cpuMillis ?? 0)],

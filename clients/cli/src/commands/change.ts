@@ -1,0 +1,136 @@
+// pitwall update, rename, extend and undelete: what becomes of a VM that is there.
+import { Option, type Command } from "commander";
+import { RestartPolicy, type PlannedVm, type Vm, type VmUpdate } from "@pitwall/sdk";
+import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
+import { usageError } from "../failure.ts";
+import { parseLifeMs } from "../input/life.ts";
+import { addItem, addPair, type Pairs } from "../input/pairs.ts";
+import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
+import { parseByteSize, parseCpuMillis } from "../input/quantities.ts";
+import { openColours } from "../output/colours.ts";
+import { show, withOutput, type Format } from "../output/format.ts";
+import type { Shell } from "../shell.ts";
+import { planView } from "../vm/plan-view.ts";
+import { vmTable } from "../vm/views.ts";
+
+interface Options extends EndpointOption, ProjectOption {
+  readonly dryRun?: boolean;
+  readonly output: Format;
+}
+
+interface UpdateOptions extends Options {
+  readonly label?: Pairs;
+  readonly unlabel?: readonly string[];
+  readonly cpu?: number;
+  readonly memory?: bigint;
+  readonly env?: Pairs;
+  readonly restart?: keyof typeof restartPolicies;
+  readonly protect?: boolean;
+}
+
+const restartPolicies = {
+  no: RestartPolicy.RESTART_POLICY_NEVER,
+  "on-failure": RestartPolicy.RESTART_POLICY_ON_FAILURE,
+  always: RestartPolicy.RESTART_POLICY_ALWAYS,
+} as const;
+
+/** The options that all of these have. */
+function changing(command: Command): Command {
+  return withOutput(withEndpoint(command.addOption(projectOption()).option("--dry-run", "only say what it would do")));
+}
+
+async function change(
+  shell: Shell,
+  options: Options,
+  { plan, make }: { readonly plan: (session: Session) => Promise<PlannedVm>; readonly make: (session: Session) => Promise<Vm> },
+): Promise<void> {
+  await inSession(shell, options, async (session) => {
+    if (options.dryRun) return show(shell, options.output, planView([await plan(session)], { isOne: true }));
+    const appearance = { colours: openColours(shell.hasColour), nowMs: shell.wallMs(), isOne: true };
+    return show(shell, options.output, vmTable([await make(session)], appearance));
+  });
+}
+
+export function declareUpdate(command: Command, shell: Shell): void {
+  changing(
+    command
+      .argument("<vm>", "name or id")
+      .option("--label <name=value>", "set a label; may be repeated", addPair)
+      .option("--unlabel <name>", "remove a label; may be repeated", addItem)
+      .option("--cpu <amount>", "CPUs, such as 2 or 500m, from its next start on", parseCpuMillis)
+      .option("--mem, --memory <size>", "such as 512Mi, from its next start on", parseByteSize)
+      .option("--env <name=value>", "the environment in place of what it has, from its next start on; may be repeated", addPair)
+      .addOption(
+        new Option("--restart <policy>", "start the image's process again after it has ended").choices(Object.keys(restartPolicies)),
+      )
+      .option("--protect", "let nobody delete it")
+      .option("--no-protect", "let it be deleted again"),
+  )
+    .description("Changes a VM; what no option names stays as it is.")
+    .action(async (name: string, options: UpdateOptions) => {
+      const update = updateOf(options);
+      if (Object.keys(update).length === 0) throw usageError("say what to change: `pitwall update --help` lists it");
+      const vm = vmIn(options, name);
+      await change(shell, options, {
+        plan: ({ pitwall }) => pitwall.vms.plan.update(vm, update),
+        make: ({ pitwall }) => pitwall.vms.update(vm, update),
+      });
+    });
+}
+
+function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect }: UpdateOptions): VmUpdate {
+  const removed = Object.fromEntries(unlabel.map((key) => [key, null]));
+  return {
+    ...((label !== undefined || unlabel.length > 0) && { labels: { ...removed, ...label } }),
+    ...(cpu !== undefined && { cpuMillis: cpu }),
+    ...(memory !== undefined && { memBytes: memory }),
+    ...(env !== undefined && { env }),
+    ...(restart !== undefined && { restartPolicy: restartPolicies[restart] }),
+    ...(protect !== undefined && { deleteProtection: protect }),
+  };
+}
+
+export function declareRename(command: Command, shell: Shell): void {
+  changing(command.argument("<vm>", "name or id").argument("<name>", "its new name"))
+    .description("Gives a VM another name; its host name follows at its next start.")
+    .action(async (vm: string, name: string, options: Options) => {
+      const reference = vmIn(options, vm);
+      await change(shell, options, {
+        plan: ({ pitwall }) => pitwall.vms.plan.rename(reference, name),
+        make: ({ pitwall }) => pitwall.vms.rename(reference, name),
+      });
+    });
+}
+
+export function declareExtend(command: Command, shell: Shell): void {
+  changing(
+    command
+      .argument("<vm>", "name or id")
+      .addOption(new Option("--ttl <time>", "how long it lives from now on, such as 12h or 30d").argParser(parseLifeMs))
+      .option("--forever", "until somebody deletes it"),
+  )
+    .description("Moves the end of a VM's life.")
+    .action(async (name: string, options: Options & { readonly ttl?: number; readonly forever?: boolean }) => {
+      if ((options.ttl === undefined) === (options.forever === undefined)) throw usageError("say either --ttl TIME or --forever");
+      const ttlMs = options.ttl ?? null;
+      const vm = vmIn(options, name);
+      await change(shell, options, {
+        plan: ({ pitwall }) => pitwall.vms.plan.extend(vm, ttlMs),
+        make: ({ pitwall }) => pitwall.vms.extend(vm, ttlMs),
+      });
+    });
+}
+
+export function declareUndelete(command: Command, shell: Shell): void {
+  changing(
+    command.argument("<id>", "as `pitwall ls --deleted` shows it").option("--name <name>", "another name, where its own was given away"),
+  )
+    .description("Brings a removed VM back, stopped, with its disk and its address, while its project still keeps it.")
+    .action(async (id: string, options: Options & { readonly name?: string }) => {
+      const more = options.name === undefined ? {} : { name: options.name };
+      await change(shell, options, {
+        plan: ({ pitwall }) => pitwall.vms.plan.undelete(id, more),
+        make: ({ pitwall }) => pitwall.vms.undelete(id, more),
+      });
+    });
+}

@@ -1,0 +1,136 @@
+// What is asked of VMs, as the wire has it.
+import {
+  Vm,
+  VmSpec,
+  type CreateVmRequest,
+  type DeepPartial,
+  type ExtendVmRequest,
+  type RenameVmRequest,
+  type StartVmRequest,
+  type UndeleteVmRequest,
+  type UpdateVmRequest,
+} from "./gen/pitwall/v1/vm.ts";
+
+/** What every change takes. */
+export interface ChangeOptions {
+  /** A UUID that makes repeats harmless for 24 h; made up when absent. */
+  requestId?: string;
+  /** The change is refused (ABORTED) unless this is the VM's latest etag. */
+  etag?: string;
+  /** `plan.token` of a plan: exactly that is done, or nothing (ABORTED, PLAN_STALE). */
+  planToken?: string;
+}
+
+export interface CreateVmOptions extends Omit<ChangeOptions, "etag"> {
+  /** Chosen by the server when absent. */
+  name?: string;
+  /** Name or id; default: the personal project. */
+  project?: string;
+  /** Only `image` is needed. */
+  spec: Partial<VmSpec> & Pick<VmSpec, "image">;
+  /** Refuses an image of which anything would be ignored; see `Pitwall.checkImage`. Default false. */
+  strict?: boolean;
+  /** How long it lives before it is deleted; default: until somebody deletes it. */
+  ttlMs?: number;
+  /** Default false. */
+  deleteProtection?: boolean;
+}
+
+/** What is to become of a VM; what is absent stays. Sizes, arguments and environment are taken up at its next start. */
+export interface VmUpdate {
+  /** Each of these is set; with `null` it is removed. Others stay. */
+  labels?: Readonly<Record<string, string | null>>;
+  cpuMillis?: number;
+  memBytes?: bigint;
+  args?: readonly string[];
+  /** Replaces all. */
+  env?: Readonly<Record<string, string>>;
+  authorizedKeys?: readonly string[];
+  restartPolicy?: VmSpec["restartPolicy"];
+  nodeLossPolicy?: VmSpec["nodeLossPolicy"];
+  deleteProtection?: boolean;
+  /** When it is deleted by itself; `null`: never. */
+  expireTime?: Date | null;
+}
+
+export interface ListVmsOptions {
+  /** Name or id; `-`: all that the caller has a role in; default: the personal project. */
+  project?: string;
+  /** Such as `phase = RUNNING AND labels.env = prod`; docs/api.md. */
+  filter?: string;
+  /** `name` (the default), `create_time`, `update_time` or `phase`, each also with ` desc`. */
+  orderBy?: string;
+  /** Also what was deleted and can be brought back. Default false. */
+  showDeleted?: boolean;
+}
+
+type Mode = { readonly validateOnly?: boolean };
+
+export function createRequest(
+  { spec, ttlMs, requestId, ...rest }: CreateVmOptions,
+  { validateOnly = false }: Mode,
+): DeepPartial<CreateVmRequest> {
+  return { ...rest, ...idOf(requestId, validateOnly), validateOnly, spec: VmSpec.fromPartial(spec), ...ttlOf(ttlMs) };
+}
+
+export function changeRequest(
+  vm: string,
+  { requestId, ...rest }: ChangeOptions,
+  { validateOnly = false }: Mode,
+): DeepPartial<StartVmRequest> {
+  return { vm, ...rest, ...idOf(requestId, validateOnly), validateOnly };
+}
+
+export function renameRequest(vm: string, name: string, options: ChangeOptions, mode: Mode): DeepPartial<RenameVmRequest> {
+  return { ...changeRequest(vm, options, mode), name };
+}
+
+export function extendRequest(vm: string, ttlMs: number | null, options: ChangeOptions, mode: Mode): DeepPartial<ExtendVmRequest> {
+  return { ...changeRequest(vm, options, mode), ...ttlOf(ttlMs ?? undefined) };
+}
+
+export function undeleteRequest(
+  vm: string,
+  { name = "", ...options }: ChangeOptions & { name?: string },
+  mode: Mode,
+): DeepPartial<UndeleteVmRequest> {
+  return { ...changeRequest(vm, options, mode), name };
+}
+
+const specPaths = {
+  cpuMillis: "spec.cpu_millis",
+  memBytes: "spec.mem_bytes",
+  args: "spec.args",
+  env: "spec.env",
+  authorizedKeys: "spec.authorized_keys",
+  restartPolicy: "spec.restart_policy",
+  nodeLossPolicy: "spec.node_loss_policy",
+} as const;
+
+export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptions, mode: Mode): DeepPartial<UpdateVmRequest> {
+  const { labels = {}, deleteProtection, expireTime, ...spec } = update;
+  const updateMask = [
+    ...Object.keys(labels).map((key) => `spec.labels.${key}`),
+    ...Object.entries(specPaths).flatMap(([key, path]) => (spec[key as keyof typeof specPaths] === undefined ? [] : [path])), // the keys are the table's own
+    ...(deleteProtection === undefined ? [] : ["delete_protection"]),
+    ...(expireTime === undefined ? [] : ["expire_time"]),
+  ];
+  const set = Object.entries(labels).filter((pair): pair is [string, string] => pair[1] !== null);
+  const value = Vm.fromPartial({
+    spec: { ...spec, ...(spec.args && { args: [...spec.args] }), labels: Object.fromEntries(set) } as Partial<VmSpec>, // copies of its own fields
+    deleteProtection: deleteProtection ?? false,
+    ...(expireTime && { expireTime }),
+  });
+  return { ...changeRequest(vm, options, mode), value, updateMask };
+}
+
+/** A plan is not remembered: it changes nothing. */
+function idOf(requestId: string | undefined, validateOnly: boolean): { requestId: string } {
+  return { requestId: validateOnly ? "" : (requestId ?? crypto.randomUUID()) };
+}
+
+function ttlOf(ttlMs: number | undefined): { ttl?: { seconds: bigint; nanos: number } } {
+  if (ttlMs === undefined) return {};
+  const seconds = Math.floor(ttlMs / 1000);
+  return { ttl: { seconds: BigInt(seconds), nanos: Math.round((ttlMs - seconds * 1000) * 1e6) } };
+}
