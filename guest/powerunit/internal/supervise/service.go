@@ -88,7 +88,8 @@ func (s *Service) run(process *Process, exit Exit) {
 			exit = process.Wait()
 			exit.OutOfMemory = (exit.Signal == syscall.SIGKILL || exit.Code == 128+int(syscall.SIGKILL)) && cgroups.OOMKills(cgroups.Service) > kills
 		}
-		s.update(func(status *Status) { status.Exit = &exit })
+		ended := exit // the status is read while the next run goes on
+		s.update(func(status *Status) { status.Exit = &ended })
 		wait, restart := again.after(exit, time.Since(started))
 		if !restart || !s.sleep(wait) {
 			break

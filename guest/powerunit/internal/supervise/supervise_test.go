@@ -5,7 +5,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
+	"pitwall.dev/powerunit/internal/boot"
 	"pitwall.dev/powerunit/internal/users"
 )
 
@@ -92,5 +94,41 @@ func TestAnInitIsProcessOneOfItsOwn(t *testing.T) {
 	}
 	if got := p.Wait(); got != (Exit{}) {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestHowARunEndedIsToldWhileTheNextOneRuns(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("setting groups needs root")
+	}
+	marker := t.TempDir() + "/again"
+	script := "test -e " + marker + " && exec sleep 60; : >" + marker + "; exit 3"
+	service := NewService(reaper(), boot.Process{Argv: []string{"sh", "-c", script}, Restart: "on-failure"})
+	restarted := make(chan Status, 1)
+	service.OnChange(func(status Status) {
+		if status.Restarts == 1 {
+			restarted <- status
+		}
+	})
+	service.Start()
+	defer service.Stop(time.Second)
+	told := <-restarted
+	for running := false; !running; {
+		service.mu.Lock()
+		running = service.process != nil && service.process.PID != 0 && !isDone(service.process)
+		service.mu.Unlock()
+		time.Sleep(time.Millisecond)
+	}
+	if told.Exit == nil || told.Exit.Code != 3 {
+		t.Errorf("the run before ended with %+v", told.Exit)
+	}
+}
+
+func isDone(p *Process) bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
 	}
 }
