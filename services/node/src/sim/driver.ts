@@ -17,9 +17,9 @@ export function openSimDriver(failpoints: Failpoints = noFailpoints): VmmDriver 
   return {
     name: "sim",
     probe: async () => ({ version: "1", acceleration: "none" }),
-    async start({ vmId, dir }) {
+    async start({ vmId, epoch, dir }) {
       await rm(join(dir, socketName), { force: true });
-      const { identity, ended } = await spawnDetached(process.execPath, [program, socketName], dir, outputName);
+      const { identity, ended } = await spawnDetached(process.execPath, [program, socketName, vmId, String(epoch)], dir, outputName);
       try {
         if (!identity) throw new Error("the process could not be started");
         await failpoints.at("create.vmm.spawned", vmId);

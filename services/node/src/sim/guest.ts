@@ -1,5 +1,5 @@
-// The program of a simulated VM: powerunit's control service on a UNIX socket, nothing behind it. TCP targets echo. What it was told of
-// time and entropy is in its output.
+// The program of a simulated VM: powerunit's control service on a UNIX socket, nothing behind it. TCP port 80 answers each HTTP request
+// with who it is; other TCP targets echo. What it was told of time and entropy is in its output.
 import { rm } from "node:fs/promises";
 import { connect, createServer, type Socket } from "node:net";
 import {
@@ -16,8 +16,9 @@ import { createServer as createRpcServer, ServerError, Status, type CallContext 
 const magic = Buffer.from("PWCHAN1\n");
 const preambleBytes = magic.length + 16;
 const bootMs = 20;
-const [path] = process.argv.slice(2);
-if (path === undefined) throw new Error("usage: guest.ts SOCKET");
+const httpPort = 80;
+const [path, vmId, epoch] = process.argv.slice(2);
+if (path === undefined || vmId === undefined || epoch === undefined) throw new Error("usage: guest.ts SOCKET VM EPOCH");
 
 let state: WatchStateResponse["state"] = GuestState.GUEST_STATE_BOOTING;
 const watchers = new Set<() => void>();
@@ -31,6 +32,11 @@ function tell(line: string): Record<string, never> {
   process.stdout.write(`${line}\n`);
   return {};
 }
+
+/** For who must know which placement of a VM it reached. */
+const said = JSON.stringify({ vm: vmId, epoch });
+const head = `HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: ${said.length}\r\nconnection: close\r\n\r\n`;
+const identity = Buffer.from(head + said);
 
 const rpc = createRpcServer();
 rpc.add(GuestControlServiceDefinition, {
@@ -62,10 +68,13 @@ rpc.add(GuestControlServiceDefinition, {
   setTime: async ({ time }) => tell(`time ${time?.toISOString() ?? "none"}`),
   addEntropy: async ({ data }) => tell(`entropy ${data.length}`),
   async *dial(requests: AsyncIterable<DialRequest>): AsyncGenerator<DialResponse> {
+    let isHttp = false;
     for await (const { message } of requests) {
-      if (message?.$case === "data") yield { message: { $case: "data", value: message.value } };
-      else if (message?.value.target?.$case === "tcp") yield { message: { $case: "accepted", value: {} } };
-      else throw new ServerError(Status.UNIMPLEMENTED, "a simulated VM has no SSH and runs nothing");
+      if (message?.$case === "data") yield { message: { $case: "data", value: isHttp ? identity : message.value } };
+      else if (message?.value.target?.$case === "tcp") {
+        isHttp = message.value.target.value.port === httpPort;
+        yield { message: { $case: "accepted", value: {} } };
+      } else throw new ServerError(Status.UNIMPLEMENTED, "a simulated VM has no SSH and runs nothing");
     }
     yield { message: { $case: "data", value: Buffer.alloc(0) } };
   },
