@@ -1,12 +1,11 @@
-// Pushing a local image to a registry (distribution-spec 1.1, "pushing blobs", "pushing manifests"): each blob whole, the manifest last.
-import { Readable } from "node:stream";
+// Pushing a local image to a registry (distribution-spec 1.1, "pushing blobs", "pushing manifests"): blobs first, the manifest last.
 import { PitwallError, invalid, type Clock } from "@pitwall/runtime";
+import { BlobUpload, defaultPartBytes, type Step } from "./blob-upload.ts";
 import type { CredentialsFor } from "./credentials.ts";
-import { verified } from "./inflate.ts";
 import { openPushable, type PushableBlob } from "./pushable.ts";
 import { parseReference, type ImageReference } from "./reference.ts";
 import { denied, SignIn } from "./sign-in.ts";
-import { drop, slowDown, Transport, unreachable, type Hosts, type Reply } from "./transport.ts";
+import { drop, slowDown, Transport, unreachable, type Change, type Hosts, type Reply } from "./transport.ts";
 
 const actions = "pull,push";
 
@@ -23,6 +22,8 @@ export interface PushOptions {
   readonly clock: Clock;
   /** Told before each blob that the registry does not have. */
   readonly onBlob: (digest: string, sizeBytes: number) => void;
+  /** Of a blob in one request; larger ones go in several. Default: 32 MiB. A registry may want larger ones. */
+  readonly partBytes?: number;
 }
 
 export interface Pushed {
@@ -79,48 +80,39 @@ class Registry {
     return reply.status === 200;
   }
 
-  /** A blob that did not arrive whole is sent anew: registries differ in what they keep of one that was cut. */
+  /** What arrived of a blob that was cut is not sent again, if the registry says that it has it. */
   async upload(blob: PushableBlob, signal: AbortSignal): Promise<void> {
-    const reply = await this.#transport.patiently(this.#target.host, () => this.#uploadOnce(blob, signal), signal);
-    drop(reply);
-    if (reply.status !== 201 && reply.status !== 204) throw await this.#refusal(reply);
+    const { host } = this.#target;
+    using upload = new BlobUpload(blob, {
+      uploads: new URL("blobs/uploads/", this.#root),
+      partBytes: this.#options.partBytes ?? defaultPartBytes,
+      send: (url, make) => this.#send(url, make, signal),
+      has: () => this.has(blob, signal),
+      signal,
+    });
+    let step: Step;
+    do {
+      step = await this.#transport.patiently(host, () => upload.step(), signal);
+      drop(step);
+    } while (step.isPart === true);
+    if (step.status !== 201 && step.status !== 204) throw await this.#refusal(step);
   }
 
   async putManifest(tag: string, manifest: Buffer, mediaType: string, signal: AbortSignal): Promise<void> {
     const url = new URL(`manifests/${tag}`, this.#root);
-    const put = (headers: Headers): Promise<Reply> =>
-      this.#transport.send(url, { method: "PUT", headers: { ...headers, "content-type": mediaType }, body: manifest }, signal);
-    const reply = await this.#transport.patiently(this.#target.host, () => this.#signedIn(put, signal), signal);
+    const put = (): Change => ({ method: "PUT", headers: { "content-type": mediaType }, body: manifest });
+    const reply = await this.#transport.patiently(this.#target.host, () => this.#send(url, put, signal), signal);
     drop(reply);
     if (reply.status !== 201) throw await this.#refusal(reply);
   }
 
-  /** The answer to the blob, or to the request for a place for it when that is refused. */
-  async #uploadOnce(blob: PushableBlob, signal: AbortSignal): Promise<Reply> {
-    const uploads = new URL("blobs/uploads/", this.#root);
-    const begin = (headers: Headers): Promise<Reply> =>
-      this.#transport.send(uploads, { method: "POST", headers: { ...headers, "content-length": "0" }, body: undefined }, signal);
-    const begun = await this.#signedIn(begin, signal);
-    if (begun.status !== 202) return begun;
-    drop(begun);
-    const location = begun.headers["location"];
-    if (typeof location !== "string" || !URL.canParse(location, uploads))
-      throw unreachable(this.#target.host, new Error("it names no address for a blob"));
-    const place = new URL(location, uploads);
-    place.searchParams.set("digest", blob.digest);
-    const put = async (headers: Headers): Promise<Reply> => {
-      const described = { "content-type": "application/octet-stream", "content-length": String(blob.sizeBytes) };
-      const source = await blob.open();
-      source.on("error", () => undefined); // told to who reads it
-      const body = Readable.from(verified(source as AsyncIterable<Buffer>, blob, signal), { objectMode: false }); // it has no encoding set
-      const change = { method: "PUT", headers: { ...headers, ...described }, body } as const;
-      return this.#transport.send(place, change, signal).finally(() => {
-        body.destroy();
-        source.destroy(); // which the body does not do when nothing was read
-      });
+  /** Storage that the registry sends us to must not learn who we are. */
+  async #send(url: URL, make: () => Change, signal: AbortSignal): Promise<Reply> {
+    const send = (headers: Headers): Promise<Reply> => {
+      const change = make();
+      return this.#transport.send(url, { ...change, headers: { ...headers, ...change.headers } }, signal);
     };
-    // Storage that the registry sends us to must not learn who we are.
-    return place.origin === this.#root.origin ? this.#signedIn(put, signal) : put({});
+    return url.origin === this.#root.origin ? this.#signedIn(send, signal) : send({});
   }
 
   /** Signs in when the registry wants that: then `send` is called again. */

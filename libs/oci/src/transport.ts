@@ -36,9 +36,9 @@ export interface Ask {
   readonly method?: "GET" | "HEAD";
 }
 
-/** A request that changes something. */
+/** A request that changes something, or asks how far such a change has come. */
 export interface Change {
-  readonly method: "POST" | "PUT";
+  readonly method: "GET" | "PATCH" | "POST" | "PUT";
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Readable | Buffer | undefined;
 }
@@ -107,7 +107,7 @@ export class Transport {
    * The answer to an attempt, whatever its status, of up to four: a busy or unreachable server is asked again after the time it wants
    * (at most a minute) or a random one that doubles. Throws `unavailable`.
    */
-  async patiently(host: string, attempt: () => Promise<Reply>, signal: AbortSignal): Promise<Reply> {
+  async patiently<R extends Reply>(host: string, attempt: () => Promise<R>, signal: AbortSignal): Promise<R> {
     const waits = backoff(firstWaitMs, longestWaitMs);
     for (let tries = 1; ; tries++) {
       let wait = waits.nextMs();
