@@ -1,5 +1,5 @@
 // A VM's row, locked for a change, and the events that tell of it.
-import { LockMode } from "@mikro-orm/postgresql";
+import type { EntityDictionary } from "@mikro-orm/postgresql";
 import { VmEntity, type VmRow } from "./entities.ts";
 import type { EntityManager } from "./store.ts";
 
@@ -10,10 +10,16 @@ import type { EntityManager } from "./store.ts";
  * lock, so that events in the order of (txid, seq) are in the order of each VM's changes. Anything else is refused.
  */
 export async function lockVm(em: EntityManager, id: string): Promise<VmRow | undefined> {
-  const [{ txid } = { txid: null }]: { txid: string | null }[] = await em.execute("select pg_current_xact_id_if_assigned() as txid");
-  if (txid !== null) throw new Error("a VM must be locked before anything else of the change is written");
-  const row = await em.findOne(VmEntity, { id }, { lockMode: LockMode.PESSIMISTIC_WRITE, refresh: true });
-  return row ?? undefined;
+  // Whether a number was drawn before is asked in the same question, ahead of the lock, which draws one.
+  const [found]: ({ drawn_before: string | null } & Record<string, unknown>)[] = await em.execute(
+    `with known as materialized (select pg_current_xact_id_if_assigned() as drawn_before)
+     select drawn_before, vm.* from known, vm where vm.id = ? for update of vm`,
+    [id],
+  );
+  if (!found) return undefined;
+  const { drawn_before: drawnBefore, ...row } = found;
+  if (drawnBefore !== null) throw new Error("a VM must be locked before anything else of the change is written");
+  return em.map(VmEntity, row as EntityDictionary<VmRow>); // its columns, as they came
 }
 
 /** The same for whoever comes first: undefined also when somebody else has the row, or it does not satisfy the condition (SQL) any more. */
@@ -23,10 +29,29 @@ export async function claimVm(em: EntityManager, id: string, condition: string):
   return row ?? undefined;
 }
 
-/** Of all VMs; drawn under a VM's lock, so that it grows with each of its changes. */
-export async function nextRevision(em: EntityManager): Promise<bigint> {
-  const [row]: { next: string }[] = await em.execute("select nextval('vm_revision') as next");
-  return BigInt(row?.next ?? 0);
+/** The names of what a VM's row refers to; empty for what is gone. */
+export interface VmNames {
+  readonly node: string;
+  readonly project: string;
+}
+
+const names = "(select name from node where id = ?) as node, (select name from project where id = ?) as project";
+
+export async function vmNames(em: EntityManager, { nodeId, projectId }: Pick<VmRow, "nodeId" | "projectId">): Promise<VmNames> {
+  const [row]: { node: string | null; project: string | null }[] = await em.execute(`select ${names}`, [nodeId, projectId]);
+  return { node: row?.node ?? "", project: row?.project ?? "" };
+}
+
+/** Of all VMs; drawn under a VM's lock, so that it grows with each of its changes. With the names that go with the row, in one question. */
+export async function nextRevision(
+  em: EntityManager,
+  { nodeId, projectId }: Pick<VmRow, "nodeId" | "projectId">,
+): Promise<{ readonly revision: bigint; readonly names: VmNames }> {
+  const [row]: { next: string; node: string | null; project: string | null }[] = await em.execute(
+    `select nextval('vm_revision') as next, ${names}`,
+    [nodeId, projectId],
+  );
+  return { revision: BigInt(row?.next ?? 0), names: { node: row?.node ?? "", project: row?.project ?? "" } };
 }
 
 export interface NewVmEvent extends Pick<VmRow, "id" | "projectId" | "nodeId" | "revision"> {

@@ -1,8 +1,8 @@
 // Writes what became of a VM, with the event that tells of it, in the change that it belongs to.
 import { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { NodeEntity, ProjectEntity, type VmRow } from "../store/entities.ts";
+import type { VmRow } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
-import { nextRevision, writeVmEvent } from "../store/vm-rows.ts";
+import { nextRevision, vmNames, writeVmEvent } from "../store/vm-rows.ts";
 import type { Feed } from "./feed.ts";
 import { toGone, toVm } from "./wire.ts";
 
@@ -21,10 +21,11 @@ export class Recorder {
 
   /** Gives the row its next revision and writes it. `tellNode`: its node is sent what the VM should be. */
   async changed({ em, after }: Recorded, row: VmRow, { tellNode }: { tellNode: boolean }): Promise<Vm> {
-    row.revision = await nextRevision(em);
+    const { revision, names } = await nextRevision(em, row);
+    row.revision = revision;
     row.updateTime = new Date();
     await em.flush();
-    const vm = await readVm(em, row);
+    const vm = toVm(row, names);
     await writeVmEvent(em, { ...eventOf(row), tellNode, body: Vm.encode(vm).finish() });
     after(() => this.#feed.committed());
     return vm;
@@ -32,8 +33,8 @@ export class Recorder {
 
   /** Removes the row: nothing is left of the VM. */
   async removed({ em, after }: Recorded, row: VmRow): Promise<void> {
-    const vm = toGone(await readVm(em, row));
-    const revision = await nextRevision(em);
+    const { revision, names } = await nextRevision(em, row);
+    const vm = toGone(toVm(row, names));
     em.remove(row);
     await em.flush();
     await writeVmEvent(em, { ...eventOf(row), revision, tellNode: false, body: Vm.encode({ ...vm, etag: String(revision) }).finish() });
@@ -50,6 +51,5 @@ const eventOf = ({ id, projectId, nodeId, revision }: VmRow): Pick<VmRow, "id" |
 
 /** The row as the API speaks of it. */
 export async function readVm(em: EntityManager, row: VmRow): Promise<Vm> {
-  const [node, project] = [await em.findOne(NodeEntity, { id: row.nodeId }), await em.findOne(ProjectEntity, { id: row.projectId })];
-  return toVm(row, { node: node?.name ?? "", project: project?.name ?? "" });
+  return toVm(row, await vmNames(em, row));
 }

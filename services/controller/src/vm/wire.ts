@@ -2,12 +2,7 @@
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { VmRow } from "../store/entities.ts";
-
-/** The names of what a VM's row refers to. */
-export interface VmNames {
-  readonly node: string;
-  readonly project: string;
-}
+import type { VmNames } from "../store/vm-rows.ts";
 
 export function toVm(row: VmRow, names: VmNames): Vm {
   return {
