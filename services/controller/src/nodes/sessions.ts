@@ -18,9 +18,12 @@ export interface Session {
   endReason: EndReason;
 }
 
+/** What changed of a node: the node itself or its link, or only what its VMs are. */
+export type NodeChange = "node" | "vms";
+
 export class Sessions {
   readonly #byNode = new Map<string, Session>();
-  readonly #listeners = new Set<(nodeId: string) => void>();
+  readonly #listeners = new Set<(nodeId: string, what: NodeChange) => void>();
 
   /** Replaces the node's session; the older one ends. */
   begin(nodeId: string, epoch: bigint, capability: number): Session {
@@ -70,13 +73,13 @@ export class Sessions {
   }
 
   /** Calls back with the id of each node that came, went or changed, on any controller. Returns how to stop. */
-  onChange(listener: (nodeId: string) => void): () => void {
+  onChange(listener: (nodeId: string, what: NodeChange) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
 
-  changed(nodeId: string): void {
-    for (const listener of this.#listeners) listener(nodeId);
+  changed(nodeId: string, what: NodeChange = "node"): void {
+    for (const listener of this.#listeners) listener(nodeId, what);
   }
 
   /** Tells all nodes to go elsewhere. */

@@ -96,7 +96,7 @@ export async function dispatch({ feed, assignments, sessions, log }: DispatchPar
     try {
       for await (const { nodeId, tellNode, vm } of feed.subscribe()) {
         if (!sessions.get(nodeId)) continue;
-        sessions.changed(nodeId);
+        sessions.changed(nodeId, "vms");
         if (!tellNode) continue;
         waiting.add(vm.id);
         void send();

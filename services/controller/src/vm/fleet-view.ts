@@ -48,6 +48,7 @@ export class FleetView {
   readonly #revisions = new Map<string, bigint>();
   #filling: Promise<void> | undefined;
   #isStale = true;
+  #wake: () => void = () => undefined;
 
   constructor(parts: FleetParts) {
     this.#parts = parts;
@@ -111,20 +112,23 @@ export class FleetView {
   }
 
   async #followNodes(signal: AbortSignal): Promise<void> {
-    let wake: (() => void) | undefined;
-    const stop = this.#parts.sessions.onChange(() => {
-      this.#isStale = true;
-      wake?.();
+    const stop = this.#parts.sessions.onChange((_, what) => {
+      if (what === "node") this.#nodesChanged(); // what becomes of VMs, the feed tells
     });
     while (!signal.aborted) {
       const woken = new AbortController();
-      wake = () => woken.abort();
+      this.#wake = () => woken.abort();
       if (!this.#isStale) await sleepOrAbort(lookEveryMs, AbortSignal.any([signal, woken.signal]), this.#clock);
       await sleepOrAbort(gatherMs, signal, this.#clock);
       this.#isStale = false;
       await this.#lookAtNodes().catch((error: unknown) => this.#parts.log.warn("nodes could not be looked at", { error }));
     }
     stop();
+  }
+
+  #nodesChanged(): void {
+    this.#isStale = true;
+    this.#wake();
   }
 
   #take(vm: Vm, nodeId: string, projectId: string, revision: bigint): void {
@@ -137,7 +141,7 @@ export class FleetView {
   #put(vm: PlacedVm, revision: bigint): void {
     this.#revisions.set(vm.id, revision);
     if (this.#facts.has(vm.nodeId)) this.#fleet.place(vm);
-    else this.#isStale = true; // a node that this view has yet to see
+    else this.#nodesChanged(); // one that this view has yet to see
   }
 
   #forget(vmId: string): void {
