@@ -49,7 +49,7 @@ class World {
   readonly #clients: Clients;
   readonly #runs: Run[] = [];
   readonly #stop = new AbortController();
-  readonly #listeners = new Map<string, Set<() => void>>();
+  readonly #listeners = new Map<string, Set<(from: SimProcess) => void>>();
   #lives = 0;
 
   constructor(schedule: Schedule, parts: WorldParts) {
@@ -99,20 +99,23 @@ class World {
     }
   }
 
-  /** Wake-ups between the controllers that run. */
-  readonly #notices: Notices = {
-    listen: (channel, onNotice) => {
-      const known = this.#listeners.get(channel) ?? new Set();
-      this.#listeners.set(channel, known.add(onNotice));
-      return () => known.delete(onNotice);
-    },
-    send: (channel) => {
-      this.#clock.after(1, () => {
-        for (const onNotice of this.#listeners.get(channel) ?? []) onNotice();
-      });
-    },
-    [Symbol.asyncDispose]: async () => undefined,
-  };
+  /** Wake-ups between the controllers that run, as one of them has them. */
+  #noticesOf(process: SimProcess): Notices {
+    return {
+      listen: (channel, onNotice) => {
+        const known = this.#listeners.get(channel) ?? new Set();
+        const listener = (from: SimProcess): void => onNotice(from === process);
+        this.#listeners.set(channel, known.add(listener));
+        return () => known.delete(listener);
+      },
+      send: (channel) => {
+        this.#clock.after(1, () => {
+          for (const listener of this.#listeners.get(channel) ?? []) listener(process);
+        });
+      },
+      [Symbol.asyncDispose]: async () => undefined,
+    };
+  }
 
   async #people(): Promise<void> {
     const { database } = this.#parts;
@@ -127,7 +130,7 @@ class World {
   async #startController(index: number): Promise<void> {
     const { database, images, log = silentLog } = this.#parts;
     const process = new SimProcess(this.#clock, database.store, seededRandom(this.#schedule.seed, "controller", index, this.#lives++));
-    this.#controllers[index] = await startSimController({ process, notices: this.#notices, images, log });
+    this.#controllers[index] = await startSimController({ process, notices: this.#noticesOf(process), images, log });
   }
 
   async #startNode(index: number): Promise<void> {

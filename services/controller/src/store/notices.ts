@@ -9,23 +9,27 @@ import pg from "pg";
 const firstReconnectMs = 100;
 const maxReconnectMs = 5_000;
 
+export type OnNotice = (isOwn: boolean) => void;
+
 /** Disposing it closes the connection. */
 export interface Notices extends AsyncDisposable {
-  /** Calls back for each notice of the channel, from any controller, and after a reconnect. Returns how to stop. */
-  listen(channel: string, onNotice: () => void): () => void;
+  /**
+   * Calls back for each notice of the channel, from any controller, and after a reconnect. `isOwn`: this one sent it. Returns how to stop.
+   */
+  listen(channel: string, onNotice: OnNotice): () => void;
   /** Tells all controllers, this one too. Never fails: the others look anyway. */
   send(channel: string): void;
 }
 
 export function openNotices(url: string, log: Log): Notices {
-  const listeners = new Map<string, Set<() => void>>();
+  const listeners = new Map<string, Set<OnNotice>>();
   const waiting = new Set<string>();
   const stop = new AbortController();
   let live: pg.Client | undefined;
   let isSending = false;
 
-  const call = (channel: string): void => {
-    for (const onNotice of listeners.get(channel) ?? []) onNotice();
+  const call = (channel: string, isOwn: boolean): void => {
+    for (const onNotice of listeners.get(channel) ?? []) onNotice(isOwn);
   };
 
   /** Resolves when the connection has ended. */
@@ -34,13 +38,15 @@ export function openNotices(url: string, log: Log): Notices {
     const ended = new Promise<void>((resolve) => {
       client.once("end", resolve).on("error", () => resolve());
     });
-    client.on("notification", ({ channel }) => call(channel));
+    let ownId: number | undefined;
+    client.on("notification", ({ channel, processId }) => call(channel, processId === ownId));
     try {
       await client.connect();
+      ownId = await backendId(client);
       for (const channel of listeners.keys()) await client.query(`listen ${pg.escapeIdentifier(channel)}`);
       live = client;
       onReady();
-      for (const channel of listeners.keys()) call(channel);
+      for (const channel of listeners.keys()) call(channel, false);
       void flush();
       await Promise.race([ended, new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }))]);
     } finally {
@@ -97,4 +103,9 @@ export function openNotices(url: string, log: Log): Notices {
       await running;
     },
   };
+}
+
+async function backendId(client: pg.Client): Promise<number | undefined> {
+  const { rows } = await client.query<{ id: number }>("select pg_backend_pid() as id");
+  return rows[0]?.id;
 }

@@ -70,7 +70,7 @@ export class Feed implements AsyncDisposable {
     this.#log = log;
     this.#clock = clock;
     this.#position = position;
-    this.#stopListening = notices.listen(channel, () => this.#look());
+    this.#stopListening = notices.listen(channel, (isOwn) => isOwn || this.#look()); // its own commits it has looked at
     this.#running = this.#follow();
   }
 
