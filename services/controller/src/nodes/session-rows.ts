@@ -115,12 +115,13 @@ export async function endSession(store: Store, { nodeId, epoch }: SessionKey, re
 
 /**
  * Whether a write about a node may go on: only if its session is the newest, and stays so until the transaction ends. A hello that comes
- * meanwhile waits for it.
+ * meanwhile waits for it. The transaction's `pitwall.session` says from then on by whose word it writes: `NODE/EPOCH`, for triggers.
  */
 export async function holdsSession(em: EntityManager, { nodeId, epoch }: SessionKey): Promise<boolean> {
   const rows: unknown[] = await em.execute(
-    "select 1 from node_session where node_id = ? and epoch = ? and lost_time is null for key share",
-    [nodeId, String(epoch)],
+    `select set_config('pitwall.session', ?, true) from node_session
+     where node_id = ? and epoch = ? and lost_time is null for key share`,
+    [`${nodeId}/${epoch}`, nodeId, String(epoch)],
   );
   return rows.length > 0;
 }
