@@ -46,13 +46,24 @@ type Seen = Pick<PlacedVm, "project" | "labels" | "antiAffinity">;
 
 interface Entry {
   readonly members: Tally;
-  /** VMs that keep away from the group, by the kind of domain that each of them wants for itself. */
-  readonly keepers: Map<string, Tally>;
+  /** VMs that keep away from the group, by the kind of domain that each of them wants for itself. There are few kinds. */
+  readonly keepers: Keepers[];
+}
+
+export interface Keepers {
+  readonly domain: string;
+  readonly tally: Tally;
+}
+
+/** Of one project: what is looked up for one VM lies together. */
+interface ProjectGroups {
+  readonly all: Entry;
+  readonly byKey: Map<string, Map<string, Entry>>;
 }
 
 export class Groups {
   readonly #labels: LabelsByKey;
-  readonly #groups = new Map<string, Entry>();
+  readonly #projects = new Map<string, ProjectGroups>();
 
   constructor(labels: LabelsByKey) {
     this.#labels = labels;
@@ -60,44 +71,62 @@ export class Groups {
 
   /** Counts a VM in (1) or out (-1). A node's labels must not change between the two. */
   add(vm: Seen, node: number, count: 1 | -1): void {
-    for (const name of namesOf(vm)) this.#change(name, ({ members }) => members.add(node, count));
-    for (const group of vm.antiAffinity)
-      this.#change(nameOf(vm.project, group), ({ keepers }) => {
-        const tally = keepers.get(group.domain) ?? new Tally(this.#labels);
+    const { project, labels, antiAffinity } = vm;
+    this.#change(project, undefined, ({ members }) => members.add(node, count));
+    for (const [key, value] of Object.entries(labels)) this.#change(project, { key, value }, ({ members }) => members.add(node, count));
+    for (const { label, domain } of antiAffinity)
+      this.#change(project, label, ({ keepers }) => {
+        const at = keepers.findIndex((kind) => kind.domain === domain);
+        const { tally } = keepers[at] ?? { tally: new Tally(this.#labels) };
         tally.add(node, count);
-        if (tally.isEmpty) keepers.delete(group.domain);
-        else keepers.set(group.domain, tally);
+        if (at < 0) keepers.push({ domain, tally });
+        else if (tally.isEmpty) keepers.splice(at, 1);
       });
   }
 
-  #change(name: string, change: (entry: Entry) => void): void {
-    const known = this.#groups.get(name);
-    const entry = known ?? { members: new Tally(this.#labels), keepers: new Map<string, Tally>() };
-    change(entry);
-    if (!known) this.#groups.set(name, entry);
-    else if (entry.members.isEmpty && entry.keepers.size === 0) this.#groups.delete(name);
+  #change(project: string, label: Group["label"], change: (entry: Entry) => void): void {
+    const groups = this.#projects.get(project) ?? { all: this.#entry(), byKey: new Map<string, Map<string, Entry>>() };
+    this.#projects.set(project, groups);
+    const { all, byKey } = groups;
+    if (!label) change(all);
+    else {
+      const { key, value } = label;
+      const byValue = byKey.get(key) ?? new Map<string, Entry>();
+      const entry = byValue.get(value) ?? this.#entry();
+      change(entry);
+      if (isEmpty(entry)) byValue.delete(value);
+      else byValue.set(value, entry);
+      if (byValue.size === 0) byKey.delete(key);
+      else byKey.set(key, byValue);
+    }
+    if (isEmpty(all) && byKey.size === 0) this.#projects.delete(project);
+  }
+
+  #entry(): Entry {
+    return { members: new Tally(this.#labels), keepers: [] };
   }
 
   /** The VMs of a group; undefined when there is none. */
-  members(project: string, group: Group): Tally | undefined {
-    const entry = this.#groups.get(nameOf(project, group));
+  members(project: string, { label }: Group): Tally | undefined {
+    const groups = this.#projects.get(project);
+    const entry = label ? groups?.byKey.get(label.key)?.get(label.value) : groups?.all;
     return entry?.members.isEmpty === false ? entry.members : undefined;
   }
 
   /** The VMs that keep away from this one, with the kind of domain that each of them wants for itself. */
-  keepers(vm: Seen): (readonly [domain: string, Tally])[] {
-    return namesOf(vm).flatMap((name) => {
-      const keepers = this.#groups.get(name)?.keepers;
-      return keepers && keepers.size > 0 ? [...keepers] : [];
-    });
+  keepers({ project, labels }: Seen): Keepers[] {
+    const groups = this.#projects.get(project);
+    if (!groups) return [];
+    const found = [...groups.all.keepers];
+    if (groups.byKey.size > 0)
+      for (const key in labels) {
+        const entry = groups.byKey.get(key)?.get(labels[key] ?? "");
+        if (entry) found.push(...entry.keepers);
+      }
+    return found;
   }
 }
 
-/** Of the groups that a VM is in. */
-function namesOf({ project, labels }: Seen): string[] {
-  return [project, ...Object.entries(labels).map(([key, value]) => `${project}\0${key}\0${value}`)];
-}
-
-function nameOf(project: string, { label }: Group): string {
-  return label ? `${project}\0${label.key}\0${label.value}` : project;
+function isEmpty({ members, keepers }: Entry): boolean {
+  return members.isEmpty && keepers.length === 0;
 }

@@ -67,7 +67,7 @@ export class Query {
       const tally = fleet.groups.members(project, group);
       return tally ? [conflict(tally, group.domain, group)] : [];
     };
-    const keepers = fleet.groups.keepers(wanted).map(([domain, tally]) => conflict(tally, domain, undefined));
+    const keepers = fleet.groups.keepers(wanted).map(({ domain, tally }) => conflict(tally, domain, undefined));
     const weight = preferred.reduce((all, preference) => all + preference.weight, 0);
     this.wanted = wanted;
     this.#table = fleet.table;
