@@ -19,6 +19,7 @@ const manifest = z.object({ config: descriptor, layers: z.array(descriptor) });
 
 const imageManifest = /^application\/vnd\.(?:oci\.image\.manifest\.v1|docker\.distribution\.manifest\.v2)\+json$/;
 const imageIndex = /^application\/vnd\.(?:oci\.image\.index\.v1|docker\.distribution\.manifest\.list\.v2)\+json$/;
+const imageConfigType = /^application\/vnd\.(?:oci\.image\.config|docker\.container\.image)\.v1\+json$/;
 const layerType = /^application\/vnd\.(?:oci\.image\.layer\.v1\.tar|docker\.image\.rootfs\.diff\.tar)(?:[.+](gzip|zstd))?$/;
 /** As overlay file systems and other runtimes have it. */
 const maxLayers = 127;
@@ -58,27 +59,34 @@ export const parseIndex = (content: Buffer): Descriptor[] => parseJson(index, co
 
 const kindOfDocument = z.object({ mediaType: z.string(), manifests: z.unknown(), config: z.unknown(), layers: z.unknown() }).partial();
 
-/** From an index or a manifest to the image for linux/amd64. `content` has been checked against `contentDigest`. */
+/**
+ * From an index or a manifest to the image for linux/amd64. `content` has been checked against `contentDigest`; `named` is the type that
+ * whoever names it says it has, empty for none.
+ */
 export async function toImage(
   reference: string,
   content: Buffer,
   contentDigest: string,
   read: ReadDocument,
+  named = "",
   depth = 0,
 ): Promise<ResolvedImage> {
   const kind = parseJson(kindOfDocument, content, "image manifest");
+  if (named !== "" && !(kind.manifests === undefined ? imageManifest : imageIndex).test(named)) throw confused();
   if (kind.manifests !== undefined) {
     // One document that is two things is read differently by different tools (image-spec, GHSA-77vh-xpmg-72qh).
     if (kind.config !== undefined || kind.layers !== undefined || (kind.mediaType !== undefined && !imageIndex.test(kind.mediaType)))
       throw confused();
     if (depth >= maxIndexDepth) throw malformed(`the image has indexes more than ${maxIndexDepth} deep`);
     const chosen = choosePlatform(reference, parseIndex(content));
-    return toImage(reference, verify(await read(chosen), chosen, "the image's manifest"), chosen.digest, read, depth + 1);
+    return toImage(reference, verify(await read(chosen), chosen, "the image's manifest"), chosen.digest, read, chosen.mediaType, depth + 1);
   }
   if (kind.config === undefined) throw unsupported("the image has an old or unknown manifest format; push it again with a current tool");
   if (kind.mediaType !== undefined && !imageManifest.test(kind.mediaType)) throw confused();
   const parsed = parseJson(manifest, content, "image manifest");
   if (parsed.layers.length > maxLayers) throw malformed(`the image has ${parsed.layers.length} layers; the limit is ${maxLayers}`);
+  if (parsed.config.mediaType !== "" && !imageConfigType.test(parsed.config.mediaType))
+    throw unsupported(`the image's configuration has the type ${JSON.stringify(parsed.config.mediaType)}, which is no image's`);
   const document = verify(await read(parsed.config), parsed.config, "the image's configuration");
   const { imageConfig, diffIds } = parseConfig(reference, document);
   if (diffIds.length !== parsed.layers.length)

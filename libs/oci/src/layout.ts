@@ -61,7 +61,7 @@ export async function resolveLayout(
   const names = entries.map(({ annotations }) => annotations?.[refName] ?? "(unnamed)").join(", ");
   if (!only || more.length > 0) throw imageNotFound(reference, `the layout holds ${names || "no image"}: name one after a colon`);
   const content = verify(await read(only), only, "the image's manifest");
-  return toImage(reference, content, digestOf(content), read);
+  return toImage(reference, content, digestOf(content), read, only.mediaType);
 }
 
 export function openLayoutBlob(files: LayoutFiles, { digest }: LayerDescriptor, reference: string): Promise<Readable> {
