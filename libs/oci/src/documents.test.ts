@@ -7,7 +7,7 @@ import type { ResolvedImage } from "./image.ts";
 const indexType = "application/vnd.oci.image.index.v1+json";
 const image = imageOf([layerOf(tarOf([{ name: "a" }]), "gzip")]);
 const json = (value: unknown): Buffer => Buffer.from(JSON.stringify(value));
-const mediaType = "application/vnd.oci.image.config.v1+json";
+const configType = "application/vnd.oci.image.config.v1+json";
 const amd64 = { os: "linux", architecture: "amd64" };
 
 /** Resolves `top`; what it names is found among `blobs`. */
@@ -24,7 +24,7 @@ function altered(change: Record<string, unknown>): Buffer {
 /** A manifest for a configuration of its own. */
 function configured(change: Record<string, unknown>): { manifest: Buffer; config: Buffer } {
   const config = json({ ...(JSON.parse(image.config.toString()) as Record<string, unknown>), ...change }); // written by imageOf
-  return { config, manifest: altered({ config: { mediaType, digest: sha256(config), size: config.length } }) };
+  return { config, manifest: altered({ config: { mediaType: configType, digest: sha256(config), size: config.length } }) };
 }
 
 const named = (content: Buffer, more: Record<string, unknown> = {}): Record<string, unknown> => ({
@@ -125,11 +125,13 @@ it("refuses more layers than others take, and layers that do not match the confi
 });
 
 it("refuses a configuration of another size or digest than the manifest says", async () => {
-  const size = { ...named(image.config, { mediaType }), size: image.config.length + 1 };
+  const size = { ...named(image.config, { mediaType: configType }), size: image.config.length + 1 };
   await expect(resolve(altered({ config: size }))).rejects.toThrow(
     `the image's configuration should have ${image.config.length + 1} bytes but has ${image.config.length}`,
   );
-  await expect(resolve(altered({ config: named(Buffer.from("other"), { mediaType }) }))).rejects.toThrow("the image's configuration should have digest");
+  await expect(resolve(altered({ config: named(Buffer.from("other"), { mediaType: configType }) }))).rejects.toThrow(
+    "the image's configuration should have digest",
+  );
 });
 
 it.each(["sha256:ABC", "sha512:" + "0".repeat(128), "../../etc/passwd", ""])("refuses the digest %j", async (digest) => {

@@ -185,7 +185,7 @@ const doors: readonly (readonly [name: string, open: OpenSource])[] = [
     "a registry",
     async (_, { index, blobs }) => {
       const registry = await startRegistry({ ...image, manifest: index, blobs });
-      const close = (): Promise<void> => registry[Symbol.asyncDispose]();
+      const close = async (): Promise<void> => registry[Symbol.asyncDispose]();
       return { reference: `${registry.host}/${repository}:v1`, roots: [], insecure: [registry.host], [Symbol.asyncDispose]: close };
     },
   ],
