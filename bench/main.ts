@@ -10,6 +10,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   image: async () => (await import("./image.ts")).image,
   boot: async () => (await import("./boot.ts")).boot,
   guest: async () => (await import("./guest.ts")).guest,
+  control: async () => (await import("./control.ts")).control,
   place: async () => (await import("./place.ts")).place,
 };
 
