@@ -1,5 +1,5 @@
 // What happens in one run: who asks for what, and what breaks when. Drawn from a seed, and nothing else.
-import { seededRandom } from "@pitwall/runtime";
+import { failpointList, seededRandom, type FailpointName, type StepName } from "@pitwall/runtime";
 
 export const faultKinds = [
   "agent-crash",
@@ -12,6 +12,7 @@ export const faultKinds = [
   "one-way-down",
   "slow",
   "duplicate",
+  "crash-at",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
@@ -23,6 +24,8 @@ export interface Fault {
   readonly victim: number;
   /** Of a network fault: the controller whose link breaks; undefined: all. */
   readonly controller: number | undefined;
+  /** Of `crash-at`: the victim dies when it passes this failpoint next, and is back after `forMs`. */
+  readonly step: StepName | undefined;
 }
 
 export interface Op {
@@ -42,6 +45,17 @@ export interface Schedule {
   readonly controllers: number;
   readonly ops: readonly Op[];
   readonly faults: readonly Fault[];
+}
+
+/** What this layer leaves out. */
+const left = /^(create\.(pull|flatten)|tunnel|create\.api\.replied|lease\.resigned)/;
+
+/** The failpoints that are passed in this layer. */
+const steps = (Object.keys(failpointList) as FailpointName[]).filter(isStep); // the keys of that very list
+
+function isStep(name: FailpointName): name is StepName {
+  const { owner, kind } = failpointList[name];
+  return kind === "step" && (owner === "controller" || owner === "node") && !left.test(name);
 }
 
 const controllerCount = 2;
@@ -87,27 +101,32 @@ export function makeSchedule(seed: string): Schedule {
   const faults = Array.from({ length: whole(3, 8) }, (): Fault => {
     const kind = faultKinds[whole(0, faultKinds.length - 1)] ?? "agent-crash";
     const long = random() < 0.4;
+    const step = kind === "crash-at" ? steps[whole(0, steps.length - 1)] : undefined;
     return {
       kind,
       atMs: whole(firstFaultMs, lastFaultMs),
       forMs: long ? whole(5_000, 30_000) : whole(50, 5_000),
-      victim: isOfController(kind) ? controller() : whole(0, nodes - 1),
+      victim: isOfController({ kind, step }) ? controller() : whole(0, nodes - 1),
       controller: random() < 0.5 ? undefined : controller(),
+      step,
     };
   });
   const byTime = (a: { readonly atMs: number }, b: { readonly atMs: number }): number => a.atMs - b.atMs;
   return { seed, nodes, controllers: controllerCount, ops: ops.toSorted(byTime), faults: faults.toSorted(byTime) };
 }
 
-function isOfController(kind: FaultKind): boolean {
+function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): boolean {
+  if (step !== undefined) return failpointList[step].owner === "controller";
   return kind === "controller-crash" || kind === "controller-pause" || kind === "database-away";
 }
 
 /** As a failure is told. */
-export function faultLine({ kind, atMs, forMs, victim, controller }: Fault): string {
-  const who = isOfController(kind) ? `controller ${victim}` : `node ${victim}`;
+export function faultLine(fault: Fault): string {
+  const { kind, atMs, forMs, victim, controller, step } = fault;
+  const who = isOfController(fault) ? `controller ${victim}` : `node ${victim}`;
+  if (step !== undefined) return `crash of ${who} at ${step} from ${atMs} for ${forMs} ms`;
   const to =
-    isOfController(kind) || kind === "agent-crash" || kind === "power-loss"
+    isOfController(fault) || kind === "agent-crash" || kind === "power-loss"
       ? ""
       : ` to ${controller === undefined ? "all" : `controller ${controller}`}`;
   return `${kind} of ${who}${to} at ${atMs} for ${forMs} ms`;

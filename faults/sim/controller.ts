@@ -43,7 +43,7 @@ export interface SimController {
 }
 
 export async function startSimController({ process, notices, images, log }: SimControllerParts): Promise<SimController> {
-  const { store, clock } = process;
+  const { store, clock, failpoints } = process;
   const id = randomUUID();
   const sessions = new Sessions();
   const nodes = new Nodes({ store, sessions, holder: () => ({ id, address: id }), leaseMs });
@@ -54,21 +54,21 @@ export async function startSimController({ process, notices, images, log }: SimC
   const credentials = new Credentials({ store, mutations, box: new SecretBox([randomBytes(32)]) });
   const view = new FleetView({ store, nodes, sessions, feed, log, clock });
   const placer = new Placer(view);
-  const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer });
+  const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer, failpoints });
   const assignments = new Assignments({ store, credentials });
-  const reports = new Reports({ store, sessions, recorder, log });
-  void dispatch({ feed, assignments, sessions, log });
+  const reports = new Reports({ store, sessions, recorder, failpoints, log });
+  void dispatch({ feed, assignments, sessions, failpoints, log });
   const news = new NodeNews({ store, sessions, notices, log, clock });
-  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: async () => undefined, log, clock });
+  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: async () => undefined, failpoints, log, clock });
   const patience = patienceOf(leaseMs);
-  const rounds = { "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, log }) };
+  const rounds = { "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }) };
   const reconciling = reconcile(rounds, log, clock);
   const stop = new AbortController();
   void leases.run(stop.signal);
   void news.run(stop.signal);
   void view.run(stop.signal);
   const link = linkService({
-    ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, log, clock },
+    ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log, clock },
     controllers: async () => [],
   });
   return {

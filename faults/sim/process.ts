@@ -3,7 +3,7 @@
 //
 //   up -> paused -> up        up -> dead
 import type { EntityManager, Store } from "@pitwall/controller/src/store/store.ts";
-import { PitwallError, type Clock, type Random } from "@pitwall/runtime";
+import { PitwallError, type Clock, type Failpoints, type Random, type StepName } from "@pitwall/runtime";
 
 const lookMs = 50;
 const reads: ReadonlySet<string | symbol> = new Set(["find", "findOne", "findAll", "count", "execute"]);
@@ -15,6 +15,7 @@ export class SimProcess {
   readonly #end = new AbortController();
   #pausedUntilMs = 0;
   #awayUntilMs = 0;
+  #armed: { readonly step: StepName; readonly strike: () => void } | undefined;
 
   constructor(clock: Clock, store: Store, random: Random) {
     this.#clock = clock;
@@ -42,6 +43,24 @@ export class SimProcess {
   loseDatabase(ms: number): void {
     this.#awayUntilMs = Math.max(this.#awayUntilMs, this.#clock.monotonicMs() + ms);
   }
+
+  /** Strikes the process when it passes a failpoint the next time; it should die of it. */
+  strikeAt(step: StepName, strike: () => void): void {
+    this.#armed = { step, strike };
+  }
+
+  readonly failpoints: Failpoints = {
+    at: async (step) => {
+      if (this.#armed?.step === step) {
+        const { strike } = this.#armed;
+        this.#armed = undefined;
+        strike();
+      }
+      // Thrown, not waited for: the transaction under way ends with its connection.
+      this.died.throwIfAborted();
+    },
+    sending: () => "once",
+  };
 
   /** Goes on when the process does: never, once it is dead. */
   async running(): Promise<void> {

@@ -5,7 +5,7 @@ import { parseScript } from "@pitwall/node/src/sim/script.ts";
 import { noTrace } from "@pitwall/node/src/sim/trace.ts";
 import type { ImageSources } from "@pitwall/oci";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
+import { failpointList, seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
 import type { FinalVm, History, Run, RowWrite, SessionLoss } from "../observer/history.ts";
 import type { Fault, Schedule } from "../schedule/schedule.ts";
 import { client, Clients, projectName } from "./clients.ts";
@@ -156,7 +156,7 @@ class World {
     node.start();
   }
 
-  #strike({ kind, victim, forMs, controller }: Fault): void {
+  #strike({ kind, victim, forMs, controller, step }: Fault): void {
     const node = this.#nodes[victim];
     const target = this.#controllers[victim];
     const trouble = { node: victim, controller };
@@ -166,10 +166,11 @@ class World {
       case "power-loss":
         return node?.lose(forMs);
       case "controller-crash":
-        if (!target) return;
-        target.kill();
-        this.#controllers[victim] = undefined;
-        this.#clock.after(forMs, () => void this.#startController(victim));
+        return this.#crashController(victim, forMs);
+      case "crash-at":
+        if (step === undefined) return;
+        if (failpointList[step].owner === "controller") target?.process.strikeAt(step, () => this.#crashController(victim, forMs));
+        else node?.crashAt(step, forMs);
         return;
       case "controller-pause":
         return target?.process.pause(forMs);
@@ -186,6 +187,14 @@ class World {
       case "duplicate":
         return this.#network.trouble({ ...trouble, kind: "doubled", ways: ["up", "down"] }, forMs);
     }
+  }
+
+  #crashController(index: number, forMs: number): void {
+    const controller = this.#controllers[index];
+    if (!controller) return;
+    controller.kill();
+    this.#controllers[index] = undefined;
+    this.#clock.after(forMs, () => void this.#startController(index));
   }
 
   async #final(): Promise<FinalVm[]> {

@@ -125,6 +125,7 @@ func (g *guard) trip() {
 	byDir := workingFolders()
 	for _, t := range g.targets {
 		for _, p := range processesOf(t, byDir) {
+			failpoint("fence.kill")
 			if p.kill() {
 				killed = append(killed, victim{t, p})
 			} else {
@@ -139,6 +140,7 @@ func (g *guard) trip() {
 			"event": "killed", "vm": v.target.Vm, "epoch": v.target.Epoch, "pid": v.process.pid, "gone": gone,
 			"deadline_ms": g.deadlineMs, "at_ms": bootMs(),
 		})
+		failpoint("fence.killed")
 	}
 }
 

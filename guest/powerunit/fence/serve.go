@@ -107,8 +107,10 @@ func apply(r request, g *guard) string {
 	case r.Op == "hello":
 	case r.Op == "renew" && r.DeadlineMs > 0:
 		g.renew(r.DeadlineMs)
+		failpoint("fence.renewed")
 	case r.Op == "guard" && r.Target != nil && r.Target.Vm != "" && r.Target.Dir != "":
 		g.add(*r.Target)
+		failpoint("fence.guarded")
 	case r.Op == "release" && r.Vm != "":
 		g.remove(r.Vm)
 	default:

@@ -14,6 +14,15 @@ import { readTar } from "./tar-reader.ts";
 /** Free space is looked at each time so much was written. */
 const spaceCheckBytes = 64 * 2 ** 20;
 
+export interface LayerFileOptions {
+  readonly budget: Budget;
+  readonly reserveBytes: number;
+  readonly progress: LayerProgress;
+  readonly signal: AbortSignal;
+  /** Called when the first piece has been written; what it throws ends the work. */
+  readonly onBegun?: () => Promise<void>;
+}
+
 /**
  * Writes the tar of a layer to `path`, which must not exist, from its stored bytes. Leaves `reserveBytes` of the disk free.
  * Throws `corrupt` (digest, size, format), `exhausted` (limits, DISK_FULL) and what `blob` throws; the file is then the caller's to remove.
@@ -22,9 +31,9 @@ export async function writeLayerFile(
   blob: AsyncIterable<Buffer>,
   layer: LayerDescriptor,
   path: string,
-  options: { readonly budget: Budget; readonly reserveBytes: number; readonly progress: LayerProgress; readonly signal: AbortSignal },
+  options: LayerFileOptions,
 ): Promise<LayerFile> {
-  const { budget, reserveBytes, progress, signal } = options;
+  const { budget, reserveBytes, progress, signal, onBegun } = options;
   const entries: TarEntry[] = [];
   const offsets: number[] = [];
   const file = await open(path, "wx", 0o600).catch((error: unknown) => {
@@ -36,6 +45,7 @@ export async function writeLayerFile(
       await checkSpace(path, reserveBytes);
     if (isZeros(piece)) await file.truncate(sizeBytes + piece.length); // takes no room
     else await writeAll(file, piece, sizeBytes);
+    if (sizeBytes === 0) await onBegun?.();
     sizeBytes += piece.length;
     progress.advance(sizeBytes);
   });

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { addAbortSignal, type Readable } from "node:stream";
-import { PitwallError, syncPath, writeFileAtomic } from "@pitwall/runtime";
+import { noFailpoints, PitwallError, syncPath, writeFileAtomic, type Failpoints } from "@pitwall/runtime";
 import type { CredentialsFor } from "./credentials.ts";
 import { malformed, truncated } from "./image-error.ts";
 import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
@@ -38,6 +38,7 @@ export interface LayerStoreOptions {
   readonly keepBytes: number;
   /** Bytes of the disk that stay free. */
   readonly reserveBytes: number;
+  readonly failpoints?: Failpoints;
 }
 
 /** Layers in use, which are not removed before this is disposed. */
@@ -191,9 +192,12 @@ export class LayerStore implements AsyncDisposable {
       blob.on("error", () => undefined); // told to who reads it
       // No encoding is set, so chunks are buffers.
       const chunks = blob as AsyncIterable<Buffer>;
-      const { reserveBytes } = this.#options;
-      const file = await writeLayerFile(chunks, layer, temporary, { budget, reserveBytes, progress, signal }).finally(() => blob.destroy());
+      const { reserveBytes, failpoints = noFailpoints } = this.#options;
+      const onBegun = (): Promise<void> => failpoints.at("create.pull.blob.partial", layer.digest);
+      const options = { budget, reserveBytes, progress, signal, onBegun };
+      const file = await writeLayerFile(chunks, layer, temporary, options).finally(() => blob.destroy());
       await rename(temporary, path);
+      await failpoints.at("create.pull.blob.renamed", layer.digest);
       const made = { ...file, path };
       this.#keep(id, made);
       return made;

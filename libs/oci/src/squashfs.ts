@@ -14,7 +14,7 @@ const options = ["--quiet", "--force", "--no-skip", "--compressor", "lz4", "--de
 
 /**
  * Writes `path` from the tar that `write` puts out, whole or not at all; equal tars make equal files. It is not synced. What a killed
- * process leaves ends with `.tmp`.
+ * process leaves ends with `.tmp`. `onWritten` is called when it is whole and has not yet got its name.
  * Throws what `write` throws, `exhausted` (DISK_FULL), `unsupported` (no tar2sqfs), `internal` with what tar2sqfs said.
  */
 export async function writeSquashfs(
@@ -22,6 +22,7 @@ export async function writeSquashfs(
   path: string,
   { owner, output, prefix }: Confinement,
   signal: AbortSignal,
+  onWritten?: () => Promise<void>,
 ): Promise<void> {
   const temporary = `${path}.${randomBytes(6).toString("hex")}.tmp`;
   await using file = await open(temporary, "wx", 0o600).catch((error: unknown) => {
@@ -63,6 +64,7 @@ export async function writeSquashfs(
     if (code.value === null) throw packerError(undefined, "tar2sqfs was killed");
     if (owner !== undefined) await file.chown(getuid?.() ?? 0, getgid?.() ?? 0);
     await file.chmod(0o644);
+    await onWritten?.();
     await rename(temporary, path);
   } catch (error) {
     packer.kill("SIGKILL");

@@ -25,6 +25,7 @@ import {
   sleepOrAbort,
   systemClock,
   writeFileAtomic,
+  type Failpoints,
   type HostPort,
   type Log,
 } from "@pitwall/runtime";
@@ -98,6 +99,7 @@ const linkOptions = { ...serverOptions, "grpc.max_receive_message_length": 2 ** 
 
 export interface Surroundings {
   readonly log: Log;
+  readonly failpoints: Failpoints;
   /** Where commands are found, as in the environment; for the embedded PostgreSQL. */
   readonly path: string;
 }
@@ -110,7 +112,7 @@ export interface Controller extends AsyncDisposable {
   readonly link: string;
 }
 
-export async function startController(config: ControllerConfig, { log, path }: Surroundings): Promise<Controller> {
+export async function startController(config: ControllerConfig, { log, failpoints, path }: Surroundings): Promise<Controller> {
   const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
@@ -137,12 +139,12 @@ export async function startController(config: ControllerConfig, { log, path }: S
   await credentials.rewrap(log);
   const view = new FleetView({ store, nodes, sessions, feed, log });
   const placer = new Placer(view);
-  const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer });
+  const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer, failpoints });
   const assignments = new Assignments({ store, credentials });
-  const reports = new Reports({ store, sessions, recorder, log });
+  const reports = new Reports({ store, sessions, recorder, failpoints, log });
   stack.use(keepHouse(store, log));
   stack.use(startSequencer(store, await openSigningKey(caDir), log));
-  const dispatching = dispatch({ feed, assignments, sessions, log });
+  const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);
   const tokens = new Tokens({ store, mutations });
   const live = stack.use(new LiveTokens((ids) => tokens.valid(ids), log));
@@ -178,7 +180,7 @@ export async function startController(config: ControllerConfig, { log, path }: S
     .use(guard)
     .use(refuseZeroBytes);
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
-  api.add(VmServiceDefinition, vmService(vms));
+  api.add(VmServiceDefinition, vmService(vms, failpoints));
   api.add(NodeServiceDefinition, nodeService({ nodes, fleet, sessions, enroll }));
   api.add(ImageServiceDefinition, imageService({ sources: images, images: held, credentials, mutations }));
   api.add(ProfileServiceDefinition, profileService(profiles));
@@ -200,13 +202,16 @@ export async function startController(config: ControllerConfig, { log, path }: S
     .use(databaseBoundary)
     .use(guard)
     .use(refuseZeroBytes);
-  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), log });
+  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), failpoints, log });
   link.add(
     LinkServiceDefinition,
-    linkService({ reports, assignments, nodes, sessions, leases, controllers: () => roster.present(), heartbeatMs, leaseMs, log }),
+    linkService({
+      ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log },
+      controllers: () => roster.present(),
+    }),
   );
   link.add(RelayServiceDefinition, relayService(links));
-  link.add(AccessServiceDefinition, accessService(new Access({ store, links, authenticator, feed, leastFor: guestLeast })));
+  link.add(AccessServiceDefinition, accessService(new Access({ store, links, authenticator, feed, failpoints, leastFor: guestLeast })));
   link.add(EnrollServiceDefinition, enrollService(enroll, roster));
 
   const advertised = names[0] ?? "127.0.0.1";
@@ -220,7 +225,7 @@ export async function startController(config: ControllerConfig, { log, path }: S
   stack.use(
     reconcile(
       {
-        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, log }),
+        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }),
         "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
         drain: () => reconcileDrains({ store, mutations, recorder, placer, links, news, log }),
       },
@@ -238,6 +243,7 @@ export async function startController(config: ControllerConfig, { log, path }: S
     await roster.leave().catch((error: unknown) => log.warn("the others will only notice that this controller leaves", { error }));
     await feed[Symbol.asyncDispose]();
     await dispatching;
+    await failpoints.at("lease.resigned").catch((error: unknown) => log.warn("a failpoint threw", { error }));
     sessions.drain("the controller stops");
   });
   if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, enroll, ca.certificate);

@@ -1,11 +1,13 @@
 // The controller's process.
-import { logLevel, openLog, runMain } from "@pitwall/runtime";
+import { failpointsFrom, logLevel, openLog, runMain } from "@pitwall/runtime";
 import { readControllerConfig } from "./config.ts";
 import { startController } from "./controller.ts";
 
 const log = openLog("controller", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, async () => {
-  const controller = await startController(readControllerConfig(process.env), { log, path: process.env["PATH"] ?? "" });
+  const failpoints = failpointsFrom(process.env, log);
+  const config = readControllerConfig(process.env);
+  const controller = await startController(config, { log, failpoints, path: process.env["PATH"] ?? "" });
   process.stdout.write(`${JSON.stringify({ ready: true, api: controller.api, link: controller.link })}\n`);
   return controller;
 });

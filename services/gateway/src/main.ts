@@ -4,7 +4,7 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
-import { logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
+import { failpointsFrom, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
 import { readGatewayConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
@@ -22,6 +22,7 @@ const log = openLog("gateway", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {
+  const failpoints = failpointsFrom(process.env, log);
   const config = readGatewayConfig(process.env);
   const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
@@ -47,8 +48,12 @@ async function start(): Promise<AsyncDisposable> {
   const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
   const address = (port: number): string =>
     `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
-  const tunnels = stack.use(await openTunnels(config.PITWALL_TUNNEL_LISTEN, address, identity, () => access.client(), log));
-  const ssh = stack.use(await openSshServer(config.PITWALL_SSH_LISTEN, { hostKey, access: () => access.client(), tunnels, log }));
+  const tunnels = stack.use(
+    await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise: address, identity, access: () => access.client(), failpoints, log }),
+  );
+  const ssh = stack.use(
+    await openSshServer(config.PITWALL_SSH_LISTEN, { hostKey, access: () => access.client(), tunnels, failpoints, log }),
+  );
   const discovery = {
     issuer: config.PITWALL_ISSUER,
     audience: config.PITWALL_AUDIENCE,
@@ -67,6 +72,7 @@ async function start(): Promise<AsyncDisposable> {
       log,
     }),
   );
+  stack.defer(() => failpoints.at("gateway.draining"));
   process.stdout.write(
     `${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine })}\n`,
   );

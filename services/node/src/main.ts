@@ -28,11 +28,11 @@ const log = openLog("node", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {
+  const failpoints = failpointsFrom(process.env, log);
   const config = readNodeConfig(process.env);
   const stateDir = config.PITWALL_STATE_DIR;
   const cacheDir = config.PITWALL_CACHE_DIR ?? join(stateDir, "images");
   const clock = systemClock;
-  const failpoints = failpointsFrom(process.env, log);
   if (config.PITWALL_SIMULATE !== undefined) return startSimulation(config, config.PITWALL_SIMULATE);
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
@@ -50,7 +50,7 @@ async function start(): Promise<AsyncDisposable> {
     }),
   );
   const sources = openImageSources(imageSourceOptions(config));
-  const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT }));
+  const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT, failpoints }));
   const capacity = await capacityOf(config, stateDir);
   const fence = await fenceOf(config, failpoints, stack);
   stack.use(

@@ -3,7 +3,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Desired, NodeLossPolicy, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { provision } from "@pitwall/quickstart";
+import { provideBreakableFence, provision } from "@pitwall/quickstart";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { LoneHost, wanted } from "./support/lone-host.ts";
 
@@ -68,6 +68,20 @@ describe("killed at", () => {
     expect(await readdir(join(host.dir, "vms"))).toEqual([]);
     expect(await host.guarded()).toEqual([]);
   });
+});
+
+it("a fence that is stopped just before it kills, kills once it goes on", async () => {
+  const { cacheDir } = await provision(() => undefined);
+  const host = await LoneHost.make(await provideBreakableFence(cacheDir, () => undefined), 2_000);
+  onTestFinished(() => host[Symbol.asyncDispose]());
+  const vm = wanted(NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE);
+  void host.startAgent([vm], "fence.kill=stop:1s");
+  await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+  host.agent?.kill("SIGKILL");
+  await expect.poll(() => host.vmms(vm.vmId), limit).toEqual([]);
+  await expect.poll(() => host.kills(), limit).toMatchObject([{ vm: vm.vmId, gone: true }]);
+  const [killed] = await host.kills();
+  expect((killed?.at_ms ?? 0) - (killed?.deadline_ms ?? Infinity)).toBeGreaterThanOrEqual(1_000);
 });
 
 it("a report that is lost on its way is made good by the next start", async () => {

@@ -23,34 +23,37 @@ test.each([
   ["create.vmm.spawned=sleep", "needs a duration, as in sleep:2s"],
   ["create.vmm.spawned=stop:soon", "needs a duration, as in stop:2s"],
   ["create.vmm.spawned=throw:2s", "takes no argument after throw"],
+  ["create.vmm.spwaned=throw", "names no failpoint"],
+  ["create.vmm.spawned=drop-send", "sends no message there"],
+  ["lease.sent=sleep:1s", "cannot wait"],
 ])("%s is refused", (text, why) => {
   expect(() => arm(text)).toThrow(why);
 });
 
 test("a place that is armed throws each time; a numbered one at that passing only; others pass", async () => {
-  const failpoints = arm("a=throw,b#2=enospc");
-  await expect(failpoints.at("a")).rejects.toThrow("the failpoint a threw");
-  await expect(failpoints.at("a")).rejects.toThrow("the failpoint a threw");
-  await failpoints.at("b");
-  await expect(failpoints.at("b")).rejects.toMatchObject({ code: "ENOSPC" });
-  await failpoints.at("b");
-  await failpoints.at("c");
+  const failpoints = arm("create.vmm.spawned=throw,create.disk.cloned#2=enospc");
+  await expect(failpoints.at("create.vmm.spawned")).rejects.toThrow("the failpoint create.vmm.spawned threw");
+  await expect(failpoints.at("create.vmm.spawned")).rejects.toThrow("the failpoint create.vmm.spawned threw");
+  await failpoints.at("create.disk.cloned");
+  await expect(failpoints.at("create.disk.cloned")).rejects.toMatchObject({ code: "ENOSPC" });
+  await failpoints.at("create.disk.cloned");
+  await failpoints.at("create.vmm.started");
 });
 
 test("a message is lost or sent two times where that is armed", () => {
-  const failpoints = arm("report=drop-send,beat#2=send-twice");
-  expect([failpoints.sending("report"), failpoints.sending("beat"), failpoints.sending("beat"), failpoints.sending("beat")]).toEqual([
-    "never",
-    "once",
-    "twice",
-    "once",
-  ]);
+  const failpoints = arm("create.node.reported=drop-send,lease.sent#2=send-twice");
+  const sent = [failpoints.sending("create.node.reported"), ...Array.from({ length: 3 }, () => failpoints.sending("lease.sent"))];
+  expect(sent).toEqual(["never", "once", "twice", "once"]);
+});
+
+test("what sends a message throws, too", () => {
+  expect(() => arm("outbox.sent=throw").sending("outbox.sent")).toThrow("the failpoint outbox.sent threw");
 });
 
 test("a place waits", async () => {
   let passed = false;
-  void arm("a=sleep:300ms")
-    .at("a")
+  void arm("create.vmm.spawned=sleep:300ms")
+    .at("create.vmm.spawned")
     .then(() => (passed = true));
   await clock.advance(299);
   expect(passed).toBe(false);

@@ -1,6 +1,6 @@
 // Named places in the code where a test may make something go wrong. In production every place is passed by.
 //
-// PITWALL_FAILPOINTS=NAME=ACTION,…  NAME is a place; `NAME#3` is its third passing only. ACTION:
+// PITWALL_FAILPOINTS=NAME=ACTION,…  NAME is a place (failpoint-list.ts); `NAME#3` is its third passing only. ACTION:
 //   exit            the process ends with code 137, at once
 //   stop:2s         the process is stopped (SIGSTOP) for 2 s
 //   sleep:500ms     the place waits
@@ -8,11 +8,13 @@
 //   enospc          the place throws as a full disk does
 //   drop-send       the message that is sent here is lost
 //   send-twice      it is sent two times
+// The last two are for places where a message is sent, which cannot wait. Names of another program's places are passed by.
 // Without PITWALL_ALLOW_FAILPOINTS=1 a process with PITWALL_FAILPOINTS does not start.
 import { spawn } from "node:child_process";
 import { systemClock, type Clock } from "./clock.ts";
 import { duration } from "./config.ts";
 import { PitwallError } from "./errors.ts";
+import { failpointList, isFailpoint, type FailpointName, type SendName, type StepName } from "./failpoint-list.ts";
 import type { Log } from "./log.ts";
 
 /** What becomes of a message. */
@@ -20,9 +22,9 @@ export type Sending = "once" | "never" | "twice";
 
 export interface Failpoints {
   /** Passes a place. `subject` says whose step it is: a VM's id, for instance. */
-  at(name: string, subject?: string): Promise<void>;
+  at(name: StepName, subject?: string): Promise<void>;
   /** Passes a place where a message is sent. */
-  sending(name: string, subject?: string): Sending;
+  sending(name: SendName, subject?: string): Sending;
 }
 
 /** Passes all places by. */
@@ -33,7 +35,7 @@ type Action =
   | { readonly kind: "stop" | "sleep"; readonly ms: number };
 
 interface Armed {
-  readonly name: string;
+  readonly name: FailpointName;
   /** Undefined: every passing. */
   readonly passing: number | undefined;
   readonly action: Action;
@@ -45,15 +47,12 @@ const pattern = /^([a-z][a-z0-9.-]*)(?:#(\d+))?=(exit|throw|enospc|drop-send|sen
 export function failpointsFrom(env: NodeJS.ProcessEnv, log: Log, clock: Clock = systemClock): Failpoints {
   const text = env["PITWALL_FAILPOINTS"];
   if (!text) return noFailpoints;
-  if (env["PITWALL_ALLOW_FAILPOINTS"] !== "1") {
-    const message = "PITWALL_FAILPOINTS breaks this process on purpose: unset it, or allow it in a test with PITWALL_ALLOW_FAILPOINTS=1";
-    throw new PitwallError("invalid", message, { reason: "INVALID_CONFIG", field: "PITWALL_FAILPOINTS" });
-  }
+  requireLeave(env, "PITWALL_FAILPOINTS");
   const armed = text.split(",").map(parseArmed);
   log.warn("FAILPOINTS ARE ARMED: this process breaks on purpose", { failpoints: text });
   const passings = new Map<string, number>();
 
-  function next(name: string): Action | undefined {
+  function next(name: FailpointName): Action | undefined {
     const passing = (passings.get(name) ?? 0) + 1;
     passings.set(name, passing);
     return armed.find((entry) => entry.name === name && (entry.passing ?? passing) === passing)?.action;
@@ -62,28 +61,42 @@ export function failpointsFrom(env: NodeJS.ProcessEnv, log: Log, clock: Clock = 
   return {
     async at(name) {
       const action = next(name);
-      switch (action?.kind) {
-        case "exit":
-          return process.exit(137);
-        case "stop":
-          return stopSelf(action.ms);
-        case "sleep":
-          return clock.sleep(action.ms);
-        case "throw":
-          throw new PitwallError("internal", `the failpoint ${name} threw`);
-        case "enospc":
-          throw Object.assign(new Error(`ENOSPC: no space left on device, failpoint ${name}`), { code: "ENOSPC", errno: -28 });
-        case "drop-send":
-        case "send-twice":
-        case undefined:
-          return;
-      }
+      if (action?.kind === "sleep") await clock.sleep(action.ms);
+      else if (action) strike(name, action);
     },
     sending(name) {
-      const kind = next(name)?.kind;
-      return kind === "drop-send" ? "never" : kind === "send-twice" ? "twice" : "once";
+      const action = next(name);
+      if (action?.kind === "drop-send") return "never";
+      if (action?.kind === "send-twice") return "twice";
+      if (action) strike(name, action);
+      return "once";
     },
   };
+}
+
+/** What needs no waiting. */
+function strike(name: FailpointName, action: Action): void {
+  switch (action.kind) {
+    case "exit":
+      return process.exit(137);
+    case "stop":
+      return stopSelf(action.ms);
+    case "throw":
+      throw new PitwallError("internal", `the failpoint ${name} threw`);
+    case "enospc":
+      throw Object.assign(new Error(`ENOSPC: no space left on device, failpoint ${name}`), { code: "ENOSPC", errno: -28 });
+    case "sleep":
+    case "drop-send":
+    case "send-twice":
+      return; // elsewhere
+  }
+}
+
+/** Throws `invalid` unless the process may be broken on purpose; `variable` asks for that. */
+export function requireLeave(env: NodeJS.ProcessEnv, variable: string): void {
+  if (env["PITWALL_ALLOW_FAILPOINTS"] === "1") return;
+  const message = `${variable} breaks this process on purpose: unset it, or allow it in a test with PITWALL_ALLOW_FAILPOINTS=1`;
+  throw new PitwallError("invalid", message, { reason: "INVALID_CONFIG", field: variable });
 }
 
 function parseArmed(text: string): Armed {
@@ -94,6 +107,10 @@ function parseArmed(text: string): Armed {
       field: "PITWALL_FAILPOINTS",
     });
   if (kind === undefined) throw refuse("is not NAME=ACTION, as in create.vmm.spawned=exit");
+  if (!isFailpoint(name)) throw refuse("names no failpoint: services/runtime/src/failpoint-list.ts lists them");
+  const isSend = failpointList[name].kind === "send";
+  if (isSend && kind === "sleep") throw refuse("cannot wait: a message is sent there");
+  if (!isSend && /send/.test(kind)) throw refuse("sends no message there");
   const place = { name, passing: passing === undefined ? undefined : Number(passing) };
   if (kind === "stop" || kind === "sleep") {
     const ms = duration.safeParse(argument);

@@ -5,6 +5,7 @@ export * from "./config.ts";
 export * from "./deadline.ts";
 export * from "./duration.ts";
 export * from "./errors.ts";
+export * from "./failpoint-list.ts";
 export * from "./failpoints.ts";
 export * from "./files.ts";
 export * from "./listen.ts";

@@ -8,7 +8,7 @@ import type {
 } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { hostPort, invalid, PitwallError } from "@pitwall/runtime";
+import { hostPort, invalid, PitwallError, type Failpoints } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
@@ -28,6 +28,7 @@ export interface AccessParts {
   readonly links: NodeLinks;
   readonly authenticator: Authenticator;
   readonly feed: Pick<Feed, "subscribe">;
+  readonly failpoints: Failpoints;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
   readonly leastFor: (method: string) => ProjectRole | undefined;
 }
@@ -37,13 +38,15 @@ export class Access {
   readonly #links: NodeLinks;
   readonly #authenticator: Authenticator;
   readonly #feed: AccessParts["feed"];
+  readonly #failpoints: Failpoints;
   readonly #leastFor: AccessParts["leastFor"];
 
-  constructor({ store, links, authenticator, feed, leastFor }: AccessParts) {
+  constructor({ store, links, authenticator, feed, failpoints, leastFor }: AccessParts) {
     this.#store = store;
     this.#links = links;
     this.#authenticator = authenticator;
     this.#feed = feed;
+    this.#failpoints = failpoints;
     this.#leastFor = leastFor;
   }
 
@@ -71,6 +74,7 @@ export class Access {
     let who: Reaching | undefined;
     const row = await this.#running(async () => (who = await this.#reach(caller, vm, method)).row, signal);
     if (who && isSession(target.target.$case, method)) await this.#writeSession(who, target.target.$case, method);
+    await this.#failpoints.at("tunnel.session.audited", row.id);
     await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress }, signal);
     return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner };
   }

@@ -2,7 +2,7 @@
 // is told of, the database knows. Also ends the links of silent nodes.
 //
 // Silence is measured while this process was awake. A pause of its own, however long, makes nobody silent: what came meanwhile is read first.
-import { sleepOrAbort, systemClock, type Clock, type Log } from "@pitwall/runtime";
+import { sleepOrAbort, systemClock, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Store } from "../store/store.ts";
 import { endSession, renewLeases } from "./session-rows.ts";
 import type { NodeNews } from "./node-news.ts";
@@ -21,6 +21,7 @@ export interface LeaseParts {
   readonly leaseMs: number;
   /** Tells the database that this controller is there. */
   readonly beat: () => Promise<void>;
+  readonly failpoints: Failpoints;
   readonly log: Log;
   readonly clock?: Clock;
 }
@@ -104,7 +105,7 @@ export class Leases {
   }
 
   async #renew(nowMs: number): Promise<void> {
-    const { store, leaseMs, beat } = this.#parts;
+    const { store, leaseMs, beat, failpoints } = this.#parts;
     // After a pause, this controller's or the database's, leases have run out that nodes did renew: all that are linked are given a whole one.
     const wasAway = this.#isAway(nowMs);
     if (wasAway) this.#steadySinceMs = nowMs;
@@ -117,17 +118,25 @@ export class Leases {
     if (due.length > 0) {
       const sequences = due.map(([, heard]) => heard.sequence);
       for (const [, heard] of due) heard.sequence = undefined;
+      await failpoints.at("lease.renew.sent");
       const current = await renewLeases(
         store,
         due.map(([session]) => session),
         leaseMs,
       );
+      await failpoints.at("lease.renew.ok");
       due.forEach(([session], index) => {
         const sequence = sequences[index];
         if (!current.has(session.nodeId)) session.outbox.close();
-        else if (sequence !== undefined) session.outbox.push({ message: { $case: "heartbeatAck", value: { sequence } } });
+        else if (sequence !== undefined) this.#acknowledge(session, sequence);
       });
     }
     this.#renewedMs = this.#clock.monotonicMs();
+  }
+
+  #acknowledge({ nodeId, outbox }: Session, sequence: bigint): void {
+    const sending = this.#parts.failpoints.sending("lease.ack.sent", nodeId);
+    if (sending !== "never") outbox.push({ message: { $case: "heartbeatAck", value: { sequence } } });
+    if (sending === "twice") outbox.push({ message: { $case: "heartbeatAck", value: { sequence } } });
   }
 }

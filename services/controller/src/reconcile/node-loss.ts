@@ -2,7 +2,7 @@
 //
 // Any number of controllers may do this at once: each decision is made anew under the lock of the VM or of the session's row.
 import { Desired, NodeLossPolicy, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, type Log } from "@pitwall/runtime";
+import { PitwallError, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import { mayJudge, type Patience } from "../nodes/liveness.ts";
 import type { Leases } from "../nodes/leases.ts";
@@ -29,6 +29,7 @@ export interface LossParts {
   readonly leases: Pick<Leases, "steadyForMs">;
   readonly news: Pick<NodeNews, "tell">;
   readonly patience: Patience;
+  readonly failpoints: Failpoints;
   readonly log: Log;
 }
 
@@ -54,7 +55,8 @@ export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
   );
   for (const { id } of affected) {
     try {
-      await parts.mutations.system("NodeLost", (change) => settle(parts, change, id));
+      const isMoved = await parts.mutations.system("NodeLost", (change) => settle(parts, change, id));
+      if (isMoved) await parts.failpoints.at("reschedule.sched.committed", id);
     } catch (error) {
       if (!isNodeFull(error)) parts.log.warn("a VM of a node that is away could not be dealt with", { vm: id, error });
     }
@@ -62,7 +64,7 @@ export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
 }
 
 /** Marks the sessions whose lease and fence have had their time. */
-async function judge({ store, mutations, news, patience, log }: LossParts): Promise<void> {
+async function judge({ store, mutations, news, patience, failpoints, log }: LossParts): Promise<void> {
   const due: { node_id: string; epoch: string }[] = await store.read().execute(
     `select node_id, epoch from node_session
      where lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now()`,
@@ -78,47 +80,52 @@ async function judge({ store, mutations, news, patience, log }: LossParts): Prom
       );
       if (rows.length === 0) return;
       await change.audit({ object: `node/${node_id}`, detail: { session: epoch } });
+      await failpoints.at("lease.lost.marked", node_id);
       change.after(() => {
         log.warn("a node is lost", { node: node_id, session: epoch });
         news.tell();
       });
     });
+    await failpoints.at("lease.lost.committed", node_id);
   }
 }
 
-async function settle({ recorder, placer }: LossParts, change: Change, id: string): Promise<void> {
+/** Whether the VM begins anew elsewhere. */
+async function settle({ recorder, placer, failpoints }: LossParts, change: Change, id: string): Promise<boolean> {
   const { em } = change;
   const row = await lockVm(em, id);
-  if (!row) return;
+  if (!row) return false;
   // A hello that comes meanwhile waits: what is decided here, its node is told then.
   const [session]: { is_lost: boolean; is_fenced: boolean; is_away: boolean }[] = await em.execute(
     `select lost_time is not null as is_lost, end_reason = 'fenced' as is_fenced,
        end_time is not null and lease_expire_time < now() as is_away from node_session where node_id = ? for key share`,
     [row.nodeId],
   );
-  if (!session) return;
+  if (!session) return false;
   const object = { object: `vm/${row.id}`, projectId: row.projectId };
   if (row.desired === Desired.DESIRED_DELETED) {
-    if (!session.is_fenced) return;
+    if (!session.is_fenced) return false;
     await recorder.removed(change, row);
     await change.audit({ ...object, detail: { name: row.name, removed: true } });
-    return;
+    return false;
   }
-  if (row.desired !== Desired.DESIRED_RUNNING || !(session.is_lost || session.is_away)) return;
+  if (row.desired !== Desired.DESIRED_RUNNING || !(session.is_lost || session.is_away)) return false;
   if (!session.is_lost || !mayMove(row)) {
     const words = session.is_lost ? held : unreachable;
     if (row.reason !== words.reason) await recorder.changed(change, Object.assign(row, words), { tellNode: false });
-    return;
+    return false;
   }
   const node = await placeFor(placer, change, row);
   if (!node) {
     if (row.message !== noRoomYet.message) await recorder.changed(change, Object.assign(row, noRoomYet), { tellNode: false });
-    return;
+    return false;
   }
   const from = row.nodeId;
   beginAnew(row, node);
   await recorder.changed(change, row, { tellNode: true });
   await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: node, epoch: String(row.epoch) } });
+  await failpoints.at("reschedule.sched.placed", row.id);
+  return true;
 }
 
 /** A node for a VM that begins anew; undefined: there is none at this moment. */

@@ -1,6 +1,6 @@
 // LinkService: one session of one node, from its hello to its end.
 import type { ConnectRequest, ConnectResponse, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError, sleepOrAbort, systemClock, toDuration, type Clock, type Log } from "@pitwall/runtime";
+import { PitwallError, sleepOrAbort, systemClock, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { ControllerAddress } from "../nodes/roster.ts";
@@ -22,12 +22,13 @@ export interface LinkParts {
   readonly controllers: () => Promise<readonly ControllerAddress[]>;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
+  readonly failpoints: Failpoints;
   readonly log: Log;
   readonly clock?: Clock;
 }
 
 export function linkService(parts: LinkParts): LinkServiceImplementation<CallerContext> {
-  const { nodes, sessions, leases, log } = parts;
+  const { nodes, sessions, leases, failpoints, log } = parts;
   return {
     async *connect(requests, context): AsyncGenerator<ConnectResponse> {
       const { id: nodeId } = memberIn(context);
@@ -43,11 +44,13 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       void listen(session, messages, parts, taken.promise, stop.signal);
       context.signal.addEventListener("abort", () => session.outbox.close(), { once: true });
       try {
+        await failpoints.at("lease.session.begun", nodeId);
         yield await welcome(session, parts);
         const inventory = boundedInventory(hello.value.inventory ?? { vms: [], complete: false });
         await parts.reports.takeInventory(session, inventory);
         taken.resolve();
         const assignments = await parts.assignments.all(nodeId, inventory);
+        await failpoints.at("lease.snapshot.sent", nodeId);
         yield { message: { $case: "assignments", value: { assignments, complete: true } } };
         void repeatPending(session, parts, stop.signal);
         yield* session.outbox;
@@ -59,6 +62,7 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
         log.info("a node's link ended", { node: nodeId, session: session.epoch, reason: session.endReason });
         // Not waited for: the node's half ends with the call, which ends here.
         void messages.return?.().catch(() => undefined);
+        await failpoints.at("lease.session.ended", nodeId);
       }
     },
   };
@@ -132,7 +136,7 @@ function boundedInventory({ vms, complete }: Inventory): Inventory {
 /** Level-triggered: a message that was lost or dropped is said again. */
 async function repeatPending(
   { nodeId, outbox }: Session,
-  { assignments, log, clock = systemClock }: LinkParts,
+  { assignments, failpoints, log, clock = systemClock }: LinkParts,
   signal: AbortSignal,
 ): Promise<void> {
   while (!signal.aborted) {
@@ -140,7 +144,11 @@ async function repeatPending(
     if (signal.aborted) return;
     try {
       const pending = await assignments.pending(nodeId);
-      if (pending.length > 0) outbox.push({ message: { $case: "assignments", value: { assignments: pending, complete: false } } });
+      if (pending.length === 0) continue;
+      const sending = failpoints.sending("outbox.repeated", nodeId);
+      const value = { assignments: pending, complete: false };
+      if (sending !== "never") outbox.push({ message: { $case: "assignments", value } });
+      if (sending === "twice") outbox.push({ message: { $case: "assignments", value } });
     } catch (error) {
       log.warn("what a node should do could not be read", { node: nodeId, error });
     }

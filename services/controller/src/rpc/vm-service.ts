@@ -1,14 +1,20 @@
 // VmService: the API's words around Vms.
 import type { VmServiceImplementation } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { Failpoints } from "@pitwall/runtime";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit } from "./page.ts";
 import { waitVm, watchVms } from "./watch.ts";
 
-export function vmService(vms: Vms): VmServiceImplementation<CallerContext> {
+export function vmService(vms: Vms, failpoints: Failpoints): VmServiceImplementation<CallerContext> {
   const { moves } = vms;
   return {
-    createVm: (request, context) => vms.create(userOf(context), request, context.signal),
+    async createVm(request, context) {
+      const answer = await vms.create(userOf(context), request, context.signal);
+      // Behind the answer, which nobody can call back.
+      setImmediate(() => void failpoints.at("create.api.replied", answer.vm?.id).catch(() => undefined));
+      return answer;
+    },
     getVm: async ({ vm, minGeneration }, context) => ({ vm: await vms.get(userOf(context), vm, minGeneration) }),
     listVms: (request, context) => vms.list(userOf(context), request, pageLimit(request.pageSize)),
     watchVms: (request, context) => watchVms(vms, userOf(context), request, context.signal),

@@ -1,7 +1,7 @@
 // What a node is told of its VMs: whole and level-triggered.
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import type { Log } from "@pitwall/runtime";
+import type { Failpoints, Log } from "@pitwall/runtime";
 import type { Credentials } from "../credentials/credentials.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
@@ -64,6 +64,7 @@ interface DispatchParts {
   readonly feed: Feed;
   readonly assignments: Assignments;
   readonly sessions: Sessions;
+  readonly failpoints: Failpoints;
   readonly log: Log;
 }
 
@@ -71,7 +72,7 @@ interface DispatchParts {
  * Sends nodes that have their link here what has been asked for, as the feed tells of it, until the feed ends. Whatever is missed is said
  * again when the node says hello, and now and then.
  */
-export async function dispatch({ feed, assignments, sessions, log }: DispatchParts): Promise<void> {
+export async function dispatch({ feed, assignments, sessions, failpoints, log }: DispatchParts): Promise<void> {
   const waiting = new Set<string>();
   let isSending = false;
 
@@ -83,7 +84,14 @@ export async function dispatch({ feed, assignments, sessions, log }: DispatchPar
       while (waiting.size > 0) {
         const vmIds = [...waiting];
         waiting.clear();
-        for (const [nodeId, list] of await assignments.of(vmIds)) for (const assignment of list) sessions.assign(nodeId, assignment);
+        const lists = await assignments.of(vmIds);
+        await failpoints.at("outbox.read");
+        for (const [nodeId, list] of lists)
+          for (const assignment of list) {
+            const sending = failpoints.sending("outbox.sent", assignment.vmId);
+            if (sending !== "never") sessions.assign(nodeId, assignment);
+            if (sending === "twice") sessions.assign(nodeId, assignment);
+          }
       }
     } catch (error) {
       log.warn("nodes could not be told what is asked for; they are told later", { error });

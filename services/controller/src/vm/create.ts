@@ -11,7 +11,7 @@ import {
   type CreateVmRequest,
   type CreateVmResponse,
 } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, systemClock, toDuration } from "@pitwall/runtime";
+import { PitwallError, systemClock, toDuration, type Failpoints } from "@pitwall/runtime";
 import type { Credentials } from "../credentials/credentials.ts";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import type { Nodes } from "../nodes/nodes.ts";
@@ -39,6 +39,7 @@ export interface CreateParts {
   readonly images: ImageSources;
   readonly credentials: Credentials;
   readonly recorder: Recorder;
+  readonly failpoints: Failpoints;
 }
 
 interface NewVm {
@@ -79,9 +80,12 @@ export async function createVm(
   const { deleteProtection } = request;
   const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs, ttlMs, deleteProtection };
   const vmId = randomUUID();
+  await parts.failpoints.at("create.api.validated", vmId);
   for (let tries = 1; ; tries++) {
     try {
-      return await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, { ...wanted, vmId }) });
+      const made = await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, { ...wanted, vmId }) });
+      await parts.failpoints.at("create.api.committed", vmId);
+      return made;
     } catch (error) {
       parts.placer.release(vmId);
       if (isKeyTaken(error)) throw nameTaken(name);
@@ -102,6 +106,7 @@ async function place(parts: CreateParts, change: Change, reached: Reached, wante
   const resources = resourcesOf({ ...spec, desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED });
   const request = { vmId, projectId: project.id, imageDigest, spec, resources };
   const node = await parts.placer.place(change, request);
+  await parts.failpoints.at("create.sched.locked", vmId);
   if (!change.validateOnly) parts.placer.reserve(request, node.id);
   const quota = await observeQuota(change, project.id);
   const expireTime = wanted.ttlMs === undefined ? null : new Date((await databaseNowMs(change.em)) + wanted.ttlMs);
@@ -113,6 +118,7 @@ async function place(parts: CreateParts, change: Change, reached: Reached, wante
     generation: row.generation,
     detail: { name: row.name, image: spec.image, imageDigest: row.imageDigest, node: node.id },
   });
+  await parts.failpoints.at("create.sched.placed", vmId);
   return { vm, plan: planOf(change, { etag: "", node, role, project: project.name, quota: await quota() }) };
 }
 

@@ -9,7 +9,7 @@ import {
   type UpdateVmRequest,
   type Vm,
 } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, type Failpoints } from "@pitwall/runtime";
 import type { Change, Method, Mutations } from "../mutation/mutations.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import { hasRoom, noRoom } from "../placement/place.ts";
@@ -47,6 +47,7 @@ export interface MoveParts {
   readonly mutations: Mutations;
   readonly nodes: Nodes;
   readonly recorder: Recorder;
+  readonly failpoints: Failpoints;
 }
 
 /** A VM under its lock, and what a move of it is made with. */
@@ -193,7 +194,9 @@ export class Moves {
       return this.#work(moving, step, (row) => (name = row.name));
     };
     try {
-      return await this.#parts.mutations.run({ service: VmServiceDefinition, method, caller, request, work });
+      const changed = await this.#parts.mutations.run({ service: VmServiceDefinition, method, caller, request, work });
+      await this.#parts.failpoints.at(method.name === "DeleteVm" ? "delete.api.committed" : "change.api.committed", changed.vm?.id);
+      return changed;
     } catch (error) {
       if (isKeyTaken(error)) throw nameTaken(name);
       if (!isNodeFull(error)) throw error;

@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Exit, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { systemClock, type Log } from "@pitwall/runtime";
+import { systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import { holdsSession } from "../nodes/session-rows.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
@@ -21,6 +21,7 @@ interface Parts {
   readonly store: Store;
   readonly sessions: Sessions;
   readonly recorder: Recorder;
+  readonly failpoints: Failpoints;
   readonly log: Log;
 }
 
@@ -28,14 +29,16 @@ export class Reports {
   readonly #store: Store;
   readonly #sessions: Sessions;
   readonly #recorder: Recorder;
+  readonly #failpoints: Failpoints;
   readonly #log: Log;
   /** When a session's claims were last written down, by the monotonic clock. */
   readonly #refusedMs = new WeakMap<Session, number>();
 
-  constructor({ store, sessions, recorder, log }: Parts) {
+  constructor({ store, sessions, recorder, failpoints, log }: Parts) {
     this.#store = store;
     this.#sessions = sessions;
     this.#recorder = recorder;
+    this.#failpoints = failpoints;
     this.#log = log;
   }
 
@@ -51,19 +54,24 @@ export class Reports {
 
   /** One report. A VM that is not the node's is to be deleted there. */
   async take(session: Session, report: VmReport): Promise<void> {
-    const isStray = await this.#store.change(async (em, after) => {
+    const taken = await this.#store.change(async (em, after) => {
       const row = uuid.test(report.vmId) ? await lockVm(em, report.vmId) : undefined;
-      if (!(await holdsSession(em, session))) return false;
+      if (!(await holdsSession(em, session))) return "refused";
       if (row && isClaim(session, report, row)) await this.#refused(em, session, row);
-      if (!row || row.nodeId !== session.nodeId) return report.phase !== Phase.PHASE_GONE;
-      if (row.epoch !== report.epoch || report.generation < row.observedGeneration) return false;
+      if (!row || row.nodeId !== session.nodeId) return report.phase === Phase.PHASE_GONE ? "refused" : "stray";
+      if (row.epoch !== report.epoch || report.generation < row.observedGeneration) return "refused";
       const change = { em, after };
       if (report.phase !== Phase.PHASE_GONE) await this.#observe(change, row, report);
-      else if (row.desired === Desired.DESIRED_DELETED) await this.#recorder.removed(change, row);
-      else await this.#lose(change, row);
-      return false;
+      else if (row.desired === Desired.DESIRED_DELETED) {
+        await this.#recorder.removed(change, row);
+        await this.#failpoints.at("delete.db.row.removed", row.id);
+        return "removed";
+      } else await this.#lose(change, row);
+      return "observed";
     });
-    if (isStray) this.#sessions.assign(session.nodeId, deletion(report));
+    if (taken === "stray") this.#sessions.assign(session.nodeId, deletion(report));
+    if (taken === "observed") await this.#failpoints.at("outbox.acked", report.vmId);
+    if (taken === "removed") await this.#failpoints.at("delete.db.row.gone", report.vmId);
   }
 
   /** Somebody should see it; a node that says so all the time is written down now and then. */

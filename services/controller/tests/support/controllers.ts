@@ -8,7 +8,7 @@ import { JoinRole, NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { ProjectServiceDefinition } from "@pitwall/proto/pitwall/v1/project.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { logLevel, openLog } from "@pitwall/runtime";
+import { logLevel, noFailpoints, openLog } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient, Metadata, type Channel, type Client } from "nice-grpc";
 import pg from "pg";
 import { readControllerConfig } from "../../src/config.ts";
@@ -86,7 +86,7 @@ export async function startControllers(count = 1, env: Readonly<Record<string, s
       ...env,
       ...more,
     });
-    const controller = kept.use(await startController(config, { log, path }));
+    const controller = kept.use(await startController(config, { log, failpoints: noFailpoints, path }));
     controllers.push(controller);
     ca ??= await readFile(join(stateDir, "bootstrap", "ca.pem"));
     channels.push(kept.adopt(createChannel(controller.api, ChannelCredentials.createSsl(ca)), (channel) => channel.close()));

@@ -1,6 +1,6 @@
 // The SSH door: lets in who has a key of the VM, and connects each connection to the SSH server in that VM.
 import { Socket } from "node:net";
-import { listen, type HostPort, type Log } from "@pitwall/runtime";
+import { listen, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import ssh2, { type AuthContext, type Connection, type ParsedKey } from "ssh2";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
@@ -22,6 +22,7 @@ export interface SshParts {
   readonly hostKey: SshKeyPair;
   readonly access: () => AccessClient;
   readonly tunnels: Tunnels;
+  readonly failpoints: Failpoints;
   readonly log: Log;
 }
 
@@ -86,7 +87,7 @@ function socketOf(connection: Connection): Socket | undefined {
 }
 
 /** Accepts a key that opens the VM: without a signature the client only asks whether it should sign. */
-async function authenticate(context: AuthContext, { access, log }: SshParts): Promise<Login | undefined> {
+async function authenticate(context: AuthContext, { access, failpoints, log }: SshParts): Promise<Login | undefined> {
   const refuse = (): undefined => void context.reject(["publickey"]);
   if (context.method !== "publickey") return refuse();
   const target = context.username === jumpUser ? undefined : parseTarget(context.username);
@@ -96,6 +97,7 @@ async function authenticate(context: AuthContext, { access, log }: SshParts): Pr
   const publicKey = `${key.type} ${key.getPublicSSH().toString("base64")}`;
   try {
     await access().authorizeSsh({ sshPublicKey: publicKey, vm: target?.vm ?? "" }, { timeoutMs: authorizeLimitMs });
+    await failpoints.at("ssh.key.authorized");
   } catch (error) {
     log.debug("an SSH key was not let in", { error: fromRpc(error) });
     return refuse();
@@ -114,7 +116,7 @@ function verifies(key: ParsedKey, blob: Buffer, signature: Buffer, hash: string 
 function serve(client: Connection, login: Login, parts: SshParts): void {
   const vm = login.target && openVmConnection(login.target, login.publicKey, parts.tunnels);
   client.once("close", () => vm?.close());
-  openSessions(client, vm, parts.log);
+  openSessions(client, vm, parts);
   openForwards(client, login, parts.tunnels, parts.log);
   openReverseForwards(client, vm, parts.log);
 }

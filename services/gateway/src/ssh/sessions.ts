@@ -1,19 +1,24 @@
 // Sessions: each one of the client's becomes one in the VM, request by request.
-import { messageChain, PitwallError, type Log } from "@pitwall/runtime";
+import { messageChain, PitwallError, type Failpoints, type Log } from "@pitwall/runtime";
 import type { ClientChannel, Connection, PseudoTtyOptions, ServerChannel, Session } from "ssh2";
 import type { VmConnection } from "./vm-connection.ts";
 
 const maxEnv = 64;
 
+interface SessionParts {
+  readonly failpoints: Failpoints;
+  readonly log: Log;
+}
+
 /** Without a VM (a connection that only jumps) sessions are refused. */
-export function openSessions(client: Connection, vm: VmConnection | undefined, log: Log): void {
+export function openSessions(client: Connection, vm: VmConnection | undefined, parts: SessionParts): void {
   client.on("session", (accept, reject) => {
     if (!vm) return void reject();
-    bridge(accept(), vm, log);
+    bridge(accept(), vm, parts);
   });
 }
 
-function bridge(session: Session, vm: VmConnection, log: Log): void {
+function bridge(session: Session, vm: VmConnection, { failpoints, log }: SessionParts): void {
   let pty: PseudoTtyOptions | undefined;
   const env: Record<string, string> = {};
   let inner: ClientChannel | undefined;
@@ -40,6 +45,7 @@ function bridge(session: Session, vm: VmConnection, log: Log): void {
   const run = async (outer: ServerChannel, how: (client: Awaited<ReturnType<VmConnection["client"]>>) => Start): Promise<void> => {
     try {
       const client = await vm.client();
+      await failpoints.at("ssh.vm.connected");
       await new Promise<void>((resolve, reject) =>
         how(client)((error, channel) => {
           if (error) return reject(error);
@@ -50,6 +56,7 @@ function bridge(session: Session, vm: VmConnection, log: Log): void {
           resolve();
         }),
       );
+      await failpoints.at("ssh.session.joined");
     } catch (error) {
       log.debug("a session was not opened", { error });
       outer.stderr.write(`pitwall: ${error instanceof PitwallError ? error.message : messageChain(error)}\r\n`);

@@ -4,7 +4,7 @@ import type { Duplex } from "node:stream";
 import { createServer, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
 import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
-import { listen, PitwallError, readLine, systemClock, type HostPort, type Log } from "@pitwall/runtime";
+import { listen, PitwallError, readLine, systemClock, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 
 /** A VM that is booting is waited for. */
@@ -35,14 +35,17 @@ interface Waiting {
   refuse(error: PitwallError): void;
 }
 
-/** Listens for nodes. `advertise` gives the address that nodes are told, once the port is known. */
-export async function openTunnels(
-  at: HostPort,
-  advertise: (port: number) => string,
-  identity: Identity,
-  access: () => AccessClient,
-  log: Log,
-): Promise<Tunnels> {
+export interface TunnelsParts {
+  /** Gives the address that nodes are told, once the port is known. */
+  readonly advertise: (port: number) => string;
+  readonly identity: Identity;
+  readonly access: () => AccessClient;
+  readonly failpoints: Failpoints;
+  readonly log: Log;
+}
+
+/** Listens for nodes. */
+export async function openTunnels(at: HostPort, { advertise, identity, access, failpoints, log }: TunnelsParts): Promise<Tunnels> {
   const waiting = new Map<string, Waiting>();
   const sockets = new Set<TLSSocket>();
   let unproven = 0;
@@ -75,6 +78,7 @@ export async function openTunnels(
       if (!/(?:^|, )URI:pitwall:\/\/node\//.test(names)) throw new Error("the peer is no node");
       const line = await readLine(socket, maxHelloBytes, AbortSignal.timeout(helloLimitMs));
       const [, token = "", refusal] = /^PITWALL-TUNNEL\/1 ([A-Za-z0-9_-]{43})(?: ERR (.*))?$/.exec(line) ?? [];
+      await failpoints.at("tunnel.node.accepted");
       const digest = digestOf(token);
       const waiter = waiting.get(digest);
       waiting.delete(digest);
@@ -103,6 +107,7 @@ export async function openTunnels(
       dialled.catch(() => undefined); // raced below
       const timeout = new AbortController();
       try {
+        await failpoints.at("tunnel.token.minted");
         const { vmId, sshHostKey, subject } = await access()
           .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port), method }, { timeoutMs: answerLimitMs })
           .catch((error: unknown) => {
@@ -112,7 +117,12 @@ export async function openTunnels(
           throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
         });
         late.catch(() => undefined); // raced
-        return { stream: await Promise.race([dialled, late]), vmId, sshHostKey, subject };
+        const stream = await Promise.race([dialled, late]);
+        await failpoints.at("tunnel.gateway.opened", vmId).catch((error: unknown) => {
+          stream.destroy();
+          throw error;
+        });
+        return { stream, vmId, sshHostKey, subject };
       } finally {
         timeout.abort();
         waiting.delete(digest);

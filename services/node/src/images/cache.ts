@@ -20,7 +20,7 @@ import {
   type ImageSources,
   type LayerCaller,
 } from "@pitwall/oci";
-import { PitwallError, syncPath, systemClock, type Log } from "@pitwall/runtime";
+import { noFailpoints, PitwallError, syncPath, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { digestOf, hexOf, readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
 import { joinSharers, type Sharers } from "./sharers.ts";
 
@@ -84,6 +84,7 @@ export interface ImageCacheOptions {
   readonly limitMs: number;
   /** Bytes of the disk that stay free. Default: half a GiB. */
   readonly reserveBytes?: number;
+  readonly failpoints?: Failpoints;
 }
 
 const keepLayersBytes = 20 * 2 ** 30;
@@ -91,7 +92,7 @@ const defaultReserveBytes = 512 * 2 ** 20;
 
 /** Throws `exhausted` (DISK_FULL) when there is not even room for its folders. */
 export async function openImageCache(options: ImageCacheOptions): Promise<ImageCache> {
-  const { dir, sources, log, limitMs } = options;
+  const { dir, sources, log, limitMs, failpoints = noFailpoints } = options;
   const bases = join(dir, "bases");
   const { layers, sharers } = await openFolders(bases, options).catch((error: unknown) => {
     throw orDiskFull(error);
@@ -132,13 +133,15 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
       sources.resolve(reference, signal, { digest, credentialsFor: caller.credentialsFor }),
       confinement(),
     ]);
+    await failpoints.at("create.pull.manifest", digest);
     using pulling = layers.begin(reference, image, new Budget(defaultLimits), signal, caller);
     let pulled = started;
     const complete = pulling.complete.then(
       () => (pulled = systemClock.monotonicMs()),
       () => undefined, // writeImage tells
     );
-    await writeImage(pulling, base, defaultLimits, confined, signal);
+    await failpoints.at("create.flatten.start", digest);
+    await writeImage(pulling, base, defaultLimits, confined, signal, () => failpoints.at("create.flatten.fs.written", digest));
     await complete;
     keep(digest, base, { config: image.config, references: [reference], layers: image.layers.map(({ diffId }) => diffId) });
     const pullMs = pulled - started;
@@ -154,6 +157,7 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
     const work = (async () => {
       await syncPath(base);
       await writeRecord(base, record);
+      await failpoints.at("create.flatten.kept", digest);
       if (usable.get(digest) === record) usable.delete(digest);
     })()
       .catch((error: unknown) => log.warn("image is not kept", { digest, error }))
@@ -254,13 +258,13 @@ function tooLate(limitMs: number): PitwallError {
 
 async function openFolders(
   bases: string,
-  { dir, sources, reserveBytes = defaultReserveBytes }: ImageCacheOptions,
+  { dir, sources, reserveBytes = defaultReserveBytes, failpoints = noFailpoints }: ImageCacheOptions,
 ): Promise<{ readonly layers: LayerStore; readonly sharers: Sharers }> {
   await mkdir(bases, { recursive: true });
   const names = new Set(await readdir(bases));
   const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(recordPath(name)) && names.has(basePath(name));
   for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
-  const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes });
+  const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes, failpoints });
   return { layers, sharers: await joinSharers(join(dir, "agents")) };
 }
 

@@ -21,6 +21,7 @@ import {
   type Failpoints,
   type Log,
   type Random,
+  type SendName,
 } from "@pitwall/runtime";
 import type { DialLink } from "./dial.ts";
 import type { Lease } from "./lease.ts";
@@ -138,7 +139,7 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
     if (refusal) messages.push({ message: { $case: "tunnelRefusal", value: { vmId: request.vmId, ...refusal } } });
   }
 
-  function send(messages: Outbox<ConnectRequest> | undefined, message: ConnectRequest, place: string, subject?: string): void {
+  function send(messages: Outbox<ConnectRequest> | undefined, message: ConnectRequest, place: SendName, subject?: string): void {
     const sending = failpoints.sending(place, subject);
     if (sending !== "never") messages?.push(message);
     if (sending === "twice") messages?.push(message);

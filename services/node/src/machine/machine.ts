@@ -9,7 +9,7 @@ import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, timeLimit, type Log } from "@pitwall/runtime";
+import { PitwallError, timeLimit, type Log, type StepName } from "@pitwall/runtime";
 import { Bell } from "./bell.ts";
 import { GuestWatch } from "./guest-watch.ts";
 import type { MachineHost } from "./host.ts";
@@ -203,7 +203,10 @@ export class Machine {
     if (this.#vmm && this.#booted < wanted.restartGeneration) await this.#endVmm(this.#vmm, wanted);
     if (!this.#vmm) {
       if (this.#isYielded || !this.#mayRun()) return;
-      if (this.#settled >= lastStart(wanted)) return await this.#acknowledge(wanted);
+      if (this.#settled >= lastStart(wanted)) {
+        if (this.#report.generation < wanted.generation) await this.#say({ generation: wanted.generation }); // a change that starts nothing
+        return;
+      }
       const booting = Promise.withResolvers<void>();
       this.#booting = booting.promise;
       try {
@@ -225,11 +228,6 @@ export class Machine {
       this.#settled = wanted.generation;
       this.#hear(); // the service may have ended before this
     }
-  }
-
-  /** A change that starts nothing. */
-  async #acknowledge({ generation }: Assignment): Promise<void> {
-    if (this.#report.generation < generation) await this.#say({ generation });
   }
 
   /** What may be started elsewhere runs here with a lease only. */
@@ -310,9 +308,11 @@ export class Machine {
 
   async #endVmm(vmm: Vmm, { generation }: Assignment): Promise<void> {
     await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
+    await this.#at("stop.vmm.term");
     await shutDown(vmm, this.#watch, this.#host.clock, this.#log);
     await this.#watch?.done; // the last word is how the image's process ended
     await this.#releaseVmm();
+    await this.#at("stop.vmm.reaped");
   }
 
   async #remove({ vmId, generation }: Assignment): Promise<void> {
@@ -372,7 +372,7 @@ export class Machine {
     this.#starting = false;
   }
 
-  async #at(place: string): Promise<void> {
+  async #at(place: StepName): Promise<void> {
     await this.#host.failpoints.at(place, this.#wanted.vmId);
   }
 

@@ -4,7 +4,7 @@
 import type { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { phaseToJSON } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { seededRandom, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
+import { seededRandom, toDuration, type Clock, type Failpoints, type Log, type StepName } from "@pitwall/runtime";
 import { startAgent, type AgentParts } from "../agent.ts";
 import { sshPublicLine } from "../host/host-key.ts";
 import type { DialLink } from "../link/dial.ts";
@@ -40,6 +40,7 @@ export class SimNode implements AsyncDisposable {
   #agent: Promise<AsyncDisposable> | undefined;
   #wallOffsetMs = 0;
   #isStopped = false;
+  #crashAt: { readonly step: StepName; readonly restartMs: number } | undefined;
   readonly #linked = Promise.withResolvers<void>();
   readonly #timers = new Set<Disposable>();
 
@@ -86,6 +87,11 @@ export class SimNode implements AsyncDisposable {
     this.#end();
     this.host.agentCrashed();
     this.#after(restartMs, () => this.start());
+  }
+
+  /** The same, when the agent passes a failpoint the next time. */
+  crashAt(step: StepName, restartMs: number): void {
+    this.#crashAt = { step, restartMs };
   }
 
   /** The host loses power; without `backMs` for good. */
@@ -163,6 +169,10 @@ export class SimNode implements AsyncDisposable {
         this.#say(step, vmId);
         const fault = this.#plan.take("agent-crash", vmId, (candidate) => candidate.step === step);
         if (fault && this.#life === life) this.crash(this.#plan.timeMs(fault.restart, fault, vmId));
+        if (this.#crashAt?.step !== step || this.#life !== life) return;
+        const { restartMs } = this.#crashAt;
+        this.#crashAt = undefined;
+        this.crash(restartMs);
       },
       sending: () => "once", // the wire below loses and doubles
     };

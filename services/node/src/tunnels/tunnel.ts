@@ -48,7 +48,9 @@ export function openTunnels({ machines, identity, clock, failpoints, log }: Tunn
         });
         await failpoints.at("tunnel.node.dialled", request.vmId);
         stop.signal.addEventListener("abort", () => gateway.destroy(), { once: true });
-        void splice(gateway, guest);
+        void splice(gateway, guest)
+          .then(() => failpoints.at("tunnel.closed", request.vmId))
+          .catch(() => undefined); // there is nothing left to fail
         return undefined;
       } catch (error) {
         log.info("a tunnel was not opened", { vm: request.vmId, error });

@@ -21,6 +21,9 @@ export interface Killed {
   readonly vm: string;
   readonly pid: number;
   readonly gone: boolean;
+  readonly deadline_ms: number;
+  /** When it was gone, on the same clock. */
+  readonly at_ms: number;
 }
 
 /** Disposing it leaves nothing. */
