@@ -47,9 +47,12 @@ export function verify(content: Buffer, expected: { readonly digest: string; rea
   return content;
 }
 
+/** Documents are few and far between: compiling a parser for each kind takes longer than it saves. */
+const once = { jitless: true };
+
 export function parseJson<S extends z.ZodType>(schema: S, content: Buffer, what: string): z.output<S> {
   try {
-    return schema.parse(JSON.parse(content.toString("utf8")));
+    return schema.parse(JSON.parse(content.toString("utf8")), once);
   } catch (cause) {
     throw malformed(`the ${what} cannot be understood`, cause);
   }

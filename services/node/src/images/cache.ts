@@ -20,7 +20,7 @@ import {
   type ImageSources,
   type LayerCaller,
 } from "@pitwall/oci";
-import { noFailpoints, PitwallError, syncPath, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
+import { exists, noFailpoints, PitwallError, syncPath, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { digestOf, hexOf, readRecord, recordPath, writeRecord, type ImageRecord } from "./record.ts";
 import { joinSharers, type Sharers } from "./sharers.ts";
 
@@ -94,7 +94,7 @@ const defaultReserveBytes = 512 * 2 ** 20;
 export async function openImageCache(options: ImageCacheOptions): Promise<ImageCache> {
   const { dir, sources, log, limitMs, failpoints = noFailpoints } = options;
   const bases = join(dir, "bases");
-  const { layers, sharers } = await openFolders(bases, options).catch((error: unknown) => {
+  const { layers, sharers, records } = await openFolders(bases, options).catch((error: unknown) => {
     throw orDiskFull(error);
   });
   const flights = new Flights<BaseImage>();
@@ -119,11 +119,21 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
     });
   }
 
+  /** Undefined when there is no such base, or it is not whole. What another agent has made meanwhile is read from the disk. */
+  async function recordOf(digest: string, base: string): Promise<ImageRecord | undefined> {
+    const known = usable.get(digest) ?? records.get(digest);
+    if (known && (await exists(base))) return known;
+    const read = await readRecord(base);
+    if (read) records.set(digest, read);
+    else records.delete(digest);
+    return read;
+  }
+
   async function make(reference: string, digest: string, signal: AbortSignal, caller: LayerCaller): Promise<BaseImage> {
     using _ = leases.take(digest);
     await leases.settled(digest);
     const base = join(bases, `${hexOf(digest)}.sqfs`);
-    const known = usable.get(digest) ?? (await readRecord(base));
+    const known = await recordOf(digest, base);
     if (known) {
       if (!known.references.includes(reference)) keep(digest, base, { ...known, references: [...known.references, reference].slice(-8) });
       return { base, config: known.config };
@@ -157,6 +167,7 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
     const work = (async () => {
       await syncPath(base);
       await writeRecord(base, record);
+      records.set(digest, record);
       await failpoints.at("create.flatten.kept", digest);
       if (usable.get(digest) === record) usable.delete(digest);
     })()
@@ -174,7 +185,7 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
     for (const name of (await readdir(bases)).toSorted()) {
       const digest = digestOf(name);
       const base = join(bases, name);
-      const record = digest && (usable.get(digest) ?? (await readRecord(base)));
+      const record = digest && (await recordOf(digest, base));
       const file = record && (await stat(base).catch(() => undefined));
       if (file) found.push({ ...record, digest, base, baseBytes: file.size });
     }
@@ -219,6 +230,7 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
         const isMeant = named.size === 0 || named.has(digest);
         const remove = async (): Promise<void> => {
           usable.delete(digest);
+          records.delete(digest);
           await rm(base, { force: true }); // first: without its base a record says nothing
           await rm(recordPath(base), { force: true });
         };
@@ -259,13 +271,19 @@ function tooLate(limitMs: number): PitwallError {
 async function openFolders(
   bases: string,
   { dir, sources, reserveBytes = defaultReserveBytes, failpoints = noFailpoints }: ImageCacheOptions,
-): Promise<{ readonly layers: LayerStore; readonly sharers: Sharers }> {
+): Promise<{ readonly layers: LayerStore; readonly sharers: Sharers; readonly records: Map<string, ImageRecord> }> {
   await mkdir(bases, { recursive: true });
   const names = new Set(await readdir(bases));
   const isKept = (name: string): boolean => !name.endsWith(".tmp") && names.has(recordPath(name)) && names.has(basePath(name));
   for (const name of names) if (!isKept(name)) await rm(join(bases, name), { force: true });
+  const records = new Map<string, ImageRecord>();
+  for (const name of names) {
+    const digest = digestOf(name);
+    const record = digest && (await readRecord(join(bases, name)));
+    if (record) records.set(digest, record);
+  }
   const layers = await LayerStore.open({ dir: join(dir, "layers"), sources, keepBytes: keepLayersBytes, reserveBytes, failpoints });
-  return { layers, sharers: await joinSharers(join(dir, "agents")) };
+  return { layers, sharers: await joinSharers(join(dir, "agents")), records };
 }
 
 const basePath = (path: string): string => path.replace(/\.config\.json$/, ".sqfs");

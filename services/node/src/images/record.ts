@@ -16,6 +16,9 @@ export interface ImageRecord {
 const edition = 2;
 const stored = z.object({ edition: z.literal(edition), config: imageConfig, references: z.array(z.string()), layers: z.array(z.string()) });
 
+/** Each is parsed once: compiling a parser for it would take longer. */
+const once = { jitless: true };
+
 export const recordPath = (base: string): string => base.replace(/\.sqfs$/, ".config.json");
 
 export async function writeRecord(base: string, record: ImageRecord): Promise<void> {
@@ -27,7 +30,7 @@ export async function readRecord(base: string): Promise<ImageRecord | undefined>
   if (!(await stat(base).catch(() => undefined))) return undefined;
   const text = await readFile(recordPath(base), "utf8").catch(() => undefined);
   if (text === undefined) return undefined;
-  return stored.safeParse(JSON.parse(text)).data;
+  return stored.safeParse(JSON.parse(text), once).data;
 }
 
 /** The name of its files. */
