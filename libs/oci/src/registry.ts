@@ -30,6 +30,8 @@ export interface RegistryOptions extends TransportOptions {
 }
 
 const maxDocumentTries = 3;
+/** As they come from the connection, which has more. */
+const chunksAhead = 2;
 
 /** Who asks: what was got by signing in with somebody's credentials is used for nobody else. */
 interface Caller {
@@ -171,7 +173,7 @@ export function openRegistryClient(options: RegistryOptions): RegistryClient {
           clock,
           signal,
         );
-        const readable = Readable.from(stream, { objectMode: false, highWaterMark: 64 * 1024 });
+        const readable = Readable.from(stream, { highWaterMark: chunksAhead });
         return readable.once("close", () => first && drop(first)); // nobody read it
       }),
   };

@@ -1,11 +1,9 @@
 // HTTPS as registries need it: guarded addresses, redirects that lose credentials, and patience with servers that are busy.
-import { lookup } from "node:dns";
-import type { IncomingHttpHeaders } from "node:http";
-import { rootCertificates } from "node:tls";
+import { IncomingMessage, type IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
 import { backoff, PitwallError, type Clock } from "@pitwall/runtime";
-import type { Agent, request } from "undici";
 import { isPrivateAddress, literalAddress } from "./addresses.ts";
+import { openHttpClient, type HttpClient, type HttpRequest } from "./http-client.ts";
 
 export type Hosts = Pick<ReadonlySet<string>, "has">;
 
@@ -43,36 +41,20 @@ export interface Change {
   readonly body: Readable | Buffer | undefined;
 }
 
-const connectMs = 10_000;
-const silenceMs = 60_000;
 const maxRedirects = 5;
 const maxTries = 4;
 const firstWaitMs = 250;
 const longestWaitMs = 60_000;
 const busy: ReadonlySet<number> = new Set([429, 500, 502, 503, 504]);
-const passing: ReadonlySet<string> = new Set([
-  "ECONNRESET",
-  "ECONNREFUSED",
-  "EPIPE",
-  "ETIMEDOUT",
-  "EAI_AGAIN",
-  "UND_ERR_SOCKET",
-  "UND_ERR_CONNECT_TIMEOUT",
-]);
-
-interface Client {
-  readonly request: typeof request;
-  /** Connects to public addresses alone. */
-  readonly guarded: Agent;
-  readonly trusting: Agent;
-}
+const passing: ReadonlySet<string> = new Set(["ECONNRESET", "ECONNREFUSED", "EPIPE", "ETIMEDOUT", "EAI_AGAIN"]);
 
 export class Transport {
   readonly #options: TransportOptions;
-  #client: Promise<Client> | undefined;
+  readonly #client: HttpClient;
 
   constructor(options: TransportOptions) {
     this.#options = options;
+    this.#client = openHttpClient({ certificates: options.certificates, refused: refusedAddress });
   }
 
   /** `https`, or `http` for the hosts that an administrator named. */
@@ -87,20 +69,7 @@ export class Transport {
 
   /** The answer to one request, which is not repeated; no redirect is followed. What it throws is for {@link patiently}. */
   async send(url: URL, { method, headers, body }: Change, signal: AbortSignal): Promise<Reply> {
-    const client = await this.#open();
-    const {
-      statusCode,
-      headers: got,
-      ...answer
-    } = await client.request(url, {
-      dispatcher: client[this.#trustIn(url)],
-      method,
-      headers,
-      signal,
-      ...(body && { body }),
-    });
-    answer.body.on("error", () => undefined); // told to who reads it
-    return { status: statusCode, headers: got, body: answer.body, host: url.host };
+    return this.#ask(url, { method, headers, body, signal });
   }
 
   /**
@@ -129,31 +98,23 @@ export class Transport {
     }
   }
 
-  #open(): Promise<Client> {
-    this.#client ??= openClient(this.#options.certificates);
-    return this.#client;
+  async #ask(url: URL, request: Omit<HttpRequest, "isGuarded">): Promise<Reply> {
+    const answer = await this.#client.request(url, { ...request, isGuarded: this.#isGuarded(url) });
+    return { status: answer.statusCode ?? 0, headers: answer.headers, body: answer, host: url.host };
   }
 
   async #follow(url: URL, { headers, form, method = "GET" }: Ask, signal: AbortSignal): Promise<Reply> {
     let target = url;
     let sent: Readonly<Record<string, string>> = headers;
-    const client = await this.#open();
     for (let hop = 0; hop <= maxRedirects; hop++) {
       const isForm = form !== undefined && hop === 0;
-      const {
-        statusCode,
-        headers: got,
-        body,
-      } = await client.request(target, {
-        dispatcher: client[this.#trustIn(target)],
+      const reply = await this.#ask(target, {
         method: isForm ? "POST" : method,
         headers: { ...sent, ...(isForm && { "content-type": "application/x-www-form-urlencoded" }) },
+        body: isForm ? form.toString() : undefined,
         signal,
-        ...(isForm && { body: form.toString() }),
       });
-      body.on("error", () => undefined); // told to who reads it
-      const reply = { status: statusCode, headers: got, body, host: target.host };
-      const location = statusCode >= 300 && statusCode < 400 ? got["location"] : undefined;
+      const location = reply.status >= 300 && reply.status < 400 ? reply.headers["location"] : undefined;
       if (typeof location !== "string") return reply;
       drop(reply);
       if (!URL.canParse(location, target)) throw unreachable(url.host, new Error("it redirects to no address"));
@@ -164,44 +125,24 @@ export class Transport {
     throw unreachable(url.host, new Error("it redirects too often"));
   }
 
-  /** Throws where an address or scheme is not allowed. */
-  #trustIn(target: URL): "guarded" | "trusting" {
+  /** Whether only a public address will do. Throws where an address or scheme is not allowed. */
+  #isGuarded(target: URL): boolean {
     const { insecureHosts, privateHosts } = this.#options;
-    if (target.protocol === "http:" && insecureHosts.has(target.host)) return "trusting";
+    if (target.protocol === "http:" && insecureHosts.has(target.host)) return false;
     if (target.protocol !== "https:")
       throw unreachable(target.host, new Error("plain HTTP is not allowed; an administrator can allow it in PITWALL_INSECURE_REGISTRIES"));
-    if (privateHosts.has(target.host)) return "trusting";
+    if (privateHosts.has(target.host)) return false;
     const address = literalAddress(target);
     if (address !== undefined && isPrivateAddress(address)) throw refusedAddress(target.host);
-    return "guarded";
+    return true;
   }
 }
 
-/** The HTTP library is loaded when the first registry is asked: layouts and archives need none of its 20 MB. */
-async function openClient(certificates: string | undefined): Promise<Client> {
-  const undici = await import("undici");
-  const common = { headersTimeout: silenceMs, bodyTimeout: silenceMs };
-  const connect = { timeout: connectMs, ...(certificates !== undefined && { ca: [...rootCertificates, certificates] }) };
-  // The address is judged where the connection is made, so that a name cannot answer differently the second time.
-  const guarded = new undici.Agent({ ...common, connect: { ...connect, lookup: guardedLookup } });
-  return { request: undici.request, guarded, trusting: new undici.Agent({ ...common, connect }) };
-}
-
-/** Gives up on a body that nobody wants. */
+/** Gives up on a body that nobody wants. One that is here already costs less to read than a new connection. */
 export function drop({ body }: Pick<Reply, "body">): void {
-  body.destroy();
+  if (body instanceof IncomingMessage && body.complete) body.resume();
+  else body.destroy();
 }
-
-const guardedLookup: typeof lookup = ((
-  hostname: string,
-  options: object,
-  callback: (error: Error | null, found: { address: string; family: number }[]) => void,
-) => {
-  lookup(hostname, { ...options, all: true }, (error, found) => {
-    const open = error ? [] : found.filter(({ address }) => !isPrivateAddress(address));
-    callback(error ?? (open.length === 0 ? refusedAddress(hostname) : null), open);
-  });
-}) as typeof lookup; // undici asks with `all`, which is the one form that is answered here
 
 function withoutCredentials(headers: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(Object.entries(headers).filter(([name]) => name.toLowerCase() !== "authorization"));
