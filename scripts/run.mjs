@@ -14,6 +14,7 @@ const programs = {
   check: ["scripts/check.ts"],
   bench: ["bench/main.ts"],
   faults: ["faults/main.ts"],
+  leaks: ["tests/leaks/main.ts"],
   gen: ["scripts/gen.ts"],
   format: ["scripts/format.ts"],
 };

@@ -20,6 +20,27 @@ export function withToken(token: () => Promise<string>): ClientMiddleware {
   };
 }
 
+/**
+ * Ends a stream with its reader: nice-grpc-web 3.3 leaves the connection of one that is left early open, and with it the call on the
+ * server. The signal must abort before the stream is told to return: the transport listens to it until then (transports/fetch.js), and
+ * `fetch` itself forgets its signal once the request was collected.
+ */
+export const endWithReader: ClientMiddleware = async function* ending(call, { signal, ...options }) {
+  if (!call.responseStream) return yield* call.next(call.request, { ...options, ...(signal && { signal }) });
+  const left = new AbortController();
+  const stream = call.next(call.request, { ...options, signal: signal ? AbortSignal.any([signal, left.signal]) : left.signal });
+  try {
+    for (;;) {
+      const { done, value } = await stream.next();
+      if (done === true) return value;
+      yield value;
+    }
+  } finally {
+    left.abort();
+    await stream.return(undefined).catch(() => undefined); // it says that it was aborted
+  }
+};
+
 export const typedErrors: ClientMiddleware = async function* typed(call, options) {
   try {
     return yield* call.next(call.request, options);

@@ -2,7 +2,7 @@
 import { createChannel, createClientFactory, type Client } from "nice-grpc-web";
 import { Metadata } from "nice-grpc-common";
 import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
-import { present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
+import { endWithReader, present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
 import { PitwallRpcError } from "./errors.ts";
 import {
   ImageServiceDefinition,
@@ -58,6 +58,7 @@ export class Pitwall {
     // The one used first is the innermost: errors are typed last, after retries had a look at their codes.
     const factory = createClientFactory()
       .use(errorDetailsClientMiddleware)
+      .use(endWithReader)
       .use(withToken(typeof token === "string" ? async () => token : token))
       .use(retries((error) => onRetry?.(new PitwallRpcError(error))))
       .use(typedErrors);

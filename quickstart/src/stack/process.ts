@@ -37,7 +37,7 @@ export interface Service extends AsyncDisposable {
   pid(): number | undefined;
   /** What it printed when it was ready the first time. */
   readonly ready: Ready;
-  /** Changes its environment from its next start on. */
+  /** Adds to its environment from its next start on. */
   setEnv(env: Readonly<Record<string, string>>): void;
 }
 
@@ -90,7 +90,7 @@ export async function startService(spec: ServiceSpec, onEvent: OnEvent): Promise
     ready: first,
     pid: () => (child?.exitCode === null && child.signalCode === null ? child.pid : undefined),
     setEnv: (next) => {
-      env = next;
+      env = { ...env, ...next };
     },
     async [Symbol.asyncDispose]() {
       stopping = true;

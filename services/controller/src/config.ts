@@ -6,6 +6,9 @@ import { z } from "zod";
 /** Of one user or API token, on this controller; 0: no limit. */
 const perSecond = z.coerce.number("must be a number").min(0, "must not be negative");
 
+/** A retention; a second at least, since it is looked at that often. */
+const kept = duration.refine((ms) => ms >= 1_000, "must be at least 1s");
+
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -25,6 +28,8 @@ const schema = z.object({
   ...imageSourceSettings,
   PITWALL_BOOTSTRAP_DIR: z.string().optional(),
   PITWALL_CA_DIR: z.string().startsWith("/", "must be an absolute path").optional(),
+  PITWALL_KEEP_ANSWERS: kept.prefault("24h"),
+  PITWALL_KEEP_EVENTS: kept.prefault("24h"),
   PITWALL_HEARTBEAT: duration.prefault("1s"),
   PITWALL_LEASE: duration.prefault("10s"),
 });

@@ -142,7 +142,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer, failpoints });
   const assignments = new Assignments({ store, credentials });
   const reports = new Reports({ store, sessions, recorder, failpoints, log });
-  stack.use(keepHouse(store, log));
+  stack.use(keepHouse(store, { answersMs: config.PITWALL_KEEP_ANSWERS, eventsMs: config.PITWALL_KEEP_EVENTS }, log));
   stack.use(startSequencer(store, await openSigningKey(caDir), log));
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);

@@ -13,9 +13,6 @@ export interface RememberedRequest {
   readonly digest: string;
 }
 
-/** How long at least, as PostgreSQL says it. */
-const memory = "24 hours";
-
 /**
  * The encoded answer of an earlier request of this id; undefined: it is the first, and others of it wait until this change has ended.
  * Throws `invalid` if the earlier one was another.
@@ -56,7 +53,7 @@ export async function rememberAnswer(em: EntityManager, request: RememberedReque
   ]);
 }
 
-/** Forgets what need not be remembered any more. */
-export async function forgetAnswers(em: EntityManager): Promise<void> {
-  await em.execute(`delete from request where create_time < now() - interval '${memory}'`);
+/** Forgets those that are older. */
+export async function forgetAnswers(em: EntityManager, olderThanMs: number): Promise<void> {
+  await em.execute("delete from request where create_time < now() - ? * interval '1 millisecond'", [olderThanMs]);
 }

@@ -4,17 +4,26 @@ import { forgetAnswers } from "../mutation/answers.ts";
 import type { Store } from "../store/store.ts";
 import { forgetEvents } from "../store/vm-events.ts";
 
-const everyMs = 10 * 60_000;
+const longestEveryMs = 10 * 60_000;
 const maxEvents = 100_000;
 
-/** Disposing it waits for what is under way. */
-export function keepHouse(store: Store, log: Log): AsyncDisposable {
+/** How long what is done with is kept. */
+export interface Retention {
+  /** Remembered answers to request ids. */
+  readonly answersMs: number;
+  /** Events of VMs, and no more than 100,000 of them. */
+  readonly eventsMs: number;
+}
+
+/** Every ten minutes, or as often as the shortest time ends. Disposing it waits for what is under way. */
+export function keepHouse(store: Store, { answersMs, eventsMs }: Retention, log: Log): AsyncDisposable {
   const stop = new AbortController();
+  const everyMs = Math.min(longestEveryMs, answersMs, eventsMs);
   const running = (async () => {
     while (!stop.signal.aborted) {
       try {
-        await store.change(forgetAnswers);
-        await forgetEvents(store, maxEvents);
+        await store.change((em) => forgetAnswers(em, answersMs));
+        await forgetEvents(store, eventsMs, maxEvents);
       } catch (error) {
         log.warn("old answers and events could not be forgotten", { error });
       }

@@ -95,14 +95,15 @@ export function isBehind(one: EventPosition, other: EventPosition): boolean {
   return one.txid < other.txid || (one.txid === other.txid && one.seq < other.seq);
 }
 
-/** Forgets events that are older than a day, and the oldest beyond `maxEvents`. Readers that stood before them must begin anew. */
-export async function forgetEvents(store: Store, maxEvents: number): Promise<void> {
+/** Forgets events that are older, and the oldest beyond `maxEvents`. Readers that stood before them must begin anew. */
+export async function forgetEvents(store: Store, olderThanMs: number, maxEvents: number): Promise<void> {
   await store.change(async (em) => {
     const [last]: { txid: string; seq: string }[] = await em.execute(
-      `select txid, seq from ((select txid, seq from vm_event where create_time < now() - interval '24 hours' order by txid desc, seq desc limit 1)
+      `select txid, seq from ((select txid, seq from vm_event where create_time < now() - ? * interval '1 millisecond'
+           order by txid desc, seq desc limit 1)
          union all (select txid, seq from vm_event order by txid desc, seq desc offset ? limit 1)) as old
        order by txid desc, seq desc limit 1`,
-      [maxEvents],
+      [olderThanMs, maxEvents],
     );
     if (!last) return;
     // The floor first: whoever reads the events that are left learns that some are not.

@@ -1,0 +1,67 @@
+// `npm run leaks`: makes and deletes VMs and tells what is left of them. Ends with one line of JSON; exit code 1 when anything is.
+//
+// As root it looks from a network and mount namespace of its own, so that what others do on this host is not taken for a leak.
+import { spawn } from "node:child_process";
+import { parseArgs } from "node:util";
+import { provision } from "@pitwall/quickstart";
+import { messageChain } from "@pitwall/runtime";
+import { findLeaks, type LeaksOptions } from "./leaks.ts";
+
+const usage = "usage: npm run leaks -- [--vms N] [--driver sim|sim-process|qemu] [--concurrency N]";
+const drivers: Readonly<Record<string, { readonly driver: LeaksOptions["driver"]; readonly concurrency: string }>> = {
+  sim: { driver: "sim", concurrency: "32" },
+  "sim-process": { driver: "sim-process", concurrency: "8" },
+  qemu: { driver: "qemu", concurrency: "3" },
+};
+const insideMark = "PITWALL_LEAKS_INSIDE";
+const say = (text: string): void => void process.stderr.write(`${text}\n`);
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  say(`error: ${messageChain(error)}`);
+  process.exitCode = 1;
+}
+process.exit();
+
+async function main(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({
+    args: [...args],
+    options: { vms: { type: "string", default: "300" }, driver: { type: "string", default: "sim" }, concurrency: { type: "string" } },
+  });
+  const chosen = Object.hasOwn(drivers, values.driver) ? drivers[values.driver] : undefined;
+  if (!chosen) throw new Error(`--driver: there is no driver ${values.driver}\n${usage}`);
+  const vms = wholeNumber("--vms", values.vms);
+  const concurrency = wholeNumber("--concurrency", values.concurrency ?? chosen.concurrency);
+  await provision(say); // from the network, which a namespace of our own has not
+  const isInside = process.env[insideMark] === "1";
+  if (!isInside && process.getuid?.() === 0) return inside(args);
+  if (!isInside) say("not root: sockets and the network are looked at in this host's own namespace, which others change as well");
+  const result = await findLeaks({ vms, concurrency, driver: chosen.driver, isAlone: isInside, say });
+  for (const line of result.left) say(`left: ${line}`);
+  for (const [table, words] of Object.entries(result.kept)) say(`kept: ${table}: ${words}`);
+  for (const [name, { startMib, secondQuarterMib, lastQuarterMib, mostMib }] of Object.entries(result.memory))
+    say(
+      `memory of the ${name}: ${startMib} MiB at first, ${secondQuarterMib} in the second quarter, ${lastQuarterMib} in the last, ${mostMib} at most`,
+    );
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+  return result.left.length === 0 ? 0 : 1;
+}
+
+/** Once more, where nobody else is. */
+async function inside(args: readonly string[]): Promise<number> {
+  const script = 'ip link set lo up && { [ ! -d /run/netns ] || mount -t tmpfs tmpfs /run/netns; } && exec "$@"';
+  const command = [process.execPath, ...process.execArgv, import.meta.filename, ...args];
+  const child = spawn("unshare", ["--net", "--mount", "--propagation", "private", "sh", "-c", script, "sh", ...command], {
+    stdio: "inherit",
+    env: { ...process.env, [insideMark]: "1" },
+  });
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => child.once("exit", (code) => resolve(code ?? 1)).once("error", reject));
+}
+
+function wholeNumber(name: string, text: string): number {
+  const value = Number(text);
+  if (!Number.isInteger(value) || value < 1) throw new Error(`${name}: must be a whole number from 1, got ${text}\n${usage}`);
+  return value;
+}
