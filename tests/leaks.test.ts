@@ -8,7 +8,7 @@ import { run } from "./support/run.ts";
 import type { TestStack } from "./support/stack.ts";
 
 const main = join(import.meta.dirname, "leaks", "main.ts");
-const limitMs = 400_000;
+const limitMs = 600_000;
 
 it.each([
   ["sim", 300],

@@ -92,14 +92,14 @@ export async function runProgram(args: readonly string[], shell: Shell): Promise
     .description("Boots OCI images as microVMs and lets you in.")
     .version(packageVersion(), "-V, --version")
     .exitOverride()
-    .enablePositionalOptions() // an option after a subcommand is the subcommand's, also where its command has the same
+    .enablePositionalOptions()
     .configureOutput({ writeOut: (text) => shell.out(text), writeErr: (text) => shell.err(text) })
     .addHelpText("after", "\nEnvironment: PITWALL_ENDPOINT names the gateway; PITWALL_TOKEN is a token to use instead of a sign-in.");
   const meant = meantCommand(args);
   for (const key of ["account", "projects", "vms", "ways", "fleet", "services", "other"] as const) {
     program.commandsGroup(group[key]);
     for (const { name, alias, summary, load } of entries[key]) {
-      const command = program.command(name).summary(summary);
+      const command = openCommand(program, name).summary(summary);
       if (alias !== undefined) command.alias(alias);
       if (name === meant || (alias !== undefined && alias === meant)) (await load())(command, shell);
     }
@@ -111,6 +111,11 @@ export async function runProgram(args: readonly string[], shell: Shell): Promise
     if (!(error instanceof CommanderError)) throw error;
     shell.endWith(error.exitCode === 0 ? exitCodes.ok : exitCodes.usage);
   }
+}
+
+/** One command; an option after a subcommand of it is the subcommand's, also where the command has the same. */
+export function openCommand(program: Command, name: string): Command {
+  return program.command(name).enablePositionalOptions();
 }
 
 /** The first word that is no flag, or the second after `help`. The program itself has no flag that takes a value. */

@@ -1,6 +1,6 @@
 // What the server said no with.
 import { ClientError, Status } from "nice-grpc-common";
-import { RichClientError } from "nice-grpc-error-details";
+import { BadRequest, ErrorInfo, RichClientError } from "nice-grpc-error-details";
 import { phaseToJSON, type Vm } from "./gen/pitwall/v1/vm.ts";
 
 /** A refusal by Pitwall. `message` is for people; `code`, `reason` and `field` are for programs. */
@@ -35,6 +35,16 @@ export class WaitTimeoutError extends Error {
     this.name = "WaitTimeoutError";
     this.vm = vm;
   }
+}
+
+/** A refusal before the call, in the server's words. */
+export function invalidField(path: string, field: string, message: string): PitwallRpcError {
+  const description = `${field}: ${message}`;
+  const details = [
+    ErrorInfo.create({ reason: "INVALID_FIELD", domain: "pitwall.dev" }),
+    BadRequest.create({ fieldViolations: [{ field, description }] }),
+  ];
+  return new PitwallRpcError(new RichClientError(path, Status.INVALID_ARGUMENT, description, details));
 }
 
 /** Turns a call's failure into {@link PitwallRpcError}; leaves anything else (an abort, a bug) as it is. */

@@ -1,4 +1,5 @@
 // What is asked of VMs, as the wire has it.
+import { invalidField } from "./errors.ts";
 import {
   Vm,
   VmSpec,
@@ -70,6 +71,7 @@ export function createRequest(
   { spec, ttlMs, requestId, ...rest }: CreateVmOptions,
   { validateOnly = false }: Mode,
 ): DeepPartial<CreateVmRequest> {
+  refuseLostNames("CreateVm", "spec", spec);
   return { ...rest, ...idOf(requestId, validateOnly), validateOnly, spec: VmSpec.fromPartial(spec), ...ttlOf(ttlMs) };
 }
 
@@ -108,6 +110,7 @@ const specPaths = {
 } as const;
 
 export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptions, mode: Mode): DeepPartial<UpdateVmRequest> {
+  refuseLostNames("UpdateVm", "value.spec", update);
   const { labels = {}, deleteProtection, expireTime, ...spec } = update;
   const updateMask = [
     ...Object.keys(labels).map((key) => `spec.labels.${key}`),
@@ -122,6 +125,13 @@ export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptio
     ...(expireTime && { expireTime }),
   });
   return { ...changeRequest(vm, options, mode), value, updateMask };
+}
+
+/** As the server would, had the name not been lost on the way to it: an object of the wire's has no property `__proto__`. */
+function refuseLostNames(method: string, path: string, given: { readonly env?: object; readonly labels?: object }): void {
+  for (const map of ["env", "labels"] as const)
+    if (Object.hasOwn(given[map] ?? {}, "__proto__"))
+      throw invalidField(`pitwall.v1.VmService/${method}`, `${path}.${map}`, 'may not hold "__proto__" as a name');
 }
 
 /** A plan is not remembered: it changes nothing. */

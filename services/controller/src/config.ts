@@ -9,16 +9,16 @@ const perSecond = z.coerce.number("must be a number").min(0, "must not be negati
 /** A retention; a second at least, since it is looked at that often. */
 const kept = duration.refine((ms) => ms >= 1_000, "must be at least 1s");
 
+const databaseUrl = z.string().regex(/^postgres(ql)?:\/\//, "must be a postgresql:// URL");
+
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:7000"),
   PITWALL_LINK_LISTEN: hostPort.prefault("127.0.0.1:7001"),
   PITWALL_ADVERTISE: list.default([]),
-  PITWALL_DATABASE_URL: z
-    .string()
-    .regex(/^postgres(ql)?:\/\//, "must be a postgresql:// URL")
-    .optional(),
+  PITWALL_DATABASE_URL: databaseUrl.optional(),
+  PITWALL_DATABASE_MIGRATOR_URL: databaseUrl.optional(),
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
   PITWALL_ADMIN_SUBJECTS: list.default([]),

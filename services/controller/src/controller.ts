@@ -42,6 +42,7 @@ import type { KeyPair } from "./ca/ca.ts";
 import { openInstallationCa } from "./ca/installation.ts";
 import type { ControllerConfig } from "./config.ts";
 import { Credentials } from "./credentials/credentials.ts";
+import { holdToInstallationKey } from "./credentials/installation-key.ts";
 import { openSecretBox } from "./credentials/secret-box.ts";
 import { Enroll } from "./enroll/enroll.ts";
 import { Images } from "./images/images.ts";
@@ -68,6 +69,7 @@ import { reconcileNodeLoss } from "./reconcile/node-loss.ts";
 import { Profiles } from "./profile/profiles.ts";
 import { auditService } from "./rpc/audit-service.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
+import { LostKeys } from "./rpc/lost-keys.ts";
 import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
@@ -116,12 +118,13 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  const databaseUrl = config.PITWALL_DATABASE_URL ?? stack.use(await openEmbeddedPostgres(join(stateDir, "postgres"), path, log)).url;
-  const store = stack.use(await openStore(databaseUrl));
+  const { url: databaseUrl, migratorUrl } = await databaseOf(config, stack, { log, path });
+  const store = stack.use(await openStore(databaseUrl, undefined, migratorUrl));
   const caDir = config.PITWALL_CA_DIR ?? join(stateDir, "ca");
   const ca = await openInstallationCa(store, caDir);
   const { PITWALL_SECRETS_KEY_FILE: secretsKeyFile } = config;
   const box = await openSecretBox(secretsKeyFile ?? join(caDir, "secrets.key"), secretsKeyFile !== undefined);
+  await holdToInstallationKey(store, box);
   const notices = stack.use(openNotices(databaseUrl, log));
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
   const images = openImageSources(imageSourceOptions(config));
@@ -170,6 +173,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     GuestServiceDefinition,
   ];
 
+  const lost = new LostKeys(descriptors);
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
   const fleet = new FleetChanges({ mutations, nodes, news });
@@ -178,13 +182,17 @@ export async function startController(config: ControllerConfig, { log, failpoint
     .use(errorBoundary(log))
     .use(databaseBoundary)
     .use(guard)
-    .use(refuseZeroBytes);
+    .use(refuseZeroBytes)
+    .use(lost.refuse);
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
-  api.add(VmServiceDefinition, vmService(vms, failpoints));
-  api.add(NodeServiceDefinition, nodeService({ nodes, fleet, sessions, enroll }));
-  api.add(ImageServiceDefinition, imageService({ sources: images, images: held, credentials, mutations }));
-  api.add(ProfileServiceDefinition, profileService(profiles));
-  api.add(ProjectServiceDefinition, projectService({ projects, members: new Members({ store, mutations }), tokens, credentials }));
+  api.add(lost.noticing(VmServiceDefinition), vmService(vms, failpoints));
+  api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
+  api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
+  api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles));
+  api.add(
+    lost.noticing(ProjectServiceDefinition),
+    projectService({ projects, members: new Members({ store, mutations }), tokens, credentials }),
+  );
   api.add(AuditServiceDefinition, auditService(new AuditLog(store)));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));
@@ -249,6 +257,22 @@ export async function startController(config: ControllerConfig, { log, failpoint
   if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, enroll, ca.certificate);
   const parts = stack.move();
   return { ...addresses, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+}
+
+/** What controllers work as, and what changes the schema. */
+async function databaseOf(
+  config: ControllerConfig,
+  stack: AsyncDisposableStack,
+  { log, path }: Pick<Surroundings, "log" | "path">,
+): Promise<{ readonly url: string; readonly migratorUrl: string }> {
+  const { PITWALL_DATABASE_URL: url, PITWALL_DATABASE_MIGRATOR_URL: migratorUrl } = config;
+  if (url === undefined) {
+    const embedded = stack.use(await openEmbeddedPostgres(join(config.PITWALL_STATE_DIR, "postgres"), path, log));
+    return { url: embedded.runtimeUrl, migratorUrl: embedded.url };
+  }
+  if (migratorUrl === undefined)
+    log.info("the schema is changed, if need be, by the role that the controller works with: PITWALL_DATABASE_MIGRATOR_URL names no other");
+  return { url, migratorUrl: migratorUrl ?? url };
 }
 
 function serverNames(advertise: readonly string[], listenHosts: readonly string[]): string[] {

@@ -1,10 +1,11 @@
 // One request, one effect: request ids, etags, plans and the audit log, over the wire and on a real database.
 import { randomUUID } from "node:crypto";
-import { Desired, Phase, type CreateVmResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { ClientError, Status } from "nice-grpc";
+import { CreateVmRequest, Desired, Phase, VmServiceDefinition, VmSpec, type CreateVmResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { ClientError, createClient, Metadata, Status } from "nice-grpc";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
 import { startNode, type TestNode } from "./support/node.ts";
+import { refusalOf } from "./support/refusals.ts";
 
 let pitwall: TestControllers;
 let nodes: TestNode[];
@@ -37,6 +38,22 @@ async function insist(call: () => Promise<CreateVmResponse>): Promise<string> {
     }
   }
 }
+
+it("an entry under a name that decoding would lose is refused, and its field named", async () => {
+  const { createVm } = VmServiceDefinition.methods;
+  const as = (message: CreateVmRequest): typeof createVm => ({
+    ...createVm,
+    requestType: { ...createVm.requestType, fromPartial: () => message }, // ours would lose it before it is sent
+  });
+  const metadata = Metadata({ authorization: `Bearer ${await pitwall.token("ada")}` });
+  for (const field of ["env", "labels"] as const) {
+    const spec = { ...VmSpec.fromPartial({ image: pitwall.image }), [field]: Object.fromEntries([["__proto__", "x"]]) };
+    const method = as({ ...CreateVmRequest.fromPartial({ name: "lossy" }), spec });
+    const client = createClient({ ...VmServiceDefinition, methods: { createVm: method } }, pitwall.channel);
+    expect(await refusalOf(client.createVm({}, { metadata }))).toBe(`INVALID_ARGUMENT spec.${field}: may not hold "__proto__" as a name`);
+  }
+  expect(await count("from vm where name = 'lossy'")).toBe(0);
+});
 
 describe("a request id", () => {
   it("that is repeated gets the first answer, also from another controller, and makes nothing twice", async () => {

@@ -148,6 +148,12 @@ describe("the key file", () => {
     expect(await resolveAt(0)).toBe(
       `UNAVAILABLE a stored secret takes the key ${String(after[0]?.["key_id"])}, which is not in the controller's key file`,
     );
+    await expect(withKeys("another", `${randomBytes(32).toString("base64")}\n`)).rejects.toMatchObject({
+      fault: "state",
+      reason: "SECRETS_KEY_DIFFERS",
+      message: `the credentials in this database are sealed with the key ${String(after[0]?.["key_id"])}, which is not in this controller's key file: give it the secrets.key of the other controllers`,
+    });
+    await expect(withKeys("old", old)).rejects.toMatchObject({ reason: "SECRETS_KEY_DIFFERS" });
     await expect(withKeys("short", "c2hvcnQ=\n")).rejects.toThrow("PITWALL_SECRETS_KEY_FILE: the file must hold keys of 32 bytes");
   });
 });

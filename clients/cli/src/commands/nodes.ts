@@ -12,7 +12,6 @@ import { declareChanges } from "./node-changes.ts";
 type Options = EndpointOption & { readonly output: Format };
 
 export function declare(command: Command, shell: Shell): void {
-  command.enablePositionalOptions(); // `-o` after a subcommand is the subcommand's
   withOutput(withEndpoint(command.description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
   withOutput(withEndpoint(command.command("ls").description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
   withOutput(withEndpoint(command.command("get").argument("<node>", "name or id").description("Shows everything about a node."))).action(

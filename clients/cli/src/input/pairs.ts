@@ -7,8 +7,9 @@ export type Pairs = Readonly<Record<string, string>>;
 export function addPair(text: string, pairs: Pairs = {}): Pairs {
   const at = text.indexOf("=");
   if (at < 1) throw new InvalidArgumentError("Expected NAME=VALUE.");
-  const added = new Map(Object.entries(pairs)).set(text.slice(0, at), text.slice(at + 1));
-  return Object.fromEntries(added); // defines its properties, so that even `__proto__` is a name
+  const name = text.slice(0, at);
+  if (name === "__proto__") throw new InvalidArgumentError("__proto__ cannot be a name here."); // nor for the API
+  return { ...pairs, [name]: text.slice(at + 1) };
 }
 
 /** Adds one item to an option that may be repeated. */

@@ -62,6 +62,9 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
       default: "the hosts it listens on",
     }),
     flag("PITWALL_DATABASE_URL", "url", "PostgreSQL; prefer the variable when it holds a password", { default: "an embedded PostgreSQL" }),
+    flag("PITWALL_DATABASE_MIGRATOR_URL", "url", "the same database as the role that owns the schema", {
+      default: "PITWALL_DATABASE_URL",
+    }),
     ...tokens,
     flag("PITWALL_ADMIN_SUBJECTS", "subjects", "who is an administrator"),
     ...images,
@@ -77,6 +80,8 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_HEARTBEAT", "duration", "how often nodes are heard of", { default: "1s" }),
     flag("PITWALL_LEASE", "duration", "how long a silent node counts as ready", { default: "10s" }),
     flag("PITWALL_READS_PER_SECOND", "number", "how often one principal may read, on average", { default: "200" }),
+    flag("PITWALL_KEEP_ANSWERS", "duration", "how long answers to request ids are remembered", { default: "24h" }),
+    flag("PITWALL_KEEP_EVENTS", "duration", "how long events are kept, by which watches go on", { default: "24h" }),
     flag("PITWALL_CHANGES_PER_SECOND", "number", "how often one principal may change something, on average", { default: "100" }),
   ],
   node: [

@@ -11,13 +11,19 @@ import { dirname, join } from "node:path";
 import { exists, PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 import pg from "pg";
 
-const user = "pitwall";
+/** Owns the schema. */
+const owner = "pitwall";
+/** What controllers work as. */
+const runtime = "pitwall_runtime";
 const nobody = 65534;
 const startLimitMs = 30_000;
 
 /** Disposing it stops the server. */
 export interface EmbeddedPostgres extends AsyncDisposable {
+  /** As the role that owns everything. */
   readonly url: string;
+  /** As the role that controllers work with; what it may is store/rights.ts's. */
+  readonly runtimeUrl: string;
 }
 
 /** Where its programs run, and as whom. */
@@ -34,14 +40,10 @@ export async function openEmbeddedPostgres(dir: string, path: string, log: Log):
   const isRoot = process.getuid?.() === 0;
   const surroundings = { dir, isRoot, path };
   if (isRoot) await chown(dir, nobody, nobody);
-  const passwordPath = join(dir, "password");
-  if (!(await exists(passwordPath))) {
-    await writeFileAtomic(passwordPath, randomBytes(24).toString("base64url"));
-    if (isRoot) await chown(passwordPath, nobody, nobody);
-  }
-  const password = await readFile(passwordPath, "utf8");
+  const password = await passwordIn(join(dir, "password"), isRoot);
+  const runtimePassword = await passwordIn(join(dir, "runtime-password"), isRoot);
   if (!(await exists(join(dir, "data")))) await initialise(surroundings);
-  const urlOf = (port: number): string => `postgresql://${user}:${password}@127.0.0.1:${port}/postgres`;
+  const urlOf = (port: number): string => `postgresql://${owner}:${password}@127.0.0.1:${port}/postgres`;
 
   let found = await readPostmaster(dir);
   if (!found || !(await answers(urlOf(found.port)))) {
@@ -54,14 +56,40 @@ export async function openEmbeddedPostgres(dir: string, path: string, log: Log):
   } else log.info("embedded PostgreSQL found running", found);
   const { pid, port } = found ?? { pid: 0, port: 0 };
   if (pid === 0) throw new PitwallError("unavailable", "the embedded PostgreSQL vanished");
+  await provideRuntimeRole(urlOf(port), runtimePassword);
   return {
     url: urlOf(port),
+    runtimeUrl: `postgresql://${runtime}:${runtimePassword}@127.0.0.1:${port}/postgres`,
     async [Symbol.asyncDispose]() {
       process.kill(pid, "SIGINT"); // fast shutdown: open connections end
       const deadline = systemClock.monotonicMs() + 10_000;
       while ((await readPostmaster(dir)) && systemClock.monotonicMs() < deadline) await systemClock.sleep(20);
     },
   };
+}
+
+async function passwordIn(path: string, isRoot: boolean): Promise<string> {
+  if (!(await exists(path))) {
+    await writeFileAtomic(path, randomBytes(24).toString("base64url"));
+    if (isRoot) await chown(path, nobody, nobody);
+  }
+  return readFile(path, "utf8");
+}
+
+/** Servers of versions that had one role get it too. */
+async function provideRuntimeRole(url: string, password: string): Promise<void> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
+  await client.connect();
+  try {
+    const { rows } = await client.query("select from pg_roles where rolname = $1", [runtime]);
+    const verb = rows.length === 0 ? "create" : "alter";
+    await client.query(
+      `${verb} role ${runtime} login noinherit nosuperuser nocreatedb nocreaterole password ${pg.escapeLiteral(password)}`,
+    );
+    await client.query("revoke temporary on database postgres from public");
+  } finally {
+    await client.end();
+  }
 }
 
 function settings(port: number): string[] {
@@ -83,7 +111,7 @@ function settings(port: number): string[] {
 async function initialise(surroundings: Surroundings): Promise<void> {
   const { dir } = surroundings;
   await rm(join(dir, "data.new"), { recursive: true, force: true });
-  const args = ["initdb", "-D", "data.new", "-U", user, "--pwfile=password", "--auth=scram-sha-256", "--no-locale", "--encoding=UTF8"];
+  const args = ["initdb", "-D", "data.new", "-U", owner, "--pwfile=password", "--auth=scram-sha-256", "--no-locale", "--encoding=UTF8"];
   const child = await run(surroundings, args, join(dir, "initdb.log"));
   const code = await new Promise((resolve) => child.once("close", resolve));
   if (code !== 0)

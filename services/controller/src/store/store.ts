@@ -10,10 +10,9 @@ import {
   type EntitySchema,
   type FilterQuery,
 } from "@mikro-orm/postgresql";
-import { Migrator } from "@mikro-orm/migrations";
 import { backoff, PitwallError, systemClock } from "@pitwall/runtime";
 import { entities } from "./entities.ts";
-import { migrate, patientSteps } from "./migrate.ts";
+import { migrate } from "./migrate.ts";
 import { migrations } from "./migrations/index.ts";
 
 /** The rows as one reader, or one change, sees them. */
@@ -44,21 +43,14 @@ export interface Store extends AsyncDisposable {
 }
 
 /**
- * Throws `unavailable` when the database does not answer, `state` when it is of a newer version. `steps` is what this version knows of the
- * schema; fewer than all make the database of an older version.
+ * Works as the role of `url`; the schema is changed as the role of `migratorUrl`, which gives the other what it needs and no more.
+ * Throws `unavailable` when the database does not answer, `state` when it is of a newer version, or of an older one that the role may not
+ * change. `steps` is what this version knows of the schema; fewer than all make the database of an older version.
  */
-export async function openStore(url: string, steps = migrations): Promise<Store> {
+export async function openStore(url: string, steps = migrations, migratorUrl = url): Promise<Store> {
   const orm = await MikroORM.init({
     clientUrl: url,
     entities,
-    extensions: [Migrator],
-    migrations: {
-      migrationsList: patientSteps(steps),
-      tableName: "schema_migration",
-      snapshot: false,
-      transactional: true,
-      allOrNothing: false,
-    },
     pool: { min: 1, max: maxConnections },
     driverOptions: { connectionTimeoutMillis: connectionLimitMs },
     discovery: { warnWhenNoEntities: false },
@@ -67,8 +59,8 @@ export async function openStore(url: string, steps = migrations): Promise<Store>
     logger: () => undefined,
   }).catch(unavailable);
   try {
-    await orm.em.fork().execute("select 1");
-    await migrate(orm, url, steps.length);
+    const [role]: { name: string }[] = await orm.em.fork().execute("select current_user as name");
+    await migrate(migratorUrl, steps, role?.name ?? "");
   } catch (error) {
     await orm.close(true).catch(() => undefined);
     if (error instanceof PitwallError) throw error;

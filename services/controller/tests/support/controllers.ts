@@ -73,7 +73,8 @@ export async function startControllers(count = 1, env: Readonly<Record<string, s
     if (index > 0) await cp(join(dir, "controller-0", "ca"), join(stateDir, "ca"), { recursive: true });
     const config = readControllerConfig({
       PITWALL_STATE_DIR: stateDir,
-      PITWALL_DATABASE_URL: database.url,
+      PITWALL_DATABASE_URL: database.runtimeUrl,
+      PITWALL_DATABASE_MIGRATOR_URL: database.url,
       PITWALL_LISTEN: "127.0.0.1:0",
       PITWALL_LINK_LISTEN: "127.0.0.1:0",
       PITWALL_ISSUER: issuer.url,

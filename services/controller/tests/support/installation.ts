@@ -31,6 +31,7 @@ export interface Controller extends ServiceProcess {
 export interface Installation extends AsyncDisposable {
   readonly dir: string;
   readonly issuer: string;
+  /** As the role that owns the schema. */
   readonly databaseUrl: string;
   /** Reference of an image that controllers can resolve. */
   readonly image: string;
@@ -46,7 +47,8 @@ export async function startInstallation(): Promise<Installation> {
   await using parts = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), "pitwall-controllers-"));
   parts.defer(() => rm(dir, { recursive: true, force: true }));
-  const { url: databaseUrl } = parts.use(await openEmbeddedPostgres(join(dir, "postgres"), process.env["PATH"] ?? "", silentLog));
+  const postgres = await openEmbeddedPostgres(join(dir, "postgres"), process.env["PATH"] ?? "", silentLog);
+  const { url: databaseUrl, runtimeUrl } = parts.use(postgres);
   const issuerProcess = parts.use(await startProcess("issuer", { PITWALL_STATE_DIR: join(dir, "issuer"), PITWALL_LISTEN: "127.0.0.1:0" }));
   const issuer = String(issuerProcess.ready["issuer"]);
   const image = await writeLayout(join(dir, "images", "one"));
@@ -90,7 +92,8 @@ export async function startInstallation(): Promise<Installation> {
         PITWALL_CA_DIR: join(dir, "ca"),
         PITWALL_LISTEN: "127.0.0.1:0",
         PITWALL_LINK_LISTEN: "127.0.0.1:0",
-        PITWALL_DATABASE_URL: databaseUrl,
+        PITWALL_DATABASE_URL: runtimeUrl,
+        PITWALL_DATABASE_MIGRATOR_URL: databaseUrl,
         PITWALL_ISSUER: issuer,
         PITWALL_ADMIN_SUBJECTS: "dev",
         PITWALL_IMAGE_ROOTS: join(dir, "images"),

@@ -11,6 +11,7 @@ import { RegistryCredentials } from "./0012-registry-credentials.ts";
 import { AuditTree } from "./0013-audit-tree.ts";
 import { JoinTokenUses } from "./0020-join-token-uses.ts";
 import { ParkedVms } from "./0030-parked-vms.ts";
+import { SecretsKey } from "./0041-secrets-key.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -25,4 +26,5 @@ export const migrations = [
   { name: "0013_audit_tree", class: AuditTree },
   { name: "0020_join_token_uses", class: JoinTokenUses },
   { name: "0030_parked_vms", class: ParkedVms },
+  { name: "0041_secrets_key", class: SecretsKey },
 ];
