@@ -1,6 +1,9 @@
 // Two tiers: `unit` is pure and fast (npm run check); `integration` starts real parts (npm test).
 import { defineConfig } from "vitest/config";
 
+/** Without a word in the environment they do nothing. */
+const setupFiles = ["faults/planted/arm.ts"];
+
 export default defineConfig({
   test: {
     projects: [
@@ -15,6 +18,7 @@ export default defineConfig({
             "*.test.ts",
           ],
           testTimeout: 5_000,
+          setupFiles,
         },
       },
       {
@@ -23,6 +27,7 @@ export default defineConfig({
           include: ["{libs,services,clients}/*/tests/**/*.test.ts", "{quickstart,faults}/tests/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 60_000,
+          setupFiles,
         },
       },
       {
@@ -33,6 +38,7 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 300_000,
           fileParallelism: false,
+          setupFiles,
         },
       },
     ],

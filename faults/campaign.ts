@@ -2,12 +2,15 @@
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { Worker } from "node:worker_threads";
+import type { PlantedBug } from "@pitwall/runtime";
 import type { Violation } from "./observer/history.ts";
 import { openInstallation } from "./sim/installation.ts";
 
 export interface WorkerData {
   readonly databaseUrl: string;
   readonly image: string;
+  /** A bug to plant; what fails is not made smaller then. */
+  readonly planted?: PlantedBug;
 }
 
 export interface WorkerAnswer {

@@ -1,30 +1,40 @@
 // `npm run faults`: breaks the system on purpose, by schedules that a seed draws, and judges what was seen. Ends with one line of JSON.
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
-import { messageChain } from "@pitwall/runtime";
+import { messageChain, plantedBugs } from "@pitwall/runtime";
 import { runCampaign, runSeeds } from "./campaign.ts";
+import { hunt } from "./planted/hunt.ts";
 
-const usage = "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim] [--replay SEED] [--workers N]";
+const usage =
+  "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim] [--replay SEED] [--workers N]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 try {
   const { values } = parseArgs({
     options: {
-      schedules: { type: "string", default: "100" },
+      schedules: { type: "string" },
+      planted: { type: "string" },
       seed: { type: "string", default: "1" },
       layer: { type: "string", default: "sim" },
       workers: { type: "string", default: String(availableParallelism()) },
       replay: { type: "string" },
     },
   });
-  const { seed, layer, replay } = values;
-  const [schedules, workers] = [Number(values.schedules), Number(values.workers)];
+  const { seed, layer, replay, planted } = values;
+  const [schedules, workers] = [Number(values.schedules ?? (planted === undefined ? 100 : 1_000)), Number(values.workers)];
   if (layer !== "sim") throw new Error(`--layer: there is no layer ${layer}, only sim\n${usage}`);
   if (!Number.isInteger(schedules) || schedules < 1)
     throw new Error(`--schedules: must be a whole number from 1, got ${values.schedules}\n${usage}`);
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers: must be a whole number from 1, got ${values.workers}\n${usage}`);
   const options = { workers, path: process.env["PATH"] ?? "", say };
+  if (planted !== undefined) {
+    const bugs = planted === "all" ? plantedBugs : plantedBugs.filter((_, index) => String(index + 1) === planted);
+    if (bugs.length === 0) throw new Error(`--planted: must be all, or a number up to ${plantedBugs.length}, got ${planted}\n${usage}`);
+    const result = await hunt({ ...options, bugs, schedules, seed });
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+    process.exit(result.found === result.planted ? 0 : 1);
+  }
   const startedMs = performance.now();
   const result = replay === undefined ? await runCampaign({ schedules, seed, ...options }) : await runSeeds([replay], replay, options);
   const seconds = (performance.now() - startedMs) / 1_000;

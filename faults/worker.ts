@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { openImageSources } from "@pitwall/oci";
-import { messageChain } from "@pitwall/runtime";
+import { messageChain, plantFrom, silentLog } from "@pitwall/runtime";
 import type { WorkerData, WorkerAnswer } from "./campaign.ts";
 import { faultLine, makeSchedule, type Schedule } from "./schedule/schedule.ts";
 import { shrink } from "./schedule/shrink.ts";
@@ -10,8 +10,9 @@ import { openSimDatabase } from "./sim/database.ts";
 import { runAndJudge, type Verdict } from "./sim/judged.ts";
 import { watchDatabase } from "./sim/quiet.ts";
 
-const { databaseUrl, image } = workerData as WorkerData; // campaign.ts made it
+const { databaseUrl, image, planted } = workerData as WorkerData; // campaign.ts made it
 
+if (planted) plantFrom({ PITWALL_PLANTED: planted, PITWALL_ALLOW_FAILPOINTS: "1" }, silentLog);
 watchDatabase();
 const database = await openSimDatabase(databaseUrl, `sim_${randomUUID().replaceAll("-", "")}`);
 const sources = openImageSources({ imageRoots: [image.slice("oci:".length)], insecureRegistries: [] });
@@ -21,7 +22,7 @@ const parts = { database, image, images: { resolve: async () => resolved, openBl
 async function verdictOf(seed: string): Promise<WorkerAnswer> {
   const schedule = makeSchedule(seed);
   const verdict: Verdict = await runAndJudge(schedule, parts);
-  if (verdict.violations.length === 0) return { ...verdict, shrunk: "" };
+  if (verdict.violations.length === 0 || planted) return { ...verdict, shrunk: "" };
   const broken = new Set(verdict.violations.map(({ invariant }) => invariant));
   const fails = async (candidate: Schedule): Promise<boolean> =>
     (await runAndJudge(candidate, parts)).violations.some(({ invariant }) => broken.has(invariant));

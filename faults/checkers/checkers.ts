@@ -50,8 +50,8 @@ function overlaps(runs: History["runs"], counts: (a: History["runs"][number], b:
   return wrong;
 }
 
-/** In which a calm system leaves no VM that should run. */
-const passing: ReadonlySet<string> = new Set(["LEASE_LOST", "NODE_LOST", "NODE_UNREACHABLE"]);
+/** In which a calm system leaves no VM that should run. VM_LOST: no node loses its disk. */
+const passing: ReadonlySet<string> = new Set(["LEASE_LOST", "NODE_LOST", "NODE_UNREACHABLE", "VM_LOST"]);
 
 /** I4: in the calm, what should run runs where its row says, or has failed with a reason; what should not, does not. */
 const nothingLost: Checker = ({ final, runs, calls, writes }) => {
@@ -137,11 +137,15 @@ const watchIsWhole: Checker = ({ watched, events }) => {
   return wrong;
 };
 
-/** I13: no node is judged lost before its lease and its fence have had their time. */
-const lossIsPatient: Checker = ({ losses, patienceMs }) =>
-  losses
-    .filter(({ lostMs, renewedMs }) => lostMs - renewedMs < patienceMs)
-    .map(({ node, lostMs, renewedMs }) => `${node}: lost at ${lostMs} ms, renewed at ${renewedMs} ms`);
+/** I13: no node is judged lost before its lease and its fence have had their time, nor one with which nothing is wrong. */
+const lossIsPatient: Checker = ({ losses, patienceMs, troubles }) => {
+  const isHealthy = (node: string, atMs: number): boolean =>
+    !troubles.some((trouble) => trouble.node === node && trouble.fromMs <= atMs && trouble.toMs >= atMs - 2 * patienceMs);
+  return losses.flatMap(({ node, lostMs, renewedMs }) => [
+    ...(lostMs - renewedMs < patienceMs ? [`${node}: lost at ${lostMs} ms, renewed at ${renewedMs} ms`] : []),
+    ...(isHealthy(node, lostMs) ? [`${node}: lost at ${lostMs} ms, and nothing had been wrong with it for ${2 * patienceMs} ms`] : []),
+  ]);
+};
 
 /** I14: what is placed on a node with a growing write fits. */
 const capacityHolds: Checker = ({ writes, capacity }) => {

@@ -66,6 +66,12 @@ export interface SessionLoss {
   readonly renewedMs: number;
 }
 
+export interface Trouble {
+  readonly node: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
 export interface History {
   readonly calls: readonly Call[];
   readonly writes: readonly RowWrite[];
@@ -79,6 +85,8 @@ export interface History {
   /** What nodes have. */
   readonly capacity: { readonly cpuMillis: number; readonly memBytes: number };
   readonly losses: readonly SessionLoss[];
+  /** When something was wrong with a node, or with its way to any controller. */
+  readonly troubles: readonly Trouble[];
   /** The controllers' patience: lease and fence. */
   readonly patienceMs: number;
   /** By so much the time of a write may lie behind that of what it followed. */

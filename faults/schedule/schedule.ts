@@ -12,6 +12,13 @@ export const faultKinds = [
   "one-way-down",
   "slow",
   "duplicate",
+  "late-copy",
+  "uneven",
+  "reset",
+  "partial-hello",
+  "database-down",
+  "disk-broken",
+  "clock-jump",
   "crash-at",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
@@ -115,19 +122,21 @@ export function makeSchedule(seed: string): Schedule {
   return { seed, nodes, controllers: controllerCount, ops: ops.toSorted(byTime), faults: faults.toSorted(byTime) };
 }
 
-function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): boolean {
+/** Otherwise its victim is a node. */
+export function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): boolean {
   if (step !== undefined) return failpointList[step].owner === "controller";
-  return kind === "controller-crash" || kind === "controller-pause" || kind === "database-away";
+  return kind === "database-down" || kind === "controller-crash" || kind === "controller-pause" || kind === "database-away";
 }
+
+/** What strikes a node, and no link of it. */
+const ofHost: ReadonlySet<FaultKind> = new Set(["agent-crash", "power-loss", "disk-broken", "clock-jump"]);
 
 /** As a failure is told. */
 export function faultLine(fault: Fault): string {
   const { kind, atMs, forMs, victim, controller, step } = fault;
+  if (kind === "database-down") return `${kind} at ${atMs} for ${forMs} ms`;
   const who = isOfController(fault) ? `controller ${victim}` : `node ${victim}`;
   if (step !== undefined) return `crash of ${who} at ${step} from ${atMs} for ${forMs} ms`;
-  const to =
-    isOfController(fault) || kind === "agent-crash" || kind === "power-loss"
-      ? ""
-      : ` to ${controller === undefined ? "all" : `controller ${controller}`}`;
+  const to = isOfController(fault) || ofHost.has(kind) ? "" : ` to ${controller === undefined ? "all" : `controller ${controller}`}`;
   return `${kind} of ${who}${to} at ${atMs} for ${forMs} ms`;
 }

@@ -8,6 +8,8 @@ import { Metadata } from "nice-grpc";
 import type { SimController } from "./controller.ts";
 
 const limit = 100_000;
+/** A copy of a message may come so much later. */
+const lateMs = { from: 100, to: 5_000 };
 const lookMs = 50;
 /** Pings, of both ends: libs' keepalive. */
 const noticedMs = 10_000;
@@ -18,7 +20,7 @@ interface Trouble {
   readonly node: number;
   readonly controller: number | undefined;
   readonly ways: readonly Way[];
-  readonly kind: "blocked" | "slow" | "doubled";
+  readonly kind: "blocked" | "slow" | "doubled" | "late" | "partial";
   readonly untilMs: number;
 }
 
@@ -33,6 +35,7 @@ export interface NetworkOptions {
 export class Network {
   readonly #options: NetworkOptions;
   #troubles: Trouble[] = [];
+  readonly #connections = new Set<{ readonly node: number; readonly break_: (why: unknown) => void }>();
 
   constructor(options: NetworkOptions) {
     this.#options = options;
@@ -42,6 +45,11 @@ export class Network {
     const nowMs = this.#options.clock.monotonicMs();
     this.#troubles = this.#troubles.filter(({ untilMs }) => untilMs > nowMs);
     this.#troubles.push({ ...trouble, untilMs: nowMs + forMs });
+  }
+
+  /** Both ends of the node's connections learn at once that they are no more. */
+  reset(node: number): void {
+    for (const connection of this.#connections) if (connection.node === node) connection.break_(new Error("the connection was reset"));
   }
 
   #has(kind: Trouble["kind"], node: number, controller: number, way: Way): boolean {
@@ -85,7 +93,10 @@ export class Network {
       down.fail(why);
       up.fail(why);
       serving.abort(why);
+      this.#connections.delete(connection);
     };
+    const connection = { node, break_ };
+    this.#connections.add(connection);
     controller.process.died.addEventListener("abort", () => break_(controller.process.died.reason), { once: true });
     // What the agent gives up the controller learns when the way there is open, or by its pings.
     const gaveUp = async (): Promise<void> => {
@@ -98,9 +109,9 @@ export class Network {
       ...{ metadata: new Metadata(), header: new Metadata(), trailer: new Metadata(), peer: "simulated", sendHeader: () => undefined },
       ...{ signal: serving.signal, user: undefined, member },
     };
-    void this.#carry(requests, up, node, index, "up", controller, signal).catch(break_);
+    void this.#carry(this.#told(requests, node, index), up, node, index, "up", controller, signal).catch(break_);
     const responses = controller.link.connect(up, context);
-    void this.#carry(responses, down, node, index, "down", controller, serving.signal).catch(break_);
+    void this.#carry(responses, down, node, index, "down", controller, serving.signal, isAssignment).catch(break_);
     const ended = (): void => down.fail(signal.reason);
     signal.addEventListener("abort", ended, { once: true });
     try {
@@ -118,6 +129,7 @@ export class Network {
     way: Way,
     controller: SimController,
     signal: AbortSignal,
+    mayComeAgain: (message: T) => boolean = () => false,
   ): Promise<void> {
     const { clock, random } = this.#options;
     for await (const message of from) {
@@ -127,9 +139,15 @@ export class Network {
       if (signal.aborted && way === "up") return;
       to.push(message);
       if (this.#has("doubled", node, index, way) && random() < 0.5) to.push(message);
+      if (this.#has("late", node, index, way) && mayComeAgain(message))
+        clock.after(lateMs.from + Math.floor(random() * (lateMs.to - lateMs.from)), () => to.push(message));
     }
     await this.#open(node, index, way);
     to.close();
+  }
+
+  async *#told(requests: AsyncIterable<ConnectRequest>, node: number, controller: number): AsyncGenerator<ConnectRequest> {
+    for await (const request of requests) yield this.#has("partial", node, controller, "up") ? withHalf(request) : request;
   }
 
   /** Rejects when it was blocked for so long that both ends have noticed. */
@@ -141,4 +159,18 @@ export class Network {
       await clock.sleep(lookMs);
     }
   }
+}
+
+/** What several readers of the database put on a link, none of which knows what another has read before. */
+function isAssignment({ message }: { readonly message?: { readonly $case: string; readonly value?: object } | undefined }): boolean {
+  const { complete } = { complete: false, ...message?.value };
+  return message?.$case === "assignments" && !complete;
+}
+
+/** A hello of an agent that could not read all its journals. */
+function withHalf(request: ConnectRequest): ConnectRequest {
+  if (request.message?.$case !== "hello") return request;
+  const { inventory, ...hello } = request.message.value;
+  const vms = (inventory?.vms ?? []).filter((_, at) => at % 2 === 0);
+  return { message: { $case: "hello", value: { ...hello, inventory: { vms, complete: false } } } };
 }

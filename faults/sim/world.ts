@@ -6,8 +6,8 @@ import { noTrace } from "@pitwall/node/src/sim/trace.ts";
 import type { ImageSources } from "@pitwall/oci";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { failpointList, seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
-import type { FinalVm, History, Run, RowWrite, SessionLoss } from "../observer/history.ts";
-import type { Fault, Schedule } from "../schedule/schedule.ts";
+import type { FinalVm, History, Run, RowWrite, SessionLoss, Trouble } from "../observer/history.ts";
+import { isOfController, type Fault, type Schedule } from "../schedule/schedule.ts";
 import { client, Clients, projectName } from "./clients.ts";
 import { leaseMs, startSimController, type SimController } from "./controller.ts";
 import type { SimDatabase } from "./database.ts";
@@ -17,11 +17,13 @@ import { quiet } from "./quiet.ts";
 
 /** The database's time is set this often. */
 const stepMs = 100;
+/** By so much the ways of an uneven partition may begin one after the other. */
+const headStartLimitMs = 1_700;
 /** How long the calm may last. */
 const calmLimitMs = 60_000;
 const lookMs = 1_000;
 const capacity = { cpuMillis: 24_000n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
-const script = parseScript("{ prepare: 5ms..200ms, boot: 20ms..2s, shutdown: 10ms..1s }");
+const script = parseScript("{ prepare: 5ms..200ms, boot: 20ms..2s, shutdown: 10ms..1s, kill: 1ms..300ms }");
 
 export interface WorldParts {
   readonly database: SimDatabase;
@@ -48,6 +50,7 @@ class World {
   readonly #network: Network;
   readonly #clients: Clients;
   readonly #runs: Run[] = [];
+  readonly #troubles: Trouble[] = [];
   readonly #stop = new AbortController();
   readonly #listeners = new Map<string, Set<(from: SimProcess) => void>>();
   #lives = 0;
@@ -156,7 +159,13 @@ class World {
     node.start();
   }
 
-  #strike({ kind, victim, forMs, controller, step }: Fault): void {
+  #strike(fault: Fault): void {
+    const { kind, victim, forMs, controller, step } = fault;
+    if (!isOfController(fault)) {
+      // When a crash at a failpoint comes, if it does, nobody knows.
+      const fromMs = this.#clock.monotonicMs();
+      this.#troubles.push({ node: nodeId(victim), fromMs, toMs: kind === "crash-at" ? Infinity : fromMs + forMs + headStartLimitMs });
+    }
     const node = this.#nodes[victim];
     const target = this.#controllers[victim];
     const trouble = { node: victim, controller };
@@ -186,7 +195,32 @@ class World {
         return this.#network.trouble({ ...trouble, kind: "slow", ways: ["up", "down"] }, forMs);
       case "duplicate":
         return this.#network.trouble({ ...trouble, kind: "doubled", ways: ["up", "down"] }, forMs);
+      case "late-copy":
+        return this.#network.trouble({ ...trouble, kind: "late", ways: ["down"] }, forMs);
+      case "uneven":
+        return this.#uneven(victim, forMs);
+      case "reset":
+        return this.#network.reset(victim);
+      case "partial-hello":
+        this.#network.trouble({ ...trouble, kind: "partial", ways: ["up"] }, forMs);
+        return this.#network.reset(victim);
+      case "database-down":
+        for (const each of this.#controllers) each?.process.loseDatabase(forMs);
+        return;
+      case "disk-broken":
+        return node?.host.breakDisk(forMs);
+      case "clock-jump":
+        return node?.host.jumpClock(forMs * (forMs % 2 === 0 ? 20 : -20));
     }
+  }
+
+  /** A partition whose ways begin and end at times of their own: first nothing comes down, then nothing goes up; down is open again first. */
+  #uneven(node: number, forMs: number): void {
+    const block = (way: "up" | "down", ms: number): void =>
+      this.#network.trouble({ node, controller: undefined, kind: "blocked", ways: [way] }, ms);
+    const [headStartMs, downMs] = [200 + (forMs % (headStartLimitMs - 200)), 3_000 + (forMs % 6_500)];
+    block("down", downMs);
+    this.#clock.after(headStartMs, () => block("up", forMs));
   }
 
   #crashController(index: number, forMs: number): void {
@@ -249,6 +283,7 @@ class World {
       stored: this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm }))),
       capacity: { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) },
       losses: losses.map(({ node, lost_ms, renewed_ms }): SessionLoss => ({ node, lostMs: lost_ms, renewedMs: renewed_ms })),
+      troubles: this.#troubles,
       patienceMs: leaseMs * 1.5,
       resolutionMs: stepMs,
       audited: audited.map(({ request_id }) => request_id),

@@ -2,7 +2,7 @@
 import type { Hello, ImageAnswer, ImageCommand } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Driver, Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import type { DialLink } from "./link/dial.ts";
-import { openLease } from "./link/lease.ts";
+import { leaseClockMs, openLease } from "./link/lease.ts";
 import { openLink, type Link, type LinkHandlers } from "./link/link.ts";
 import type { Fence, MachineHost } from "./machine/host.ts";
 import { watchClock } from "./machine/clock-watch.ts";
@@ -39,7 +39,7 @@ export async function startAgent(parts: AgentParts): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
   await failpoints.at("rejoin.agent.start");
   let link: Link | undefined;
-  let isLeaseHeld = (): boolean => clock.bootMs() < fence.deadlineMs;
+  let isLeaseHeld = (): boolean => leaseClockMs(clock) < fence.deadlineMs;
   const machines = await openMachines({
     ...parts,
     fence: { isLeaseHeld: () => isLeaseHeld(), guard: fence.guard, release: fence.release },

@@ -15,7 +15,9 @@ import { systemClock, type Clock } from "./clock.ts";
 import { duration } from "./config.ts";
 import { PitwallError } from "./errors.ts";
 import { failpointList, isFailpoint, type FailpointName, type SendName, type StepName } from "./failpoint-list.ts";
+import { requireLeave } from "./leave.ts";
 import type { Log } from "./log.ts";
+import { plantFrom } from "./planted.ts";
 
 /** What becomes of a message. */
 export type Sending = "once" | "never" | "twice";
@@ -43,8 +45,12 @@ interface Armed {
 
 const pattern = /^([a-z][a-z0-9.-]*)(?:#(\d+))?=(exit|throw|enospc|drop-send|send-twice|stop|sleep)(?::(\w+))?$/;
 
-/** What the environment arms, or {@link noFailpoints}. Throws `invalid` for what makes no sense, and where it is not allowed. */
+/**
+ * What the environment arms, or {@link noFailpoints}; plants a bug, too, where it asks for one. Throws `invalid` for what makes no sense, and
+ * where it is not allowed.
+ */
 export function failpointsFrom(env: NodeJS.ProcessEnv, log: Log, clock: Clock = systemClock): Failpoints {
+  plantFrom(env, log);
   const text = env["PITWALL_FAILPOINTS"];
   if (!text) return noFailpoints;
   requireLeave(env, "PITWALL_FAILPOINTS");
@@ -90,13 +96,6 @@ function strike(name: FailpointName, action: Action): void {
     case "send-twice":
       return; // elsewhere
   }
-}
-
-/** Throws `invalid` unless the process may be broken on purpose; `variable` asks for that. */
-export function requireLeave(env: NodeJS.ProcessEnv, variable: string): void {
-  if (env["PITWALL_ALLOW_FAILPOINTS"] === "1") return;
-  const message = `${variable} breaks this process on purpose: unset it, or allow it in a test with PITWALL_ALLOW_FAILPOINTS=1`;
-  throw new PitwallError("invalid", message, { reason: "INVALID_CONFIG", field: variable });
 }
 
 function parseArmed(text: string): Armed {

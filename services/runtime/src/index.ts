@@ -13,6 +13,7 @@ export * from "./keepalive.ts";
 export * from "./log.ts";
 export * from "./main.ts";
 export * from "./outbox.ts";
+export * from "./planted.ts";
 export * from "./process-identity.ts";
 export * from "./random.ts";
 export * from "./rpc-boundary.ts";

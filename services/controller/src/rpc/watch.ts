@@ -1,6 +1,6 @@
 // WatchVms and WaitVm: the current VMs, then what changes.
 import { Phase, type Vm, type WaitVmRequest, type WatchVmsRequest, type WatchVmsResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError } from "@pitwall/runtime";
+import { PitwallError, planted } from "@pitwall/runtime";
 import type { Principal } from "../projects/principal.ts";
 import { isBehind, type EventPosition } from "../store/vm-events.ts";
 import type { VmChange } from "../vm/feed.ts";
@@ -39,8 +39,9 @@ export async function* watchVms(
     }
     const base = from ?? start;
     const goal = isBehind(feed.position, base) ? base : feed.position;
+    let skips = from && planted("watch-skips-on-resume") ? 1 : 0;
     for await (const change of feed.between(base, goal))
-      if (isTheirs(change) && change.revision > (seen.get(change.vm.id) ?? 0n))
+      if (skips-- <= 0 && isTheirs(change) && change.revision > (seen.get(change.vm.id) ?? 0n))
         yield { vm: change.vm, resumeToken: from ? feed.token(change.position) : "", synced: false };
     yield { vm: undefined, resumeToken: feed.token(goal), synced: true };
     for await (const change of changes) {

@@ -4,7 +4,7 @@
 // too. Steps expand first; what takes something away (contract) comes a release later and raises `installation.min_schema`.
 import { Migrator } from "@mikro-orm/migrations";
 import { LockWaitTimeoutException, MikroORM } from "@mikro-orm/postgresql";
-import { backoff, PitwallError, systemClock } from "@pitwall/runtime";
+import { backoff, PitwallError, planted, systemClock } from "@pitwall/runtime";
 import pg from "pg";
 import { entities } from "./entities.ts";
 import type { migrations } from "./migrations/index.ts";
@@ -86,6 +86,7 @@ function patientSteps(steps: readonly Step[]): { name: string; class: Step["clas
       override up(): void {
         this.addSql(`set local lock_timeout = ${lockLimitMs}`);
         super.up();
+        if (planted("exclusive-migration") && name === steps.at(-1)?.name) this.addSql("lock table vm; select pg_sleep(30)");
       }
     },
   }));

@@ -1,7 +1,7 @@
 // What a node is told of its VMs: whole and level-triggered.
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import type { Failpoints, Log } from "@pitwall/runtime";
+import { planted, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Credentials } from "../credentials/credentials.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
@@ -49,7 +49,7 @@ export class Assignments {
 
   /** Leaves out what is lost and waits for its owner's word. */
   async #assignmentsOf(em: EntityManager, rows: readonly VmRow[]): Promise<Assignment[]> {
-    const wanted = rows.filter((row) => !isLost(row));
+    const wanted = rows.filter((row) => !isLost(row) && !(planted("forget-on-send") && wasTold(row)));
     const projectIds = [...new Set(wanted.map(({ projectId }) => projectId))];
     const keys = await keysOf(em, projectIds);
     const credentialOf = await this.#credentials.forNode(em, projectIds);
@@ -118,6 +118,16 @@ export async function dispatch({ feed, assignments, sessions, failpoints, log }:
 
 /** Its node ended it for want of a lease, and starts it again when it hears that it is still wanted there. */
 const waitsForWord = ({ desired, reason }: VmRow): boolean => desired === Desired.DESIRED_RUNNING && reason === "LEASE_LOST";
+
+const told = new Set<string>();
+
+/** For the bug `forget-on-send`: what was told once is not told again. */
+function wasTold({ id, epoch, generation, observedGeneration }: VmRow): boolean {
+  const key = `${id} ${epoch} ${generation}`;
+  const isKnown = told.has(key) && generation !== observedGeneration;
+  told.add(key);
+  return isKnown;
+}
 
 /** Until its owner starts it, or deletes it. */
 const isLost = (row: VmRow): boolean =>

@@ -6,7 +6,17 @@
 import { mkdir } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { createInterface } from "node:readline";
-import { backoff, PitwallError, processesIn, timeLimit, type Clock, type Failpoints, type Log, type Random } from "@pitwall/runtime";
+import {
+  backoff,
+  PitwallError,
+  planted,
+  processesIn,
+  timeLimit,
+  type Clock,
+  type Failpoints,
+  type Log,
+  type Random,
+} from "@pitwall/runtime";
 import { z } from "zod";
 import type { AgentFence } from "../agent.ts";
 import type { Guarded } from "../machine/host.ts";
@@ -105,7 +115,9 @@ interface Line {
 }
 
 async function openLine({ program, dir, clock }: FenceOptions): Promise<Line> {
-  const [running = (await spawnDetached(program, [], dir, "fence.out")).identity] = processesIn(dir);
+  // A fence that dies with its agent is none: setpriv(1) would see to that.
+  const [command, ...args] = planted("fence-with-agent") ? ["setpriv", "--pdeathsig", "KILL", program] : [program];
+  const [running = (await spawnDetached(command, args, dir, "fence.out")).identity] = processesIn(dir);
   if (!running) throw unavailable();
   const path = `/proc/${running.pid}/cwd/fence.sock`; // short, whatever the state folder is called
   await untilListening(running, path, startLimitMs);

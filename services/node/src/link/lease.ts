@@ -4,7 +4,7 @@
 //
 // Trust ends a margin before the controller's patience, counted from when the acknowledged message was *sent*, on the clock that the
 // fence shares. What was lost is given up in full before a new acknowledgement counts.
-import type { Clock, Failpoints, Log } from "@pitwall/runtime";
+import { planted, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 
 /** Of the time that the controller waits, this part is kept back: for ending VMs, and for clocks that run at different speeds. */
 const marginShare = 0.1;
@@ -32,6 +32,11 @@ export interface Lease extends Disposable {
   acknowledged(sequence: bigint): Promise<void>;
 }
 
+/** The clock that leases are counted on, which the fence shares. */
+export function leaseClockMs(clock: Pick<Clock, "bootMs" | "wallMs">): number {
+  return planted("lease-by-wall-clock") ? clock.wallMs() : clock.bootMs();
+}
+
 /** Held from the start if an earlier run of the agent left it so. */
 export function openLease({ clock, failpoints, fence, onLost, log }: LeaseOptions): Lease {
   const sentMs = new Map<bigint, number>();
@@ -39,7 +44,8 @@ export function openLease({ clock, failpoints, fence, onLost, log }: LeaseOption
   let ttlMs = 0;
   let timer: Disposable | undefined;
   let losing: Promise<void> | undefined;
-  const isHeld = (): boolean => losing === undefined && clock.bootMs() < deadlineMs;
+  const nowMs = (): number => leaseClockMs(clock);
+  const isHeld = (): boolean => losing === undefined && nowMs() < deadlineMs;
 
   async function lose(): Promise<void> {
     await failpoints.at("lease.expired.seen");
@@ -51,7 +57,7 @@ export function openLease({ clock, failpoints, fence, onLost, log }: LeaseOption
   function watch(): void {
     timer?.[Symbol.dispose]();
     if (losing) return;
-    const leftMs = deadlineMs - clock.bootMs();
+    const leftMs = deadlineMs - nowMs();
     if (leftMs > 0) timer = clock.after(leftMs + tickMs, watch);
     else losing = lose().catch((error: unknown) => log.error("VMs could not be ended", { error }));
   }
@@ -61,8 +67,8 @@ export function openLease({ clock, failpoints, fence, onLost, log }: LeaseOption
     if (from === undefined) return;
     for (const older of sentMs.keys()) if (older <= sequence) sentMs.delete(older);
     await failpoints.at("lease.acked");
-    const until = from + ttlMs * (1 - marginShare);
-    if (until <= clock.bootMs()) return; // it came too late to be worth anything
+    const until = (planted("trust-from-answer") ? nowMs() : from) + ttlMs * (1 - marginShare);
+    if (until <= nowMs()) return; // it came too late to be worth anything
     if (!isHeld()) {
       watch();
       await losing;
@@ -78,7 +84,7 @@ export function openLease({ clock, failpoints, fence, onLost, log }: LeaseOption
     isHeld,
     sent(sequence) {
       if (sequence === 0n) sentMs.clear(); // a new session counts anew
-      if (sentMs.size < unansweredLimit) sentMs.set(sequence, clock.bootMs());
+      if (sentMs.size < unansweredLimit) sentMs.set(sequence, nowMs());
     },
     async welcomed(ms) {
       ttlMs = ms;

@@ -3,7 +3,16 @@ import { open, rm, stat, truncate } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { PitwallError, isAlive, noFailpoints, processUsage, signalProcess, type Failpoints, type ProcessIdentity } from "@pitwall/runtime";
+import {
+  PitwallError,
+  isAlive,
+  noFailpoints,
+  planted,
+  processUsage,
+  signalProcess,
+  type Failpoints,
+  type ProcessIdentity,
+} from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
@@ -102,7 +111,7 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): V
     },
     async kill() {
       signalProcess(process, "SIGKILL");
-      await exited;
+      if (!planted("release-before-exit")) await exited;
     },
     usage: async () => processUsage(process),
   };

@@ -3,7 +3,7 @@
 import { rm } from "node:fs/promises";
 import { connect, type Socket } from "node:net";
 import { join } from "node:path";
-import { PitwallError, isAlive, noFailpoints, processUsage, signalProcess, type Failpoints } from "@pitwall/runtime";
+import { PitwallError, isAlive, noFailpoints, planted, processUsage, signalProcess, type Failpoints } from "@pitwall/runtime";
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess } from "../machine/vmm.ts";
@@ -61,7 +61,7 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): V
     resume: async () => signalProcess(process, "SIGCONT"),
     async kill() {
       signalProcess(process, "SIGKILL");
-      await exited;
+      if (!planted("release-before-exit")) await exited;
     },
     usage: async () => processUsage(process),
   };

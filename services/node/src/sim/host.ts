@@ -1,6 +1,7 @@
 // A virtual host: its processes, its disk, its fence. It outlives its agent, as a real one does, and can lose power.
-import { PitwallError, seededRandom, type Clock, type ProcessIdentity } from "@pitwall/runtime";
+import { PitwallError, planted, seededRandom, type Clock, type ProcessIdentity } from "@pitwall/runtime";
 import type { AgentFence } from "../agent.ts";
+import { leaseClockMs } from "../link/lease.ts";
 import type { Guarded, Processes } from "../machine/host.ts";
 import { decodeEntry, encodeEntry, type JournalStore } from "../machine/journal.ts";
 import type { VmmExit } from "../machine/vmm.ts";
@@ -9,6 +10,10 @@ import type { Trace } from "./trace.ts";
 
 /** From writing to being on disk. */
 const syncMs = 1;
+/** The same for who does not wait for it: the kernel writes when it likes. */
+const writebackMs = 5_000;
+/** Of each boot. */
+const firstPid = 1000;
 /** USER_HZ is 100. */
 const tickMs = 10;
 
@@ -21,6 +26,8 @@ export interface SimProcess {
   readonly exited: Promise<VmmExit>;
   /** Ends it; a second time it is ignored. */
   end(exit: Omit<VmmExit, "tail">): void;
+  /** As SIGKILL does: a process with much memory takes its time. Resolves when it is gone. */
+  kill(): Promise<void>;
 }
 
 interface StoredFile {
@@ -34,6 +41,8 @@ export interface SimHostOptions {
   readonly seed: string;
   readonly name: string;
   readonly trace: Trace;
+  /** How long a VMM takes to end once it is killed. */
+  readonly killMs: (vmId: string) => number;
 }
 
 export class SimHost {
@@ -41,7 +50,11 @@ export class SimHost {
   readonly #processes = new Map<number, SimProcess>();
   readonly #files = new Map<string, StoredFile>();
   readonly #guarded = new Map<string, Guarded>();
-  #nextPid = 1000;
+  /** Removed, and there again if the power goes now. */
+  readonly #limbo = new Map<string, StoredFile>();
+  #nextPid = firstPid;
+  #wallOffsetMs = 0;
+  #diskFailsUntilMs = 0;
   #boots = 1;
   #crashes = 0;
   #deadlineMs = 0;
@@ -66,8 +79,30 @@ export class SimHost {
     return [...this.#files.keys()];
   }
 
+  /** What its wall clock has jumped by. */
+  get wallOffsetMs(): number {
+    return this.#wallOffsetMs;
+  }
+
+  jumpClock(byMs: number): void {
+    this.#wallOffsetMs += byMs;
+    if (planted("lease-by-wall-clock") && this.#deadlineMs > 0) this.fence.renew(this.#deadlineMs);
+  }
+
+  /** For so long nothing can be written or removed. */
+  breakDisk(forMs: number): void {
+    this.#diskFailsUntilMs = Math.max(this.#diskFailsUntilMs, this.#options.clock.monotonicMs() + forMs);
+  }
+
+  /** Throws what the kernel says while the disk is broken. */
+  needDisk(): void {
+    if (this.#options.clock.monotonicMs() >= this.#diskFailsUntilMs) return;
+    throw Object.assign(new Error("EIO: i/o error, write"), { code: "EIO", errno: -5 });
+  }
+
   process(identity: ProcessIdentity): SimProcess | undefined {
     const found = this.#processes.get(identity.pid);
+    if (planted("pid-alone")) return found;
     return found?.identity.startTicks === identity.startTicks ? found : undefined;
   }
 
@@ -80,7 +115,12 @@ export class SimHost {
       guest.close();
       ended.resolve({ ...exit, tail: "the simulated VMM ended" });
     };
-    const process = { identity, dir, guest, startedMs, exited: ended.promise, end };
+    const kill = async (): Promise<void> => {
+      const killMs = this.#options.killMs(dir.slice(dir.lastIndexOf("/") + 1));
+      this.#options.clock.after(killMs, () => end({ code: null, signal: "SIGKILL" }));
+      if (!planted("release-before-exit")) await ended.promise;
+    };
+    const process = { identity, dir, guest, startedMs, exited: ended.promise, end, kill };
     this.#processes.set(identity.pid, process);
     this.onSpawn(process);
     return process;
@@ -88,23 +128,35 @@ export class SimHost {
 
   readonly processes: Processes = {
     workingIn: (dir) => this.running.filter((process) => process.dir === dir).map(({ identity }) => identity),
-    kill: async (identity) => this.process(identity)?.end({ code: null, signal: "SIGKILL" }),
+    kill: async (identity) => this.process(identity)?.kill(),
   };
 
   readonly journals: JournalStore = {
     dirOf: (vmId) => `/sim/${this.#options.name}/${vmId}`,
     write: async (vmId, entry) => {
+      this.needDisk();
       const file = this.#files.get(vmId) ?? { durable: undefined, pending: undefined };
       const text = encodeEntry(entry);
       file.pending = text;
       this.#files.set(vmId, file);
+      const settle = (): void => {
+        if (file.pending !== text) return; // the power went, or a later write came
+        file.durable = text;
+        file.pending = undefined;
+      };
+      if (planted("no-fsync")) return void this.#options.clock.after(writebackMs, settle);
       await this.#options.clock.sleep(syncMs);
-      if (file.pending !== text) return; // the power went, or a later write came
-      file.durable = text;
-      file.pending = undefined;
+      settle();
     },
-    clear: async () => undefined,
+    clear: async () => this.needDisk(),
     remove: async (vmId) => {
+      this.needDisk();
+      const file = this.#files.get(vmId);
+      if (planted("no-fsync") && file) {
+        this.#files.delete(vmId);
+        this.#limbo.set(vmId, file);
+        return void this.#options.clock.after(writebackMs, () => this.#limbo.delete(vmId));
+      }
       await this.#options.clock.sleep(syncMs);
       this.#files.delete(vmId);
     },
@@ -131,7 +183,9 @@ export class SimHost {
       renew: (until) => {
         this.#deadlineMs = until;
         this.#fenceTimer?.[Symbol.dispose]();
-        this.#fenceTimer = this.#options.clock.after(until - this.#options.clock.bootMs(), () => this.#fenceOff());
+        const { clock } = this.#options;
+        const nowMs = leaseClockMs({ bootMs: () => clock.bootMs(), wallMs: () => clock.wallMs() + this.#wallOffsetMs });
+        this.#fenceTimer = clock.after(until - nowMs, () => this.#fenceOff());
       },
     };
   }
@@ -150,6 +204,7 @@ export class SimHost {
   /** What becomes of writes under way when the agent is killed: the kernel finishes some of them. */
   agentCrashed(): void {
     this.#settleWrites("agent");
+    if (planted("fence-with-agent")) this.#guarded.clear();
   }
 
   /** Everything that is not on disk is gone. */
@@ -159,7 +214,10 @@ export class SimHost {
     this.#guarded.clear();
     this.#deadlineMs = 0;
     this.#fenceTimer?.[Symbol.dispose]();
+    this.#nextPid = firstPid;
     this.#settleWrites("power");
+    for (const [vmId, file] of this.#limbo) this.#files.set(vmId, file);
+    this.#limbo.clear();
   }
 
   #settleWrites(cause: string): void {

@@ -33,7 +33,7 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
       },
       pause: async () => process.guest.pause(true),
       resume: async () => process.guest.pause(false),
-      kill: async () => process.end({ code: null, signal: "SIGKILL" }),
+      kill: () => process.kill(),
       usage: async () => ({ cpuMs: 0, rssBytes }),
     };
   }
@@ -68,7 +68,7 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
         await failpoints.at("create.vmm.configured", vmId);
         return handle(process);
       } catch (cause) {
-        process.end({ code: null, signal: "SIGKILL" });
+        await process.kill();
         throw new PitwallError("unavailable", "the simulated VMM did not start", { reason: "VMM_START_FAILED", cause });
       }
     },

@@ -191,6 +191,18 @@ test.each([...createSteps, ...deleteSteps, ...rejoinSteps])(
   },
 );
 
+test("a VM that stops while nothing can be written is told of once it can", async () => {
+  const { clock, node, peer } = begin("shutdown: 1s");
+  peer.want({ vmId: vm, ...run });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 5_000);
+  peer.want({ vmId: vm, desired: Desired.DESIRED_STOPPED });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_STOPPING, 5_000);
+  node.host.breakDisk(5_000);
+  await clock.until(() => node.host.running.length === 0, 4_000);
+  expect(peer.phase(vm)).toBe(Phase.PHASE_STOPPING);
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_STOPPED, 10_000);
+});
+
 test("an agent that dies adopts its VM: the guest never notices", async () => {
   const { clock, node, peer } = begin("{}");
   peer.want({ vmId: vm, ...run });

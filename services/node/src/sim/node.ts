@@ -38,7 +38,6 @@ export class SimNode implements AsyncDisposable {
   #life = new Life();
   #lives = 0;
   #agent: Promise<AsyncDisposable> | undefined;
-  #wallOffsetMs = 0;
   #isStopped = false;
   #crashAt: { readonly step: StepName; readonly restartMs: number } | undefined;
   readonly #linked = Promise.withResolvers<void>();
@@ -48,11 +47,11 @@ export class SimNode implements AsyncDisposable {
     this.#options = options;
     const { name, clock, script, seed, trace } = options;
     this.#plan = new Plan({ script, seed, node: name });
-    this.host = new SimHost({ clock, seed, name, trace });
+    this.host = new SimHost({ clock, seed, name, trace, killMs: (vmId) => this.#plan.killMs(vmId) });
     for (const fault of this.#plan.ofNode("clock-jump")) {
       this.#after(this.#plan.timeMs(fault.at, fault), () => {
         this.#say("fault.clock-jump");
-        this.#wallOffsetMs += jumpMs(fault);
+        this.host.jumpClock(jumpMs(fault));
       });
     }
     for (const fault of this.#plan.ofNode("node-loss"))
@@ -131,7 +130,7 @@ export class SimNode implements AsyncDisposable {
   #parts(life: Life): AgentParts {
     const { clock: hostClock, name, seed, capacity, log } = this.#options;
     const clock: Clock = {
-      wallMs: () => hostClock.wallMs() + this.#wallOffsetMs,
+      wallMs: () => hostClock.wallMs() + this.host.wallOffsetMs,
       monotonicMs: () => hostClock.monotonicMs(),
       bootMs: () => hostClock.bootMs(),
       sleep: (ms, signal) => hostClock.sleep(ms, signal),
@@ -222,6 +221,7 @@ export class SimNode implements AsyncDisposable {
         const prepareMs = this.#plan.prepareMs(vmId);
         await clock.sleep(prepareMs, signal);
         if (this.#plan.find("disk-full", vmId)) throw diskFull();
+        this.host.needDisk();
         await failpoints.at("create.disk.cloned", vmId);
         const random = seededRandom(seed, name, "host-key", this.#plan.ordinal(vmId));
         return {

@@ -39,6 +39,11 @@ export class Plan {
     return this.#draw(slow?.for ?? this.#options.script.shutdown, "shutdown", vmId);
   }
 
+  /** From SIGKILL to the end of the VMM. */
+  killMs(vmId: string): number {
+    return this.#draw(this.#options.script.kill, "kill", vmId);
+  }
+
   /** The time of a fault: since the node's start, or of a VM since it was ready. */
   timeMs(span: Span, fault: Fault, vmId?: string): number {
     return this.#draw(span, this.#options.script.faults.indexOf(fault), vmId);

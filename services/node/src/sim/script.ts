@@ -51,6 +51,7 @@ const script = z.strictObject({
   prepare: span.prefault("5ms"),
   boot: span.prefault("20ms"),
   shutdown: span.prefault("20ms"),
+  kill: span.prefault("0ms"),
   faults: z.array(fault).default([]),
 });
 
