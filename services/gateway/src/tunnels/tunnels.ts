@@ -6,6 +6,7 @@ import type { Identity } from "@pitwall/enroll";
 import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { listen, PitwallError, readLine, systemClock, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
+import { Placements } from "./placements.ts";
 
 /** A VM that is booting is waited for. */
 const answerLimitMs = 60_000;
@@ -48,6 +49,7 @@ export interface TunnelsParts {
 export async function openTunnels(at: HostPort, { advertise, identity, access, failpoints, log }: TunnelsParts): Promise<Tunnels> {
   const waiting = new Map<string, Waiting>();
   const sockets = new Set<TLSSocket>();
+  const placements = new Placements();
   let unproven = 0;
 
   const context = (): { key: string; cert: string; ca: string } => identity.tls();
@@ -108,20 +110,24 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, f
       const timeout = new AbortController();
       try {
         await failpoints.at("tunnel.token.minted");
-        const { vmId, sshHostKey, subject } = await access()
+        const { vmId, epoch, sshHostKey, subject } = await access()
           .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port), method }, { timeoutMs: answerLimitMs })
           .catch((error: unknown) => {
             throw fromRpc(error);
           });
+        placements.heard(vmId, epoch);
         const late = systemClock.sleep(dialLimitMs, timeout.signal).then(() => {
           throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
         });
         late.catch(() => undefined); // raced
         const stream = await Promise.race([dialled, late]);
-        await failpoints.at("tunnel.gateway.opened", vmId).catch((error: unknown) => {
+        try {
+          placements.opened(vmId, epoch, stream);
+          await failpoints.at("tunnel.gateway.opened", vmId);
+        } catch (error) {
           stream.destroy();
           throw error;
-        });
+        }
         return { stream, vmId, sshHostKey, subject };
       } finally {
         timeout.abort();

@@ -5,7 +5,18 @@ import type { Duplex } from "node:stream";
 import { connect, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
-import { hostPort, messageChain, PitwallError, readLine, splice, timeLimit, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
+import {
+  hostPort,
+  messageChain,
+  PitwallError,
+  planted,
+  readLine,
+  splice,
+  timeLimit,
+  type Clock,
+  type Failpoints,
+  type Log,
+} from "@pitwall/runtime";
 import { ClientError } from "nice-grpc";
 import type { Machines } from "../machine/machines.ts";
 
@@ -61,9 +72,13 @@ export function openTunnels({ machines, identity, clock, failpoints, log }: Tunn
   };
 }
 
-async function dialGuest(machines: Machines, { vmId, target }: TunnelRequest, signal: AbortSignal): Promise<Duplex> {
+/** Only into the placement that is meant: what is left of an older one is nobody's any more. */
+async function dialGuest(machines: Machines, { vmId, epoch, target }: TunnelRequest, signal: AbortSignal): Promise<Duplex> {
   if (!target) throw new PitwallError("invalid", "the request has no target");
-  return machines.get(vmId).dial(target, signal);
+  const machine = machines.get(vmId);
+  if (machine.report.epoch !== epoch && !planted("gateway-ignores-epoch"))
+    throw new PitwallError("unavailable", "the node has another placement of the VM", { reason: "VM_MOVED" });
+  return machine.dial(target, signal);
 }
 
 /** One line. A guest's status says more than the words around it. */
