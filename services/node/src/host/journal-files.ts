@@ -1,7 +1,7 @@
 // Journals on disk: `ROOT/UUID/vm.json`, beside it what else the VM has.
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { writeFileAtomic } from "@pitwall/runtime";
+import { syncPath, writeFileAtomic } from "@pitwall/runtime";
 import { decodeEntry, encodeEntry, type JournalStore } from "../machine/journal.ts";
 
 const fileName = "vm.json";
@@ -18,12 +18,14 @@ export function openJournalFiles(root: string): JournalStore {
     dirOf,
     clear,
     async write(vmId, entry) {
-      await mkdir(dirOf(vmId), { recursive: true, mode: 0o700 });
+      const made = await mkdir(dirOf(vmId), { recursive: true, mode: 0o700 });
       await writeFileAtomic(join(dirOf(vmId), fileName), encodeEntry(entry));
+      if (made !== undefined) await syncPath(root);
     },
     async remove(vmId) {
       await clear(vmId);
       await rm(dirOf(vmId), { recursive: true, force: true });
+      await syncPath(root); // or the VM would be there again when the power comes back
     },
     async readAll() {
       await mkdir(root, { recursive: true, mode: 0o700 });

@@ -1,0 +1,47 @@
+// What a journal's calls promise: what they have resolved for is there after a crash of the host. Looked at where it is asked of the kernel.
+import { readlinkSync } from "node:fs";
+import { mkdtemp, open, rm, type FileHandle } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { NodeLossPolicy } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { openJournalFiles } from "../src/host/journal-files.ts";
+import { firstReport } from "../src/machine/reports.ts";
+import { wanted } from "./support/lone-host.ts";
+
+/** What was synced, in its order. */
+const synced: string[] = [];
+let root: string;
+let restore: () => void;
+
+beforeAll(async () => {
+  root = await mkdtemp(join(tmpdir(), "pitwall-journals-"));
+  await using probe = await open(root, "r");
+  const prototype = Object.getPrototypeOf(probe) as Pick<FileHandle, "sync">; // what all file handles have
+  const { sync } = prototype;
+  prototype.sync = async function (this: FileHandle): Promise<void> {
+    synced.push(readlinkSync(`/proc/self/fd/${this.fd}`).replace(/\.[0-9a-f]+\.tmp$/, ".tmp"));
+    await sync.call(this);
+  };
+  restore = () => Object.assign(prototype, { sync });
+});
+
+afterAll(async () => {
+  restore();
+  await rm(root, { recursive: true, force: true });
+});
+
+it("a journal is on disk before it has its name, its name after, and the name of its folder the first time; so is a removal", async () => {
+  const journals = openJournalFiles(root);
+  const assignment = wanted(NodeLossPolicy.NODE_LOSS_POLICY_HOLD);
+  const { vmId } = assignment;
+  const report = firstReport(assignment, 0);
+  const entry = { assignment, report, process: undefined, booted: 0n, starting: false, bootId: "1" };
+  const dir = journals.dirOf(vmId);
+  await journals.write(vmId, entry);
+  expect(synced.splice(0)).toEqual([join(dir, "vm.json.tmp"), dir, root]);
+  await journals.write(vmId, entry);
+  expect(synced.splice(0)).toEqual([join(dir, "vm.json.tmp"), dir]);
+  await journals.remove(vmId);
+  expect(synced.splice(0)).toEqual([root]);
+});
