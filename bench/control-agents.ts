@@ -45,7 +45,7 @@ export async function measureAgents(installation: Installation, ca: Ca, options:
     fleets.push(fleet);
     return fleet;
   };
-  const firstFleet = await add("first", first);
+  await add("first", first);
   say(`${first} agents are linked`);
 
   const metrics: Record<string, Metric> = {};
@@ -53,7 +53,7 @@ export async function measureAgents(installation: Installation, ca: Ca, options:
   {
     await using echo = await startEcho(await makeIdentity(ca), await ca.issueController("echo", ["127.0.0.1"]), messageSizes);
     await echo.connect(first);
-    metrics["fanout_vs_echo"] = await measureFanout(controller, echo, firstFleet, options);
+    metrics["fanout_vs_echo"] = await measureFanout(installation, ca, controller, echo, first, options);
     bare = await bareMemory(echo, bareMore);
   }
   const before = await controller.taken();

@@ -1,7 +1,7 @@
 // The bare peer's server, in a process of its own. Told what to do over IPC.
 import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
 import { z } from "zod";
-import { echoService } from "./control-echo-service.ts";
+import { echoMethod } from "./control-echo-service.ts";
 
 const setup = z.object({ key: z.string(), chain: z.string(), ca: z.string(), command: z.number() });
 const order = z.union([z.object({ run: z.number() }), z.object({ memory: z.literal(true) })]);
@@ -15,7 +15,7 @@ let onAllAnswered: () => void = () => undefined;
 async function listen({ key, chain, ca, command: bytes }: z.output<typeof setup>): Promise<void> {
   command = Buffer.alloc(bytes, 7);
   const server = new Server();
-  server.addService(echoService, {
+  server.addService(echoMethod(), {
     run(stream: Stream) {
       streams.add(stream);
       stream.on("data", () => {
@@ -54,7 +54,7 @@ process.once("message", (first) => {
   process.on("message", (message) => {
     const wanted = order.parse(message);
     if ("run" in wanted) return void rounds(wanted.run);
-    for (let n = 0; n < 3; n++) globalThis.gc?.();
+    globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
     const { rss, heapUsed } = process.memoryUsage();
     process.send?.({ rssBytes: rss, heapBytes: heapUsed, streams: streams.size });
   });

@@ -1,8 +1,7 @@
 // The bare peer: a grpc-js server with mutual TLS and one bidirectional stream for each client, which does nothing but echo.
-import { fork, type ChildProcess } from "node:child_process";
-import { join } from "node:path";
 import type { TlsIdentity } from "@pitwall/enroll";
 import { z } from "zod";
+import { startChild } from "./control-child.ts";
 
 const ready = z.object({ ready: z.literal(true), port: z.number().optional() });
 const round = z.object({ messages: z.number(), ms: z.number() });
@@ -26,48 +25,16 @@ export interface EchoPeer extends AsyncDisposable {
 
 export async function startEcho(identity: TlsIdentity, server: { key: string; chain: string }, sizes: EchoMessages): Promise<EchoPeer> {
   await using parts = new AsyncDisposableStack();
-  const serving = start("control-echo-server.ts", { ...server, ca: identity.ca, ...sizes });
-  parts.defer(() => end(serving));
-  const { port } = ready.parse(await answer(serving));
+  const serving = parts.use(startChild("control-echo-server.ts"));
+  const { port } = ready.parse(await serving.ask({ ...server, ca: identity.ca, ...sizes }));
   const kept = parts.move();
   return {
     async connect(count) {
-      const clients = start("control-echo-clients.ts", { ...identity, port, count, ...sizes });
-      kept.defer(() => end(clients));
-      ready.parse(await answer(clients));
+      const clients = kept.use(startChild("control-echo-clients.ts"));
+      ready.parse(await clients.ask({ ...identity, port, count, ...sizes }));
     },
-    async run(forMs) {
-      serving.send({ run: forMs });
-      return round.parse(await answer(serving));
-    },
-    async memory() {
-      serving.send({ memory: true });
-      return memory.parse(await answer(serving));
-    },
+    run: async (forMs) => round.parse(await serving.ask({ run: forMs })),
+    memory: async () => memory.parse(await serving.ask({ memory: true })),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
-}
-
-function start(file: string, setup: object): ChildProcess {
-  const child = fork(join(import.meta.dirname, file), { execArgv: ["--disable-warning=DEP0123", "--expose-gc"] });
-  child.send(setup);
-  return child;
-}
-
-async function answer(child: ChildProcess): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    const onExit = (): void => reject(new Error("the bare peer ended"));
-    child.once("exit", onExit);
-    child.once("message", (message) => {
-      child.off("exit", onExit);
-      resolve(message);
-    });
-  });
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = new Promise((resolve) => child.once("exit", resolve));
-  child.kill("SIGKILL");
-  await ended;
 }

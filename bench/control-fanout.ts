@@ -1,12 +1,16 @@
 // Commands to all nodes over their links, each answered, against a bare server that sends the same bytes and gets the same bytes back.
 import { randomUUID } from "node:crypto";
-import type { Controller } from "@pitwall/controller/tests/support/installation.ts";
+import { join } from "node:path";
+import type { Ca } from "@pitwall/controller/src/ca/ca.ts";
+import type { Controller, Installation } from "@pitwall/controller/tests/support/installation.ts";
 import { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
+import { startChild } from "./control-child.ts";
 import type { EchoMessages, EchoPeer } from "./control-echo.ts";
-import type { Fleet } from "./control-fleet.ts";
+import { enrollNodes } from "./control-identities.ts";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 
 const goal = 0.8;
+const name = "lean";
 
 const requestId = randomUUID();
 const command = ConnectResponse.encode({
@@ -20,11 +24,17 @@ const answer = ConnectRequest.encode({
 export const messageSizes: EchoMessages = { command: command.finish().length, answer: answer.finish().length };
 
 export async function measureFanout(
-  { admin }: Pick<Controller, "admin">,
+  installation: Installation,
+  ca: Ca,
+  { admin, api, link }: Controller,
   echo: EchoPeer,
-  { name, count: nodes }: Pick<Fleet, "name" | "count">,
+  nodes: number,
   { quick, say }: BenchOptions,
 ): Promise<Metric> {
+  const stateDir = join(installation.dir, name);
+  await enrollNodes(installation, ca, { api, link }, { stateDir, name, count: nodes });
+  await using lean = startChild("control-lean-nodes.ts");
+  await lean.ask({ stateDir, name, count: nodes, link });
   const [rounds, forMs] = quick ? [2, 1_000] : [5, 5_000];
   /** Asks all nodes what images they hold, again and again; commands a second. */
   const ours = async (): Promise<number> => {

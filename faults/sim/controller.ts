@@ -13,7 +13,7 @@ import { reconcile } from "@pitwall/controller/src/reconcile/loop.ts";
 import { reconcileNodeLoss } from "@pitwall/controller/src/reconcile/node-loss.ts";
 import { linkService } from "@pitwall/controller/src/rpc/link-service.ts";
 import type { Notices } from "@pitwall/controller/src/store/notices.ts";
-import { Assignments, dispatch } from "@pitwall/controller/src/vm/assignments.ts";
+import { Assignments, dispatch, repeatPending } from "@pitwall/controller/src/vm/assignments.ts";
 import { Feed } from "@pitwall/controller/src/vm/feed.ts";
 import { FleetView } from "@pitwall/controller/src/vm/fleet-view.ts";
 import { Placer } from "@pitwall/controller/src/vm/placer.ts";
@@ -67,6 +67,7 @@ export async function startSimController({ process, notices, images, log }: SimC
   void leases.run(stop.signal);
   void news.run(stop.signal);
   void view.run(stop.signal);
+  void repeatPending({ assignments, sessions, failpoints, log, clock }, stop.signal);
   const link = linkService({
     ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log, clock },
     controllers: async () => [],

@@ -71,6 +71,7 @@ import { auditService } from "./rpc/audit-service.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
 import { LostKeys } from "./rpc/lost-keys.ts";
 import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
+import { Connections } from "./rpc/connections.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
@@ -86,7 +87,7 @@ import { openNotices } from "./store/notices.ts";
 import { openStore } from "./store/store.ts";
 import { LiveTokens } from "./tokens/live-tokens.ts";
 import { Tokens } from "./tokens/tokens.ts";
-import { Assignments, dispatch } from "./vm/assignments.ts";
+import { Assignments, dispatch, repeatPending } from "./vm/assignments.ts";
 import { Feed } from "./vm/feed.ts";
 import { FleetView } from "./vm/fleet-view.ts";
 import { Placer } from "./vm/placer.ts";
@@ -95,9 +96,14 @@ import { Reports } from "./vm/reports.ts";
 import { Vms } from "./vm/vms.ts";
 
 const drainMs = 3_000;
-const serverOptions = { ...keepalive, "grpc.max_receive_message_length": 4 * 2 ** 20 };
-/** What one message of a member may cost: an inventory of some thousand VMs. */
-const linkOptions = { ...serverOptions, "grpc.max_receive_message_length": 2 ** 20 };
+/** Nobody reads channelz, and it costs each connection memory and each message time. */
+const noChannelz = { "grpc.enable_channelz": 0 };
+const apiOptions = { ...keepalive, ...noChannelz, "grpc.max_receive_message_length": 4 * 2 ** 20 };
+/**
+ * What one message of a member may cost: an inventory of some thousand VMs. No pings from this end: nodes send some, and the kernel finds
+ * connections whose peer has vanished.
+ */
+const linkOptions = { ...noChannelz, "grpc.max_receive_message_length": 2 ** 20 };
 
 export interface Surroundings {
   readonly log: Log;
@@ -177,7 +183,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
   const fleet = new FleetChanges({ mutations, nodes, news });
-  const api = createServer(serverOptions)
+  const api = createServer(apiOptions)
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))
     .use(databaseBoundary)
@@ -211,11 +217,13 @@ export async function startController(config: ControllerConfig, { log, failpoint
     .use(guard)
     .use(refuseZeroBytes);
   const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), failpoints, log });
+  const connections = stack.use(new Connections());
   link.add(
     LinkServiceDefinition,
     linkService({
       ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log },
       controllers: () => roster.present(),
+      receivedFrom: (peer) => connections.receivedFrom(peer),
     }),
   );
   link.add(RelayServiceDefinition, relayService(links));
@@ -226,6 +234,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const apiPort = await listen(api, config.PITWALL_LISTEN, serverCredentials(keys));
   stack.defer(() => drain(api));
   const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, serverCredentials(keys, ca.certificate));
+  connections.follow(linkPort);
   const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
   await roster.enter(addresses);
   const patience = patienceOf(leaseMs);
@@ -241,7 +250,8 @@ export async function startController(config: ControllerConfig, { log, failpoint
     ),
   );
   const stop = new AbortController();
-  const loops = [leases.run(stop.signal), news.run(stop.signal), view.run(stop.signal)];
+  const repeating = repeatPending({ assignments, sessions, failpoints, log }, stop.signal);
+  const loops = [leases.run(stop.signal), news.run(stop.signal), view.run(stop.signal), repeating];
   stack.defer(async () => {
     stop.abort();
     await Promise.all(loops);

@@ -34,7 +34,7 @@ function fleet(placed: readonly PlacedImage[], inUse: readonly string[] = []): {
   const images = new Images({
     sources: { resolve: () => Promise.resolve({ digest, reference, sizeBytes: 0, config: undefined as never, layers: [] }) }, // only the digest is looked at
     nodes: {
-      list: () => Promise.resolve(nodes),
+      names: () => Promise.resolve(nodes),
       get: (name) => Promise.resolve(nodes.find((node) => node.name === name) ?? Promise.reject(new PitwallError("not-found", name))),
     },
     links: { all: () => Promise.resolve(new Map([...sessions.all()].map((session) => [session.nodeId, localLink(session)]))) },

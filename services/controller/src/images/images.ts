@@ -2,10 +2,9 @@
 import { formatReference, parseReference, type ImageSources } from "@pitwall/oci";
 import { PullState, type HeldImage, type NodeFreed, type PullImageResponse } from "@pitwall/proto/pitwall/v1/image.ts";
 import type { ImageAnswer, ImageCommand, ImageInventory } from "@pitwall/proto/pitwall/v1/link.ts";
-import type { Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Outbox, PitwallError } from "@pitwall/runtime";
 import type { OnBehalf } from "../credentials/credentials.ts";
-import type { Nodes } from "../nodes/nodes.ts";
+import type { NodeName, Nodes } from "../nodes/nodes.ts";
 import type { NodeLink, NodeLinks } from "../nodes/links.ts";
 import { mergeInventories } from "./inventory.ts";
 import type { PlacedImage } from "./placed.ts";
@@ -32,7 +31,7 @@ export interface FreedOnNodes {
 
 export interface ImagesParts {
   readonly sources: Pick<ImageSources, "resolve">;
-  readonly nodes: Pick<Nodes, "list" | "get">;
+  readonly nodes: Pick<Nodes, "names" | "get">;
   readonly links: Pick<NodeLinks, "all">;
   /** The images of all VMs. */
   readonly placed: () => Promise<readonly PlacedImage[]>;
@@ -131,7 +130,7 @@ export class Images {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]);
     const links = await this.#parts.links.all();
     const asked = await Promise.all(
-      (await this.#parts.nodes.list()).map(async (node) => {
+      (await this.#parts.nodes.names()).map(async (node) => {
         const answer = await able(links, node)
           ?.ask(command(node.id), limited)
           .catch(() => undefined);
@@ -146,7 +145,7 @@ export class Images {
   }
 
   async #pullTargets(nameOrId: string): Promise<readonly Target[]> {
-    const nodes = nameOrId === "" ? await this.#parts.nodes.list() : [await this.#parts.nodes.get(nameOrId)];
+    const nodes: readonly NodeName[] = nameOrId === "" ? await this.#parts.nodes.names() : [await this.#parts.nodes.get(nameOrId)];
     const links = await this.#parts.links.all();
     const targets = nodes.flatMap((node) => {
       const link = able(links, node);
@@ -162,7 +161,7 @@ export class Images {
   }
 }
 
-function able(links: ReadonlyMap<string, NodeLink>, { id }: Node): NodeLink | undefined {
+function able(links: ReadonlyMap<string, NodeLink>, { id }: NodeName): NodeLink | undefined {
   const link = links.get(id);
   return link && link.capability >= capability ? link : undefined;
 }

@@ -2,17 +2,25 @@
 // is told of, the database knows. Also ends the links of silent nodes.
 //
 // Silence is measured while this process was awake. A pause of its own, however long, makes nobody silent: what came meanwhile is read first.
-import { sleepOrAbort, systemClock, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
+// A node that sends pulses is silent when not a byte comes; heartbeats are then only for its lease, and may be rare.
+import { pulseMs, sleepOrAbort, systemClock, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Store } from "../store/store.ts";
-import { endSession, renewLeases } from "./session-rows.ts";
+import { gather } from "./gather.ts";
+import { endSessions, renewLeases, type EndReason, type SessionKey } from "./session-rows.ts";
 import type { NodeNews } from "./node-news.ts";
 import type { Session } from "./sessions.ts";
 
 const tickMs = 250;
+/** Links that end together, as when their switch does, are one statement. */
+const endsAtOnce = 500;
 /** How often the database hears from a controller without nodes. */
 const beatMs = 1_000;
 /** Of heartbeats: two may be late by as much as an agent's worst pause, 1 s. */
 const silenceInHeartbeats = 2.5;
+/** One pulse may be late by as much. */
+const silenceMs = pulseMs + 1_100;
+/** docs/link.md: nodes that send pulses. */
+const pulseCapability = 3;
 
 export interface LeaseParts {
   readonly store: Store;
@@ -27,7 +35,11 @@ export interface LeaseParts {
 }
 
 interface Heard {
+  /** When it was heard last, in time that this process was awake. */
   awakeMs: number;
+  /** Of a node that sends pulses: all that has come from it so far, as it is now and as it was when it was looked at last. */
+  readonly received: (() => number) | undefined;
+  receivedBytes: number;
   /** Of the latest heartbeat that is not acknowledged. */
   sequence: bigint | undefined;
 }
@@ -36,6 +48,7 @@ export class Leases {
   readonly #parts: LeaseParts;
   readonly #clock: Clock;
   readonly #heard = new Map<Session, Heard>();
+  readonly #writeEnd: (ended: SessionKey & { readonly reason: EndReason }) => Promise<void>;
   #awakeMs = 0;
   #renewedMs: number;
   #beatMs = -beatMs;
@@ -44,6 +57,10 @@ export class Leases {
   constructor(parts: LeaseParts) {
     this.#parts = parts;
     this.#clock = parts.clock ?? systemClock;
+    this.#writeEnd = gather(async (ended) => {
+      await endSessions(parts.store, ended);
+      return ended.map(() => undefined);
+    }, endsAtOnce);
     this.#renewedMs = this.#steadySinceMs = this.#clock.monotonicMs();
   }
 
@@ -53,9 +70,10 @@ export class Leases {
     return this.#isAway(nowMs) ? 0 : nowMs - this.#steadySinceMs;
   }
 
-  /** A session began; it is heard of from now on. */
-  begin(session: Session): void {
-    this.#heard.set(session, { awakeMs: this.#awakeMs, sequence: undefined });
+  /** A session began; it is heard of from now on. `receivedBytes`: over its connection, if that can be known. */
+  begin(session: Session, receivedBytes?: () => number): void {
+    const received = session.capability >= pulseCapability ? receivedBytes : undefined;
+    this.#heard.set(session, { awakeMs: this.#awakeMs, received, receivedBytes: 0, sequence: undefined });
     this.#parts.news.tell();
   }
 
@@ -70,7 +88,7 @@ export class Leases {
   /** The session is over. Resolves when other controllers can see that. */
   async end(session: Session): Promise<void> {
     this.#heard.delete(session);
-    await endSession(this.#parts.store, session, session.endReason);
+    await this.#writeEnd({ nodeId: session.nodeId, epoch: session.epoch, reason: session.endReason });
     this.#parts.news.tell();
   }
 
@@ -80,9 +98,10 @@ export class Leases {
     while (!signal.aborted) {
       await sleepOrAbort(tickMs, signal, this.#clock);
       const nowMs = this.#clock.monotonicMs();
-      this.#awakeMs += Math.min(nowMs - lastMs, 2 * tickMs);
+      const wasAwake = nowMs - lastMs <= 2 * tickMs;
+      this.#awakeMs += wasAwake ? nowMs - lastMs : tickMs;
       lastMs = nowMs;
-      this.#endSilent();
+      if (wasAwake) this.#endSilent();
       await this.#renew(nowMs).catch((error: unknown) => this.#parts.log.warn("leases could not be renewed", { error }));
     }
   }
@@ -93,9 +112,16 @@ export class Leases {
   }
 
   #endSilent(): void {
-    const limitMs = silenceInHeartbeats * this.#parts.heartbeatMs;
-    for (const [session, { awakeMs }] of this.#heard) {
-      if (this.#awakeMs - awakeMs <= limitMs || !session.outbox.isOpen) continue;
+    const withoutPulsesMs = silenceInHeartbeats * this.#parts.heartbeatMs;
+    const withPulsesMs = Math.min(silenceMs, withoutPulsesMs);
+    for (const [session, heard] of this.#heard) {
+      const bytes = heard.received?.() ?? 0;
+      if (bytes !== heard.receivedBytes) {
+        heard.receivedBytes = bytes;
+        heard.awakeMs = this.#awakeMs;
+      }
+      const limitMs = heard.received ? withPulsesMs : withoutPulsesMs;
+      if (this.#awakeMs - heard.awakeMs <= limitMs || !session.outbox.isOpen) continue;
       this.#parts.log.warn("a node is silent", { node: session.nodeId, session: session.epoch });
       session.endReason = "silent";
       session.outbox.close();

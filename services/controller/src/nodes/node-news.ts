@@ -9,8 +9,9 @@ const channel = "pitwall_nodes";
 const lookEveryMs = 5_000;
 /** A change may become visible this much later than the time that it bears. */
 const lateMs = 3_000;
-/** Notices that come together are one look. */
+/** Notices that come together are one look; looks that take long, while a whole fleet comes back, are made less often. */
 const settleMs = 20;
+const restShare = 4;
 
 export class NodeNews {
   readonly #store: Store;
@@ -38,6 +39,7 @@ export class NodeNews {
   async run(signal: AbortSignal): Promise<void> {
     let wake: (() => void) | undefined;
     let isTold = false;
+    let tookMs = 0;
     const stop = this.#notices.listen(channel, () => {
       isTold = true;
       wake?.();
@@ -48,9 +50,11 @@ export class NodeNews {
           const waiting = new AbortController();
           wake = () => waiting.abort();
           await sleepOrAbort(lookEveryMs, AbortSignal.any([signal, waiting.signal]), this.#clock);
-        } else await sleepOrAbort(settleMs, signal, this.#clock);
+        } else await sleepOrAbort(Math.max(settleMs, restShare * tookMs), signal, this.#clock);
         isTold = false;
+        const begunMs = this.#clock.monotonicMs();
         await this.#look().catch((error: unknown) => this.#log.warn("changes of nodes could not be read", { error }));
+        tookMs = this.#clock.monotonicMs() - begunMs;
       }
     } finally {
       stop();

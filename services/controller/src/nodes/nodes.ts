@@ -11,6 +11,7 @@ import type { NodeLife } from "./liveness.ts";
 import { beginSessions, seenSessions, type Holder, type SeenSession } from "./session-rows.ts";
 import type { Session, Sessions } from "./sessions.ts";
 
+const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const helloBatch = 500;
 const stateOf: Readonly<Record<NodeLife, NodeState>> = {
   ready: NodeState.NODE_STATE_READY,
@@ -35,6 +36,21 @@ async function loads(em: EntityManager, nodeId?: string): Promise<ReadonlyMap<st
       { cpuMillis: BigInt(cpu_millis), memBytes: BigInt(mem_bytes), diskBytes: BigInt(disk_bytes), vmCount: vm_count },
     ]),
   );
+}
+
+export interface NodeName {
+  readonly id: string;
+  readonly name: string;
+}
+
+interface FactsRow {
+  readonly id: string;
+  readonly name: string;
+  readonly cordoned: boolean;
+  readonly cpu_millis: string;
+  readonly mem_bytes: string;
+  readonly disk_bytes: string;
+  readonly labels: Readonly<Record<string, string>>;
 }
 
 const amounts = ({ cpuMillis, memBytes, diskBytes }: Amounts): Amounts => ({ cpuMillis, memBytes, diskBytes });
@@ -63,7 +79,9 @@ export class Nodes {
 
   /** All nodes as the scheduler sees them, and their names by id. */
   async facts(em: EntityManager): Promise<{ readonly facts: readonly NodeFacts[]; readonly names: ReadonlyMap<string, string> }> {
-    const [rows, seen] = [await em.findAll(NodeEntity, { refresh: true }), await seenSessions(em)];
+    // Rows as they are: entities of some thousand nodes would cost more than all else of a look.
+    const rows: FactsRow[] = await em.execute("select id, name, cordoned, cpu_millis, mem_bytes, disk_bytes, labels from node");
+    const seen = await seenSessions(em);
     const images: { node_id: string; image_digest: string }[] = await em.execute(
       "select distinct node_id, image_digest from vm order by 1, 2",
     );
@@ -72,7 +90,7 @@ export class Nodes {
       id: row.id,
       ready: seen.get(row.id)?.life === "ready",
       cordoned: row.cordoned,
-      capacity: { cpuMillis: Number(row.cpuMillis), memBytes: Number(row.memBytes), diskBytes: Number(row.diskBytes) },
+      capacity: { cpuMillis: Number(row.cpu_millis), memBytes: Number(row.mem_bytes), diskBytes: Number(row.disk_bytes) },
       overcommit: { cpuMillis: 1, memBytes: 1, diskBytes: 1 },
       labels: row.labels,
       images: (byNode.get(row.id) ?? []).map(({ image_digest }) => image_digest),
@@ -106,8 +124,12 @@ export class Nodes {
 
   /** Throws `not-found`. */
   async get(nameOrId: string, em = this.#store.read()): Promise<Node> {
-    const nodes = await this.list(em);
-    const found = nodes.find(({ id, name }) => id === nameOrId || name === nameOrId);
+    const [row] = await em.find(
+      NodeEntity,
+      { $or: [{ name: nameOrId }, ...(uuid.test(nameOrId) ? [{ id: nameOrId }] : [])] },
+      { refresh: true },
+    );
+    const [found] = row ? await this.#describe(em, [row], row.id) : [];
     if (!found)
       throw new PitwallError("not-found", `there is no node ${JSON.stringify(nameOrId.slice(0, 80))}`, {
         reason: "NODE_NOT_FOUND",
@@ -118,8 +140,17 @@ export class Nodes {
 
   /** By name. */
   async list(em = this.#store.read()): Promise<Node[]> {
-    const rows = await em.findAll(NodeEntity, { orderBy: { name: "asc" }, refresh: true });
-    const [load, seen] = [await loads(em), await seenSessions(em)];
+    return this.#describe(em, await em.findAll(NodeEntity, { orderBy: { name: "asc" }, refresh: true }));
+  }
+
+  /** Of all nodes, by name: what somebody needs who asks each of them, and no more. */
+  async names(): Promise<readonly NodeName[]> {
+    return this.#store.read().execute("select id, name from node order by name");
+  }
+
+  /** `nodeId`: the only one of them. */
+  async #describe(em: EntityManager, rows: readonly NodeRow[], nodeId?: string): Promise<Node[]> {
+    const [load, seen] = [await loads(em, nodeId), await seenSessions(em, nodeId)];
     return rows.map((row) => toNode(row, load.get(row.id) ?? noLoad, seen.get(row.id)));
   }
 }

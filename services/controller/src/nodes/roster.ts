@@ -1,10 +1,13 @@
 // The controllers of this installation, as rows that each of them keeps fresh.
 import type { Store } from "../store/store.ts";
+import { gather } from "./gather.ts";
 
 /** One that was not heard for longer is not offered to nodes and gateways. */
 const freshMs = 10_000;
 /** Rows of controllers that never came back. */
 const forgottenAfter = "1 day";
+/** Nodes that say hello together are one question to the database. */
+const askedAtOnce = 1_000;
 
 /** `host:port` each. */
 export interface ControllerAddress {
@@ -16,6 +19,10 @@ export class Roster {
   readonly #store: Store;
   readonly #id: string;
   #own: ControllerAddress = { api: "", link: "" };
+  readonly #present = gather(async (asked: readonly undefined[]) => {
+    const present = await this.#look();
+    return asked.map(() => present);
+  }, askedAtOnce);
 
   constructor(store: Store, id: string) {
     this.#store = store;
@@ -57,6 +64,10 @@ export class Roster {
 
   /** All that are there, this one first. */
   async present(): Promise<ControllerAddress[]> {
+    return [...(await this.#present(undefined))];
+  }
+
+  async #look(): Promise<ControllerAddress[]> {
     const rows: { api_address: string; link_address: string }[] = await this.#store.read().execute(
       `select api_address, link_address from controller where seen_time > now() - ? * interval '1 millisecond' or id = ?
        order by id = ? desc, link_address`,

@@ -103,13 +103,15 @@ export async function renewLeases(store: Store, sessions: readonly SessionKey[],
   return new Set(rows.map(({ node_id }) => node_id));
 }
 
-/** Writes that a link ended, unless the node has a newer one. */
-export async function endSession(store: Store, { nodeId, epoch }: SessionKey, reason: EndReason): Promise<void> {
+/** Writes in one statement that links ended, but for those whose nodes have newer ones. */
+export async function endSessions(store: Store, ended: readonly (SessionKey & { readonly reason: EndReason })[]): Promise<void> {
+  const rows = ended.map(({ nodeId, epoch, reason }) => ({ node_id: nodeId, epoch: String(epoch), reason }));
   await store.change((em) =>
     em.execute(
-      `update node_session set end_time = now(), end_reason = ?, change_time = now()
-       where node_id = ? and epoch = ? and end_time is null`,
-      [reason, nodeId, String(epoch)],
+      `update node_session set end_time = now(), end_reason = reason, change_time = now()
+       from jsonb_to_recordset(?::jsonb) as ended(node_id uuid, epoch bigint, reason text)
+       where node_session.node_id = ended.node_id and node_session.epoch = ended.epoch and end_time is null`,
+      [JSON.stringify(rows)],
     ),
   );
 }

@@ -1,6 +1,6 @@
 // LinkService: one session of one node, from its hello to its end.
 import type { ConnectRequest, ConnectResponse, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError, sleepOrAbort, systemClock, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
+import { PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { ControllerAddress } from "../nodes/roster.ts";
@@ -10,8 +10,6 @@ import type { Reports } from "../vm/reports.ts";
 import { memberIn, type CallerContext } from "./identity.ts";
 import { bounded, Pace } from "./link-bounds.ts";
 
-const repeatMs = 10_000;
-
 export interface LinkParts {
   readonly reports: Reports;
   readonly assignments: Assignments;
@@ -20,6 +18,8 @@ export interface LinkParts {
   readonly leases: Leases;
   /** All that are there, this one first. */
   readonly controllers: () => Promise<readonly ControllerAddress[]>;
+  /** How many bytes have come from a peer so far, if that can be known. */
+  readonly receivedFrom?: (peer: string) => (() => number) | undefined;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
   readonly failpoints: Failpoints;
@@ -37,7 +37,7 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       const hello = first.done === true ? undefined : first.value.message;
       if (hello?.$case !== "hello") throw new PitwallError("invalid", "the first message must be a hello", { field: "message" });
       const session = await nodes.begin(nodeId, hello.value);
-      leases.begin(session);
+      leases.begin(session, parts.receivedFrom?.(context.peer));
       log.info("a node linked", { node: nodeId, session: session.epoch, vms: hello.value.inventory?.vms.length ?? 0 });
       const stop = new AbortController();
       const taken = Promise.withResolvers<void>();
@@ -52,7 +52,6 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
         const assignments = await parts.assignments.all(nodeId, inventory);
         await failpoints.at("lease.snapshot.sent", nodeId);
         yield { message: { $case: "assignments", value: { assignments, complete: true } } };
-        void repeatPending(session, parts, stop.signal);
         yield* session.outbox;
       } finally {
         stop.abort();
@@ -131,26 +130,4 @@ async function listen(
 
 function boundedInventory({ vms, complete }: Inventory): Inventory {
   return { vms: vms.map(bounded), complete };
-}
-
-/** Level-triggered: a message that was lost or dropped is said again. */
-async function repeatPending(
-  { nodeId, outbox }: Session,
-  { assignments, failpoints, log, clock = systemClock }: LinkParts,
-  signal: AbortSignal,
-): Promise<void> {
-  while (!signal.aborted) {
-    await sleepOrAbort(repeatMs, signal, clock);
-    if (signal.aborted) return;
-    try {
-      const pending = await assignments.pending(nodeId);
-      if (pending.length === 0) continue;
-      const sending = failpoints.sending("outbox.repeated", nodeId);
-      const value = { assignments: pending, complete: false };
-      if (sending !== "never") outbox.push({ message: { $case: "assignments", value } });
-      if (sending === "twice") outbox.push({ message: { $case: "assignments", value } });
-    } catch (error) {
-      log.warn("what a node should do could not be read", { node: nodeId, error });
-    }
-  }
 }

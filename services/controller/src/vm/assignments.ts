@@ -1,8 +1,9 @@
 // What a node is told of its VMs: whole and level-triggered.
 import type { Assignment, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { planted, type Failpoints, type Log } from "@pitwall/runtime";
+import { planted, sleepOrAbort, systemClock, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Credentials } from "../credentials/credentials.ts";
+import { gather } from "../nodes/gather.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
@@ -12,9 +13,21 @@ import { toAssignment } from "./wire.ts";
 /** A VM that its node no longer has must not be made there anew, with an empty disk, before its owner has seen that. */
 export const lostReason = "VM_LOST";
 
+/** Nodes that say hello together are one question to the database. */
+const nodesAtOnce = 500;
+/** How often nodes are told again what they have not brought about. */
+const repeatMs = 10_000;
+
+/** A node, and what it says that it has. */
+interface Asked {
+  readonly nodeId: string;
+  readonly inventory: Inventory;
+}
+
 export class Assignments {
   readonly #store: Store;
   readonly #credentials: Credentials;
+  readonly #all = gather((asked: readonly Asked[]) => this.#allOf(asked), nodesAtOnce);
 
   constructor({ store, credentials }: { store: Store; credentials: Credentials }) {
     this.#store = store;
@@ -22,27 +35,35 @@ export class Assignments {
   }
 
   /** All of a node, and the deletion of what it has and should not. */
-  async all(nodeId: string, inventory: Inventory): Promise<Assignment[]> {
-    const em = this.#store.read();
-    const rows = await em.find(VmEntity, { nodeId });
-    const known = new Set(rows.map(({ id }) => id));
-    const strays = inventory.vms.filter(({ vmId, phase }) => !known.has(vmId) && phase !== Phase.PHASE_GONE);
-    return [...(await this.#assignmentsOf(em, rows)), ...strays.map(deletion)];
+  all(nodeId: string, inventory: Inventory): Promise<Assignment[]> {
+    return this.#all({ nodeId, inventory });
   }
 
-  /** What a node has not yet brought about, said again. */
-  async pending(nodeId: string): Promise<Assignment[]> {
+  async #allOf(asked: readonly Asked[]): Promise<Assignment[][]> {
     const em = this.#store.read();
-    const rows = await em.find(VmEntity, { nodeId });
-    const isPending = (row: VmRow): boolean =>
-      row.generation !== row.observedGeneration || row.desired === Desired.DESIRED_DELETED || waitsForWord(row);
-    return this.#assignmentsOf(em, rows.filter(isPending));
+    const rows = await em.find(VmEntity, { nodeId: { $in: asked.map(({ nodeId }) => nodeId) } });
+    const nodes = new Map(rows.map(({ id, nodeId }) => [id, nodeId]));
+    const byNode = Map.groupBy(await this.#assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId));
+    return asked.map(({ nodeId, inventory }) => {
+      const strays = inventory.vms.filter(({ vmId, phase }) => nodes.get(vmId) !== nodeId && phase !== Phase.PHASE_GONE);
+      return [...(byNode.get(nodeId) ?? []), ...strays.map(deletion)];
+    });
+  }
+
+  /** What nodes that satisfy `isMeant` have not yet brought about, by node. */
+  async pending(isMeant: (nodeId: string) => boolean): Promise<ReadonlyMap<string, Assignment[]>> {
+    const rows: { id: string; node_id: string }[] = await this.#store.read().execute(
+      // Its node ended a VM for want of a lease, and starts it again when it hears that it is still wanted there.
+      "select id, node_id from vm where generation <> observed_generation or desired = ? or desired = ? and reason = 'LEASE_LOST'",
+      [Desired.DESIRED_DELETED, Desired.DESIRED_RUNNING],
+    );
+    return this.of(rows.flatMap(({ id, node_id }) => (isMeant(node_id) ? [id] : [])));
   }
 
   /** Of these VMs, by node. Those that are gone are left out. */
   async of(vmIds: readonly string[]): Promise<ReadonlyMap<string, Assignment[]>> {
     const em = this.#store.read();
-    const rows = await em.find(VmEntity, { id: { $in: [...vmIds] } });
+    const rows = vmIds.length === 0 ? [] : await em.find(VmEntity, { id: { $in: [...vmIds] } });
     const nodes = new Map(rows.map(({ id, nodeId }) => [id, nodeId]));
     return Map.groupBy(await this.#assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId) ?? "");
   }
@@ -116,8 +137,26 @@ export async function dispatch({ feed, assignments, sessions, failpoints, log }:
   }
 }
 
-/** Its node ended it for want of a lease, and starts it again when it hears that it is still wanted there. */
-const waitsForWord = ({ desired, reason }: VmRow): boolean => desired === Desired.DESIRED_RUNNING && reason === "LEASE_LOST";
+/** Level-triggered: what was lost or dropped is said again to nodes that have their link here, until the signal aborts. Never rejects. */
+export async function repeatPending(
+  { assignments, sessions, failpoints, log, clock = systemClock }: Omit<DispatchParts, "feed"> & { readonly clock?: Clock },
+  signal: AbortSignal,
+): Promise<void> {
+  while (!signal.aborted) {
+    await sleepOrAbort(repeatMs, signal, clock);
+    if (signal.aborted) return;
+    try {
+      for (const [nodeId, list] of await assignments.pending((id) => sessions.get(id) !== undefined)) {
+        const message = { $case: "assignments", value: { assignments: list, complete: false } } as const;
+        const sending = failpoints.sending("outbox.repeated", nodeId);
+        if (sending !== "never") sessions.get(nodeId)?.outbox.push({ message });
+        if (sending === "twice") sessions.get(nodeId)?.outbox.push({ message });
+      }
+    } catch (error) {
+      log.warn("what nodes should do could not be read", { error });
+    }
+  }
+}
 
 const told = new Set<string>();
 

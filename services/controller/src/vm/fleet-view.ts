@@ -15,6 +15,8 @@ import { placedVm, resourcesOf } from "./wanted.ts";
 /** How long news of nodes is gathered, and how often nodes are looked at without any. */
 const gatherMs = 50;
 const lookEveryMs = 5_000;
+/** Looks that take long, as at some thousand nodes, are made less often: so many times as long as the last one took is in between. */
+const restShare = { news: 4, none: 50 } as const;
 
 export interface FleetParts {
   readonly store: Store;
@@ -115,13 +117,16 @@ export class FleetView {
     const stop = this.#parts.sessions.onChange((_, what) => {
       if (what === "node") this.#nodesChanged(); // what becomes of VMs, the feed tells
     });
-    while (!signal.aborted) {
+    for (let tookMs = 0; !signal.aborted;) {
       const woken = new AbortController();
       this.#wake = () => woken.abort();
-      if (!this.#isStale) await sleepOrAbort(lookEveryMs, AbortSignal.any([signal, woken.signal]), this.#clock);
-      await sleepOrAbort(gatherMs, signal, this.#clock);
+      const restMs = Math.max(lookEveryMs, restShare.none * tookMs);
+      if (!this.#isStale) await sleepOrAbort(restMs, AbortSignal.any([signal, woken.signal]), this.#clock);
+      await sleepOrAbort(Math.max(gatherMs, restShare.news * tookMs), signal, this.#clock);
       this.#isStale = false;
+      const begunMs = this.#clock.monotonicMs();
       await this.#lookAtNodes().catch((error: unknown) => this.#parts.log.warn("nodes could not be looked at", { error }));
+      tookMs = this.#clock.monotonicMs() - begunMs;
     }
     stop();
   }
@@ -185,5 +190,7 @@ export class FleetView {
 }
 
 function isSame(one: NodeFacts, other: NodeFacts | undefined): boolean {
-  return JSON.stringify(one) === JSON.stringify(other);
+  if (one.ready !== other?.ready || one.cordoned !== other.cordoned) return false;
+  const facts = ({ capacity, overcommit, labels, images }: NodeFacts): string => JSON.stringify([capacity, overcommit, labels, images]);
+  return facts(one) === facts(other);
 }

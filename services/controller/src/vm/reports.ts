@@ -5,6 +5,7 @@ import { Desired, Exit, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/
 import { planted, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import { holdsSession } from "../nodes/session-rows.ts";
+import { gather } from "../nodes/gather.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
@@ -16,6 +17,8 @@ import type { Recorded, Recorder } from "./recorder.ts";
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const refusalEveryMs = 60_000;
+/** Nodes whose inventories are taken together are one question to the database. */
+const nodesAtOnce = 500;
 
 interface Parts {
   readonly store: Store;
@@ -31,6 +34,7 @@ export class Reports {
   readonly #recorder: Recorder;
   readonly #failpoints: Failpoints;
   readonly #log: Log;
+  readonly #rowsOf = gather((nodeIds: readonly string[]) => this.#rowsOfAll(nodeIds), nodesAtOnce);
   /** When a session's claims were last written down, by the monotonic clock. */
   readonly #refusedMs = new WeakMap<Session, number>();
 
@@ -44,12 +48,22 @@ export class Reports {
 
   /** A node's inventory. What it says of each VM is taken; what a complete one lacks is gone. */
   async takeInventory(session: Session, inventory: Inventory): Promise<void> {
-    for (const report of inventory.vms) await this.take(session, report);
+    // A look without locks: it spares what is no news a change. What is news is decided on anew under the VM's lock.
+    const rows = await this.#rowsOf(session.nodeId);
+    const known = new Map(rows.map((row) => [row.id, row]));
+    for (const report of inventory.vms) {
+      const row = known.get(report.vmId);
+      if (!row || !saysNothingNew(row, report)) await this.take(session, report);
+    }
     if (!inventory.complete && !planted("partial-is-complete")) return;
     const present = new Set(inventory.vms.map(({ vmId }) => vmId));
-    const rows = await this.#store.read().find(VmEntity, { nodeId: session.nodeId });
     // One change per VM: a change locks one VM only (store/vm-rows.ts).
-    for (const { id, epoch } of rows) if (!present.has(id)) await this.#miss(session, id, epoch);
+    for (const row of rows) if (!present.has(row.id) && mayBeMissed(row)) await this.#miss(session, row.id, row.epoch);
+  }
+
+  async #rowsOfAll(nodeIds: readonly string[]): Promise<VmRow[][]> {
+    const byNode = Map.groupBy(await this.#store.read().find(VmEntity, { nodeId: { $in: [...nodeIds] } }), ({ nodeId }) => nodeId);
+    return nodeIds.map((nodeId) => byNode.get(nodeId) ?? []);
   }
 
   /** One report. A VM that is not the node's is to be deleted there. */
@@ -86,20 +100,9 @@ export class Reports {
 
   async #observe(change: Recorded, row: VmRow, report: VmReport): Promise<void> {
     if (!reportedPhases.has(report.phase)) return this.#log.warn("a node reports what is no phase", { vm: row.id, phase: report.phase });
-    const { place } = VmTimings.fromJSON(row.timings);
-    const before = { ...row };
-    row.phase = report.phase;
-    row.reason = report.reason;
-    row.message = report.message;
-    row.observedGeneration = report.generation;
-    if (takesUpSpec(row, report)) Object.assign(row, sizeOf(row));
-    row.sshHostKey = report.sshHostKey;
-    row.restartCount = report.restartCount;
-    row.health = report.health;
-    row.serviceExit = report.serviceExit ? Exit.toJSON(report.serviceExit) : null;
-    row.timings = VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place });
-    if (isDeepStrictEqual({ ...row }, before)) return; // said again: no news to anybody, and the VM's etag stays
-    await this.#recorder.changed(change, row, { tellNode: false });
+    const said = observedIn(row, report);
+    if (isSaid(row, said)) return; // said again: no news to anybody, and the VM's etag stays
+    await this.#recorder.changed(change, Object.assign(row, said), { tellNode: false });
   }
 
   /** A complete inventory that was made under this placement lacks the VM. */
@@ -107,9 +110,7 @@ export class Reports {
     await this.#store.change(async (em, after) => {
       const row = await lockVm(em, id);
       if (!row || row.nodeId !== session.nodeId || row.epoch !== epoch || !(await holdsSession(em, session))) return;
-      // One that is to be deleted is gone when the node says so: an assignment of it may be on its way, behind this inventory.
-      if (row.desired === Desired.DESIRED_DELETED) return;
-      if (row.observedGeneration > 0n && row.reason !== lostReason) await this.#lose({ em, after }, row);
+      if (mayBeMissed(row)) await this.#lose({ em, after }, row);
     });
   }
 
@@ -122,6 +123,39 @@ export class Reports {
     row.sshHostKey = "";
     await this.#recorder.changed(change, row, { tellNode: false });
   }
+}
+
+/** What a report makes of the VM's row. */
+function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
+  const { place } = VmTimings.fromJSON(row.timings);
+  return {
+    phase: report.phase,
+    reason: report.reason,
+    message: report.message,
+    observedGeneration: report.generation,
+    ...(takesUpSpec(row, report) && sizeOf(row)),
+    sshHostKey: report.sshHostKey,
+    restartCount: report.restartCount,
+    health: report.health,
+    serviceExit: report.serviceExit ? Exit.toJSON(report.serviceExit) : null,
+    timings: VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place }),
+  };
+}
+
+/** Whether the row is that already. */
+function isSaid(row: VmRow, said: Partial<VmRow>): boolean {
+  return isDeepStrictEqual({ ...row, ...said }, { ...row });
+}
+
+/** Whether a report of the VM's node would change nothing. */
+function saysNothingNew(row: VmRow, report: VmReport): boolean {
+  const isOfRow = row.epoch === report.epoch && report.generation >= row.observedGeneration;
+  return isOfRow && report.phase !== Phase.PHASE_GONE && reportedPhases.has(report.phase) && isSaid(row, observedIn(row, report));
+}
+
+/** One that is to be deleted is gone when the node says so: an assignment of it may be on its way, behind the inventory that lacks it. */
+function mayBeMissed({ desired, observedGeneration, reason }: VmRow): boolean {
+  return desired !== Desired.DESIRED_DELETED && observedGeneration > 0n && reason !== lostReason;
 }
 
 /** Whether the VM takes of its node what its spec says from now on: it begins with it, or takes nothing. */

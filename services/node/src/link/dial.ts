@@ -2,7 +2,7 @@
 import type { Channel } from "@grpc/grpc-js";
 import type { Identity } from "@pitwall/enroll";
 import { LinkServiceDefinition, type ConnectRequest, type ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
-import { keepalive, type Random } from "@pitwall/runtime";
+import { pulse, type Random } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
 
 /** Opens a stream; it ends with the signal, and whatever it held is freed at its end. */
@@ -12,7 +12,7 @@ export type DialLink = (requests: AsyncIterable<ConnectRequest>, signal: AbortSi
  * Each stream goes to the next controller that is known, beginning with any: so nodes spread, and leave one that is gone.
  * The identity is asked for its certificate each time, and told where controllers are.
  */
-export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls">, random: Random, hasKeepalive = true): DialLink {
+export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls">, random: Random): DialLink {
   let last: string | undefined;
 
   function next(): string {
@@ -25,7 +25,7 @@ export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls
   return async function* dial(requests, signal) {
     const { key, cert, ca } = identity.tls();
     const channel: Channel = createChannel(next(), ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
-      ...(hasKeepalive && keepalive),
+      ...pulse,
       "grpc.use_local_subchannel_pool": 1, // a renewed certificate needs a connection of its own
     });
     try {

@@ -52,7 +52,7 @@ export async function startFleet(options: FleetOptions): Promise<AsyncDisposable
     const identity = identities.use(await openIdentity({ dir, join: options.join, name: nodeName, serverNames: [], log }));
     const node = new SimNode({
       ...{ name: nodeName, clock, script, seed, capacity, bootLimitMs, trace, log },
-      dial: grpcDial(identity, seededRandom(seed, nodeName, "dial"), false), // heartbeats find a dead connection, and 10,000 pings are work
+      dial: grpcDial(identity, seededRandom(seed, nodeName, "dial")),
       openTunnels: (machines) => openTunnels({ machines, identity, clock, failpoints: noFailpoints, log }),
     });
     nodes.push(node);
