@@ -14,7 +14,7 @@ export default defineConfig({
           include: [
             "{libs,services,clients}/*/src/**/*.test.ts",
             "quickstart/src/**/*.test.ts",
-            "faults/{schedule,checkers}/**/*.test.ts",
+            "faults/{schedule,checkers,process}/**/*.test.ts",
             "*.test.ts",
           ],
           testTimeout: 5_000,

@@ -2,11 +2,12 @@
 import { availableParallelism } from "node:os";
 import { parseArgs } from "node:util";
 import { messageChain, plantedBugs } from "@pitwall/runtime";
-import { runCampaign, runSeeds } from "./campaign.ts";
+import { runCampaign, runSeeds, type CampaignResult } from "./campaign.ts";
 import { hunt } from "./planted/hunt.ts";
+import { runProcessCampaign, runProcessSeeds } from "./process/campaign.ts";
 
 const usage =
-  "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim] [--replay SEED] [--workers N]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
+  "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 try {
@@ -18,11 +19,12 @@ try {
       layer: { type: "string", default: "sim" },
       workers: { type: "string", default: String(availableParallelism()) },
       replay: { type: "string" },
+      logs: { type: "string", default: "" },
     },
   });
-  const { seed, layer, replay, planted } = values;
+  const { seed, layer, replay, planted, logs } = values;
   const [schedules, workers] = [Number(values.schedules ?? (planted === undefined ? 100 : 1_000)), Number(values.workers)];
-  if (layer !== "sim") throw new Error(`--layer: there is no layer ${layer}, only sim\n${usage}`);
+  if (layer !== "sim" && layer !== "process") throw new Error(`--layer: there is no layer ${layer}, only sim and process\n${usage}`);
   if (!Number.isInteger(schedules) || schedules < 1)
     throw new Error(`--schedules: must be a whole number from 1, got ${values.schedules}\n${usage}`);
   if (!Number.isInteger(workers) || workers < 1)
@@ -36,7 +38,13 @@ try {
     process.exit(result.found === result.planted ? 0 : 1);
   }
   const startedMs = performance.now();
-  const result = replay === undefined ? await runCampaign({ schedules, seed, ...options }) : await runSeeds([replay], replay, options);
+  const campaign = (): Promise<CampaignResult> =>
+    replay === undefined ? runCampaign({ schedules, seed, ...options }) : runSeeds([replay], replay, options);
+  const ofProcesses = (): Promise<CampaignResult> =>
+    replay === undefined
+      ? runProcessCampaign({ schedules, seed, logs, ...options })
+      : runProcessSeeds([replay], replay, { logs, ...options });
+  const result = await (layer === "sim" ? campaign() : ofProcesses());
   const seconds = (performance.now() - startedMs) / 1_000;
   say(`${result.schedules} schedules in ${seconds.toFixed(1)} s, ${((seconds * 1_000) / result.schedules).toFixed(0)} ms each`);
   process.stdout.write(`${JSON.stringify(result)}\n`);

@@ -32,6 +32,8 @@ export const testCommands: Readonly<Record<string, string>> = {
   chromium: "chromium",
   ps: "procps",
   ip: "iproute2",
+  iptables: "iptables",
+  faketime: "faketime",
   rsync: "rsync",
   git: "git",
   curl: "curl",

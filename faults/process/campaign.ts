@@ -1,0 +1,114 @@
+// A campaign of the layer of processes: schedules by seed, in a few worlds side by side. A world that is not clean afterwards is replaced.
+import { once } from "node:events";
+import type { ChildProcess } from "node:child_process";
+import { join } from "node:path";
+import type { CampaignOptions, CampaignResult } from "../campaign.ts";
+import { startIsolated, whyNotIsolated } from "./isolation.ts";
+import { makeMakings } from "./makings.ts";
+import type { ProcessAnswer } from "./worker.ts";
+
+const maxTold = 3;
+const answerLimitMs = 240_000;
+/** Of schedules in one world. */
+const perWorld = 10;
+
+export interface ProcessCampaignOptions extends CampaignOptions {
+  /** A folder that takes the services' logs of schedules that failed; empty: they go. */
+  readonly logs: string;
+}
+
+/** Why nothing can be run here; undefined: it can. */
+export { whyNotIsolated };
+
+export async function runProcessCampaign({ schedules, seed, ...options }: ProcessCampaignOptions): Promise<CampaignResult> {
+  return runProcessSeeds(
+    Array.from({ length: schedules }, (_, index) => `${seed}/${index}`),
+    seed,
+    options,
+  );
+}
+
+export async function runProcessSeeds(
+  seeds: readonly string[],
+  seed: string,
+  { workers, path, say, logs }: Omit<ProcessCampaignOptions, "schedules" | "seed">,
+): Promise<CampaignResult> {
+  const whyNot = await whyNotIsolated();
+  if (whyNot !== undefined) throw new Error(`the layer process cannot run here: ${whyNot}`);
+  await using makings = await makeMakings(path, say);
+  const waiting = [...seeds];
+  const answers: ProcessAnswer[] = [];
+  await Promise.all(
+    Array.from({ length: Math.min(workers, seeds.length) }, async () => {
+      let world: World | undefined;
+      try {
+        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+          world ??= await World.start([JSON.stringify(makings), logs]);
+          const answer = await world.run(next);
+          answers.push(answer);
+          if (answer.violations.length > 0) say(told(answer));
+          if (answer.isClean && answer.violations.length === 0 && ++world.runs < perWorld) continue;
+          await world[Symbol.asyncDispose]();
+          world = undefined;
+        }
+      } finally {
+        await world?.[Symbol.asyncDispose]();
+      }
+    }),
+  );
+  say(counted(answers));
+  return {
+    schedules: answers.length,
+    valid: answers.filter(({ isValid }) => isValid).length,
+    violations: answers.flatMap((answer) => answer.violations.map((violation) => ({ seed: answer.seed, ...violation }))),
+    seed,
+  };
+}
+
+/** A worker with all that it started. */
+class World implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  readonly #gone: Promise<unknown>;
+  runs = 0;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.#gone = once(child, "close");
+  }
+
+  static async start(args: readonly string[]): Promise<World> {
+    return new World(await startIsolated(join(import.meta.dirname, "worker.ts"), args));
+  }
+
+  async run(seed: string): Promise<ProcessAnswer> {
+    this.#child.send(seed);
+    const limit = AbortSignal.timeout(answerLimitMs);
+    const [answer] = (await Promise.race([
+      once(this.#child, "message", { signal: limit }),
+      this.#gone.then(() => [broken(seed, "the world ended")]),
+    ]).catch(() => [broken(seed, `it took longer than ${answerLimitMs} ms`)])) as [ProcessAnswer]; // worker.ts sends nothing else
+    return answer;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#gone;
+  }
+}
+
+function broken(seed: string, message: string): ProcessAnswer {
+  return { seed, isValid: true, isClean: false, violations: [{ invariant: "run", message }], told: "", counts: undefined };
+}
+
+/** A campaign in which little happened proves little. */
+function counted(answers: readonly ProcessAnswer[]): string {
+  const sum = (key: keyof NonNullable<ProcessAnswer["counts"]>): number =>
+    answers.reduce((total, { counts }) => total + (counts?.[key] ?? 0), 0);
+  return `seen: ${sum("vmms")} VMMs, ${sum("answered")} answered calls, ${sum("reached")} ways into VMs, ${sum("refused")} intruders`;
+}
+
+function told({ seed, violations, told: faults }: ProcessAnswer): string {
+  const what = violations.slice(0, maxTold).map(({ invariant, message }) => `${invariant} ${message}`);
+  const more = violations.length > maxTold ? ` and ${violations.length - maxTold} more` : "";
+  return `VIOLATION seed ${seed}: ${what.join(" | ")}${more} [${faults}] replay: npm run faults -- --layer process --replay ${seed}`;
+}

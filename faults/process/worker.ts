@@ -1,0 +1,63 @@
+// A worker of the layer of processes, alone in its namespaces: starts a world, runs schedules in it as long as it stays clean, and answers
+// each with its verdict.
+import { once } from "node:events";
+import { cp, mkdir } from "node:fs/promises";
+import { join } from "node:path";
+import { messageChain } from "@pitwall/runtime";
+import { Installation } from "./installation.ts";
+import type { Makings } from "./makings.ts";
+import { runProcessSchedule, type Counts } from "./run.ts";
+import { makeProcessSchedule, processFaultLine } from "./schedule.ts";
+
+/** What a worker is told: seeds, one at a time. */
+export interface ProcessAnswer {
+  readonly seed: string;
+  readonly isValid: boolean;
+  readonly isClean: boolean;
+  readonly violations: readonly { readonly invariant: string; readonly message: string }[];
+  readonly told: string;
+  /** Undefined when it did not come to an end. */
+  readonly counts: Counts | undefined;
+}
+
+const [makingsText = "", logs = "", dir = ""] = process.argv.slice(2);
+const makings = JSON.parse(makingsText) as Makings; // campaign.ts made it
+const kinds = makings.kinds;
+const startedMs = performance.now();
+const starting = Installation.start(makings, dir);
+starting.catch(() => undefined); // heard below
+
+async function answer(seed: string): Promise<ProcessAnswer> {
+  const schedule = makeProcessSchedule(seed, kinds);
+  const told = schedule.faults.map(processFaultLine).join("; ");
+  try {
+    const verdict = await runProcessSchedule(await starting, schedule);
+    if (verdict.violations.length > 0) await keepLogs(seed);
+    return { ...verdict, told };
+  } catch (error) {
+    await keepLogs(seed);
+    return {
+      seed,
+      isValid: true,
+      isClean: false,
+      violations: [{ invariant: "run", message: messageChain(error) }],
+      told,
+      counts: undefined,
+    };
+  }
+}
+
+/** What services said, for whoever looks into a violation. */
+async function keepLogs(seed: string): Promise<void> {
+  if (logs === "") return;
+  const to = join(logs, seed.replaceAll("/", "-"));
+  await mkdir(to, { recursive: true });
+  await cp(join(dir, "log"), to, { recursive: true });
+}
+
+process.on("message", (seed: string) => {
+  void answer(seed).then((verdict) => process.send?.(verdict));
+});
+void starting.then(() => process.stderr.write(`a world was started in ${((performance.now() - startedMs) / 1_000).toFixed(1)} s\n`));
+await once(process, "disconnect");
+process.exit(); // its first process follows, and with it all others
