@@ -121,3 +121,13 @@ describe("a watched guest", () => {
     expect(await watch.guest(AbortSignal.timeout(10_000))).toBeUndefined();
   });
 });
+
+it("a channel that ends before it was used fails its calls, and nothing else", async () => {
+  const vmm = await openSimDriver().start(await makings.makeSpec());
+  onTestFinished(() => vmm.kill());
+  const guest = await openGuest(vmm, AbortSignal.timeout(10_000));
+  await using _next = await openGuest(vmm, AbortSignal.timeout(10_000)); // one at a time: it ends the one before
+  await expect(guest.control.shutdown({})).rejects.toMatchObject({ code: Status.UNAVAILABLE });
+  await guest.closed;
+  await guest[Symbol.asyncDispose]();
+});

@@ -35,12 +35,14 @@ export async function openGuest(vmm: Vmm, signal: AbortSignal): Promise<Guest> {
   const relay = createServer((socket) => {
     relay.close();
     void rm(dir, { recursive: true, force: true }).catch(() => undefined);
-    pipeline(socket, stream, () => undefined);
-    pipeline(stream, socket, () => {
+    const end = (): void => {
       socket.destroy();
       stream.destroy();
       markClosed();
-    });
+    };
+    if (stream.destroyed || socket.destroyed) return end(); // the VMM ended before the first call: what is closed cannot be piped
+    pipeline(socket, stream, () => undefined);
+    pipeline(stream, socket, end);
   });
   await new Promise<void>((resolve, reject) => relay.once("error", reject).listen(path, resolve));
   const channel = createChannel(`unix://${path}`, ChannelCredentials.createInsecure(), {
