@@ -49,23 +49,36 @@ export async function reach(installation: Installation, name: string): Promise<{
   return identity.parse(await response.json());
 }
 
-/** Tries to get in until the signal aborts, with a token that was let in once and is revoked by now, a forged one and none. */
-export async function intrudeAlways(installation: Installation, originMs: number, signal: AbortSignal): Promise<Intrusion[]> {
+/** Who they are, and what they show at the door. */
+type Intruder = readonly [who: string, token: string | undefined];
+
+/** One whose token was let in once and is revoked by now, one with a forged token, and one without. */
+export async function findIntruders(installation: Installation): Promise<Intruder[]> {
   const { projects } = installation.client();
   const { token, secret } = await projects.createToken({ description: "to be revoked" });
   if ((await knock(installation, secret)) !== true) throw new Error("an API token that is valid was not let in");
   await projects.revokeToken("", token?.id ?? "");
   const [header, claims] = (await installation.token(clientName)).split(".");
-  const credentials = [
+  const forged = `${header}.${claims}.${Buffer.from("no signature").toString("base64url")}`;
+  return [
     ["a revoked token", secret],
-    ["a forged token", `${header}.${claims}.${Buffer.from("no signature").toString("base64url")}`],
+    ["a forged token", forged],
     ["nobody", undefined],
-  ] as const;
+  ];
+}
+
+/** They try to get in, in turn, until the signal aborts. */
+export async function intrudeAlways(
+  installation: Installation,
+  intruders: readonly Intruder[],
+  originMs: number,
+  signal: AbortSignal,
+): Promise<Intrusion[]> {
   const intrusions: Intrusion[] = [];
   for (let turn = 0; !signal.aborted; turn++) {
-    const [who, credential] = credentials[turn % credentials.length] ?? credentials[0];
+    const [who, token] = intruders[turn % intruders.length] ?? ["nobody", undefined];
     const atMs = Date.now() - originMs;
-    const wasLetIn = await knock(installation, credential);
+    const wasLetIn = await knock(installation, token);
     if (wasLetIn !== undefined) intrusions.push({ who, atMs, wasLetIn });
     await sleepOrAbort(intrudeEveryMs, signal);
   }

@@ -8,7 +8,7 @@ import type { FinalVm, History, RowWrite, SessionLoss, Violation } from "../obse
 import { Clients } from "./clients.ts";
 import { capacity, patienceMs, type Installation } from "./installation.ts";
 import { excused, judgeProcesses } from "./judges.ts";
-import { intrudeAlways, measureAlways, reach, reachAlways } from "./probers.ts";
+import { findIntruders, intrudeAlways, measureAlways, reach, reachAlways } from "./probers.ts";
 import { runsOf } from "./scanner.ts";
 import { firstFaultMs, nodeCount, type ProcessSchedule } from "./schedule.ts";
 import { heal, strike } from "./strike.ts";
@@ -53,6 +53,7 @@ export async function runProcessSchedule(
   incident: Incident = async () => undefined,
 ): Promise<ProcessVerdict> {
   const { database, scanner } = installation;
+  const intruders = await findIntruders(installation);
   const originMs = Date.now();
   scanner.forget();
   await database.query("delete from seen.vm_write");
@@ -61,7 +62,7 @@ export async function runProcessSchedule(
   const clients = new Clients(installation, originMs);
   const stop = new AbortController();
   const watching = clients.watch(stop.signal);
-  const intruding = intrudeAlways(installation, originMs, stop.signal);
+  const intruding = intrudeAlways(installation, intruders, originMs, stop.signal);
   const reaching = reachAlways(installation, clients, originMs, stop.signal);
   const measuring = measureAlways(installation, stop.signal);
   const failures: string[] = [];
