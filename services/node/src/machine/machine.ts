@@ -210,7 +210,7 @@ export class Machine {
         await this.#boot(wanted, signal);
       } catch (error) {
         if (signal.aborted || lacksSecret(wanted, error)) return; // the secret comes with the next assignment, which wakes this up
-        return await this.#fail(wanted, error);
+        return await (this.#mayRun() ? this.#fail(wanted, error) : this.#giveUp());
       } finally {
         this.#booting = undefined;
         booting.resolve();
@@ -335,13 +335,16 @@ export class Machine {
     await this.#watch?.done;
     const said = this.#watch?.said;
     await this.#releaseVmm();
-    if (this.#isYielded || !this.#mayRun()) {
-      this.#isYielded = true;
-      this.#settled = 0n;
-      return this.#say(leaseLost);
-    }
+    if (this.#isYielded || !this.#mayRun()) return this.#giveUp();
     this.#settled = this.#report.generation;
     await this.#say(afterExit(exit, said));
+  }
+
+  /** Nothing runs, for want of a lease: that is no failure of the start, which comes again with the lease. */
+  async #giveUp(): Promise<void> {
+    await this.#releaseVmm();
+    [this.#starting, this.#isYielded, this.#settled] = [false, true, 0n];
+    await this.#say(leaseLost);
   }
 
   async #releaseVmm(): Promise<void> {
@@ -385,14 +388,9 @@ export class Machine {
 
   async #save(): Promise<void> {
     if (this.isGone) return;
-    const entry = {
-      assignment: this.#wanted,
-      report: this.#report,
-      process: this.#vmm?.process,
-      booted: this.#booted,
-      starting: this.#starting && !planted("journal-after-effect"),
-      bootId: this.#host.bootId,
-    };
+    const starting = this.#starting && !planted("journal-after-effect");
+    const of = { assignment: this.#wanted, booted: this.#booted, bootId: this.#host.bootId };
+    const entry = { ...of, report: this.#report, process: this.#vmm?.process, starting };
     this.#saving = this.#saving.catch(() => undefined).then(() => this.#host.journals.write(entry.assignment.vmId, entry));
     await this.#saving;
   }

@@ -370,3 +370,19 @@ test("a VM that ended with the lease runs again when the lease is back, also whe
   await ran.clock.advance(60_000);
   expect(ran.peer.seen.get(moved)).toMatchObject({ phase: Phase.PHASE_RUNNING, reason: "" });
 });
+
+test("a VM whose start meets the very end of the lease runs when the lease is back", async () => {
+  const wantedMs = 100;
+  for (let offMs = -20; offMs <= 20; offMs += 2) {
+    const prepareMs = ttlMs * 0.9 - wantedMs + offMs;
+    const ran = begin(`prepare: ${prepareMs}ms..${prepareMs}ms`);
+    await ran.clock.advance(wantedMs);
+    ran.peer.want({ vmId: moved, ...run, spec: reschedulable, restartGeneration: 1n });
+    await ran.clock.advance(wantedMs);
+    ran.peer.cut();
+    await ran.clock.advance(60_000);
+    ran.peer.isReachable = true;
+    await ran.clock.advance(60_000);
+    expect(ran.peer.seen.get(moved), `${offMs} ms from the end of the lease`).toMatchObject({ phase: Phase.PHASE_RUNNING, reason: "" });
+  }
+});
