@@ -1,16 +1,16 @@
 // One schedule in a world that stands: traffic, faults, calm, and a look at all that was seen. Afterwards the world is as it was before.
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageChain, sleepOrAbort, systemClock } from "@pitwall/runtime";
 import { Desired, NodeState, Phase } from "@pitwall/sdk";
 import { judge } from "../checkers/checkers.ts";
-import type { FinalVm, History, RowWrite, SessionLoss, Violation } from "../observer/history.ts";
+import type { FinalVm, History, RowWrite, SessionLoss, Trouble, Violation } from "../observer/history.ts";
 import { Clients } from "./clients.ts";
 import { capacity, patienceMs, type Installation } from "./installation.ts";
 import { excused, judgeProcesses } from "./judges.ts";
 import { findIntruders, intrudeAlways, measureAlways, reach, reachAlways } from "./probers.ts";
 import { runsOf } from "./scanner.ts";
-import { firstFaultMs, nodeCount, type ProcessSchedule } from "./schedule.ts";
+import { concerns, firstFaultMs, nodeCount, type ProcessSchedule } from "./schedule.ts";
 import { heal, strike } from "./strike.ts";
 
 /** How long the calm may last. Not a fifth: reconnecting and judging of nodes have waits of their own. */
@@ -23,6 +23,10 @@ const lookMs = 100;
 const leastPerSecond = 5;
 /** The scanner's, and the clocks'. */
 const resolutionMs = 150;
+/** A look at all processes that comes so late says that nobody got to run when they should. */
+const starvedMs = 1_000;
+/** For a service to be up again, and for a node to find a controller. */
+const settleMs = 10_000;
 
 export interface ProcessVerdict {
   readonly seed: string;
@@ -84,7 +88,7 @@ export async function runProcessSchedule(
     stop.abort();
   }
   const [intrusions, reached, measured] = await Promise.all([intruding, reaching, measuring, watching]);
-  const history = await historyOf(installation, clients, originMs);
+  const history = await historyOf(installation, clients, originMs, troublesOf(schedule, installation, Date.now() - originMs));
   const { nodeIds } = installation;
   const idOf = (node: number): string => nodeIds[node] ?? String(node);
   const placed = scanner.vmms.map((vmm) => ({ ...vmm, node: idOf(vmm.node) }));
@@ -123,6 +127,12 @@ async function calm(installation: Installation, clients: Clients): Promise<void>
     if (await isCalm(installation, clients).catch(() => false)) return;
     await systemClock.sleep(lookMs);
   }
+  // What the database was busy with, for whoever looks into it.
+  const busy = await installation.database.query(
+    `select pid, application_name, client_port, state, wait_event_type, wait_event, xact_start, state_change, pg_blocking_pids(pid) as blocked_by, query
+     from pg_stat_activity where client_addr is not null order by xact_start`,
+  );
+  await writeFile(join(installation.dir, "log", "database-activity.json"), JSON.stringify(busy, undefined, 1));
 }
 
 async function isCalm(installation: Installation, clients: Clients): Promise<boolean> {
@@ -199,7 +209,16 @@ async function storedOf({ dir, nodeIds }: Installation): Promise<{ node: string;
   return all.flat();
 }
 
-async function historyOf(installation: Installation, clients: Clients, originMs: number): Promise<History> {
+/** What goes wrong with the machine that all this runs on is wrong with every node. */
+function troublesOf({ faults }: ProcessSchedule, { nodeIds, scanner }: Installation, untilMs: number): Trouble[] {
+  const isStarved = scanner.longestGapMs > starvedMs;
+  return nodeIds.flatMap((node, index) => [
+    ...(isStarved ? [{ node, fromMs: 0, toMs: untilMs }] : []),
+    ...faults.filter((fault) => concerns(fault, index)).map(({ atMs, forMs }) => ({ node, fromMs: atMs, toMs: atMs + forMs + settleMs })),
+  ]);
+}
+
+async function historyOf(installation: Installation, clients: Clients, originMs: number, troubles: readonly Trouble[]): Promise<History> {
   const { database, scanner, nodeIds } = installation;
   const writes = await database.query<Record<string, string>>("select * from seen.vm_write order by seq");
   const losses = await database.query<{ node: string; lost_ms: number; renewed_ms: number }>("select * from seen.loss");
@@ -214,6 +233,7 @@ async function historyOf(installation: Installation, clients: Clients, originMs:
     stored: await storedOf(installation),
     capacity,
     losses: losses.map(({ node, lost_ms, renewed_ms }): SessionLoss => ({ node, lostMs: lost_ms, renewedMs: renewed_ms })),
+    troubles,
     patienceMs,
     resolutionMs,
     audited: audited.map(({ request_id }) => request_id),

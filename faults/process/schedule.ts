@@ -70,6 +70,12 @@ export function isOfController(kind: ProcessFaultKind): boolean {
   return kind.startsWith("controller-");
 }
 
+/** Whether a fault is one of this node, or of its way to any controller. */
+export function concerns({ kind, victim }: ProcessFault, node: number): boolean {
+  if (/^(node|agent)-|^(machine-loss|disk-full)$/.test(kind)) return victim === node;
+  return /^(controller|database)-/.test(kind);
+}
+
 /** Those of a node's network can be for one controller alone. */
 function hasPeer(kind: ProcessFaultKind): boolean {
   return kind === "node-partition" || kind === "node-deaf" || kind === "node-mute" || kind === "node-reset";
