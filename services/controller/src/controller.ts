@@ -35,6 +35,7 @@ import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-serv
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
+import { LiveCalls } from "./access/live-calls.ts";
 import { AuditLog } from "./audit/audit-log.ts";
 import { startSequencer } from "./audit/sequencer.ts";
 import { openSigningKey } from "./audit/signing-key.ts";
@@ -85,7 +86,6 @@ import { vmService } from "./rpc/vm-service.ts";
 import { openEmbeddedPostgres } from "./store/embedded-postgres.ts";
 import { openNotices } from "./store/notices.ts";
 import { openStore } from "./store/store.ts";
-import { LiveTokens } from "./tokens/live-tokens.ts";
 import { Tokens } from "./tokens/tokens.ts";
 import { Assignments, dispatch, repeatPending } from "./vm/assignments.ts";
 import { Feed } from "./vm/feed.ts";
@@ -156,7 +156,9 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);
   const tokens = new Tokens({ store, mutations });
-  const live = stack.use(new LiveTokens((ids) => tokens.valid(ids), log));
+  const live = stack.use(new LiveCalls((ids) => tokens.valid(ids), log));
+  const members = new Members({ store, mutations });
+  const roles = stack.use(new LiveCalls((grants) => members.valid(grants), log));
   const limits = openRateLimits(
     { reads: config.PITWALL_READS_PER_SECOND, changes: config.PITWALL_CHANGES_PER_SECOND },
     systemClock.monotonicMs,
@@ -191,14 +193,11 @@ export async function startController(config: ControllerConfig, { log, failpoint
     .use(refuseZeroBytes)
     .use(lost.refuse);
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
-  api.add(lost.noticing(VmServiceDefinition), vmService(vms, failpoints));
+  api.add(lost.noticing(VmServiceDefinition), vmService(vms, roles, failpoints));
   api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles));
-  api.add(
-    lost.noticing(ProjectServiceDefinition),
-    projectService({ projects, members: new Members({ store, mutations }), tokens, credentials }),
-  );
+  api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials }));
   api.add(AuditServiceDefinition, auditService(new AuditLog(store)));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));

@@ -10,7 +10,7 @@ const refreshMs = 10_000;
 const refreshLimitMs = 5_000;
 
 type WholeClient = Client<typeof AccessServiceDefinition, { timeoutMs?: number }>;
-export type AccessClient = Pick<WholeClient, "authorizeSsh" | "openTunnel">;
+export type AccessClient = Pick<WholeClient, "authorizeSsh" | "openTunnel" | "endSessions">;
 
 interface Connection {
   readonly link: string;
@@ -92,6 +92,7 @@ export function openAccess(identity: Identity, log: Log): ControllerAccess {
   const client: AccessClient = {
     authorizeSsh: (request, options) => anywhere((access) => access.authorizeSsh(request, options)),
     openTunnel: (request, options) => anywhere((access) => access.openTunnel(request, options)),
+    endSessions: (request, options) => anywhere((access) => access.endSessions(request, options)),
   };
   return {
     client: () => client,

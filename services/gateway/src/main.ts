@@ -10,6 +10,7 @@ import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
 import { openSshServer } from "./ssh/server.ts";
+import { openSessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
 import { openDoor } from "./web/door.ts";
 import { openIngress } from "./web/ingress.ts";
@@ -48,8 +49,9 @@ async function start(): Promise<AsyncDisposable> {
   const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
   const address = (port: number): string =>
     `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
+  const ends = stack.use(openSessionEnds(() => access.client(), log));
   const tunnels = stack.use(
-    await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise: address, identity, access: () => access.client(), failpoints, log }),
+    await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise: address, identity, access: () => access.client(), ends, failpoints, log }),
   );
   const ssh = stack.use(
     await openSshServer(config.PITWALL_SSH_LISTEN, { hostKey, access: () => access.client(), tunnels, failpoints, log }),

@@ -9,7 +9,6 @@ import type {
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError, type Failpoints } from "@pitwall/runtime";
-import { writeAudit } from "../mutation/audit.ts";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
@@ -19,6 +18,7 @@ import { SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
+import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
@@ -40,6 +40,7 @@ export class Access {
   readonly #feed: AccessParts["feed"];
   readonly #failpoints: Failpoints;
   readonly #leastFor: AccessParts["leastFor"];
+  readonly sessions: OpenSessions;
 
   constructor({ store, links, authenticator, feed, failpoints, leastFor }: AccessParts) {
     this.#store = store;
@@ -48,6 +49,7 @@ export class Access {
     this.#feed = feed;
     this.#failpoints = failpoints;
     this.#leastFor = leastFor;
+    this.sessions = new OpenSessions(store);
   }
 
   async authorizeSsh({ sshPublicKey, vm }: AuthorizeSshRequest): Promise<AuthorizeSshResponse> {
@@ -64,8 +66,9 @@ export class Access {
   }
 
   /** Has the VM's node dial the gateway. A VM that is on its way up is waited for, until the signal aborts. */
-  async openTunnel(request: OpenTunnelRequest, signal: AbortSignal): Promise<OpenTunnelResponse> {
-    const { caller, vm, target, token, gatewayAddress, method } = request;
+  async openTunnel(request: OpenTunnelRequest, gatewayId: string, signal: AbortSignal): Promise<OpenTunnelResponse> {
+    const { caller, vm, target, token, gatewayAddress, method, sessionId } = request;
+    checkSessionId(sessionId);
     if (!target?.target) throw invalid("target", "is required");
     if (target.target.$case === "tcp" && (target.target.value.port < 1 || target.target.value.port > 65535))
       throw invalid("target.tcp.port", "must be 1 to 65535");
@@ -73,17 +76,15 @@ export class Access {
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
     let who: Reaching | undefined;
     const row = await this.#running(async () => (who = await this.#reach(caller, vm, method)).row, signal);
-    if (who && isSession(target.target.$case, method)) await this.#writeSession(who, target.target.$case, method);
+    const isLogged = isSession(target.target.$case, method);
+    if (who && isLogged) {
+      const detail = { name: row.name, target: target.target.$case, ...(method !== "" && { method }) };
+      const { actor, subject } = who;
+      await this.sessions.begin({ id: sessionId, gatewayId, vmId: row.id, projectId: row.projectId, actor, subject, detail });
+    }
     await this.#failpoints.at("tunnel.session.audited", row.id);
     await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress }, signal);
-    return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner };
-  }
-
-  /** Before the way in is open: without an entry there is none. */
-  async #writeSession({ row, actor, subject }: Reaching, target: string, method: string): Promise<void> {
-    const origin = { actor, subject, action: "AccessService/OpenTunnel", requestId: "" };
-    const detail = { name: row.name, target, ...(method !== "" && { method }) };
-    await this.#store.change((em) => writeAudit(em, origin, { object: `vm/${row.id}`, projectId: row.projectId, detail }));
+    return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner, sessionId: isLogged ? sessionId : "" };
   }
 
   /** A link that moves to another controller is found there: it is asked for twice. */

@@ -17,6 +17,11 @@ import { fromWireRole, toMember } from "./wire.ts";
 const maxSubjectLength = 255;
 const service = ProjectServiceDefinition;
 
+/** What lets a subject see a project: a role in it. */
+export function grantOf(projectId: string, subject: string): string {
+  return JSON.stringify([projectId, subject]);
+}
+
 export class Members {
   readonly #store: Store;
   readonly #mutations: Mutations;
@@ -32,6 +37,16 @@ export class Members {
     const { project } = await reachProject(em, caller, reference, "viewer");
     const where = { projectId: project.id, subject: { $gt: after } };
     return (await em.find(ProjectMemberEntity, where, { orderBy: { subject: "asc" }, limit })).map(toMember);
+  }
+
+  /** Those of the {@link grantOf}s whose subject still has a role in the project. */
+  async valid(grants: readonly string[]): Promise<ReadonlySet<string>> {
+    const rows: { grant: string }[] = await this.#store.read().execute(
+      `select "grant" from jsonb_array_elements_text(?::jsonb) as "grant" join project_member
+         on project_id = (("grant"::jsonb)->>0)::uuid and subject = ("grant"::jsonb)->>1`,
+      [JSON.stringify(grants)],
+    );
+    return new Set(rows.map(({ grant }) => grant));
   }
 
   /** Adds a member, or changes their role. Throws `state` when no owner would be left. */

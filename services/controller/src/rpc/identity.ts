@@ -4,11 +4,11 @@ import { ServerInterceptingCall, ServerListenerBuilder, type Metadata, type Serv
 import { PitwallError } from "@pitwall/runtime";
 import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
 import type { Authenticator } from "../access/authenticator.ts";
+import type { LiveCalls } from "../access/live-calls.ts";
 import type { PeerRole } from "../ca/ca.ts";
 import type { Member } from "../enroll/enroll.ts";
 import type { RateLimits } from "../limits/rate.ts";
 import { isAtLeast, type Principal } from "../projects/principal.ts";
-import type { LiveTokens } from "../tokens/live-tokens.ts";
 import { methodName, policyOf, type Policy } from "./policy.ts";
 
 /** Set by {@link peerInterceptor} and taken away from whoever sends it. */
@@ -47,7 +47,7 @@ function identityOf(der: Buffer): string | undefined {
 export interface GuardParts {
   readonly authenticator: Authenticator;
   readonly limits: RateLimits;
-  readonly live: LiveTokens;
+  readonly live: LiveCalls;
 }
 
 /** Middleware that holds each method to its policy, and each user to their rate. */
@@ -101,12 +101,12 @@ function holdToken({ token }: Principal, path: string, { who, least }: Policy): 
 
 /** Ends a call whose token is revoked, or expires, before it is over. */
 async function* whileValid<Res>(
-  live: LiveTokens,
+  live: LiveCalls,
   tokenId: string,
   context: CallContext,
   serve: (signal: AbortSignal) => AsyncGenerator<Res, Res | void, undefined>,
 ): AsyncGenerator<Res, Res | void, undefined> {
-  using call = live.follow(tokenId);
+  using call = live.follow([tokenId]);
   const ended = (): PitwallError => new PitwallError("unauthenticated", "the API token is no longer valid", { reason: "TOKEN_INVALID" });
   try {
     const result = yield* serve(AbortSignal.any([context.signal, call.signal]));

@@ -34,6 +34,10 @@ export function enrollService(enroll: Enroll, roster: Roster): EnrollServiceImpl
 export function accessService(access: Access): AccessServiceImplementation<CallerContext> {
   return {
     authorizeSsh: (request) => access.authorizeSsh(request),
-    openTunnel: (request, { signal }) => access.openTunnel(request, signal),
+    openTunnel: (request, context) => access.openTunnel(request, memberIn(context).id, context.signal),
+    async endSessions(request, context) {
+      await access.sessions.end(memberIn(context).id, request);
+      return {};
+    },
   };
 }

@@ -1,12 +1,14 @@
 // VmService: the API's words around Vms.
-import type { VmServiceImplementation } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { VmServiceImplementation, WatchVmsResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Failpoints } from "@pitwall/runtime";
+import type { LiveCalls } from "../access/live-calls.ts";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit } from "./page.ts";
 import { waitVm, watchVms } from "./watch.ts";
+import { whileMember } from "./while-member.ts";
 
-export function vmService(vms: Vms, failpoints: Failpoints): VmServiceImplementation<CallerContext> {
+export function vmService(vms: Vms, roles: LiveCalls, failpoints: Failpoints): VmServiceImplementation<CallerContext> {
   const { moves } = vms;
   return {
     async createVm(request, context) {
@@ -17,7 +19,8 @@ export function vmService(vms: Vms, failpoints: Failpoints): VmServiceImplementa
     },
     getVm: async ({ vm, minGeneration }, context) => ({ vm: await vms.get(userOf(context), vm, minGeneration) }),
     listVms: (request, context) => vms.list(userOf(context), request, pageLimit(request.pageSize)),
-    watchVms: (request, context) => watchVms(vms, userOf(context), request, context.signal),
+    watchVms: (request, context) =>
+      whileMember(vms, roles, userOf(context), request, context.signal, (signal) => watchVms(vms, userOf(context), request, signal)),
     startVm: (request, context) => moves.start(userOf(context), request),
     stopVm: (request, context) => moves.stop(userOf(context), request),
     restartVm: (request, context) => moves.restart(userOf(context), request),
@@ -26,6 +29,12 @@ export function vmService(vms: Vms, failpoints: Failpoints): VmServiceImplementa
     updateVm: (request, context) => moves.update(userOf(context), request),
     renameVm: (request, context) => moves.rename(userOf(context), request),
     extendVm: (request, context) => moves.extend(userOf(context), request),
-    waitVm: async (request, context) => ({ vm: await waitVm(vms, userOf(context), request, context.signal) }),
+    async waitVm(request, context) {
+      const caller = userOf(context);
+      const looked = { vm: request.vm, project: "" };
+      const watch = (): AsyncIterable<WatchVmsResponse> =>
+        whileMember(vms, roles, caller, looked, context.signal, (signal) => watchVms(vms, caller, { ...looked, resumeToken: "" }, signal));
+      return { vm: await waitVm(watch(), request) };
+    },
   };
 }

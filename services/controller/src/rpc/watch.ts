@@ -65,11 +65,10 @@ async function* one(vms: Vms, caller: Principal, id: string): AsyncGenerator<Vm>
   }
 }
 
-/** The VM in one of the phases that are waited for, failed, or gone. Throws `unavailable` when the controller stops first. */
-export async function waitVm(vms: Vms, caller: Principal, { vm, phases, minGeneration }: WaitVmRequest, signal: AbortSignal): Promise<Vm> {
+/** Of a watch of one VM: the VM in one of the phases that are waited for, failed, or gone. Throws `unavailable` when the controller stops first. */
+export async function waitVm(watch: AsyncIterable<WatchVmsResponse>, { phases, minGeneration }: WaitVmRequest): Promise<Vm> {
   const wanted: ReadonlySet<Phase> = new Set(phases.length > 0 ? phases : [Phase.PHASE_RUNNING]);
-  for await (const message of watchVms(vms, caller, { vm, resumeToken: "", project: "" }, signal))
-    if (message.vm && isOver(message.vm, wanted, minGeneration)) return message.vm;
+  for await (const message of watch) if (message.vm && isOver(message.vm, wanted, minGeneration)) return message.vm;
   throw new PitwallError("unavailable", "the controller stops; wait again", { reason: "DRAINING" });
 }
 

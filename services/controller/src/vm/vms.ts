@@ -51,6 +51,12 @@ export class Vms {
     return listVms(this.#parts, caller, request, limit);
   }
 
+  /** A VM's id and project, by which a watch of it goes on. Throws `not-found`. */
+  async find(caller: Principal, reference: string): Promise<{ readonly id: string; readonly projectId: string }> {
+    const { id, projectId } = await reachVm(this.#parts.store.read(), caller, reference, "viewer");
+    return { id, projectId };
+  }
+
   /** Ids of the projects that a reference stands for: one, or with `-` all that the caller has a role in. */
   async projectIds(caller: Principal, reference: string): Promise<ReadonlySet<string>> {
     const em = this.#parts.store.read();

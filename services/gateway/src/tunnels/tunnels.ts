@@ -7,6 +7,7 @@ import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { listen, PitwallError, readLine, systemClock, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 import { Placements } from "./placements.ts";
+import type { SessionEnds } from "./session-ends.ts";
 
 /** A VM that is booting is waited for. */
 const answerLimitMs = 60_000;
@@ -32,7 +33,7 @@ export interface Tunnels extends AsyncDisposable {
 }
 
 interface Waiting {
-  accept(stream: Duplex): void;
+  accept(stream: TLSSocket): void;
   refuse(error: PitwallError): void;
 }
 
@@ -41,12 +42,13 @@ export interface TunnelsParts {
   readonly advertise: (port: number) => string;
   readonly identity: Identity;
   readonly access: () => AccessClient;
+  readonly ends: SessionEnds;
   readonly failpoints: Failpoints;
   readonly log: Log;
 }
 
 /** Listens for nodes. */
-export async function openTunnels(at: HostPort, { advertise, identity, access, failpoints, log }: TunnelsParts): Promise<Tunnels> {
+export async function openTunnels(at: HostPort, { advertise, identity, access, ends, failpoints, log }: TunnelsParts): Promise<Tunnels> {
   const waiting = new Map<string, Waiting>();
   const sockets = new Set<TLSSocket>();
   const placements = new Placements();
@@ -105,13 +107,18 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, f
     async open(caller, vm, target, method = "") {
       const token = randomBytes(32).toString("base64url");
       const digest = digestOf(token);
-      const dialled = new Promise<Duplex>((accept, refuse) => waiting.set(digest, { accept, refuse }));
+      await ends.started();
+      const session = ends.begin();
+      const dialled = new Promise<TLSSocket>((accept, refuse) => waiting.set(digest, { accept, refuse }));
       dialled.catch(() => undefined); // raced below
       const timeout = new AbortController();
       try {
         await failpoints.at("tunnel.token.minted");
-        const { vmId, epoch, sshHostKey, subject } = await access()
-          .openTunnel({ caller, vm, target, token, gatewayAddress: advertise(port), method }, { timeoutMs: answerLimitMs })
+        const { vmId, epoch, sshHostKey, subject, sessionId } = await access()
+          .openTunnel(
+            { caller, vm, target, token, gatewayAddress: advertise(port), method, sessionId: session.id },
+            { timeoutMs: answerLimitMs },
+          )
           .catch((error: unknown) => {
             throw fromRpc(error);
           });
@@ -121,6 +128,7 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, f
         });
         late.catch(() => undefined); // raced
         const stream = await Promise.race([dialled, late]);
+        if (sessionId !== "") session.carriedBy(stream);
         try {
           placements.opened(vmId, epoch, stream);
           await failpoints.at("tunnel.gateway.opened", vmId);
@@ -129,6 +137,9 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, f
           throw error;
         }
         return { stream, vmId, sshHostKey, subject };
+      } catch (error) {
+        if (!isRefusal(error)) session.cameToNothing();
+        throw error;
       } finally {
         timeout.abort();
         waiting.delete(digest);
@@ -139,6 +150,11 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, f
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** Whether the controller has certainly opened nothing. */
+function isRefusal(error: unknown): boolean {
+  return error instanceof PitwallError && !["unavailable", "deadline", "internal", "not-found"].includes(error.fault);
 }
 
 const digestOf = (token: string): string => createHash("sha256").update(token).digest("base64url");

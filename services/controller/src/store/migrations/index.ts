@@ -12,6 +12,7 @@ import { AuditTree } from "./0013-audit-tree.ts";
 import { JoinTokenUses } from "./0020-join-token-uses.ts";
 import { ParkedVms } from "./0030-parked-vms.ts";
 import { SecretsKey } from "./0041-secrets-key.ts";
+import { AccessSessions } from "./0042-access-sessions.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -27,4 +28,5 @@ export const migrations = [
   { name: "0020_join_token_uses", class: JoinTokenUses },
   { name: "0030_parked_vms", class: ParkedVms },
   { name: "0041_secrets_key", class: SecretsKey },
+  { name: "0042_access_sessions", class: AccessSessions },
 ];

@@ -4,6 +4,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
+import { Duration } from "../../google/protobuf/duration.ts";
 
 export const protobufPackage = "pitwall.v1";
 
@@ -71,6 +72,8 @@ export interface OpenTunnelRequest {
   gatewayAddress: string;
   /** `Service/Method` of the one call that goes through, when the target is `guest_api`: what the caller must be allowed to call. */
   method: string;
+  /** A UUID in lower case, chosen by the gateway, under which it tells the end; empty: it tells none. */
+  sessionId: string;
 }
 
 export interface OpenTunnelResponse {
@@ -79,6 +82,26 @@ export interface OpenTunnelResponse {
   /** The VM's SSH host key, to be checked by whoever speaks SSH through the tunnel. */
   sshHostKey: string;
   subject: string;
+  /** That of the request, when the audit log has an entry of the begin, so that the end is to be told; empty otherwise. */
+  sessionId: string;
+}
+
+export interface EndSessionsRequest {
+  ended: EndedSession[];
+  /** The gateway has just started: all sessions that it had before are over, and nobody knows how much went through them. */
+  started: boolean;
+}
+
+export interface EndedSession {
+  sessionId: string;
+  /** Through the tunnel, as the gateway counted. */
+  toVmBytes: bigint;
+  fromVmBytes: bigint;
+  /** Since the node dialled; zero when it never did. */
+  duration: Duration | undefined;
+}
+
+export interface EndSessionsResponse {
 }
 
 function createBaseCaller(): Caller {
@@ -701,7 +724,7 @@ export const AuthorizeSshResponse: MessageFns<AuthorizeSshResponse> = {
 };
 
 function createBaseOpenTunnelRequest(): OpenTunnelRequest {
-  return { caller: undefined, vm: "", target: undefined, token: "", gatewayAddress: "", method: "" };
+  return { caller: undefined, vm: "", target: undefined, token: "", gatewayAddress: "", method: "", sessionId: "" };
 }
 
 export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
@@ -723,6 +746,9 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     }
     if (message.method !== "") {
       writer.uint32(50).string(message.method);
+    }
+    if (message.sessionId !== "") {
+      writer.uint32(58).string(message.sessionId);
     }
     return writer;
   },
@@ -788,6 +814,14 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
             message.method = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -812,6 +846,11 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
         ? globalThis.String(object.gateway_address)
         : "",
       method: isSet(object.method) ? globalThis.String(object.method) : "",
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
     };
   },
 
@@ -835,6 +874,9 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     if (message.method !== "") {
       obj.method = message.method;
     }
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
     return obj;
   },
 
@@ -853,12 +895,13 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     message.token = object.token ?? "";
     message.gatewayAddress = object.gatewayAddress ?? "";
     message.method = object.method ?? "";
+    message.sessionId = object.sessionId ?? "";
     return message;
   },
 };
 
 function createBaseOpenTunnelResponse(): OpenTunnelResponse {
-  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "" };
+  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", sessionId: "" };
 }
 
 export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
@@ -877,6 +920,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     }
     if (message.subject !== "") {
       writer.uint32(34).string(message.subject);
+    }
+    if (message.sessionId !== "") {
+      writer.uint32(42).string(message.sessionId);
     }
     return writer;
   },
@@ -926,6 +972,14 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
             message.subject = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -952,6 +1006,11 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
         ? globalThis.String(object.ssh_host_key)
         : "",
       subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
     };
   },
 
@@ -969,6 +1028,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     if (message.subject !== "") {
       obj.subject = message.subject;
     }
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
     return obj;
   },
 
@@ -981,6 +1043,283 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     message.epoch = (object.epoch !== undefined && object.epoch !== null) ? BigInt(object.epoch) : 0n;
     message.sshHostKey = object.sshHostKey ?? "";
     message.subject = object.subject ?? "";
+    message.sessionId = object.sessionId ?? "";
+    return message;
+  },
+};
+
+function createBaseEndSessionsRequest(): EndSessionsRequest {
+  return { ended: [], started: false };
+}
+
+export const EndSessionsRequest: MessageFns<EndSessionsRequest> = {
+  encode(message: EndSessionsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.ended) {
+      EndedSession.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.started !== false) {
+      writer.uint32(16).bool(message.started);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndSessionsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndSessionsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ended.push(EndedSession.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.started = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EndSessionsRequest {
+    return {
+      ended: globalThis.Array.isArray(object?.ended) ? object.ended.map((e: any) => EndedSession.fromJSON(e)) : [],
+      started: isSet(object.started) ? globalThis.Boolean(object.started) : false,
+    };
+  },
+
+  toJSON(message: EndSessionsRequest): unknown {
+    const obj: any = {};
+    if (message.ended?.length) {
+      obj.ended = message.ended.map((e) => EndedSession.toJSON(e));
+    }
+    if (message.started !== false) {
+      obj.started = message.started;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EndSessionsRequest>): EndSessionsRequest {
+    return EndSessionsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndSessionsRequest>): EndSessionsRequest {
+    const message = createBaseEndSessionsRequest();
+    message.ended = object.ended?.map((e) => EndedSession.fromPartial(e)) || [];
+    message.started = object.started ?? false;
+    return message;
+  },
+};
+
+function createBaseEndedSession(): EndedSession {
+  return { sessionId: "", toVmBytes: 0n, fromVmBytes: 0n, duration: undefined };
+}
+
+export const EndedSession: MessageFns<EndedSession> = {
+  encode(message: EndedSession, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionId !== "") {
+      writer.uint32(10).string(message.sessionId);
+    }
+    if (message.toVmBytes !== 0n) {
+      if (BigInt.asUintN(64, message.toVmBytes) !== message.toVmBytes) {
+        throw new globalThis.Error("value provided for field message.toVmBytes of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.toVmBytes);
+    }
+    if (message.fromVmBytes !== 0n) {
+      if (BigInt.asUintN(64, message.fromVmBytes) !== message.fromVmBytes) {
+        throw new globalThis.Error("value provided for field message.fromVmBytes of type uint64 too large");
+      }
+      writer.uint32(24).uint64(message.fromVmBytes);
+    }
+    if (message.duration !== undefined) {
+      Duration.encode(message.duration, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndedSession {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndedSession();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.toVmBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.fromVmBytes = reader.uint64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.duration = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EndedSession {
+    return {
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      toVmBytes: isSet(object.toVmBytes)
+        ? BigInt(object.toVmBytes)
+        : isSet(object.to_vm_bytes)
+        ? BigInt(object.to_vm_bytes)
+        : 0n,
+      fromVmBytes: isSet(object.fromVmBytes)
+        ? BigInt(object.fromVmBytes)
+        : isSet(object.from_vm_bytes)
+        ? BigInt(object.from_vm_bytes)
+        : 0n,
+      duration: isSet(object.duration) ? Duration.fromJSON(object.duration) : undefined,
+    };
+  },
+
+  toJSON(message: EndedSession): unknown {
+    const obj: any = {};
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.toVmBytes !== 0n) {
+      obj.toVmBytes = message.toVmBytes.toString();
+    }
+    if (message.fromVmBytes !== 0n) {
+      obj.fromVmBytes = message.fromVmBytes.toString();
+    }
+    if (message.duration !== undefined) {
+      obj.duration = Duration.toJSON(message.duration);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EndedSession>): EndedSession {
+    return EndedSession.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EndedSession>): EndedSession {
+    const message = createBaseEndedSession();
+    message.sessionId = object.sessionId ?? "";
+    message.toVmBytes = (object.toVmBytes !== undefined && object.toVmBytes !== null) ? BigInt(object.toVmBytes) : 0n;
+    message.fromVmBytes = (object.fromVmBytes !== undefined && object.fromVmBytes !== null)
+      ? BigInt(object.fromVmBytes)
+      : 0n;
+    message.duration = (object.duration !== undefined && object.duration !== null)
+      ? Duration.fromPartial(object.duration)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseEndSessionsResponse(): EndSessionsResponse {
+  return {};
+}
+
+export const EndSessionsResponse: MessageFns<EndSessionsResponse> = {
+  encode(_: EndSessionsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EndSessionsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEndSessionsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): EndSessionsResponse {
+    return {};
+  },
+
+  toJSON(_: EndSessionsResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<EndSessionsResponse>): EndSessionsResponse {
+    return EndSessionsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<EndSessionsResponse>): EndSessionsResponse {
+    const message = createBaseEndSessionsResponse();
     return message;
   },
 };
@@ -1016,6 +1355,18 @@ export const AccessServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Says which sessions are over and how much went through, for the audit log. Said again, it changes nothing; sessions that are not this
+     * gateway's, or not open, are left alone.
+     */
+    endSessions: {
+      name: "EndSessions",
+      requestType: EndSessionsRequest as typeof EndSessionsRequest,
+      requestStream: false,
+      responseType: EndSessionsResponse as typeof EndSessionsResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -1037,6 +1388,14 @@ export interface AccessServiceImplementation<CallContextExt = {}> {
     request: OpenTunnelRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<OpenTunnelResponse>>;
+  /**
+   * Says which sessions are over and how much went through, for the audit log. Said again, it changes nothing; sessions that are not this
+   * gateway's, or not open, are left alone.
+   */
+  endSessions(
+    request: EndSessionsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<EndSessionsResponse>>;
 }
 
 export interface AccessServiceClient<CallOptionsExt = {}> {
@@ -1057,6 +1416,14 @@ export interface AccessServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<OpenTunnelRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<OpenTunnelResponse>;
+  /**
+   * Says which sessions are over and how much went through, for the audit log. Said again, it changes nothing; sessions that are not this
+   * gateway's, or not open, are left alone.
+   */
+  endSessions(
+    request: DeepPartial<EndSessionsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<EndSessionsResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

@@ -1,0 +1,189 @@
+// Ways into VMs in the audit log: their begin before they are open, their end with what went through, as gateways tell it; and watches that
+// end with their watcher's role.
+import { randomBytes, randomUUID } from "node:crypto";
+import { join } from "node:path";
+import { openIdentity } from "@pitwall/enroll";
+import { AccessServiceDefinition, type OpenTunnelResponse, type TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
+import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
+import { ProjectRole } from "@pitwall/proto/pitwall/v1/project.ts";
+import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { silentLog } from "@pitwall/runtime";
+import { ChannelCredentials, createChannel, createClient, type Client } from "nice-grpc";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { admin, startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
+import { startNode } from "./support/node.ts";
+import { refusalOf } from "./support/refusals.ts";
+
+const parts = new AsyncDisposableStack();
+const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "" } };
+let pitwall: TestControllers;
+let ada: Calls;
+let gateway: Client<typeof AccessServiceDefinition>;
+let stranger: Client<typeof AccessServiceDefinition>;
+
+async function joinGateway(name: string): Promise<Client<typeof AccessServiceDefinition>> {
+  const { nodes } = await pitwall.as(admin);
+  const { join: text } = await nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_GATEWAY, name });
+  const dir = join(pitwall.dir, `identity-${name}`);
+  const identity = parts.use(await openIdentity({ dir, join: text, name, serverNames: ["127.0.0.1"], log: silentLog }));
+  const { key, cert, ca } = identity.tls();
+  const credentials = ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert));
+  const channel = createChannel(pitwall.controllers[0]?.link ?? "", credentials);
+  parts.defer(() => channel.close());
+  return createClient(AccessServiceDefinition, channel);
+}
+
+beforeAll(async () => {
+  pitwall = parts.use(await startControllers(2));
+  parts.use(await startNode(pitwall, { name: "one" }));
+  ada = await pitwall.as("ada");
+  await ada.projects.createProject({ name: "team" });
+  await ada.vms.createVm({ project: "team", name: "web", spec: { image: pitwall.image } });
+  await ada.vms.waitVm({ vm: "team/web" });
+  [gateway, stranger] = [await joinGateway("door"), await joinGateway("back-door")];
+}, 120_000);
+afterAll(() => parts.disposeAsync());
+
+interface Opening {
+  readonly sessionId: string;
+  readonly target?: TunnelTarget["target"];
+  readonly by?: Client<typeof AccessServiceDefinition>;
+}
+
+async function open({ sessionId, target = ssh, by = gateway }: Opening): Promise<OpenTunnelResponse> {
+  return by.openTunnel({
+    caller: { credential: { $case: "bearerToken", value: await pitwall.token("ada") } },
+    vm: "team/web",
+    target: { target },
+    token: randomBytes(32).toString("base64url"),
+    gatewayAddress: "127.0.0.1:1",
+    sessionId,
+  });
+}
+
+const entriesOf = async (session: string): Promise<Record<string, unknown>[]> =>
+  pitwall.query(
+    "select actor, action, object, project_id is not null as in_project, detail from audit_entry where detail->>'session' = $1 order by seq",
+    [session],
+  );
+const openRows = async (): Promise<unknown> => (await pitwall.query("select id from access_session")).length;
+
+describe("a way into a VM", () => {
+  it("has an entry of its end, with what went through, once however often that is said", async () => {
+    const sessionId = randomUUID();
+    expect(await open({ sessionId })).toMatchObject({ sessionId });
+    const ended = [{ sessionId, toVmBytes: 1_000n, fromVmBytes: 5_000_000_000n, duration: { seconds: 61n, nanos: 500_000_000 } }];
+    await gateway.endSessions({ ended });
+    await gateway.endSessions({ ended });
+    const both = { actor: "ada", object: expect.stringMatching(/^vm\//) as string, in_project: true };
+    expect(await entriesOf(sessionId)).toEqual([
+      { ...both, action: "AccessService/OpenTunnel", detail: { name: "web", target: "ssh", session: sessionId } },
+      {
+        ...both,
+        action: "AccessService/EndSessions",
+        detail: { name: "web", target: "ssh", session: sessionId, toVmBytes: 1_000, fromVmBytes: 5_000_000_000, seconds: 61.5 },
+      },
+    ]);
+    expect(await openRows()).toBe(0);
+  });
+
+  it("that is asked for again, since the answer was lost, is one", async () => {
+    const sessionId = randomUUID();
+    await open({ sessionId });
+    await open({ sessionId });
+    expect(await entriesOf(sessionId)).toHaveLength(1);
+    await gateway.endSessions({ ended: [{ sessionId }] });
+  });
+
+  it("is ended by no other gateway, nor has another's id", async () => {
+    const sessionId = randomUUID();
+    await open({ sessionId });
+    await stranger.endSessions({ ended: [{ sessionId, toVmBytes: 1n }], started: true });
+    expect(await entriesOf(sessionId)).toHaveLength(1);
+    expect(await refusalOf(open({ sessionId, by: stranger }))).toBe("ALREADY_EXISTS session_id: is another session's");
+    await gateway.endSessions({ ended: [{ sessionId }] });
+    expect(await entriesOf(sessionId)).toHaveLength(2);
+  });
+
+  it("that its gateway has lost is over when the gateway starts again", async () => {
+    const lost = [randomUUID(), randomUUID()];
+    for (const sessionId of lost) await open({ sessionId });
+    await gateway.endSessions({ started: true });
+    for (const sessionId of lost)
+      expect((await entriesOf(sessionId)).at(-1)).toMatchObject({
+        action: "AccessService/EndSessions",
+        detail: { lost: "the gateway ended" },
+      });
+    expect(await openRows()).toBe(0);
+  });
+
+  it("to a port has neither entry", async () => {
+    const sessionId = randomUUID();
+    expect(await open({ sessionId, target: { $case: "tcp", value: { port: 80 } } })).toMatchObject({ sessionId: "" });
+    await gateway.endSessions({ ended: [{ sessionId, toVmBytes: 7n }] });
+    expect(await entriesOf(sessionId)).toEqual([]);
+  });
+
+  it("without an entry of its begin there is none", async () => {
+    await pitwall.query("revoke insert on audit_entry from pitwall_runtime");
+    try {
+      expect(await refusalOf(open({ sessionId: randomUUID() }))).toMatch(/^INTERNAL/);
+    } finally {
+      await pitwall.query("grant insert on audit_entry to pitwall_runtime");
+    }
+    expect(await openRows()).toBe(0);
+  });
+
+  it("is refused by what is wrong with the request", async () => {
+    expect(await refusalOf(open({ sessionId: "mine" }))).toBe("INVALID_ARGUMENT session_id: must be a UUID in lower case");
+    expect(await refusalOf(gateway.endSessions({ ended: [{ sessionId: "mine" }] }))).toBe(
+      "INVALID_ARGUMENT ended.session_id: must be a UUID in lower case",
+    );
+    const many = Array.from({ length: 1_001 }, () => ({ sessionId: randomUUID() }));
+    expect(await refusalOf(gateway.endSessions({ ended: many }))).toBe("INVALID_ARGUMENT ended: holds 1001 sessions; the limit is 1000");
+  });
+});
+
+describe("a person who is removed from a project", () => {
+  /** Begins to watch as bob, on the second controller; how it ends. */
+  async function watching(request: { project?: string; vm?: string }): Promise<{ readonly ended: Promise<string> }> {
+    const bob = await pitwall.as("bob", 1);
+    const synced = Promise.withResolvers<void>();
+    const ended = refusalOf(
+      (async () => {
+        for await (const message of bob.vms.watchVms(request)) if (message.synced) synced.resolve();
+      })(),
+    );
+    await Promise.race([
+      synced.promise,
+      ended.then((how) => {
+        throw new Error(`the watch ended: ${how}`);
+      }),
+    ]);
+    return { ended };
+  }
+
+  it("has all watches and waits of it cut within seconds, on every controller, and keeps those of others", async () => {
+    await ada.projects.setProjectMember({ project: "team", subject: "bob", role: ProjectRole.PROJECT_ROLE_VIEWER });
+    const bob = await pitwall.as("bob", 1);
+    const [ofProject, ofVm, ofAll, ofOwn] = [
+      await watching({ project: "team" }),
+      await watching({ vm: "team/web" }),
+      await watching({ project: "-" }),
+      await watching({}),
+    ];
+    let isOver = false;
+    void ofOwn.ended.then(() => (isOver = true));
+    const waiting = refusalOf(bob.vms.waitVm({ vm: "team/web", phases: [Phase.PHASE_STOPPING] }));
+    const since = performance.now();
+    await ada.projects.removeProjectMember({ project: "team", subject: "bob" });
+    expect(await Promise.all([ofProject.ended, ofVm.ended, waiting, ofAll.ended])).toEqual([
+      'NOT_FOUND there is no project "team"',
+      'NOT_FOUND there is no VM "team/web"',
+      'NOT_FOUND there is no VM "team/web"',
+      "OUT_OF_RANGE you no longer have a role in one of your projects; begin anew without a resume_token",
+    ]);
+    expect(performance.now() - since).toBeLessThan(5_000);
+    expect(isOver).toBe(false);
+  });
+});

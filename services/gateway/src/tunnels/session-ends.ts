@@ -1,0 +1,133 @@
+// Ends of ways into VMs, told to a controller until it has them in the audit log.
+//
+// State: ends that are not told yet, in memory. What is lost with this process the controller closes itself when the next one says that it
+// has started; nothing is opened before that is answered.
+import { randomUUID } from "node:crypto";
+import type { TLSSocket } from "node:tls";
+import type { EndedSession } from "@pitwall/proto/pitwall/v1/access.ts";
+import { backoff, PitwallError, sleepOrAbort, systemClock, toDuration, type Log } from "@pitwall/runtime";
+import { ClientError, Status } from "nice-grpc";
+import type { AccessClient } from "../controller-link.ts";
+
+const callLimitMs = 5_000;
+/** For one who wants a way in, and at the end of this process. */
+const patienceMs = 5_000;
+const closeMs = 5;
+const firstRetryMs = 100;
+const maxRetryMs = 5_000;
+const maxAtOnce = 500;
+/** Beyond that the oldest are left to the next start. */
+const maxWaiting = 100_000;
+
+export interface SessionOfTunnel {
+  readonly id: string;
+  /** From now on what goes through is counted, and the end of the socket is the session's. */
+  carriedBy(socket: TLSSocket): void;
+  /** It is over without that; ignored after it. */
+  cameToNothing(): void;
+}
+
+/** Disposing it tells what is left, for a moment. */
+export interface SessionEnds extends AsyncDisposable {
+  /** Resolves when a controller knows that what an earlier process had open is over. Throws `unavailable` when that takes too long. */
+  started(): Promise<void>;
+  begin(): SessionOfTunnel;
+}
+
+export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">, log: Log): SessionEnds {
+  const waiting = new Map<string, EndedSession>();
+  const carried = new Set<TLSSocket>();
+  const stop = new AbortController();
+  const greeted = Promise.withResolvers<void>();
+  let isGreeted = false;
+  let wake: (() => void) | undefined;
+
+  /** False: another try is needed. */
+  async function tell(): Promise<boolean> {
+    const ended = [...waiting.values()].slice(0, maxAtOnce);
+    try {
+      await access().endSessions({ ended, started: !isGreeted }, { timeoutMs: callLimitMs });
+    } catch (error) {
+      // A controller of the version before: its sessions have no ends.
+      const isOlder = error instanceof ClientError && error.code === Status.UNIMPLEMENTED;
+      if (!isOlder) {
+        log.debug("no controller takes the ends of sessions", { error });
+        return false;
+      }
+    }
+    isGreeted = true;
+    greeted.resolve();
+    for (const { sessionId } of ended) waiting.delete(sessionId);
+    return true;
+  }
+
+  async function run(): Promise<void> {
+    const wait = backoff(firstRetryMs, maxRetryMs);
+    while (!stop.signal.aborted) {
+      if (isGreeted && waiting.size === 0) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      } else if (await tell()) wait.reset();
+      else await sleepOrAbort(firstRetryMs + wait.nextMs(), stop.signal);
+    }
+  }
+  const running = run();
+
+  function end(session: EndedSession): void {
+    waiting.set(session.sessionId, session);
+    const [oldest] = waiting.keys();
+    if (waiting.size > maxWaiting && oldest !== undefined) waiting.delete(oldest);
+    wake?.();
+  }
+
+  return {
+    async started() {
+      if (isGreeted) return;
+      const late = new AbortController();
+      await Promise.race([greeted.promise, sleepOrAbort(patienceMs, late.signal)]);
+      late.abort();
+      if (!isGreeted)
+        throw new PitwallError("unavailable", "the controller cannot be reached right now; try again", {
+          reason: "CONTROLLER_UNREACHABLE",
+        });
+    },
+    begin() {
+      const id = randomUUID();
+      let isCarried = false;
+      return {
+        id,
+        carriedBy(socket) {
+          isCarried = true;
+          const since = systemClock.monotonicMs();
+          // The line that the node began with has been read, and answered.
+          const [read, written] = [socket.bytesRead - socket.readableLength, socket.bytesWritten];
+          const close = (): void => {
+            carried.delete(socket);
+            end({
+              sessionId: id,
+              toVmBytes: BigInt(socket.bytesWritten - written),
+              fromVmBytes: BigInt(socket.bytesRead - read),
+              duration: toDuration(systemClock.monotonicMs() - since),
+            });
+          };
+          if (socket.closed) return close();
+          carried.add(socket);
+          socket.once("close", close);
+        },
+        cameToNothing() {
+          if (!isCarried) end({ sessionId: id, toVmBytes: 0n, fromVmBytes: 0n, duration: undefined });
+        },
+      };
+    },
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      wake?.();
+      await running;
+      const deadline = systemClock.monotonicMs() + patienceMs;
+      // Sockets that are destroyed say so a moment later.
+      while (carried.size > 0 && systemClock.monotonicMs() < deadline) await systemClock.sleep(closeMs);
+      while (waiting.size > 0 && systemClock.monotonicMs() < deadline && (await tell()));
+    },
+  };
+}
