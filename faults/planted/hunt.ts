@@ -7,6 +7,7 @@ import { text } from "node:stream/consumers";
 import { Worker } from "node:worker_threads";
 import { plantedBugs, type PlantedBug } from "@pitwall/runtime";
 import type { WorkerAnswer, WorkerData } from "../campaign.ts";
+import type { Violation } from "../observer/history.ts";
 import { openInstallation, type Installation } from "../sim/installation.ts";
 import { hunters, type Guard, type Hunted } from "./bugs.ts";
 
@@ -68,25 +69,34 @@ async function bySchedules(
   let next = 0;
   let run = 0;
   let by: string | undefined;
+  const server = { databaseUrl, image };
   await Promise.all(
     Array.from({ length: Math.min(workers, schedules) }, async () => {
-      const worker = new Worker(new URL("../worker.ts", import.meta.url), {
-        workerData: { databaseUrl, image, planted: bug } satisfies WorkerData,
-      });
-      try {
-        while (by === undefined && next < schedules) {
-          worker.postMessage(`${seed}/${next++}`);
-          const [{ seed: at, violations }] = (await once(worker, "message")) as [WorkerAnswer]; // worker.ts sends nothing else
-          run++;
-          const shown = violations.find(({ invariant }) => shows.includes(invariant));
-          if (shown) by ??= `${shown.invariant} at ${at}: ${shown.message}`;
-        }
-      } finally {
-        await worker.terminate();
+      await using wrong = openWorker({ ...server, planted: bug });
+      while (by === undefined && next < schedules) {
+        const at = `${seed}/${next++}`;
+        const shown = (await wrong.run(at)).find(({ invariant }) => shows.includes(invariant));
+        run++;
+        if (!shown) continue;
+        // What shows without the bug as well is none of its doing.
+        await using right = openWorker(server);
+        if ((await right.run(at)).length === 0) by ??= `${shown.invariant} at ${at}: ${shown.message}`;
       }
     }),
   );
   return { found: by !== undefined, schedules: run, by: by ?? "nothing" };
+}
+
+function openWorker(data: WorkerData): AsyncDisposable & { run(seed: string): Promise<readonly Violation[]> } {
+  const worker = new Worker(new URL("../worker.ts", import.meta.url), { workerData: data });
+  return {
+    async run(seed) {
+      worker.postMessage(seed);
+      const [{ violations }] = (await once(worker, "message")) as [WorkerAnswer]; // worker.ts sends nothing else
+      return violations;
+    },
+    [Symbol.asyncDispose]: async () => void (await worker.terminate()),
+  };
 }
 
 /** Whether the test fails with the bug, and for no other reason. */
