@@ -2,8 +2,9 @@
 // guards against it, which must fail with the bug and pass without.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { dirname } from "node:path";
-import { text } from "node:stream/consumers";
+import { mkdtempDisposable, readFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { plantedBugs, type PlantedBug } from "@pitwall/runtime";
 import type { WorkerAnswer, WorkerData } from "../campaign.ts";
@@ -116,15 +117,12 @@ interface Report {
 /** Throws when the test is not there. */
 async function passes({ project, file, test }: Guard, env: Readonly<Record<string, string>>): Promise<boolean> {
   const name = test.replaceAll(/[.*+?^${}()|[\]\\]/g, String.raw`\$&`);
-  const child = spawn("vitest", ["run", "--project", project, "--reporter=json", file, "-t", name], {
-    cwd: root,
-    stdio: ["ignore", "pipe", "inherit"],
-    env: { ...process.env, ...env },
-  });
-  const [said] = await Promise.all([text(child.stdout), once(child, "exit")]);
-  const json = said.split("\n").find((line) => line.startsWith('{"num'));
-  if (json === undefined) throw new Error(`${file}: vitest said nothing`);
-  const { numPassedTests, numFailedTests } = JSON.parse(json) as Report; // vitest's own reporter wrote it
+  await using work = await mkdtempDisposable(join(tmpdir(), "pitwall-planted-"));
+  const report = join(work.path, "report.json");
+  const args = ["run", "--project", project, "--reporter=json", `--outputFile=${report}`, file, "-t", name];
+  const child = spawn("vitest", args, { cwd: root, stdio: "ignore", env: { ...process.env, ...env } });
+  await once(child, "exit");
+  const { numPassedTests, numFailedTests } = JSON.parse(await readFile(report, "utf8")) as Report; // vitest's own reporter wrote it
   if (numPassedTests + numFailedTests === 0) throw new Error(`${file} has no test ${JSON.stringify(test)}`);
   return numFailedTests === 0;
 }
