@@ -112,7 +112,7 @@ export function makeSchedule(seed: string): Schedule {
     return {
       kind,
       atMs: whole(firstFaultMs, lastFaultMs),
-      forMs: long ? whole(5_000, 30_000) : whole(50, 5_000),
+      forMs: longKinds.has(kind) ? whole(15_000, 30_000) : long ? whole(5_000, 30_000) : whole(50, 5_000),
       victim: isOfController({ kind, step }) ? controller() : whole(0, nodes - 1),
       controller: random() < 0.5 ? undefined : controller(),
       step,
@@ -127,6 +127,9 @@ export function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): bo
   if (step !== undefined) return failpointList[step].owner === "controller";
   return kind === "database-down" || kind === "controller-crash" || kind === "controller-pause" || kind === "database-away";
 }
+
+/** What shows little unless it outlasts a lease and its fence. */
+const longKinds: ReadonlySet<FaultKind> = new Set(["uneven", "clock-jump", "database-down"]);
 
 /** What strikes a node, and no link of it. */
 const ofHost: ReadonlySet<FaultKind> = new Set(["agent-crash", "power-loss", "disk-broken", "clock-jump"]);

@@ -109,9 +109,9 @@ export class Network {
       ...{ metadata: new Metadata(), header: new Metadata(), trailer: new Metadata(), peer: "simulated", sendHeader: () => undefined },
       ...{ signal: serving.signal, user: undefined, member },
     };
-    void this.#carry(this.#told(requests, node, index), up, node, index, "up", controller, signal).catch(break_);
+    void this.#carry(this.#told(requests, node, index), up, node, index, "up", signal).catch(break_);
     const responses = controller.link.connect(up, context);
-    void this.#carry(responses, down, node, index, "down", controller, serving.signal, isAssignment).catch(break_);
+    void this.#carry(responses, down, node, index, "down", serving.signal, isAssignment).catch(break_);
     const ended = (): void => down.fail(signal.reason);
     signal.addEventListener("abort", ended, { once: true });
     try {
@@ -127,7 +127,6 @@ export class Network {
     node: number,
     index: number,
     way: Way,
-    controller: SimController,
     signal: AbortSignal,
     mayComeAgain: (message: T) => boolean = () => false,
   ): Promise<void> {
@@ -135,7 +134,7 @@ export class Network {
     for await (const message of from) {
       await clock.sleep(this.#has("slow", node, index, way) ? 50 + Math.floor(random() * 400) : 1);
       await this.#open(node, index, way);
-      if (way === "up") await controller.process.running();
+      // Also to a controller that is paused: what has arrived waits in its socket, and is read when it goes on.
       if (signal.aborted && way === "up") return;
       to.push(message);
       if (this.#has("doubled", node, index, way) && random() < 0.5) to.push(message);

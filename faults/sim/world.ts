@@ -210,6 +210,8 @@ class World {
       case "disk-broken":
         return node?.host.breakDisk(forMs);
       case "clock-jump":
+        // As after a sleep: the clock is set, and the network not back yet. Every other time.
+        if (forMs % 4 < 2) this.#network.trouble({ ...trouble, controller: undefined, kind: "blocked", ways: ["up", "down"] }, forMs);
         return node?.host.jumpClock(forMs * (forMs % 2 === 0 ? 20 : -20));
     }
   }
