@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { provideBreakableFence, provision } from "@pitwall/quickstart";
+import { provideBreakable, provision } from "@pitwall/quickstart";
 import { expect, test } from "vitest";
 
 const services = join(import.meta.dirname, "..", "services");
@@ -19,9 +19,10 @@ test.each(["controller", "node", "gateway"])("the %s does not start with failpoi
   expect(child.exitCode).toBe(2);
 });
 
-test("compiled programs have no failpoints; the fence for tests has them", { timeout: 180_000 }, async () => {
+test("compiled programs have no failpoints; those for tests have them", { timeout: 180_000 }, async () => {
   const { powerunit, cacheDir } = await provision(() => undefined);
   const hasFailpoints = async (path: string): Promise<boolean> => (await readFile(path)).includes("PITWALL_FAILPOINTS");
   expect(await Promise.all([powerunit, `${powerunit}-ssh`, `${powerunit}-fence`].map(hasFailpoints))).toEqual([false, false, false]);
-  expect(await hasFailpoints(await provideBreakableFence(cacheDir, () => undefined))).toBe(true);
+  const breakable = await provideBreakable(cacheDir, () => undefined);
+  expect(await Promise.all([breakable, `${breakable}-fence`].map(hasFailpoints))).toEqual([true, true]);
 });

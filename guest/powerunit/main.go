@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -12,6 +13,7 @@ import (
 	"pitwall.dev/powerunit/internal/boot"
 	"pitwall.dev/powerunit/internal/cgroups"
 	"pitwall.dev/powerunit/internal/channel"
+	"pitwall.dev/powerunit/internal/failpoint"
 	"pitwall.dev/powerunit/internal/sshfront"
 	"pitwall.dev/powerunit/internal/supervise"
 )
@@ -47,7 +49,7 @@ func run() error {
 	port := make(chan error, 1)
 	service := supervise.NewService(processes, config.Process)
 	ssh, err := sshfront.New(config.SSH, config.Process.Env, processes)
-	if err != nil {
+	if err := errors.Join(err, failpoint.At("guest.hostkey")); err != nil {
 		return err
 	}
 	server := agent.NewServer(state, service, processes, ssh, config.Process.Env)
@@ -57,19 +59,26 @@ func run() error {
 	}()
 	network := make(chan error, 1)
 	go func() { network <- boot.Network(config.Network) }()
-	if err := boot.Root(config); err != nil {
+	if err := errors.Join(boot.Root(config), failpoint.At("guest.mount")); err != nil {
 		state.Fail(err)
 		return err
 	}
 	cgroups.Setup()
-	if err := <-network; err != nil {
+	if err := errors.Join(<-network, failpoint.At("guest.net")); err != nil {
 		state.Fail(err)
 		return err
 	}
 	service.OnChange(state.Service)
 	service.Start()
 	ssh.Listen()
+	if err := failpoint.At("guest.ssh.listen"); err != nil {
+		state.Fail(err)
+		return err
+	}
 	state.Ready()
+	if err := failpoint.At("guest.report"); err != nil {
+		return err
+	}
 	ssh.Start()
 	debug.FreeOSMemory()
 	return <-port

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"pitwall.dev/powerunit/internal/failpoint"
 )
 
 // target is one VM that may be started elsewhere.
@@ -125,8 +127,7 @@ func (g *guard) trip() {
 	byDir := workingFolders()
 	for _, t := range g.targets {
 		for _, p := range processesOf(t, byDir) {
-			failpoint("fence.kill")
-			if p.kill() {
+			if failpoint.At("fence.kill") == nil && p.kill() {
 				killed = append(killed, victim{t, p})
 			} else {
 				p.close()
@@ -140,7 +141,7 @@ func (g *guard) trip() {
 			"event": "killed", "vm": v.target.Vm, "epoch": v.target.Epoch, "pid": v.process.pid, "gone": gone,
 			"deadline_ms": g.deadlineMs, "at_ms": bootMs(),
 		})
-		failpoint("fence.killed")
+		_ = failpoint.At("fence.killed") // there is nothing left to fail
 	}
 }
 

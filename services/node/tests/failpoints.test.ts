@@ -3,7 +3,7 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Desired, NodeLossPolicy, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { provideBreakableFence, provision } from "@pitwall/quickstart";
+import { provideBreakable, provision } from "@pitwall/quickstart";
 import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { LoneHost, wanted } from "./support/lone-host.ts";
 
@@ -72,7 +72,7 @@ describe("killed at", () => {
 
 it("a fence that is stopped just before it kills, kills once it goes on", async () => {
   const { cacheDir } = await provision(() => undefined);
-  const host = await LoneHost.make(await provideBreakableFence(cacheDir, () => undefined), 2_000);
+  const host = await LoneHost.make(`${await provideBreakable(cacheDir, () => undefined)}-fence`, 2_000);
   onTestFinished(() => host[Symbol.asyncDispose]());
   const vm = wanted(NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE);
   void host.startAgent([vm], "fence.kill=stop:1s");

@@ -10,14 +10,16 @@ const folders: Readonly<Record<FailpointOwner, readonly string[]>> = {
   node: ["services/node/src", "libs/oci/src"],
   fence: ["guest/powerunit/fence"],
   gateway: ["services/gateway/src"],
+  powerunit: ["guest/powerunit/main.go", "guest/powerunit/internal"],
 };
 
 /** Names that stand where a failpoint is passed; in TypeScript they are of a type that admits no other. */
-function namesIn(folder: string): string[] {
-  const files = readdirSync(join(root, folder), { recursive: true, encoding: "utf8" });
+function namesIn(path: string): string[] {
+  const isFile = path.endsWith(".go");
+  const files = isFile ? [path] : readdirSync(join(root, path), { recursive: true, encoding: "utf8" }).map((name) => join(path, name));
   return files
     .filter((name) => /\.(ts|go)$/.test(name) && !/[._]test\./.test(name))
-    .flatMap((name) => readFileSync(join(root, folder, name), "utf8").split("\n"))
+    .flatMap((name) => readFileSync(join(root, name), "utf8").split("\n"))
     .filter((line) => /failpoint|#at\(|sending|send\(|place =|name ===/i.test(line) && !/^\s*(\/\/|\*)/.test(line))
     .flatMap((line) => [...line.matchAll(/"([a-z]+(?:\.[a-z]+)+)"/g)].map(([, name = ""]) => name));
 }
@@ -36,9 +38,8 @@ test("no place has a name that is not in the list", () => {
 
 test("the list is the one that is documented", () => {
   const docs = readFileSync(join(root, "docs/faults.md"), "utf8");
-  const told = [...docs.matchAll(/^\| `([a-z.]+)`(?: \(send\))? \| (controller|node|fence|gateway) \|/gm)].map(([, name, owner]) => [
-    name,
-    owner,
-  ]);
+  const told = [...docs.matchAll(/^\| `([a-z.]+)`(?: \(send\))? \| (controller|node|fence|gateway|powerunit) \|/gm)].map(
+    ([, name, owner]) => [name, owner],
+  );
   expect(told).toEqual(names.map((name) => [name, failpointList[name].owner]));
 });

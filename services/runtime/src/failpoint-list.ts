@@ -1,7 +1,7 @@
 // All failpoints: in which program each stands, and what can be done to it there. tests/failpoint-list.test.ts holds this against the
 // calls in the sources, docs/faults.md tells of it.
 
-export type FailpointOwner = "controller" | "node" | "fence" | "gateway";
+export type FailpointOwner = "controller" | "node" | "fence" | "gateway" | "powerunit";
 
 interface Failpoint {
   readonly owner: FailpointOwner;
@@ -102,6 +102,14 @@ export const failpointList = {
   "ssh.vm.connected": step("gateway"),
   "ssh.session.joined": step("gateway"),
   "gateway.draining": step("gateway"),
+
+  // A boot, in the guest.
+  "guest.hostkey": step("powerunit"),
+  "guest.mount": step("powerunit"),
+  "guest.net": step("powerunit"),
+  "guest.reap": step("powerunit"),
+  "guest.ssh.listen": step("powerunit"),
+  "guest.report": step("powerunit"),
 } as const satisfies Readonly<Record<string, Failpoint>>;
 
 type List = typeof failpointList;

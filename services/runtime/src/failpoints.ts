@@ -23,6 +23,8 @@ import { plantFrom } from "./planted.ts";
 export type Sending = "once" | "never" | "twice";
 
 export interface Failpoints {
+  /** What is armed, for programs that this one starts; absent: nothing. */
+  readonly armed?: string;
   /** Passes a place. `subject` says whose step it is: a VM's id, for instance. */
   at(name: StepName, subject?: string): Promise<void>;
   /** Passes a place where a message is sent. */
@@ -65,6 +67,7 @@ export function failpointsFrom(env: NodeJS.ProcessEnv, log: Log, clock: Clock = 
   }
 
   return {
+    armed: text,
     async at(name) {
       const action = next(name);
       if (action?.kind === "sleep") await clock.sleep(action.ms);

@@ -9,6 +9,8 @@ export interface HostMachine {
   readonly acceleration: Acceleration;
   /** Rate of the host's time stamp counter. */
   readonly tscKhz: number;
+  /** `NAME=VALUE`, for the guest's init; the kernel passes on what is not its own. */
+  readonly environment?: readonly string[];
 }
 
 const mib = 2 ** 20;
@@ -33,8 +35,9 @@ const kernelParameters = [
 ] as const;
 
 /** An emulated CPU does not speculate, so there is nothing to mitigate; a real one does. */
-export function kernelCommandLine({ acceleration, tscKhz }: HostMachine): string {
-  return [...kernelParameters, `tsc_early_khz=${tscKhz}`, "tsc=reliable", ...(acceleration === "tcg" ? ["mitigations=off"] : [])].join(" ");
+export function kernelCommandLine({ acceleration, tscKhz, environment = [] }: HostMachine): string {
+  const forThis = [`tsc_early_khz=${tscKhz}`, "tsc=reliable", ...(acceleration === "tcg" ? ["mitigations=off"] : [])];
+  return [...kernelParameters, ...forThis, ...environment].join(" ");
 }
 
 /**

@@ -42,7 +42,9 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string; fail
     probe,
     async start(spec) {
       const [{ acceleration }, tscKhz] = await Promise.all([probe(), hostTscKhz()]);
-      return start(spec, vmArguments(spec, { acceleration, tscKhz }), failpoints);
+      // A guest's program that has failpoints finds in its environment what the kernel's command line names.
+      const environment = failpoints.armed === undefined ? [] : [`PITWALL_FAILPOINTS=${failpoints.armed}`];
+      return start(spec, vmArguments(spec, { acceleration, tscKhz, environment }), failpoints);
     },
     async adopt({ dir }, process) {
       return isAlive(process) ? handle(dir, process, endOf(process)) : undefined;

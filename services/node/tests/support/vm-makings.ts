@@ -1,6 +1,6 @@
 // What a VM is made of when there is no controller: an empty image, a disk, an initramfs.
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -17,25 +17,27 @@ const mib = 2 ** 20;
 export interface VmMakings extends AsyncDisposable {
   readonly dir: string;
   readonly kernel: string;
-  /** A VM of its own each time, whose image has no program. */
-  makeSpec(): Promise<VmmSpec>;
+  /** A VM of its own each time, whose image has one program: `/x`, which ends at once. */
+  makeSpec(argv?: readonly string[]): Promise<VmmSpec>;
 }
 
-export async function openVmMakings(): Promise<VmMakings> {
+/** `powerunit`: another one than what is provided. */
+export async function openVmMakings(powerunit?: string): Promise<VmMakings> {
   const dir = await mkdtemp(join(tmpdir(), "pitwall-vmm-"));
   const provisioned = await provision(() => undefined);
   const { kernel } = provisioned;
-  const initramfs = await buildBaseInitramfs({ ...provisioned, cacheDir: dir });
+  const initramfs = await buildBaseInitramfs({ ...provisioned, ...(powerunit !== undefined && { powerunit }), cacheDir: dir });
   const base = join(dir, "base.sqfs");
   await mkdir(join(dir, "image", "etc"), { recursive: true });
   await writeFile(join(dir, "image", "etc", "passwd"), "root:x:0:0:root:/:/bin/sh\n");
+  await copyFile(provisioned.powerunit, join(dir, "image", "x")); // no init of anything there
   await run("tar", ["-C", join(dir, "image"), "-cf", join(dir, "image.tar"), "."]);
   await run("sh", ["-c", 'tar2sqfs --quiet --force "$1" < "$2"', "sh", base, join(dir, "image.tar")]);
   let count = 0;
   return {
     dir,
     kernel,
-    async makeSpec() {
+    async makeSpec(argv = []) {
       const vmDir = join(dir, `vm-${++count}`);
       await mkdir(vmDir, { mode: 0o700 });
       const disk = join(vmDir, "disk.ext4");
@@ -48,7 +50,7 @@ export async function openVmMakings(): Promise<VmMakings> {
           hostname: "made",
           network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: [] },
           ssh: { host_key: hostKey.privatePem, authorized_keys: [] },
-          process: { argv: [], env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] },
+          process: { argv, env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] },
           channel: { kind: "virtio-serial", name: "pitwall.guest" },
         },
         own,
