@@ -62,7 +62,7 @@ import { Sessions } from "./nodes/sessions.ts";
 import { Members } from "./projects/members.ts";
 import { Projects } from "./projects/projects.ts";
 import { reconcileDueVms } from "./reconcile/due-vms.ts";
-import { reconcileDrains } from "./reconcile/drain.ts";
+import { drainRounds } from "./reconcile/drain.ts";
 import { keepHouse } from "./reconcile/housekeeping.ts";
 import { reconcile } from "./reconcile/loop.ts";
 import { openParking } from "./reconcile/parking.ts";
@@ -243,7 +243,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
       {
         "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }),
         "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
-        drain: () => reconcileDrains({ store, mutations, recorder, placer, links, news, log }),
+        drain: drainRounds({ store, mutations, recorder, placer, links, news, log }),
       },
       log,
     ),

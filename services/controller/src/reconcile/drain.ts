@@ -1,7 +1,7 @@
 // Nodes that are drained: their VMs are stopped, and those that may move begin anew elsewhere once they have stopped.
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
-import type { Log } from "@pitwall/runtime";
+import { systemClock, type Clock, type Log } from "@pitwall/runtime";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import type { NodeLinks } from "../nodes/links.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
@@ -15,6 +15,8 @@ import type { Recorder } from "../vm/recorder.ts";
 import { mayMove, placeFor } from "./node-loss.ts";
 
 const batch = 500;
+/** How soon room is sought again for a VM that found none. */
+const seekEveryMs = 5_000;
 
 export interface DrainParts {
   readonly store: Store;
@@ -24,19 +26,31 @@ export interface DrainParts {
   readonly links: Pick<NodeLinks, "of">;
   readonly news: Pick<NodeNews, "tell">;
   readonly log: Log;
+  readonly clock?: Clock;
 }
 
-/** One round. */
-export async function reconcileDrains(parts: DrainParts): Promise<void> {
-  const { store, mutations, log } = parts;
+/** What makes one round of it after the other. */
+export function drainRounds(parts: DrainParts): () => Promise<void> {
+  /** VMs that stay for want of room, and until when that is taken for granted; by the monotonic clock. */
+  const staying = new Map<string, number>();
+  return () => drainRound(parts, staying);
+}
+
+async function drainRound(parts: DrainParts, staying: Map<string, number>): Promise<void> {
+  const { store, mutations, log, clock = systemClock } = parts;
+  const nowMs = clock.monotonicMs();
+  for (const [id, untilMs] of staying) if (untilMs <= nowMs) staying.delete(id);
   const due: { id: string }[] = await store.read().execute(
     `select vm.id from vm join node on node.id = node_id
      where node.draining and vm.desired = ? or vm.moving order by vm.id limit ?`,
     [Desired.DESIRED_RUNNING, batch],
   );
+  const round = { ...parts, placer: parts.placer.round() };
   for (const { id } of due) {
+    if (staying.has(id)) continue;
     try {
-      await mutations.system("NodeDrain", (change) => step(parts, change, id));
+      const stays = await mutations.system("NodeDrain", (change) => step(round, change, id));
+      if (stays) staying.set(id, nowMs + seekEveryMs);
     } catch (error) {
       if (!isNodeFull(error)) log.warn("a VM of a node that is drained could not be dealt with", { vm: id, error });
     }
@@ -61,10 +75,11 @@ export async function reconcileDrains(parts: DrainParts): Promise<void> {
   }
 }
 
-async function step(parts: DrainParts, change: Change, id: string): Promise<void> {
+/** Whether the VM stays for want of room. */
+async function step(parts: DrainParts, change: Change, id: string): Promise<boolean> {
   const { recorder, placer } = parts;
   const row = await lockVm(change.em, id);
-  if (!row) return;
+  if (!row) return false;
   const [node]: { draining: boolean }[] = await change.em.execute("select draining from node where id = ?", [row.nodeId]);
   const object = { object: `vm/${row.id}`, projectId: row.projectId };
   if (row.moving) {
@@ -75,7 +90,10 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<void
       await restart(parts, change, row); // the drain was called off
     } else if (row.observedGeneration === row.generation && (row.phase === Phase.PHASE_STOPPED || row.phase === Phase.PHASE_FAILED)) {
       const target = await placeFor(placer, change, row);
-      if (target === undefined) return restart(parts, change, row);
+      if (target === undefined) {
+        await restart(parts, change, row);
+        return false;
+      }
       const old = deletionOf(row);
       const from = row.nodeId;
       beginAnew(row, target);
@@ -83,16 +101,17 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<void
       await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: target } });
       change.after(() => void tellOld(parts, from, old));
     }
-    return;
+    return false;
   }
-  if (node?.draining !== true || row.desired !== Desired.DESIRED_RUNNING) return;
+  if (node?.draining !== true || row.desired !== Desired.DESIRED_RUNNING) return false;
   const moves = mayMove(row);
-  if (moves && (await placeFor(placer, change, row)) === undefined) return; // it stays until there is room
+  if (moves && (await placeFor(placer, change, row)) === undefined) return true; // until there is room
   row.desired = Desired.DESIRED_STOPPED;
   row.generation += 1n;
   row.moving = moves;
   await recorder.changed(change, row, { tellNode: true });
   await change.audit({ ...object, generation: row.generation, detail: { name: row.name, moving: moves } });
+  return false;
 }
 
 async function restart({ recorder }: DrainParts, change: Change, row: VmRow): Promise<void> {

@@ -53,9 +53,10 @@ export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
      order by vm.id limit ?`,
     [Desired.DESIRED_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED, Desired.DESIRED_DELETED, batch],
   );
+  const round = { ...parts, placer: parts.placer.round() };
   for (const { id } of affected) {
     try {
-      const isMoved = await parts.mutations.system("NodeLost", (change) => settle(parts, change, id));
+      const isMoved = await parts.mutations.system("NodeLost", (change) => settle(round, change, id));
       if (isMoved) await parts.failpoints.at("reschedule.sched.committed", id);
     } catch (error) {
       if (!isNodeFull(error)) parts.log.warn("a VM of a node that is away could not be dealt with", { vm: id, error });

@@ -31,6 +31,8 @@ export class StaleFleet extends Error {}
 export class Placer {
   readonly #view: FleetView;
   readonly #random: Random;
+  /** How often it may look at the fleet anew. */
+  #looksLeft = Infinity;
 
   /** `random` decides between nodes that are equally good. */
   constructor(view: FleetView, random: Random = systemRandom) {
@@ -46,6 +48,13 @@ export class Placer {
   /** The change came to nothing, or was only asked about. */
   release(vmId: string): void {
     this.#view.release(vmId);
+  }
+
+  /** For many placements in a row that may all find nothing: the fleet is looked at anew once for all of them. */
+  round(): Placer {
+    const placer = new Placer(this.#view, this.#random);
+    placer.#looksLeft = 1;
+    return placer;
   }
 
   /** Before another try. */
@@ -72,9 +81,11 @@ export class Placer {
   }
 
   async #chooseAnew(change: Change, wanted: Wanted, seed: number): Promise<string> {
-    await this.#view.refresh();
-    const chosen = this.#choose(change, wanted, seed);
-    if (chosen !== undefined) return chosen;
+    if (this.#looksLeft-- > 0) {
+      await this.#view.refresh();
+      const chosen = this.#choose(change, wanted, seed);
+      if (chosen !== undefined) return chosen;
+    }
     if (change.plan) throw planStale(`on its node, ${this.#whyNot(wanted, change.plan.nodeId) ?? "nothing may be placed"}`);
     throw noNode(explain(this.#view.fleet, wanted, undefined), (id) => this.#view.nameOf(id));
   }
