@@ -29,6 +29,8 @@ export interface CampaignOptions {
   readonly path: string;
   /** Hears of each violation as it is found. */
   readonly say: (line: string) => void;
+  /** Ends the campaign with what was done until then. */
+  readonly signal?: AbortSignal;
 }
 
 export interface CampaignResult {
@@ -49,7 +51,7 @@ export async function runCampaign({ schedules, seed, ...options }: CampaignOptio
 export async function runSeeds(
   seeds: readonly string[],
   seed: string,
-  { workers, path, say }: Omit<CampaignOptions, "schedules" | "seed">,
+  { workers, path, say, signal }: Omit<CampaignOptions, "schedules" | "seed">,
 ): Promise<CampaignResult> {
   await using installation = await openInstallation(path);
   const { databaseUrl, image } = installation;
@@ -59,12 +61,14 @@ export async function runSeeds(
     Array.from({ length: Math.min(workers, seeds.length) }, async () => {
       const worker = new Worker(new URL("worker.ts", import.meta.url), { workerData: { databaseUrl, image } satisfies WorkerData });
       try {
-        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        for (let next = waiting.shift(); next !== undefined && signal?.aborted !== true; next = waiting.shift()) {
           worker.postMessage(next);
-          const [answer] = (await once(worker, "message")) as [WorkerAnswer]; // worker.ts sends nothing else
+          const [answer] = (await once(worker, "message", { signal })) as [WorkerAnswer]; // worker.ts sends nothing else
           answers.push(answer);
           if (answer.violations.length > 0) say(told(answer));
         }
+      } catch (error) {
+        if (signal?.aborted !== true) throw error;
       } finally {
         await worker.terminate();
       }

@@ -29,7 +29,9 @@ try {
     throw new Error(`--schedules: must be a whole number from 1, got ${values.schedules}\n${usage}`);
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers: must be a whole number from 1, got ${values.workers}\n${usage}`);
-  const options = { workers, path: process.env["PATH"] ?? "", say };
+  const stop = new AbortController();
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => stop.abort());
+  const options = { workers, path: process.env["PATH"] ?? "", say, signal: stop.signal };
   if (planted !== undefined) {
     const bugs = planted === "all" ? plantedBugs : plantedBugs.filter((_, index) => String(index + 1) === planted);
     if (bugs.length === 0) throw new Error(`--planted: must be all, or a number up to ${plantedBugs.length}, got ${planted}\n${usage}`);
@@ -46,9 +48,11 @@ try {
       : runProcessSeeds([replay], replay, { logs, ...options });
   const result = await (layer === "sim" ? campaign() : ofProcesses());
   const seconds = (performance.now() - startedMs) / 1_000;
-  say(`${result.schedules} schedules in ${seconds.toFixed(1)} s, ${((seconds * 1_000) / result.schedules).toFixed(0)} ms each`);
+  say(
+    `${result.schedules} schedules in ${seconds.toFixed(1)} s, ${((seconds * 1_000) / Math.max(1, result.schedules)).toFixed(0)} ms each`,
+  );
   process.stdout.write(`${JSON.stringify(result)}\n`);
-  process.exitCode = result.violations.length > 0 ? 1 : 0;
+  process.exitCode = stop.signal.aborted ? 130 : result.violations.length > 0 ? 1 : 0;
 } catch (error) {
   say(`error: ${messageChain(error)}`);
   process.exitCode = 1;

@@ -4,16 +4,16 @@ import { parentPort, workerData } from "node:worker_threads";
 import { openImageSources } from "@pitwall/oci";
 import { messageChain, plantFrom, silentLog } from "@pitwall/runtime";
 import type { WorkerData, WorkerAnswer } from "./campaign.ts";
-import { faultLine, makeSchedule, type Schedule } from "./schedule/schedule.ts";
+import { faultLine, makeSchedule, nodeOpLine, type Schedule } from "./schedule/schedule.ts";
 import { shrink } from "./schedule/shrink.ts";
 import { openSimDatabase } from "./sim/database.ts";
 import { runAndJudge, type Verdict } from "./sim/judged.ts";
-import { watchDatabase } from "./sim/quiet.ts";
+import { watchDatabases } from "./sim/traffic.ts";
 
 const { databaseUrl, image, planted } = workerData as WorkerData; // campaign.ts made it
 
 if (planted) plantFrom({ PITWALL_PLANTED: planted, PITWALL_ALLOW_FAILPOINTS: "1" }, silentLog);
-watchDatabase();
+watchDatabases();
 const database = await openSimDatabase(databaseUrl, `sim_${randomUUID().replaceAll("-", "")}`);
 const sources = openImageSources({ imageRoots: [image.slice("oci:".length)], insecureRegistries: [] });
 const resolved = await sources.resolve(image, new AbortController().signal);
@@ -28,7 +28,10 @@ async function verdictOf(seed: string): Promise<WorkerAnswer> {
     (await runAndJudge(candidate, parts)).violations.some(({ invariant }) => broken.has(invariant));
   const small = await shrink(schedule, fails);
   const vms = new Set(small.ops.map(({ vm }) => vm)).size;
-  return { ...verdict, shrunk: [`${small.nodes} nodes`, `${vms} VMs`, ...small.faults.map(faultLine)].join("; ") };
+  return {
+    ...verdict,
+    shrunk: [`${small.nodes} nodes`, `${vms} VMs`, ...small.faults.map(faultLine), ...small.nodeOps.map(nodeOpLine)].join("; "),
+  };
 }
 
 parentPort?.on("message", (seed: string) => {

@@ -1,9 +1,12 @@
 // What was seen of one run, by watchers that are no part of what they watch. Times are milliseconds since the begin.
 
+export type VmCallKind = "create" | "get" | "start" | "stop" | "restart" | "update" | "rename" | "delete" | "undelete";
+export type CallKind = VmCallKind | "cordon" | "uncordon" | "drain" | "fence";
+
 /** A call as its client saw it. */
 export interface Call {
-  readonly kind: "create" | "start" | "stop" | "delete" | "get";
-  /** Of the schedule's VM, from 0. */
+  readonly kind: CallKind;
+  /** Of the schedule's VM, from 0. -1: none, it was of a node. */
   readonly vm: number;
   readonly vmId: string | undefined;
   readonly requestId: string;

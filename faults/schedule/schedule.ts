@@ -4,6 +4,7 @@ import { failpointList, seededRandom, type FailpointName, type StepName } from "
 export const faultKinds = [
   "agent-crash",
   "power-loss",
+  "fence",
   "controller-crash",
   "controller-pause",
   "database-away",
@@ -35,14 +36,28 @@ export interface Fault {
   readonly step: StepName | undefined;
 }
 
+/** What owners do with a VM that is there. */
+const changes = ["start", "stop", "restart", "update", "rename", "delete", "undelete"] as const;
+export type OpKind = "create" | "get" | (typeof changes)[number];
+
 export interface Op {
-  readonly kind: "create" | "start" | "stop" | "delete" | "get";
+  readonly kind: OpKind;
   readonly atMs: number;
   /** Number of the VM in this schedule, from 0. */
   readonly vm: number;
   /** Of a create: it may begin anew elsewhere. */
   readonly moves: boolean;
+  /** Of a create. Default: the API's. */
+  readonly cpuMillis?: number;
   /** The controller that is asked first. */
+  readonly controller: number;
+}
+
+/** What an administrator does with a node; what was cordoned is uncordoned before the calm. */
+export interface NodeOp {
+  readonly kind: "cordon" | "uncordon" | "drain";
+  readonly atMs: number;
+  readonly node: number;
   readonly controller: number;
 }
 
@@ -50,7 +65,10 @@ export interface Schedule {
   readonly seed: string;
   readonly nodes: number;
   readonly controllers: number;
+  /** For how long a deleted VM can be brought back; 0: not at all. */
+  readonly undeleteWindowMs: number;
   readonly ops: readonly Op[];
+  readonly nodeOps: readonly NodeOp[];
   readonly faults: readonly Fault[];
 }
 
@@ -71,40 +89,39 @@ export const trafficFromMs = 1_000;
 const firstFaultMs = 3_000;
 const lastFaultMs = 20_000;
 
-/** The chances of start, stop, delete and get beside each create, by profile. */
+/** The chances of each change, and of reads, beside each create; by profile. */
 const profiles = [
-  { start: 0.1, stop: 0.2, delete: 0.2, get: 0.2 },
-  { start: 0.5, stop: 0.6, delete: 0.8, get: 0.2 },
-  { start: 0.3, stop: 0.3, delete: 0.3, get: 1.5 },
+  { start: 0.1, stop: 0.2, restart: 0.1, update: 0.1, rename: 0.05, delete: 0.2, undelete: 0.1, get: 0.2 },
+  { start: 0.5, stop: 0.6, restart: 0.3, update: 0.3, rename: 0.1, delete: 0.8, undelete: 0.4, get: 0.2 },
+  { start: 0.3, stop: 0.3, restart: 0.2, update: 0.2, rename: 0.2, delete: 0.3, undelete: 0.2, get: 1.5 },
 ] as const;
+/** So many creates come before the first fault, however few VMs there are: what counts as traffic. */
+const earlyCreates = 10;
+const windowMs = 10_000;
 
 /** Times are milliseconds since the begin. */
 export function makeSchedule(seed: string): Schedule {
   const random = seededRandom(seed, "schedule");
   const whole = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1));
   const nodes = whole(1, 3);
-  const vms = whole(5, 40);
+  const vms = whole(earlyCreates, 35);
   const profile = profiles[whole(0, profiles.length - 1)] ?? profiles[0];
   const reschedules = random();
   const controller = (): number => whole(0, controllerCount - 1);
   const ops: Op[] = [];
   for (let vm = 0; vm < vms; vm++) {
-    // A quarter of them late, so that there is traffic amid faults.
-    const atMs = random() < 0.75 ? whole(trafficFromMs, firstFaultMs) : whole(firstFaultMs, lastFaultMs);
+    // A third of them late, so that there is traffic amid faults.
+    const isEarly = vm < earlyCreates || random() < 0.5;
+    const atMs = isEarly ? whole(trafficFromMs, firstFaultMs - 500) : whole(firstFaultMs, lastFaultMs);
     ops.push({ kind: "create", atMs, vm, moves: random() < reschedules, controller: controller() });
-    for (const kind of ["start", "stop", "delete", "get"] as const)
+    for (const kind of [...changes, "get"] as const)
       for (let chance: number = profile[kind]; random() < chance; chance -= 1)
         ops.push({ kind, atMs: atMs + whole(100, lastFaultMs), vm, moves: false, controller: controller() });
   }
-  // What counts as traffic before the first fault, however few VMs there are.
-  for (let extra = 0; extra < 10; extra++)
-    ops.push({
-      kind: "create",
-      atMs: whole(trafficFromMs, firstFaultMs - 500),
-      vm: vms + extra,
-      moves: random() < reschedules,
-      controller: controller(),
-    });
+  const nodeOps = Array.from({ length: random() < 0.5 ? 0 : whole(1, 4) }, (): NodeOp => {
+    const kind = (["cordon", "uncordon", "drain"] as const)[whole(0, 2)] ?? "cordon";
+    return { kind, atMs: whole(firstFaultMs, lastFaultMs), node: whole(0, nodes - 1), controller: controller() };
+  });
   const faults = Array.from({ length: whole(3, 8) }, (): Fault => {
     const kind = faultKinds[whole(0, faultKinds.length - 1)] ?? "agent-crash";
     const long = random() < 0.4;
@@ -119,7 +136,10 @@ export function makeSchedule(seed: string): Schedule {
     };
   });
   const byTime = (a: { readonly atMs: number }, b: { readonly atMs: number }): number => a.atMs - b.atMs;
-  return { seed, nodes, controllers: controllerCount, ops: ops.toSorted(byTime), faults: faults.toSorted(byTime) };
+  return {
+    ...{ seed, nodes, controllers: controllerCount, undeleteWindowMs: random() < 0.5 ? 0 : windowMs },
+    ...{ ops: ops.toSorted(byTime), nodeOps: nodeOps.toSorted(byTime), faults: faults.toSorted(byTime) },
+  };
 }
 
 /** Otherwise its victim is a node. */
@@ -132,7 +152,7 @@ export function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): bo
 const longKinds: ReadonlySet<FaultKind> = new Set(["uneven", "clock-jump", "database-down"]);
 
 /** What strikes a node, and no link of it. */
-const ofHost: ReadonlySet<FaultKind> = new Set(["agent-crash", "power-loss", "disk-broken", "clock-jump"]);
+const ofHost: ReadonlySet<FaultKind> = new Set(["agent-crash", "power-loss", "fence", "disk-broken", "clock-jump"]);
 
 /** As a failure is told. */
 export function faultLine(fault: Fault): string {
@@ -142,4 +162,8 @@ export function faultLine(fault: Fault): string {
   if (step !== undefined) return `crash of ${who} at ${step} from ${atMs} for ${forMs} ms`;
   const to = isOfController(fault) || ofHost.has(kind) ? "" : ` to ${controller === undefined ? "all" : `controller ${controller}`}`;
   return `${kind} of ${who}${to} at ${atMs} for ${forMs} ms`;
+}
+
+export function nodeOpLine({ kind, node, atMs }: NodeOp): string {
+  return `${kind} of node ${node} at ${atMs}`;
 }

@@ -4,13 +4,19 @@ import { Credentials } from "@pitwall/controller/src/credentials/credentials.ts"
 import { SecretBox } from "@pitwall/controller/src/credentials/secret-box.ts";
 import { Mutations } from "@pitwall/controller/src/mutation/mutations.ts";
 import { openSigner } from "@pitwall/controller/src/mutation/signer.ts";
+import { FleetChanges } from "@pitwall/controller/src/nodes/fleet-changes.ts";
 import { Leases } from "@pitwall/controller/src/nodes/leases.ts";
 import { patienceOf } from "@pitwall/controller/src/nodes/liveness.ts";
+import { NodeLinks, noLink, type NodeLink, type Relay } from "@pitwall/controller/src/nodes/links.ts";
 import { NodeNews } from "@pitwall/controller/src/nodes/node-news.ts";
 import { Nodes } from "@pitwall/controller/src/nodes/nodes.ts";
+import { Roster } from "@pitwall/controller/src/nodes/roster.ts";
 import { Sessions } from "@pitwall/controller/src/nodes/sessions.ts";
+import { drainRounds } from "@pitwall/controller/src/reconcile/drain.ts";
+import { reconcileDueVms } from "@pitwall/controller/src/reconcile/due-vms.ts";
 import { reconcile } from "@pitwall/controller/src/reconcile/loop.ts";
 import { reconcileNodeLoss } from "@pitwall/controller/src/reconcile/node-loss.ts";
+import { openParking } from "@pitwall/controller/src/reconcile/parking.ts";
 import { linkService } from "@pitwall/controller/src/rpc/link-service.ts";
 import type { Notices } from "@pitwall/controller/src/store/notices.ts";
 import { Assignments, dispatch, repeatPending } from "@pitwall/controller/src/vm/assignments.ts";
@@ -30,21 +36,29 @@ export const leaseMs = 10_000;
 export interface SimControllerParts {
   readonly process: SimProcess;
   readonly notices: Notices;
+  /** What another controller has of a node's link; undefined: it does not answer. */
+  readonly linkAt: (controllerId: string, nodeId: string) => NodeLink | undefined;
   readonly images: ImageSources;
   readonly log: Log;
 }
 
 export interface SimController {
+  readonly id: string;
   readonly process: SimProcess;
   readonly vms: Vms;
+  readonly fleet: FleetChanges;
+  readonly sessions: Sessions;
+  readonly links: NodeLinks;
   readonly link: ReturnType<typeof linkService>;
   /** kill -9. */
   kill(): void;
 }
 
-export async function startSimController({ process, notices, images, log }: SimControllerParts): Promise<SimController> {
+export async function startSimController({ process, notices, linkAt, images, log }: SimControllerParts): Promise<SimController> {
   const { store, clock, failpoints } = process;
   const id = randomUUID();
+  const roster = new Roster(store, id);
+  await roster.enter({ api: id, link: id });
   const sessions = new Sessions();
   const nodes = new Nodes({ store, sessions, holder: () => ({ id, address: id }), leaseMs });
   const signer = await openSigner(store);
@@ -59,9 +73,16 @@ export async function startSimController({ process, notices, images, log }: SimC
   const reports = new Reports({ store, sessions, recorder, failpoints, log });
   void dispatch({ feed, assignments, sessions, failpoints, log });
   const news = new NodeNews({ store, sessions, notices, log, clock });
-  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: async () => undefined, failpoints, log, clock });
+  const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), failpoints, log, clock });
   const patience = patienceOf(leaseMs);
-  const rounds = { "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }) };
+  const links = new NodeLinks({ store, sessions, relay: relayBy(linkAt), ownId: id });
+  const fleet = new FleetChanges({ mutations, nodes, news });
+  const parking = openParking({ store, mutations, log });
+  const rounds = {
+    "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }),
+    "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
+    drain: drainRounds({ store, mutations, recorder, placer, links, news, log, clock }),
+  };
   const reconciling = reconcile(rounds, log, clock);
   const stop = new AbortController();
   void leases.run(stop.signal);
@@ -73,9 +94,7 @@ export async function startSimController({ process, notices, images, log }: SimC
     controllers: async () => [],
   });
   return {
-    process,
-    vms,
-    link,
+    ...{ id, process, vms, fleet, sessions, links, link },
     kill() {
       process.die();
       // Nothing of it has an effect any more; this frees what waits.
@@ -83,5 +102,19 @@ export async function startSimController({ process, notices, images, log }: SimC
       void reconciling[Symbol.asyncDispose]();
       void feed[Symbol.asyncDispose]();
     },
+  };
+}
+
+/** Controllers reach each other for what drains need; the address of one is its id. */
+function relayBy(linkAt: SimControllerParts["linkAt"]): Relay {
+  const at = (address: string, nodeId: string): NodeLink => {
+    const link = linkAt(address, nodeId);
+    if (!link) throw noLink();
+    return link;
+  };
+  return {
+    ask: async (address, nodeId, command, signal) => at(address, nodeId).ask(command, signal),
+    tunnel: async (address, nodeId, request, signal) => at(address, nodeId).tunnel(request, signal),
+    assign: async (address, nodeId, assignments) => at(address, nodeId).assign(assignments),
   };
 }

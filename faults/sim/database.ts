@@ -2,28 +2,33 @@
 import { openStore, type Store } from "@pitwall/controller/src/store/store.ts";
 import pg from "pg";
 import { historyTriggers } from "../observer/triggers.ts";
+import { Traffic } from "./traffic.ts";
 
 /** Of the first moment of every schedule. */
 const epochMs = Date.UTC(2026, 0, 1);
 
+/** A function of one expression, which is put in its place; a sequence without a log, which gives no transaction a number. */
 const clock = `
 create schema sim;
-create sequence sim.clock_ms minvalue 0 start 0;
+create unlogged sequence sim.clock_ms minvalue 0 start 0;
 create function sim.now() returns timestamptz language sql volatile as
-  $$ select to_timestamp((${epochMs} + last_value) / 1000.0) from sim.clock_ms $$;`;
+  $$ select to_timestamp((${epochMs} + pg_sequence_last_value('sim.clock_ms')) / 1000.0) $$;`;
+const tick = (nowMs: number): string => `select setval('sim.clock_ms', ${nowMs})`;
 const triggers = historyTriggers({
   schema: "sim",
-  nowMs: "(select last_value from sim.clock_ms)",
+  nowMs: "pg_sequence_last_value('sim.clock_ms')",
   originMs: String(epochMs),
 });
 
 export interface SimDatabase extends AsyncDisposable {
   readonly store: Store;
   query<T extends object>(sql: string, values?: readonly unknown[]): Promise<T[]>;
-  /** Nothing is left of the schedule before. */
-  clear(): Promise<void>;
-  /** Milliseconds since the begin of the schedule. */
-  setTime(ms: number): Promise<void>;
+  /** Nothing is left of the schedule before; the database's time is this one from now on, in milliseconds since the begin. */
+  begin(nowMs: () => number): Promise<void>;
+  /** The most connections at once since this was last asked. */
+  takeMostConnections(): number;
+  /** Resolves when nothing goes on any more without time passing. */
+  quiet(): Promise<void>;
 }
 
 /** A database of its own on the server of `serverUrl`. */
@@ -32,10 +37,16 @@ export async function openSimDatabase(serverUrl: string, name: string): Promise<
   const admin = new pg.Client({ connectionString: serverUrl });
   await admin.connect();
   await admin.query(`create database ${pg.escapeIdentifier(name)}`);
-  // The server does not lose power in this layer; what is committed is seen all the same.
-  await admin.query(`alter database ${pg.escapeIdentifier(name)} set synchronous_commit = off`);
   await admin.query(`alter database ${pg.escapeIdentifier(name)} set search_path = public, sim, pg_catalog`);
-  await admin.end();
+  parts.defer(() => admin.end());
+  const lockWaits = async (): Promise<number> => {
+    const { rows } = await admin.query<{ count: number }>(
+      "select count(*)::int as count from pg_stat_activity where datname = $1 and wait_event_type = 'Lock'",
+      [name],
+    );
+    return rows[0]?.count ?? 0;
+  };
+  const traffic = new Traffic(name, tick, lockWaits);
   const url = new URL(serverUrl);
   url.pathname = `/${name}`;
   const client = new pg.Client({ connectionString: url.href });
@@ -55,16 +66,15 @@ export async function openSimDatabase(serverUrl: string, name: string): Promise<
     async query<T extends object>(sql: string, values: readonly unknown[] = []): Promise<T[]> {
       return (await client.query<T>(sql, [...values])).rows;
     },
-    async clear() {
+    async begin(nowMs) {
+      traffic.follow(nowMs);
       // Rows are few: deleting them is a tenth of what truncating that many files costs.
       await client.query(
         `begin; set local session_replication_role = replica; ${tables.map((table) => `delete from ${table}`).join("; ")}; commit`,
       );
-      await client.query("select setval('sim.clock_ms', 0)");
     },
-    async setTime(ms) {
-      await client.query("select setval('sim.clock_ms', $1)", [Math.floor(ms)]);
-    },
+    takeMostConnections: () => traffic.takeMostConnections(),
+    quiet: () => traffic.quiet(),
     [Symbol.asyncDispose]: () => done.disposeAsync(),
   };
 }

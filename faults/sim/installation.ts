@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openEmbeddedPostgres } from "@pitwall/controller/src/store/embedded-postgres.ts";
+import { openEmbeddedPostgres, type PostgresSettings } from "@pitwall/controller/src/store/embedded-postgres.ts";
 import { silentLog } from "@pitwall/runtime";
 
 export interface Installation extends AsyncDisposable {
@@ -11,15 +11,28 @@ export interface Installation extends AsyncDisposable {
   readonly image: string;
 }
 
+/** The server does not lose power here: nothing need be on the disk. What has committed is seen all the same. */
+const settings: PostgresSettings = {
+  ...{ fsync: "off", synchronous_commit: "off", full_page_writes: "off", wal_level: "minimal", max_wal_senders: 0 },
+  ...{ shared_buffers: "128MB", max_connections: 200, jit: "off", checkpoint_timeout: "1h", max_wal_size: "1GB" },
+  unix_socket_directories: ".", // of the data folder: a socket there costs less than TCP
+};
+
 /** `path` is where commands are found. */
 export async function openInstallation(path: string): Promise<Installation> {
   await using parts = new AsyncDisposableStack();
   const dir = await mkdtemp(join(tmpdir(), "pitwall-faults-"));
   parts.defer(() => rm(dir, { recursive: true, force: true }));
   const image = await writeLayout(join(dir, "image"));
-  const { url } = parts.use(await openEmbeddedPostgres(join(dir, "postgres"), path, silentLog));
+  const postgresDir = join(dir, "postgres");
+  const { url } = parts.use(await openEmbeddedPostgres(postgresDir, path, silentLog, settings));
   const done = parts.move();
-  return { databaseUrl: url, image, [Symbol.asyncDispose]: () => done.disposeAsync() };
+  return { databaseUrl: bySocket(url, join(postgresDir, "data")), image, [Symbol.asyncDispose]: () => done.disposeAsync() };
+}
+
+/** The same server by its socket. */
+function bySocket(url: string, socketDir: string): string {
+  return url.replace(/@[^:/]+/, `@${encodeURIComponent(socketDir)}`);
 }
 
 /** An image of one empty layer; nothing here unpacks it. */

@@ -1,5 +1,5 @@
 // One schedule, run and judged.
-import { judge } from "../checkers/checkers.ts";
+import { judgeSim } from "../checkers/sim-checkers.ts";
 import type { History, Violation } from "../observer/history.ts";
 import { trafficFromMs, type Schedule } from "../schedule/schedule.ts";
 import { runSchedule, type WorldParts } from "./world.ts";
@@ -15,7 +15,7 @@ export interface Verdict {
 
 export async function runAndJudge(schedule: Schedule, parts: WorldParts): Promise<Verdict> {
   const history = await runSchedule(schedule, parts);
-  return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations: judge(history) };
+  return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations: judgeSim(history) };
 }
 
 function hadTraffic({ faults }: Schedule, { calls }: History): boolean {

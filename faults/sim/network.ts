@@ -36,9 +36,17 @@ export class Network {
   readonly #options: NetworkOptions;
   #troubles: Trouble[] = [];
   readonly #connections = new Set<{ readonly node: number; readonly break_: (why: unknown) => void }>();
+  /** Of connections that live. */
+  readonly #queues = new Set<{ readonly length: number; readonly isOpen: boolean }>();
 
   constructor(options: NetworkOptions) {
     this.#options = options;
+  }
+
+  /** Of messages that have arrived and were not taken, in the longest queue. */
+  get longest(): number {
+    for (const queue of this.#queues) if (!queue.isOpen && queue.length === 0) this.#queues.delete(queue);
+    return Math.max(0, ...[...this.#queues].map(({ length }) => length));
   }
 
   trouble(trouble: Omit<Trouble, "untilMs">, forMs: number): void {
@@ -88,6 +96,7 @@ export class Network {
     if (!controller) throw new Error("nobody listens");
     const up = new Outbox<ConnectRequest>(limit);
     const down = new Outbox<ConnectResponse>(limit);
+    this.#queues.add(up).add(down);
     const serving = new AbortController();
     const break_ = (why: unknown): void => {
       down.fail(why);

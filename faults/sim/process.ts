@@ -13,6 +13,8 @@ export class SimProcess {
   readonly #store: Store;
   readonly #random: Random;
   readonly #end = new AbortController();
+  /** Rejects with its death. */
+  readonly #dead: Promise<never>;
   #pausedUntilMs = 0;
   #awayUntilMs = 0;
   #armed: { readonly step: StepName; readonly strike: () => void } | undefined;
@@ -21,6 +23,8 @@ export class SimProcess {
     this.#clock = clock;
     this.#store = store;
     this.#random = random;
+    this.#dead = new Promise((_, reject) => this.died.addEventListener("abort", () => reject(away()), { once: true }));
+    this.#dead.catch(() => undefined); // whoever waits for it hears
   }
 
   /** Aborts with its death. */
@@ -85,12 +89,13 @@ export class SimProcess {
       read: () => this.#gated(this.#store.read()),
       change: async (work, options) => {
         await this.#reaching();
-        const [deadInside, answerLost] = [this.#random() < 0.5, this.#random() < 0.5];
+        const answerLost = this.#random() < 0.5;
         const result = await this.#store
           .change(async (em, after) => {
-            const done = await work(em, (then) => after(() => void (this.died.aborted || then())));
-            // Struck before its commit; the other half of the time, behind it.
-            if ((this.died.aborted && deadInside) || (this.#isAway && !answerLost)) throw away();
+            // A process that dies lets go of what it has locked: its connection ends.
+            const done = await Promise.race([work(em, (then) => after(() => void (this.died.aborted || then()))), this.#dead]);
+            // The way to the database is gone: before the commit or, the other half of the time, behind it.
+            if (this.#isAway && !answerLost) throw away();
             return done;
           }, options)
           .catch(async (error: unknown) => {

@@ -6,23 +6,29 @@ import { noTrace } from "@pitwall/node/src/sim/trace.ts";
 import type { ImageSources } from "@pitwall/oci";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { failpointList, seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
-import type { FinalVm, History, Run, RowWrite, SessionLoss, Trouble } from "../observer/history.ts";
-import { isOfController, type Fault, type Schedule } from "../schedule/schedule.ts";
+import type { FinalVm, Trouble } from "../observer/history.ts";
+import type { Probe, SimHistory, SimRun } from "../observer/sim-history.ts";
+import { isOfController, type Fault, type Op, type Schedule } from "../schedule/schedule.ts";
 import { client, Clients, projectName } from "./clients.ts";
 import { leaseMs, startSimController, type SimController } from "./controller.ts";
 import type { SimDatabase } from "./database.ts";
+import { Gauges } from "./gauges.ts";
 import { Network } from "./network.ts";
 import { SimProcess } from "./process.ts";
-import { quiet } from "./quiet.ts";
+import { eventCount, finalVms, records } from "./records.ts";
 
-/** The database's time is set this often. */
-const stepMs = 100;
 /** By so much the ways of an uneven partition may begin one after the other. */
 const headStartLimitMs = 1_700;
 /** How long the calm may last. */
 const calmLimitMs = 60_000;
 const lookMs = 1_000;
-const capacity = { cpuMillis: 24_000n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
+/** For each of the things that the probe waits for. */
+const probeLimitMs = 30_000;
+const probeLookMs = 250;
+const gaugeMs = 500;
+/** VMs take half CPUs: there is always room for the probe. */
+const probeCpuMillis = 100;
+const capacity = { cpuMillis: 24_100n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
 const script = parseScript("{ prepare: 5ms..200ms, boot: 20ms..2s, shutdown: 10ms..1s, kill: 1ms..300ms }");
 
 export interface WorldParts {
@@ -32,7 +38,7 @@ export interface WorldParts {
   readonly log?: Log;
 }
 
-export async function runSchedule(schedule: Schedule, parts: WorldParts): Promise<History> {
+export async function runSchedule(schedule: Schedule, parts: WorldParts): Promise<SimHistory> {
   const world = new World(schedule, parts);
   try {
     return await world.run();
@@ -44,47 +50,54 @@ export async function runSchedule(schedule: Schedule, parts: WorldParts): Promis
 class World {
   readonly #schedule: Schedule;
   readonly #parts: WorldParts;
-  readonly #clock = new VirtualClock(quiet);
+  readonly #clock: VirtualClock;
   readonly #controllers: (SimController | undefined)[] = [];
   readonly #nodes: SimNode[] = [];
   readonly #network: Network;
   readonly #clients: Clients;
-  readonly #runs: Run[] = [];
+  readonly #runs: SimRun[] = [];
+  readonly #gauges = new Gauges();
   readonly #troubles: Trouble[] = [];
   readonly #stop = new AbortController();
   readonly #listeners = new Map<string, Set<(from: SimProcess) => void>>();
   #lives = 0;
+  #underWay = 0;
 
   constructor(schedule: Schedule, parts: WorldParts) {
     this.#schedule = schedule;
     this.#parts = parts;
+    this.#clock = new VirtualClock(() => parts.database.quiet());
     const { seed, controllers } = schedule;
     const controllerAt = (index: number): SimController | undefined => this.#controllers[index];
     this.#network = new Network({ clock: this.#clock, random: seededRandom(seed, "network"), controllerAt, controllers });
     this.#clients = new Clients({ seed, clock: this.#clock, image: parts.image, controllers, controllerAt });
   }
 
-  async run(): Promise<History> {
-    const { nodes, controllers, ops, faults } = this.#schedule;
-    await this.#parts.database.clear();
+  async run(): Promise<SimHistory> {
+    const { nodes, controllers, ops, nodeOps, faults } = this.#schedule;
+    await this.#parts.database.begin(() => this.#clock.monotonicMs());
     await this.#people();
     for (let index = 0; index < controllers; index++) await this.#startController(index);
     for (let index = 0; index < nodes; index++) await this.#startNode(index);
     void this.#clients.watch(this.#stop.signal);
-    let underWay = 0;
-    for (const op of ops)
-      this.#clock.after(op.atMs, () => {
-        underWay++;
-        void this.#clients.call(op).finally(() => underWay--);
-      });
+    this.#watchGauges();
+    for (const op of ops) this.#clock.after(op.atMs, () => this.#doing(this.#clients.call(op)));
+    for (const { kind, atMs, node, controller } of nodeOps)
+      this.#clock.after(atMs, () => this.#doing(this.#clients.administer(kind, nodeId(node), controller)));
     for (const fault of faults) this.#clock.after(fault.atMs, () => this.#strike(fault));
-    const endMs = Math.max(...ops.map(({ atMs }) => atMs), ...faults.map(({ atMs, forMs }) => atMs + forMs));
-    await this.#advance(endMs);
+    await this.#clock.advance(Math.max(...[...ops, ...nodeOps].map(({ atMs }) => atMs), ...faults.map(({ atMs, forMs }) => atMs + forMs)));
+    for (const node of new Set(nodeOps.map((op) => op.node))) this.#doing(this.#clients.administer("uncordon", nodeId(node), 0));
     for (let calmMs = 0; calmMs < calmLimitMs; calmMs += lookMs) {
-      await this.#advance(lookMs);
-      if (underWay === 0 && (await this.#isCalm())) break;
+      await this.#clock.advance(lookMs);
+      if (this.#underWay === 0 && (await this.#isCalm())) break;
     }
-    return this.#history();
+    return this.#history(await this.#probe());
+  }
+
+  /** What is under way ends before the calm does. */
+  #doing(work: Promise<unknown>): void {
+    this.#underWay++;
+    void work.finally(() => this.#underWay--);
   }
 
   async end(): Promise<void> {
@@ -93,13 +106,6 @@ class World {
     const stopping = Promise.all(this.#nodes.map((node) => node[Symbol.asyncDispose]()));
     await this.#clock.advance(1_000);
     await stopping;
-  }
-
-  async #advance(ms: number): Promise<void> {
-    for (let leftMs = ms; leftMs > 0; leftMs -= stepMs) {
-      await this.#clock.advance(Math.min(stepMs, leftMs));
-      await this.#parts.database.setTime(this.#clock.monotonicMs());
-    }
   }
 
   /** Wake-ups between the controllers that run, as one of them has them. */
@@ -123,17 +129,21 @@ class World {
   async #people(): Promise<void> {
     const { database } = this.#parts;
     await database.query(
-      `with made as (insert into project (id, name, personal_of, quota_vms, quota_cpu_millis, quota_mem_bytes, quota_disk_bytes, quota_addresses, create_time)
-         values (gen_random_uuid(), $1, $2, 10000, 1e9::bigint, 1e15::bigint, 1e17::bigint, 10000, now()) returning id)
+      `with made as (insert into project (id, name, personal_of, quota_vms, quota_cpu_millis, quota_mem_bytes, quota_disk_bytes,
+           quota_addresses, undelete_window_ms, create_time)
+         values (gen_random_uuid(), $1, $2, 10000, 1e9::bigint, 1e15::bigint, 1e17::bigint, 10000, $3, now()) returning id)
        insert into project_member (project_id, subject, role, create_time) select id, $2, 'owner', now() from made`,
-      [projectName, client.subject],
+      [projectName, client.subject, this.#schedule.undeleteWindowMs],
     );
   }
 
   async #startController(index: number): Promise<void> {
     const { database, images, log = silentLog } = this.#parts;
     const process = new SimProcess(this.#clock, database.store, seededRandom(this.#schedule.seed, "controller", index, this.#lives++));
-    this.#controllers[index] = await startSimController({ process, notices: this.#noticesOf(process), images, log });
+    this.#controllers[index] = await startSimController({
+      ...{ process, notices: this.#noticesOf(process), images, log },
+      linkAt: (id, node) => this.#controllers.find((controller) => controller?.id === id)?.links.here(node),
+    });
   }
 
   async #startNode(index: number): Promise<void> {
@@ -150,8 +160,9 @@ class World {
       dial: this.#network.dialFrom(index, id),
       openTunnels: () => ({ open: async () => undefined, close: () => undefined }),
     });
-    node.host.onSpawn = ({ dir, exited }) => {
-      const run: Run = { vm: dir.slice(dir.lastIndexOf("/") + 1), node: id, fromMs: this.#clock.monotonicMs(), toMs: undefined };
+    node.host.onSpawn = ({ dir, identity: { pid }, exited }) => {
+      const vm = dir.slice(dir.lastIndexOf("/") + 1);
+      const run: SimRun = { vm, node: id, fromMs: this.#clock.monotonicMs(), toMs: undefined, dir, pid };
       this.#runs.push(run);
       void exited.then(() => (run.toMs = this.#clock.monotonicMs()));
     };
@@ -162,9 +173,13 @@ class World {
   #strike(fault: Fault): void {
     const { kind, victim, forMs, controller, step } = fault;
     if (!isOfController(fault)) {
-      // When a crash at a failpoint comes, if it does, nobody knows.
+      // When a crash at a failpoint comes, if it does, nobody knows; nor how long an administrator takes.
       const fromMs = this.#clock.monotonicMs();
-      this.#troubles.push({ node: nodeId(victim), fromMs, toMs: kind === "crash-at" ? Infinity : fromMs + forMs + headStartLimitMs });
+      this.#troubles.push({
+        node: nodeId(victim),
+        fromMs,
+        toMs: kind === "crash-at" || kind === "fence" ? Infinity : fromMs + forMs + headStartLimitMs,
+      });
     }
     const node = this.#nodes[victim];
     const target = this.#controllers[victim];
@@ -174,6 +189,8 @@ class World {
         return node?.crash(forMs);
       case "power-loss":
         return node?.lose(forMs);
+      case "fence":
+        return this.#doing(this.#fence(victim, forMs, controller ?? 0));
       case "controller-crash":
         return this.#crashController(victim, forMs);
       case "crash-at":
@@ -233,74 +250,87 @@ class World {
     this.#clock.after(forMs, () => void this.#startController(index));
   }
 
-  async #final(): Promise<FinalVm[]> {
-    const rows = await this.#parts.database.query<{
-      id: string;
-      node_id: string;
-      desired: number;
-      phase: number;
-      reason: string;
-      generation: string;
-      observed_generation: string;
-      revision: string;
-    }>("select id, node_id, desired, phase, reason, generation, observed_generation, revision from vm");
-    return rows.map((row) => ({
-      ...{ vm: row.id, node: row.node_id, desired: row.desired, phase: row.phase, reason: row.reason },
-      ...{ generation: Number(row.generation), observed: Number(row.observed_generation), revision: Number(row.revision) },
-    }));
+  /** A host is switched off, an administrator says so, and once that is accepted it may be switched on again. */
+  async #fence(index: number, forMs: number, controller: number): Promise<void> {
+    const node = this.#nodes[index];
+    if (node?.isUp !== true) return; // it may come back by itself at any time
+    node.lose(undefined);
+    await this.#clock.sleep(forMs / 2);
+    await this.#clients.administer("fence", nodeId(index), controller);
+    await this.#clock.sleep(forMs / 2);
+    node.start();
   }
 
-  async #events(): Promise<{ vm: string; revision: number }[]> {
-    const rows = await this.#parts.database.query<{ vm_id: string; revision: string }>("select vm_id, revision from vm_event");
-    return rows.map(({ vm_id, revision }) => ({ vm: vm_id, revision: Number(revision) }));
+  #watchGauges(): void {
+    const sessions = this.#controllers.flatMap((controller) => [...(controller?.sessions.all() ?? [])]);
+    this.#gauges.saw("messages that wait for a node", Math.max(0, ...sessions.map(({ outbox }) => outbox.length)));
+    this.#gauges.saw("messages that wait to be read", this.#network.longest);
+    this.#gauges.saw("timers", this.#clock.pending);
+    if (!this.#stop.signal.aborted) this.#clock.after(gaugeMs, () => this.#watchGauges());
   }
 
   /** Whether all is as it should be, so that waiting longer shows nothing more. Only saves time: what is not so is judged at the limit. */
   async #isCalm(): Promise<boolean> {
-    const final = await this.#final();
+    const final = await finalVms(this.#parts.database);
     const living = new Set(this.#runs.filter(({ toMs }) => toMs === undefined).map(({ vm, node }) => `${vm} ${node}`));
     const running = final.filter(({ phase }) => phase === Phase.PHASE_RUNNING);
     const isSettled = ({ desired, phase, reason, observed, generation }: FinalVm): boolean =>
       observed === generation &&
       (desired === Desired.DESIRED_RUNNING
         ? phase === Phase.PHASE_RUNNING || (phase === Phase.PHASE_FAILED && !/^(LEASE_LOST|NODE_)/.test(reason))
-        : phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED);
+        : desired === Desired.DESIRED_STOPPED && (phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED));
     const isWhole = living.size === running.length && running.every(({ vm, node }) => living.has(`${vm} ${node}`));
     const stored = this.#nodes.flatMap(({ host }) => host.stored).length;
-    return final.every(isSettled) && isWhole && stored <= final.length && this.#clients.watched.length >= (await this.#events()).length;
+    const isQuiet = final.every(isSettled) && isWhole && stored <= final.length;
+    return isQuiet && this.#clients.watched.length >= (await eventCount(this.#parts.database));
   }
 
-  async #history(): Promise<History> {
+  /** A VM that nobody had: it must come, run and go. */
+  async #probe(): Promise<Probe> {
+    const vm = Math.max(-1, ...this.#schedule.ops.map((op) => op.vm)) + 1;
+    const ask = (kind: Op["kind"]): Promise<unknown> =>
+      this.#clients.call({ kind, vm, atMs: this.#clock.monotonicMs(), moves: false, controller: 0, cpuMillis: probeCpuMillis });
+    const fromMs = this.#clock.monotonicMs();
+    this.#doing(ask("create"));
+    const runningMs = await this.#awaited(fromMs, async () => {
+      const made = (await finalVms(this.#parts.database)).find((row) => row.vm === this.#clients.idOf(vm));
+      return made?.phase === Phase.PHASE_RUNNING;
+    });
+    this.#doing(ask("delete"));
+    const goneMs = await this.#awaited(this.#clock.monotonicMs(), async () => {
+      const isThere = (await finalVms(this.#parts.database)).some((row) => row.vm === this.#clients.idOf(vm));
+      return runningMs !== undefined && !isThere && this.#underWay === 0;
+    });
+    await this.#clock.advance(lookMs); // the watch's part of it
+    return { runningMs, goneMs };
+  }
+
+  /** After how long it was so; undefined: it never was. */
+  async #awaited(fromMs: number, holds: () => Promise<boolean>): Promise<number | undefined> {
+    while (this.#clock.monotonicMs() - fromMs < probeLimitMs) {
+      await this.#clock.advance(probeLookMs);
+      if (await holds()) return this.#clock.monotonicMs() - fromMs;
+    }
+    return undefined;
+  }
+
+  async #history(probe: Probe): Promise<SimHistory> {
     const { database } = this.#parts;
-    const writes = await database.query<Record<string, string>>("select * from sim.vm_write order by seq");
-    const losses = await database.query<{ node: string; lost_ms: number; renewed_ms: number }>("select * from sim.loss");
-    const audited = await database.query<{ request_id: string }>("select request_id from audit_entry where request_id is not null");
+    this.#gauges.saw("connections to the database", database.takeMostConnections());
     return {
       calls: this.#clients.calls,
-      writes: writes.map(toWrite),
+      ...(await records(database)),
       runs: this.#runs,
       watched: this.#clients.watched,
-      events: await this.#events(),
-      final: await this.#final(),
       stored: this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm }))),
       capacity: { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) },
-      losses: losses.map(({ node, lost_ms, renewed_ms }): SessionLoss => ({ node, lostMs: lost_ms, renewedMs: renewed_ms })),
       troubles: this.#troubles,
       patienceMs: leaseMs * 1.5,
-      resolutionMs: stepMs,
-      audited: audited.map(({ request_id }) => request_id),
+      resolutionMs: 0,
+      peaks: this.#gauges.peaks(),
+      probe,
     };
   }
 }
 
 const nodeId = (index: number): string => `00000000-0000-4000-9000-${String(index).padStart(12, "0")}`;
-
-/** Integers of 64 bits come as text. */
-function toWrite(row: Record<string, string>): RowWrite {
-  const number = (key: string): number => Number(row[key]);
-  return {
-    ...{ seq: number("seq"), atMs: number("at_ms"), op: row["op"] as RowWrite["op"], vm: row["vm"] ?? "", node: row["node"] ?? "" },
-    ...{ epoch: number("epoch"), generation: number("generation"), observed: number("observed"), desired: number("desired") },
-    ...{ phase: number("phase"), cpuMillis: number("cpu_millis"), memBytes: number("mem_bytes"), request: row["request"] ?? "" },
-  };
-}

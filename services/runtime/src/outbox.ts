@@ -20,6 +20,11 @@ export class Outbox<T> implements AsyncIterable<T> {
     return this.#end === undefined;
   }
 
+  /** How many items wait. */
+  get length(): number {
+    return this.#items.length;
+  }
+
   /** Queues an item. False when the outbox has ended, or ends now because it is full. */
   push(item: T): boolean {
     if (this.#end) return false;

@@ -37,6 +37,11 @@ export class VirtualClock implements Clock {
     return this.#nowMs;
   }
 
+  /** How many timers are set. */
+  get pending(): number {
+    return this.#timers.length;
+  }
+
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     const { promise, resolve, reject } = Promise.withResolvers<void>();

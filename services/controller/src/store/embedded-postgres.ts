@@ -26,6 +26,9 @@ export interface EmbeddedPostgres extends AsyncDisposable {
   readonly runtimeUrl: string;
 }
 
+/** Names and values as in postgresql.conf. */
+export type PostgresSettings = Readonly<Record<string, string | number>>;
+
 /** Where its programs run, and as whom. */
 interface Surroundings {
   readonly dir: string;
@@ -34,8 +37,11 @@ interface Surroundings {
   readonly path: string;
 }
 
-/** Starts, or finds running, the server whose data is below `dir`. `path` is where commands are found. Throws `unavailable` with the end of its log. */
-export async function openEmbeddedPostgres(dir: string, path: string, log: Log): Promise<EmbeddedPostgres> {
+/**
+ * Starts, or finds running, the server whose data is below `dir`. `path` is where commands are found; `own` settings go before ours.
+ * Throws `unavailable` with the end of its log.
+ */
+export async function openEmbeddedPostgres(dir: string, path: string, log: Log, own: PostgresSettings = {}): Promise<EmbeddedPostgres> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const isRoot = process.getuid?.() === 0;
   const surroundings = { dir, isRoot, path };
@@ -48,7 +54,7 @@ export async function openEmbeddedPostgres(dir: string, path: string, log: Log):
   let found = await readPostmaster(dir);
   if (!found || !(await answers(urlOf(found.port)))) {
     const port = await freePort();
-    const child = await run(surroundings, ["postgres", "-D", "data", ...settings(port)], join(dir, "postgres.log"));
+    const child = await run(surroundings, ["postgres", "-D", "data", ...settings(port, own)], join(dir, "postgres.log"));
     await waitUntilAnswers(urlOf(port), child, dir);
     child.unref();
     found = await readPostmaster(dir);
@@ -92,7 +98,7 @@ async function provideRuntimeRole(url: string, password: string): Promise<void> 
   }
 }
 
-function settings(port: number): string[] {
+function settings(port: number, own: PostgresSettings): string[] {
   const values = {
     listen_addresses: "127.0.0.1",
     port,
@@ -104,6 +110,7 @@ function settings(port: number): string[] {
     synchronous_commit: "on",
     timezone: "UTC",
     log_timezone: "UTC",
+    ...own,
   };
   return Object.entries(values).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
 }

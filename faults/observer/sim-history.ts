@@ -1,0 +1,53 @@
+// What the layer sim sees beyond what every layer does.
+import type { Call, FinalVm, History, RowWrite, Run } from "./history.ts";
+
+/** What a VM's owner wants of it, as the API says it. `held`: it is deleted, and can be brought back. */
+export type Wish = "running" | "stopped" | "held" | "deleted";
+
+export interface SimCall extends Call {
+  /** Of an answer that holds a VM. */
+  readonly wish: Wish | undefined;
+  /** Kind of a refusal; empty otherwise. */
+  readonly fault: string;
+}
+
+export interface SimWrite extends RowWrite {
+  readonly name: string;
+  readonly wish: Wish;
+  /** `NODE/EPOCH` of the session by whose word the row was written; empty: by nobody's. */
+  readonly saidBy: string;
+  /** The same of the newest session of the row's node at that moment. */
+  readonly session: string;
+}
+
+export interface SimRun extends Run {
+  readonly dir: string;
+  readonly pid: number;
+}
+
+export interface SimFinalVm extends FinalVm {
+  readonly hostKey: string;
+}
+
+/** The most that was seen of something, and what there may be. */
+export interface Peak {
+  readonly peak: number;
+  readonly cap: number;
+}
+
+/** A VM that was asked for in the calm, awaited and deleted. Undefined: it did not come to that. */
+export interface Probe {
+  readonly runningMs: number | undefined;
+  readonly goneMs: number | undefined;
+}
+
+export interface SimHistory extends History {
+  readonly calls: readonly SimCall[];
+  readonly writes: readonly SimWrite[];
+  readonly runs: readonly SimRun[];
+  readonly final: readonly SimFinalVm[];
+  /** Generations that the system gave by itself. */
+  readonly ownChanges: readonly { readonly vm: string; readonly generation: number }[];
+  readonly peaks: Readonly<Record<string, Peak>>;
+  readonly probe: Probe;
+}
