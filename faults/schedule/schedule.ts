@@ -97,7 +97,9 @@ const profiles = [
 ] as const;
 /** So many creates come before the first fault, however few VMs there are: what counts as traffic. */
 const earlyCreates = 10;
-const windowMs = 10_000;
+const windowMs = 5_000;
+/** Owners go on for so long after the last fault has begun. */
+const afterMs = 5_000;
 
 /** Times are milliseconds since the begin. */
 export function makeSchedule(seed: string): Schedule {
@@ -116,7 +118,13 @@ export function makeSchedule(seed: string): Schedule {
     ops.push({ kind: "create", atMs, vm, moves: random() < reschedules, controller: controller() });
     for (const kind of [...changes, "get"] as const)
       for (let chance: number = profile[kind]; random() < chance; chance -= 1)
-        ops.push({ kind, atMs: atMs + whole(100, lastFaultMs), vm, moves: false, controller: controller() });
+        ops.push({
+          kind,
+          atMs: Math.min(atMs + whole(100, lastFaultMs), lastFaultMs + whole(0, afterMs)),
+          vm,
+          moves: false,
+          controller: controller(),
+        });
   }
   const nodeOps = Array.from({ length: random() < 0.5 ? 0 : whole(1, 4) }, (): NodeOp => {
     const kind = (["cordon", "uncordon", "drain"] as const)[whole(0, 2)] ?? "cordon";
@@ -129,7 +137,7 @@ export function makeSchedule(seed: string): Schedule {
     return {
       kind,
       atMs: whole(firstFaultMs, lastFaultMs),
-      forMs: longKinds.has(kind) ? whole(15_000, 30_000) : long ? whole(5_000, 30_000) : whole(50, 5_000),
+      forMs: longKinds.has(kind) ? whole(15_000, 30_000) : long ? whole(5_000, 25_000) : whole(50, 5_000),
       victim: isOfController({ kind, step }) ? controller() : whole(0, nodes - 1),
       controller: random() < 0.5 ? undefined : controller(),
       step,

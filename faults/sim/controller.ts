@@ -32,6 +32,8 @@ import type { SimProcess } from "./process.ts";
 
 const heartbeatMs = 1_000;
 export const leaseMs = 10_000;
+/** Half as often as by default: most of what an idle controller asks its database is asked by this. */
+const reconcileMs = 1_000;
 
 export interface SimControllerParts {
   readonly process: SimProcess;
@@ -83,7 +85,7 @@ export async function startSimController({ process, notices, linkAt, images, log
     "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
     drain: drainRounds({ store, mutations, recorder, placer, links, news, log, clock }),
   };
-  const reconciling = reconcile(rounds, log, clock);
+  const reconciling = reconcile(rounds, log, clock, reconcileMs);
   const stop = new AbortController();
   void leases.run(stop.signal);
   void news.run(stop.signal);

@@ -4,9 +4,9 @@ import type { Peak } from "../observer/sim-history.ts";
 /** A controller's pool (store.ts), and what the simulation asks itself. */
 const caps = {
   "connections to the database": 17,
-  "messages that wait for a node": 500,
-  "messages that wait to be read": 500,
-  timers: 2_000,
+  "messages that wait for a node": 100,
+  "messages that wait to be read": 100,
+  timers: 600,
 } as const;
 
 export class Gauges {

@@ -40,13 +40,18 @@ async function drainRound(parts: DrainParts, staying: Map<string, number>): Prom
   const { store, mutations, log, clock = systemClock } = parts;
   const nowMs = clock.monotonicMs();
   for (const [id, untilMs] of staying) if (untilMs <= nowMs) staying.delete(id);
-  const due: { id: string }[] = await store.read().execute(
-    `select vm.id from vm join node on node.id = node_id
-     where node.draining and vm.desired = ? or vm.moving order by vm.id limit ?`,
-    [Desired.DESIRED_RUNNING, batch],
+  // Done is a drain when nothing wants to run there any more; what cannot move stays.
+  const found: { vm_id: string | null; node_id: string | null }[] = await store.read().execute(
+    `(select vm.id as vm_id, null::uuid as node_id from vm join node on node.id = node_id
+       where node.draining and vm.desired = ? or vm.moving order by vm.id limit ?)
+     union all
+     select null, id from node where draining and not exists (select from vm where node_id = node.id and (desired = ? or moving))`,
+    [Desired.DESIRED_RUNNING, batch, Desired.DESIRED_RUNNING],
   );
+  const due = found.flatMap(({ vm_id }) => vm_id ?? []);
+  const finished = found.flatMap(({ node_id }) => node_id ?? []);
   const round = { ...parts, placer: parts.placer.round() };
-  for (const { id } of due) {
+  for (const id of due) {
     if (staying.has(id)) continue;
     try {
       const stays = await mutations.system("NodeDrain", (change) => step(round, change, id));
@@ -55,13 +60,7 @@ async function drainRound(parts: DrainParts, staying: Map<string, number>): Prom
       if (!isNodeFull(error)) log.warn("a VM of a node that is drained could not be dealt with", { vm: id, error });
     }
   }
-  // Done: nothing wants to run there any more, and what cannot move stays.
-  const finished: { id: string }[] = await store
-    .read()
-    .execute("select id from node where draining and not exists (select from vm where node_id = node.id and (desired = ? or moving))", [
-      Desired.DESIRED_RUNNING,
-    ]);
-  for (const { id } of finished) {
+  for (const id of finished) {
     await mutations.system("NodeDrained", async (change) => {
       const rows: unknown[] = await change.em.execute(
         `update node set draining = false, change_time = now() where id = ? and draining

@@ -4,13 +4,18 @@ import { sleepOrAbort, systemClock, type Clock, type Log } from "@pitwall/runtim
 const everyMs = 500;
 
 /** Disposing it waits for the round that is under way. */
-export function reconcile(rounds: Readonly<Record<string, () => Promise<void>>>, log: Log, clock: Clock = systemClock): AsyncDisposable {
+export function reconcile(
+  rounds: Readonly<Record<string, () => Promise<void>>>,
+  log: Log,
+  clock: Clock = systemClock,
+  restMs = everyMs,
+): AsyncDisposable {
   const stop = new AbortController();
   const running = Promise.all(
     Object.entries(rounds).map(async ([name, round]) => {
       while (!stop.signal.aborted) {
         await round().catch((error: unknown) => log.warn("a reconciler failed; it tries again", { reconciler: name, error }));
-        await sleepOrAbort(everyMs, stop.signal, clock);
+        await sleepOrAbort(restMs, stop.signal, clock);
       }
     }),
   );
