@@ -30,7 +30,6 @@ try {
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers: must be a whole number from 1, got ${values.workers}\n${usage}`);
   const stop = new AbortController();
-  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => stop.abort());
   const options = { workers, path: process.env["PATH"] ?? "", say, signal: stop.signal };
   if (planted !== undefined) {
     const bugs = planted === "all" ? plantedBugs : plantedBugs.filter((_, index) => String(index + 1) === planted);
@@ -39,6 +38,7 @@ try {
     process.stdout.write(`${JSON.stringify(result)}\n`);
     process.exit(result.found === result.planted ? 0 : 1);
   }
+  for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => stop.abort());
   const startedMs = performance.now();
   const campaign = (): Promise<CampaignResult> =>
     replay === undefined ? runCampaign({ schedules, seed, ...options }) : runSeeds([replay], replay, options);

@@ -31,20 +31,22 @@ export async function runProcessCampaign({ schedules, seed, ...options }: Proces
 export async function runProcessSeeds(
   seeds: readonly string[],
   seed: string,
-  { workers, path, say, logs }: Omit<ProcessCampaignOptions, "schedules" | "seed">,
+  { workers, path, say, logs, signal }: Omit<ProcessCampaignOptions, "schedules" | "seed">,
 ): Promise<CampaignResult> {
   const whyNot = await whyNotIsolated();
   if (whyNot !== undefined) throw new Error(`the layer process cannot run here: ${whyNot}`);
   await using makings = await makeMakings(path, say);
+  const isOver = (): boolean => signal?.aborted === true;
   const waiting = [...seeds];
   const answers: ProcessAnswer[] = [];
   await Promise.all(
     Array.from({ length: Math.min(workers, seeds.length) }, async () => {
       let world: World | undefined;
       try {
-        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        for (let next = waiting.shift(); next !== undefined && !isOver(); next = waiting.shift()) {
           world ??= await World.start([JSON.stringify(makings), logs]);
-          const answer = await world.run(next);
+          const answer = await world.run(next, signal);
+          if (isOver()) return; // the answer is that of an end amid the run
           answers.push(answer);
           if (answer.violations.length > 0) say(told(answer));
           if (answer.isClean && answer.violations.length === 0 && ++world.runs < perWorld) continue;
@@ -80,9 +82,9 @@ class World implements AsyncDisposable {
     return new World(await startIsolated(join(import.meta.dirname, "worker.ts"), args));
   }
 
-  async run(seed: string): Promise<ProcessAnswer> {
+  async run(seed: string, signal?: AbortSignal): Promise<ProcessAnswer> {
     this.#child.send(seed);
-    const limit = AbortSignal.timeout(answerLimitMs);
+    const limit = AbortSignal.any([AbortSignal.timeout(answerLimitMs), ...(signal ? [signal] : [])]);
     const [answer] = (await Promise.race([
       once(this.#child, "message", { signal: limit }),
       this.#gone.then(() => [broken(seed, "the world ended")]),
