@@ -4,8 +4,8 @@ import type { Peak } from "../observer/sim-history.ts";
 /** A controller's pool (store.ts), and what the simulation asks itself. */
 const caps = {
   "connections to the database": 17,
-  "messages that wait for a node": 100,
-  "messages that wait to be read": 100,
+  "messages that wait for a node": 300,
+  "messages that wait to be read": 300,
   timers: 600,
 } as const;
 
