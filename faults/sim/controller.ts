@@ -81,9 +81,9 @@ export async function startSimController({ process, notices, linkAt, images, log
   const fleet = new FleetChanges({ mutations, nodes, news });
   const parking = openParking({ store, mutations, log });
   const rounds = {
-    "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }),
+    "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, parking, leases, news, patience, failpoints, log }),
     "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
-    drain: drainRounds({ store, mutations, recorder, placer, links, news, log, clock }),
+    drain: drainRounds({ store, mutations, recorder, placer, parking, links, news, log, clock }),
   };
   const reconciling = reconcile(rounds, log, clock, reconcileMs);
   const stop = new AbortController();

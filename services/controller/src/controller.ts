@@ -241,9 +241,9 @@ export async function startController(config: ControllerConfig, { log, failpoint
   stack.use(
     reconcile(
       {
-        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, leases, news, patience, failpoints, log }),
+        "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, parking, leases, news, patience, failpoints, log }),
         "due-vms": () => reconcileDueVms({ store, mutations, recorder, parking }),
-        drain: drainRounds({ store, mutations, recorder, placer, links, news, log }),
+        drain: drainRounds({ store, mutations, recorder, placer, parking, links, news, log }),
       },
       log,
     ),

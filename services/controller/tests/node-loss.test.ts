@@ -100,6 +100,35 @@ test("what may be rescheduled begins anew elsewhere once lease and fence are ove
   expect(audited).toEqual([{ count: 1 }]);
 });
 
+test("a VM that cannot be dealt with is tried ever later, is written down at the fifth time, and holds up nobody", async () => {
+  const lost = await linked(first);
+  const [bad, good] = [await created("bad", reschedule), await created("good", reschedule)].toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  if (!bad || !good) throw new Error("there are two");
+  const other = await linked(second);
+  await installation.query(`create function refuse() returns trigger language plpgsql as $$ begin raise exception 'a poison pill'; end $$`);
+  await installation.query(
+    `create trigger refuse before update on vm for each row when (new.id = '${bad.id}' and new.node_id <> old.node_id) execute function refuse()`,
+  );
+  await lost.link[Symbol.asyncDispose]();
+  await until(good.id, ({ nodeId, phase }) => nodeId === other.node.id && phase === Phase.PHASE_RUNNING);
+  const parked = async (): Promise<Record<string, unknown> | undefined> =>
+    (await installation.query("select failures, message, retry_time - now() as wait from vm_parked where vm_id = $1", [bad.id]))[0];
+  const entries = async (): Promise<unknown> =>
+    (
+      await installation.query("select count(*)::int as count from audit_entry where action = 'VmParked' and object = $1", [`vm/${bad.id}`])
+    )[0];
+  await eventually(async () => Number((await parked())?.["failures"]) >= 5 || undefined);
+  expect((await parked())?.["message"]).toMatch(/a poison pill/);
+  await eventually(async () => JSON.stringify(await entries()) === '{"count":1}' || undefined);
+  expect(await vmNow(bad.id)).toMatchObject({ nodeId: lost.node.id, epoch: bad.epoch });
+
+  await installation.query("drop trigger refuse on vm");
+  await installation.query("update vm_parked set retry_time = now()"); // as time does
+  await until(bad.id, ({ nodeId, phase }) => nodeId === other.node.id && phase === Phase.PHASE_RUNNING);
+  await eventually(async () => (await parked()) === undefined || undefined);
+  expect(await entries()).toEqual({ count: 1 });
+});
+
 test("when all controllers were away for longer than every lease, no node is lost by it and nothing begins anew", async () => {
   const one = await linked(first);
   const vm = await created("steady", reschedule);

@@ -6,13 +6,14 @@ import type { Change, Mutations } from "../mutation/mutations.ts";
 import type { NodeLinks } from "../nodes/links.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
-import { isNodeFull, type Store } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletionOf } from "../vm/assignments.ts";
 import { beginAnew } from "../vm/move.ts";
 import type { Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
 import { mayMove, placeFor } from "./node-loss.ts";
+import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 const batch = 500;
 /** How soon room is sought again for a VM that found none. */
@@ -23,6 +24,7 @@ export interface DrainParts {
   readonly mutations: Mutations;
   readonly recorder: Recorder;
   readonly placer: Placer;
+  readonly parking: Parking;
   readonly links: Pick<NodeLinks, "of">;
   readonly news: Pick<NodeNews, "tell">;
   readonly log: Log;
@@ -37,30 +39,28 @@ export function drainRounds(parts: DrainParts): () => Promise<void> {
 }
 
 async function drainRound(parts: DrainParts, staying: Map<string, number>): Promise<void> {
-  const { store, mutations, log, clock = systemClock } = parts;
+  const { store, mutations, parking, clock = systemClock } = parts;
   const nowMs = clock.monotonicMs();
   for (const [id, untilMs] of staying) if (untilMs <= nowMs) staying.delete(id);
   // Done is a drain when nothing wants to run there any more; what cannot move stays.
-  const found: { vm_id: string | null; node_id: string | null }[] = await store.read().execute(
-    `(select vm.id as vm_id, null::uuid as node_id from vm join node on node.id = node_id
-       where node.draining and vm.desired = ? or vm.moving order by vm.id limit ?)
+  const found: (Guarded & { readonly is_vm: boolean })[] = await store.read().execute(
+    `(select vm.id, true as is_vm, ${wasParked} from vm join node on node.id = node_id
+       where (node.draining and vm.desired = ? or vm.moving) and ${isNotParked} order by vm.id limit ?)
      union all
-     select null, id from node where draining and not exists (select from vm where node_id = node.id and (desired = ? or moving))`,
+     select id, false, false from node where draining and not exists (select from vm where node_id = node.id and (desired = ? or moving))`,
     [Desired.DESIRED_RUNNING, batch, Desired.DESIRED_RUNNING],
   );
-  const due = found.flatMap(({ vm_id }) => vm_id ?? []);
-  const finished = found.flatMap(({ node_id }) => node_id ?? []);
+  const due = found.filter(({ is_vm }) => is_vm);
+  const finished = found.filter(({ is_vm }) => !is_vm);
   const round = { ...parts, placer: parts.placer.round() };
-  for (const id of due) {
-    if (staying.has(id)) continue;
-    try {
-      const stays = await mutations.system("NodeDrain", (change) => step(round, change, id));
-      if (stays) staying.set(id, nowMs + seekEveryMs);
-    } catch (error) {
-      if (!isNodeFull(error)) log.warn("a VM of a node that is drained could not be dealt with", { vm: id, error });
-    }
+  for (const vm of due) {
+    if (staying.has(vm.id)) continue;
+    await parking.guard(vm, async () => {
+      const stays = await mutations.system("NodeDrain", (change) => step(round, change, vm.id));
+      if (stays) staying.set(vm.id, nowMs + seekEveryMs);
+    });
   }
-  for (const id of finished) {
+  for (const { id } of finished) {
     await mutations.system("NodeDrained", async (change) => {
       const rows: unknown[] = await change.em.execute(
         `update node set draining = false, change_time = now() where id = ? and draining

@@ -9,7 +9,7 @@ import type { Store } from "../store/store.ts";
 import { claimVm } from "../store/vm-rows.ts";
 import { markDeleted } from "../vm/moves.ts";
 import type { Recorder } from "../vm/recorder.ts";
-import type { Parking } from "./parking.ts";
+import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 const batch = 100;
 
@@ -26,11 +26,10 @@ const isDue = `desired <> ${Desired.DESIRED_DELETED} and (
 /** One round. */
 export async function reconcileDueVms(parts: DueParts): Promise<void> {
   const { store, parking } = parts;
-  const due: { id: string }[] = await store.read().execute(
-    `select id from vm where ${isDue} and not exists (select from vm_parked p where p.vm_id = vm.id and p.retry_time > now())
-     order by id limit ${batch}`,
-  );
-  for (const { id } of due) await parking.guard(id, () => settle(parts, id));
+  const due: Guarded[] = await store
+    .read()
+    .execute(`select id, ${wasParked} from vm where ${isDue} and ${isNotParked} order by id limit ${batch}`);
+  for (const vm of due) await parking.guard(vm, () => settle(parts, vm.id));
 }
 
 async function settle({ mutations, recorder }: DueParts, id: string): Promise<void> {

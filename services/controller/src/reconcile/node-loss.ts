@@ -8,12 +8,13 @@ import { mayJudge, type Patience } from "../nodes/liveness.ts";
 import type { Leases } from "../nodes/leases.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
-import { isNodeFull, type Store } from "../store/store.ts";
+import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { beginAnew } from "../vm/move.ts";
 import { StaleFleet, type Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
 import { resourcesOf } from "../vm/wanted.ts";
+import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 /** At most so many VMs in one round. */
 const batch = 500;
@@ -26,6 +27,7 @@ export interface LossParts {
   readonly mutations: Mutations;
   readonly recorder: Recorder;
   readonly placer: Placer;
+  readonly parking: Parking;
   readonly leases: Pick<Leases, "steadyForMs">;
   readonly news: Pick<NodeNews, "tell">;
   readonly patience: Patience;
@@ -33,34 +35,26 @@ export interface LossParts {
   readonly log: Log;
 }
 
-interface Affected {
-  readonly id: string;
-  readonly is_lost: boolean;
-  readonly is_fenced: boolean;
-}
-
 /** One round. */
 export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
   if (mayJudge(parts.leases.steadyForMs, parts.patience)) await judge(parts);
-  const affected: Affected[] = await parts.store.read().execute(
-    `select vm.id, lost_time is not null as is_lost, end_reason = 'fenced' as is_fenced
-     from vm join node_session s using (node_id)
+  const affected: Guarded[] = await parts.store.read().execute(
+    `select vm.id, ${wasParked} from vm join node_session s using (node_id)
      where (s.end_time is not null or s.lost_time is not null) and (s.lease_expire_time < now() or s.lost_time is not null)
        and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST')
               and (vm.reason not in ('NODE_LOST', 'NODE_UNREACHABLE') or s.lost_time is not null
                 and (vm.reason <> 'NODE_LOST' or vm.spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE'))
             or vm.desired = ? and s.end_reason = 'fenced')
+       and ${isNotParked}
      order by vm.id limit ?`,
     [Desired.DESIRED_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED, Desired.DESIRED_DELETED, batch],
   );
   const round = { ...parts, placer: parts.placer.round() };
-  for (const { id } of affected) {
-    try {
-      const isMoved = await parts.mutations.system("NodeLost", (change) => settle(round, change, id));
-      if (isMoved) await parts.failpoints.at("reschedule.sched.committed", id);
-    } catch (error) {
-      if (!isNodeFull(error)) parts.log.warn("a VM of a node that is away could not be dealt with", { vm: id, error });
-    }
+  for (const vm of affected) {
+    await parts.parking.guard(vm, async () => {
+      const isMoved = await parts.mutations.system("NodeLost", (change) => settle(round, change, vm.id));
+      if (isMoved) await parts.failpoints.at("reschedule.sched.committed", vm.id);
+    });
   }
 }
 

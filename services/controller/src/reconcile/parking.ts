@@ -3,14 +3,25 @@
 import { messageChain, type Log } from "@pitwall/runtime";
 import type { Mutations } from "../mutation/mutations.ts";
 import { VmEntity } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import { isNodeFull, type Store } from "../store/store.ts";
 
 const maxFailures = 5;
 const longestSeconds = 600;
 
+/** In a query of `vm`: those whose time to be tried again has not come are left out. */
+export const isNotParked = "not exists (select from vm_parked p where p.vm_id = vm.id and p.retry_time > now())";
+/** In the same query: whether it has failed before, for {@link Parking.guard}. */
+export const wasParked = "exists (select from vm_parked p where p.vm_id = vm.id) as was_parked";
+
+/** A row of such a query. */
+export interface Guarded {
+  readonly id: string;
+  readonly was_parked: boolean;
+}
+
 export interface Parking {
-  /** Runs the work on a VM. Never rejects for what goes wrong with it. */
-  guard(vmId: string, work: () => Promise<void>): Promise<void>;
+  /** Runs the work on a VM. Rejects only when what went wrong with it cannot be noted. That its node was full meanwhile is no failure. */
+  guard(vm: Guarded, work: () => Promise<void>): Promise<void>;
 }
 
 export function openParking({
@@ -37,11 +48,12 @@ export function openParking({
   }
 
   return {
-    async guard(vmId, work) {
+    async guard({ id: vmId, was_parked }, work) {
       try {
         await work();
-        await store.change((em) => em.execute("delete from vm_parked where vm_id = ?", [vmId]));
+        if (was_parked) await store.change((em) => em.execute("delete from vm_parked where vm_id = ?", [vmId]));
       } catch (error) {
+        if (isNodeFull(error)) return;
         const failures = await note(vmId, messageChain(error));
         log.warn("a VM could not be dealt with; it is tried again later", { vm: vmId, failures, error });
         if (failures !== maxFailures) return;
