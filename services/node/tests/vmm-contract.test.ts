@@ -2,12 +2,18 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { identify, isAlive, processesIn } from "@pitwall/runtime";
+import { isAlive, noFailpoints, processesIn, systemClock } from "@pitwall/runtime";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { openGuest } from "../src/guest/client.ts";
-import type { Vmm, VmmDriver, VmmSpec } from "../src/machine/vmm.ts";
+import type { MachineGuest } from "../src/machine/host.ts";
+import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../src/machine/vmm.ts";
 import { openQemuDriver } from "../src/qemu/driver.ts";
 import { openSimDriver } from "../src/sim/driver.ts";
+import { SimHost } from "../src/sim/host.ts";
+import { openMemoryDriver } from "../src/sim/memory-driver.ts";
+import { Plan } from "../src/sim/plan.ts";
+import { parseScript } from "../src/sim/script.ts";
+import { noTrace } from "../src/sim/trace.ts";
 import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 
 const mib = 2 ** 20;
@@ -19,10 +25,39 @@ beforeAll(async () => {
 
 afterAll(() => makings?.[Symbol.asyncDispose]());
 
-const drivers: Record<string, () => VmmDriver> = {
-  qemu: () => openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir }),
-  sim: () => openSimDriver(),
+/** A driver, and its VMMs as others than their agent meet them. */
+interface Subject {
+  readonly driver: VmmDriver;
+  readonly isAlive: (process: VmmProcess) => boolean;
+  readonly terminate: (process: VmmProcess) => void;
+  readonly openGuest: (vmm: Vmm, signal: AbortSignal) => Promise<Pick<MachineGuest, "control"> & AsyncDisposable>;
+}
+
+const onThisHost = { isAlive, terminate: ({ pid }: VmmProcess): void => void process.kill(pid, "SIGTERM"), openGuest };
+
+/** Each call is one more agent of the same host. */
+const subjects: Record<string, () => Subject> = {
+  qemu: () => ({ driver: openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir }), ...onThisHost }),
+  sim: () => ({ driver: openSimDriver(), ...onThisHost }),
+  "sim without processes": () => {
+    const driver = openMemoryDriver({ host: virtualHost, clock: systemClock, plan, failpoints: noFailpoints });
+    return {
+      driver,
+      isAlive: (identity) => virtualHost.process(identity) !== undefined,
+      terminate: (identity) => virtualHost.process(identity)?.end({ code: null, signal: "SIGTERM" }),
+      openGuest: driver.openGuest,
+    };
+  },
 };
+const withoutWire = "sim without processes";
+const plan = new Plan({ script: parseScript("{ boot: 20ms, shutdown: 10ms, kill: 5ms }"), seed: "contract", node: "virtual" });
+const virtualHost = new SimHost({
+  clock: systemClock,
+  seed: "contract",
+  name: "virtual",
+  trace: noTrace,
+  killMs: (vmId) => plan.killMs(vmId),
+});
 
 const makeSpec = (): Promise<VmmSpec> => makings.makeSpec();
 
@@ -33,18 +68,20 @@ async function started(driver: VmmDriver, spec: VmmSpec): Promise<Vmm> {
 }
 
 /** Resolves when powerunit says that it is ready. */
-async function untilReady(vmm: Vmm): Promise<void> {
-  await using guest = await openGuest(vmm, AbortSignal.timeout(30_000));
+async function untilReady(vmm: Vmm, open: Subject["openGuest"]): Promise<void> {
+  await using guest = await open(vmm, AbortSignal.timeout(30_000));
   for await (const { state } of guest.control.watchState({})) if (state === GuestState.GUEST_STATE_READY) return;
   throw new Error("the guest's state ended before it was ready");
 }
 
-describe.each(Object.keys(drivers))("%s", (name) => {
-  const open = (): VmmDriver => drivers[name]!(); // the keys are the table's own
+describe.each(Object.keys(subjects))("%s", (name) => {
+  const subject = (): Subject => subjects[name]!(); // the keys are the table's own
+  const open = (): VmmDriver => subject().driver;
+  const ready = (vmm: Vmm): Promise<void> => untilReady(vmm, subject().openGuest);
 
   it("says what it proved by probing", async () => {
     const driver = open();
-    expect(driver.name).toBe(name);
+    expect(driver.name).toBe(name.split(" ")[0]);
     expect(await driver.probe()).toEqual({
       version: expect.stringMatching(/\d/) as string,
       acceleration: expect.stringMatching(/^(kvm|tcg|none)$/) as string,
@@ -53,20 +90,25 @@ describe.each(Object.keys(drivers))("%s", (name) => {
 
   it("starts a guest that becomes ready, and names a live process", async () => {
     const vmm = await started(open(), await makeSpec());
-    expect(isAlive(vmm.process)).toBe(true);
-    expect(vmm.process.driver).toBe(name);
-    await untilReady(vmm);
+    expect(subject().isAlive(vmm.process)).toBe(true);
+    expect(vmm.process.driver).toBe(open().name);
+    await ready(vmm);
     const { cpuMs, rssBytes } = await vmm.usage();
     expect(cpuMs).toBeGreaterThanOrEqual(0);
     expect(rssBytes).toBeGreaterThan(mib);
   });
 
-  it("opens a channel again after one was closed, and a new one ends the one before", async () => {
+  it("opens a channel again after one was closed, and a new one ends the one before", async ({ skip }) => {
+    if (name === withoutWire) {
+      const why = "a guest without a process has no wire to it: openGuest is the way in, and any number may be open";
+      console.log(`skipped: ${why}`);
+      return skip(why);
+    }
     const vmm = await started(open(), await makeSpec());
-    await untilReady(vmm);
+    await ready(vmm);
     const first = await vmm.openChannel(AbortSignal.timeout(10_000));
     const ended = new Promise((resolve) => first.once("close", resolve));
-    await untilReady(vmm);
+    await ready(vmm);
     await ended;
   });
 
@@ -80,35 +122,35 @@ describe.each(Object.keys(drivers))("%s", (name) => {
     await vmm.kill();
     await vmm.kill();
     expect(await vmm.exited).toMatchObject({ signal: "SIGKILL", tail: expect.any(String) as string });
-    expect(isAlive(vmm.process)).toBe(false);
+    expect(subject().isAlive(vmm.process)).toBe(false);
     await expect(vmm.openChannel(AbortSignal.timeout(1_000))).rejects.toMatchObject({ fault: "unavailable" });
   });
 
   it("tells of an end that nobody asked it for", async () => {
     const vmm = await open().start(await makeSpec());
-    process.kill(vmm.process.pid, "SIGTERM");
+    subject().terminate(vmm.process);
     await vmm.exited;
-    expect(identify(vmm.process.pid)).toBeUndefined();
+    expect(subject().isAlive(vmm.process)).toBe(false);
   });
 
   it("pauses and resumes: a paused guest uses no CPU, a resumed one answers", async () => {
     const vmm = await started(open(), await makeSpec());
-    await untilReady(vmm);
+    await ready(vmm);
     await vmm.pause();
     const before = (await vmm.usage()).cpuMs;
-    await expect(openGuest(vmm, AbortSignal.timeout(700))).rejects.toMatchObject({ fault: "unavailable" });
+    await expect(subject().openGuest(vmm, AbortSignal.timeout(700))).rejects.toMatchObject({ fault: "unavailable" });
     expect((await vmm.usage()).cpuMs - before).toBeLessThan(400);
     await vmm.resume();
-    await untilReady(vmm);
+    await ready(vmm);
   });
 
   it("adopts a running VMM by pid and start time, and follows it to its end", async () => {
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
-    await untilReady(vmm);
+    await ready(vmm);
     const adopted = await open().adopt(spec, vmm.process);
     expect(adopted?.process).toEqual(vmm.process);
-    await untilReady(adopted!); // asserted just above
+    await ready(adopted!); // asserted just above
     await adopted?.kill();
     expect(await adopted?.exited).toMatchObject({ code: null, signal: null });
     await vmm.exited;
@@ -129,8 +171,8 @@ describe.each(Object.keys(drivers))("%s", (name) => {
 
   it("shuts down by the guest's own doing", async () => {
     const vmm = await started(open(), await makeSpec());
-    await untilReady(vmm);
-    await using guest = await openGuest(vmm, AbortSignal.timeout(10_000));
+    await ready(vmm);
+    await using guest = await subject().openGuest(vmm, AbortSignal.timeout(10_000));
     await guest.control.shutdown({});
     await vmm.exited;
   });

@@ -74,7 +74,8 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
     },
     async adopt(_, identity) {
       const process = host.process(identity);
-      return process && handle(process);
+      // No child of who adopts it: how it ends is not told.
+      return process && { ...handle(process), exited: process.exited.then((exit) => ({ ...exit, code: null, signal: null })) };
     },
     async openGuest(vmm, signal) {
       const process = host.process(vmm.process);
