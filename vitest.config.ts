@@ -1,6 +1,8 @@
-// Two tiers: `unit` is pure and fast (npm run check); `integration` starts real parts (npm test).
+// Tiers, one after the other: `unit` is pure and fast (npm run check); `integration` starts real parts; `campaigns` breaks whole
+// installations, which shows nothing of the system while others keep the machine busy; `e2e` goes through the public doors (npm test).
 import { defineConfig } from "vitest/config";
 
+const campaigns = ["faults/tests/{campaign,process}.test.ts"];
 /** Without a word in the environment they do nothing. */
 const setupFiles = ["faults/planted/arm.ts"];
 
@@ -25,7 +27,18 @@ export default defineConfig({
         test: {
           name: "integration",
           include: ["{libs,services,clients}/*/tests/**/*.test.ts", "{quickstart,faults}/tests/**/*.test.ts"],
+          exclude: campaigns,
           testTimeout: 60_000,
+          hookTimeout: 60_000,
+          setupFiles,
+        },
+      },
+      {
+        test: {
+          name: "campaigns",
+          include: campaigns,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
           hookTimeout: 60_000,
           setupFiles,
         },
@@ -38,6 +51,7 @@ export default defineConfig({
           testTimeout: 180_000,
           hookTimeout: 300_000,
           fileParallelism: false,
+          sequence: { groupOrder: 2 },
           setupFiles,
         },
       },
