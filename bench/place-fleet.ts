@@ -9,7 +9,7 @@ const nodesPerRack = 40;
 const projectCount = 100;
 const imageCount = 200;
 const imagesPerNode = 20;
-const once = { cpuMillis: 1, memBytes: 1, diskBytes: 1 };
+const cpuOvercommit = 2;
 
 /** Repeatable numbers from 0 up to 1 (mulberry32). */
 function randomFrom(seed: number): () => number {
@@ -118,8 +118,7 @@ export class BenchFleet {
       id: `node-${n}`,
       ready: !this.#is(0.01),
       cordoned: this.#is(0.01),
-      capacity: { cpuMillis: cores * 1000, memBytes: cores * 4 * gib, diskBytes: cores * 64 * gib },
-      overcommit: { ...once, cpuMillis: 2 },
+      capacity: { cpuMillis: cores * 1000 * cpuOvercommit, memBytes: cores * 4 * gib, diskBytes: cores * 64 * gib },
       labels: {
         host: `node-${n}`,
         zone: `zone-${n % 3}`,

@@ -4,11 +4,11 @@ import { imageSourceSettings } from "@pitwall/oci";
 import { bytes, duration, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
 
-/** CPU time is shared: this many virtual CPUs for each real one. */
-const cpuOvercommit = 4;
 const longestImageMs = 24 * 3_600_000;
 /** Kept for the host itself. */
 const reservedMemBytes = 512 * 2 ** 20;
+
+const ratio = z.coerce.number().min(0.01, "must be from 0.01 to 100").max(100, "must be from 0.01 to 100");
 
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
@@ -28,6 +28,9 @@ const schema = z.object({
   PITWALL_CAPACITY_CPU_MILLIS: z.coerce.number().int().positive().optional(),
   PITWALL_CAPACITY_MEM: bytes.optional(),
   PITWALL_CAPACITY_DISK: bytes.optional(),
+  PITWALL_OVERCOMMIT_CPU: ratio.prefault(4), // CPU time is shared; memory and disk are not
+  PITWALL_OVERCOMMIT_MEM: ratio.prefault(1),
+  PITWALL_OVERCOMMIT_DISK: ratio.prefault(1),
   PITWALL_BOOT_TIMEOUT: duration.prefault("2m"),
   PITWALL_SIMULATE: z
     .string()
@@ -41,6 +44,12 @@ const schema = z.object({
     .prefault("30m"),
   ...imageSourceSettings,
 });
+
+interface Amounts {
+  readonly cpuMillis: bigint;
+  readonly memBytes: bigint;
+  readonly diskBytes: bigint;
+}
 
 export type NodeConfig = ReturnType<typeof readNodeConfig>;
 
@@ -59,14 +68,19 @@ function defaultName(): string {
   return name || "node";
 }
 
-/** What VMs may have of this host, where the configuration does not say. */
-export function measuredCapacity(): { cpuMillis: number; memBytes: number } {
+/** What VMs may have of a host with so much free disk: as much as the configuration says, or what is there times the overcommit. */
+export function hostCapacity(config: NodeConfig, freeDiskBytes: number): Amounts {
   const total = Math.min(totalmem(), process.constrainedMemory() || Infinity);
-  return { cpuMillis: availableParallelism() * 1000 * cpuOvercommit, memBytes: Math.max(0, total - reservedMemBytes) };
+  const given = (there: number, times: number): bigint => BigInt(Math.floor(Math.max(0, there) * times));
+  return {
+    cpuMillis: BigInt(config.PITWALL_CAPACITY_CPU_MILLIS ?? given(availableParallelism() * 1000, config.PITWALL_OVERCOMMIT_CPU)),
+    memBytes: BigInt(config.PITWALL_CAPACITY_MEM ?? given(total - reservedMemBytes, config.PITWALL_OVERCOMMIT_MEM)),
+    diskBytes: BigInt(config.PITWALL_CAPACITY_DISK ?? given(freeDiskBytes, config.PITWALL_OVERCOMMIT_DISK)),
+  };
 }
 
 /** Of each simulated node, where the configuration does not say: a large host. */
-export function simulatedCapacity(config: NodeConfig): { cpuMillis: bigint; memBytes: bigint; diskBytes: bigint } {
+export function simulatedCapacity(config: NodeConfig): Amounts {
   return {
     cpuMillis: BigInt(config.PITWALL_CAPACITY_CPU_MILLIS ?? 64_000),
     memBytes: BigInt(config.PITWALL_CAPACITY_MEM ?? 256 * 2 ** 30),

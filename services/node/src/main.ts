@@ -6,7 +6,7 @@ import { openIdentity } from "@pitwall/enroll";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { exists, failpointsFrom, logLevel, openLog, runMain, systemClock, systemRandom, type Failpoints } from "@pitwall/runtime";
 import { startAgent, type AgentFence } from "./agent.ts";
-import { measuredCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from "./config.ts";
+import { hostCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from "./config.ts";
 import { openGuest } from "./guest/client.ts";
 import { openFence } from "./host/fence.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
@@ -51,7 +51,7 @@ async function start(): Promise<AsyncDisposable> {
   );
   const sources = openImageSources(imageSourceOptions(config));
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT, failpoints }));
-  const capacity = await capacityOf(config, stateDir);
+  const capacity = hostCapacity(config, Number(await freeDisk(stateDir)));
   const fence = await fenceOf(config, failpoints, stack);
   stack.use(
     await startAgent({
@@ -124,15 +124,6 @@ function openDriver(config: NodeConfig, cacheDir: string, failpoints: Failpoints
     case "auto":
       return openQemuDriver({ kernel: config.PITWALL_KERNEL, cacheDir, failpoints });
   }
-}
-
-async function capacityOf(config: NodeConfig, stateDir: string): Promise<{ cpuMillis: bigint; memBytes: bigint; diskBytes: bigint }> {
-  const measured = measuredCapacity();
-  return {
-    cpuMillis: BigInt(config.PITWALL_CAPACITY_CPU_MILLIS ?? measured.cpuMillis),
-    memBytes: BigInt(config.PITWALL_CAPACITY_MEM ?? measured.memBytes),
-    diskBytes: config.PITWALL_CAPACITY_DISK === undefined ? await freeDisk(stateDir) : BigInt(config.PITWALL_CAPACITY_DISK),
-  };
 }
 
 async function freeDisk(dir: string): Promise<bigint> {

@@ -91,7 +91,6 @@ export class Nodes {
       ready: seen.get(row.id)?.life === "ready",
       cordoned: row.cordoned,
       capacity: { cpuMillis: Number(row.cpu_millis), memBytes: Number(row.mem_bytes), diskBytes: Number(row.disk_bytes) },
-      overcommit: { cpuMillis: 1, memBytes: 1, diskBytes: 1 },
       labels: row.labels,
       images: (byNode.get(row.id) ?? []).map(({ image_digest }) => image_digest),
     }));

@@ -113,7 +113,7 @@ export class Fleet {
 
   /** Counts a node as its facts are. */
   #enter({ number, facts, vms }: FleetNode): void {
-    this.table.setLimit(number, facts.capacity, facts.overcommit);
+    this.table.setLimit(number, facts.capacity);
     this.table.setLoad(number, this.table.loadWith(number, nothing));
     for (const [key, value] of Object.entries(facts.labels)) of(this.#labels, key, () => new LabelIndex(this.table)).add(number, value);
     for (const vm of vms) this.groups.add(vm, number, 1);

@@ -54,9 +54,8 @@ export class NodeTable {
     return this.#cells[number * width + limit + place[resource]]!;
   }
 
-  setLimit(number: number, capacity: Resources, overcommit: Resources): void {
-    for (const resource of resources)
-      this.#cells[number * width + limit + place[resource]] = Math.floor(capacity[resource] * overcommit[resource]);
+  setLimit(number: number, capacity: Resources): void {
+    for (const resource of resources) this.#cells[number * width + limit + place[resource]] = capacity[resource];
   }
 
   use(number: number, amounts: Resources, sign: 1 | -1): void {

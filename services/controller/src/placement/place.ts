@@ -34,7 +34,7 @@ export function choose(candidates: readonly Candidate[], wanted: Amounts): Candi
   const fleet = new Fleet();
   const vm = { project: "", labels: {}, antiAffinity: [] };
   for (const { id, capacity, allocated } of ready) {
-    fleet.setNode({ id, ready: true, cordoned: false, capacity: toResources(capacity), overcommit: once, labels: {}, images: [] });
+    fleet.setNode({ id, ready: true, cordoned: false, capacity: toResources(capacity), labels: {}, images: [] });
     fleet.place({ ...vm, id, nodeId: id, resources: toResources(allocated) });
   }
   const request = { ...vm, resources: toResources(wanted), required: [], preferred: [], spread: [], policy: "spread", image: "" } as const;
@@ -43,8 +43,6 @@ export function choose(candidates: readonly Candidate[], wanted: Amounts): Candi
   if (!best) throw noRoom(ready, wanted);
   return best;
 }
-
-const once: Resources = { cpuMillis: 1, memBytes: 1, diskBytes: 1 };
 
 function toResources({ cpuMillis, memBytes, diskBytes }: Amounts): Resources {
   return { cpuMillis: Number(cpuMillis), memBytes: Number(memBytes), diskBytes: Number(diskBytes) };

@@ -25,7 +25,7 @@ const holds = (node: NodeFacts, term: LabelTerm): boolean => {
 const room = ({ vms }: Model, node: NodeFacts, wanted: Wanted): boolean =>
   resources.every((resource) => {
     const used = [...vms.values()].filter(({ nodeId }) => nodeId === node.id).reduce((sum, vm) => sum + vm.resources[resource], 0);
-    return used + wanted.resources[resource] <= Math.floor(node.capacity[resource] * node.overcommit[resource]);
+    return used + wanted.resources[resource] <= node.capacity[resource];
   });
 const isKeptAway = ({ nodes, vms }: Model, node: NodeFacts, wanted: Wanted): boolean =>
   [...vms.values()].some((vm) => {
@@ -68,14 +68,12 @@ const group: fc.Arbitrary<Group> = fc.record(
 );
 const few = <T>(of: fc.Arbitrary<T>): fc.Arbitrary<T[]> =>
   fc.oneof({ weight: 2, arbitrary: fc.constant<T[]>([]) }, fc.array(of, { maxLength: 2 }));
-const ratio = fc.constantFrom(1, 1, 1.5, 2, 0.3);
 const facts = (id: fc.Arbitrary<string>): fc.Arbitrary<NodeFacts> =>
   fc.record({
     id,
     ready: fc.integer({ max: 5, min: 0 }).map((n) => n > 0),
     cordoned: fc.integer({ max: 5, min: 0 }).map((n) => n === 0),
     capacity: amounts(40),
-    overcommit: fc.record({ cpuMillis: ratio, memBytes: ratio, diskBytes: ratio }),
     labels: nodeLabels,
     images: few(label),
   });

@@ -7,13 +7,11 @@ import { place, placeByScan } from "./scheduler.ts";
 import type { LabelTerm, NodeFacts, PlacedVm, Wanted } from "./wanted.ts";
 
 const big = { cpuMillis: 64_000, memBytes: 2 ** 38, diskBytes: 2 ** 42 };
-const once = { cpuMillis: 1, memBytes: 1, diskBytes: 1 };
 const someNode = (n: number, more: Partial<NodeFacts> = {}): NodeFacts => ({
   id: `n${n}`,
   ready: true,
   cordoned: false,
   capacity: big,
-  overcommit: once,
   labels: { zone: `z${n % 3}` },
   images: [],
   ...more,

@@ -13,9 +13,8 @@ export interface NodeFacts {
   readonly ready: boolean;
   /** True while nothing new may be placed on it. */
   readonly cordoned: boolean;
+  /** What VMs may have of it in all: what is there, times how often the node gives it away. */
   readonly capacity: Resources;
-  /** How often each resource may be given away; 1 is once. */
-  readonly overcommit: Resources;
   readonly labels: Labels;
   /** Digests of the images it has. */
   readonly images: readonly string[];

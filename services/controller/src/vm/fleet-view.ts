@@ -191,6 +191,6 @@ export class FleetView {
 
 function isSame(one: NodeFacts, other: NodeFacts | undefined): boolean {
   if (one.ready !== other?.ready || one.cordoned !== other.cordoned) return false;
-  const facts = ({ capacity, overcommit, labels, images }: NodeFacts): string => JSON.stringify([capacity, overcommit, labels, images]);
+  const facts = ({ capacity, labels, images }: NodeFacts): string => JSON.stringify([capacity, labels, images]);
   return facts(one) === facts(other);
 }
