@@ -82,11 +82,17 @@ class World {
     void this.#clients.watch(this.#stop.signal);
     this.#watchGauges();
     for (const op of ops) this.#clock.after(op.atMs, () => this.#doing(this.#clients.call(op)));
+    const administered = new Map(nodeOps.map(({ node }) => [node, Promise.resolve() as Promise<unknown>]));
     for (const { kind, atMs, node, controller } of nodeOps)
-      this.#clock.after(atMs, () => this.#doing(this.#clients.administer(kind, nodeId(node), controller)));
+      this.#clock.after(atMs, () => {
+        const asking = this.#clients.administer(kind, nodeId(node), controller);
+        administered.set(node, Promise.all([administered.get(node), asking]));
+        this.#doing(asking);
+      });
     for (const fault of faults) this.#clock.after(fault.atMs, () => this.#strike(fault));
     await this.#clock.advance(Math.max(...[...ops, ...nodeOps].map(({ atMs }) => atMs), ...faults.map(({ atMs, forMs }) => atMs + forMs)));
-    for (const node of new Set(nodeOps.map((op) => op.node))) this.#doing(this.#clients.administer("uncordon", nodeId(node), 0));
+    // In the end every node is there for all. What was asked of it before may be on its way still.
+    for (const [node, before] of administered) this.#doing(before.then(() => this.#clients.administer("uncordon", nodeId(node), 0)));
     for (let calmMs = 0; calmMs < calmLimitMs; calmMs += lookMs) {
       await this.#clock.advance(lookMs);
       if (this.#underWay === 0 && (await this.#isCalm())) break;
