@@ -1,4 +1,4 @@
-// powerunit's part of `npm run check`: go vet and its unit tests.
+// powerunit's part of `npm run check`: go vet and its unit tests, those of the build that tests may break as well.
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { environmentWithGo } from "./with-go.ts";
@@ -9,6 +9,7 @@ try {
   for (const args of [
     ["vet", "./..."],
     ["test", "-vet=off", "./..."],
+    ["test", "-vet=off", "-tags=failpoints", "./internal/failpoint"],
   ]) {
     const { status, error } = spawnSync("go", args, { cwd, env, stdio: "inherit" });
     if (error) throw error;

@@ -53,11 +53,13 @@ func At(name string) error {
 	return nil
 }
 
-// stop has somebody else wake this process.
+// stop has somebody else wake this process. A thread goes on for a moment after the signal that stops its process, so the caller waits until
+// its waker is through: then the process was stopped for so long.
 func stop(wait time.Duration) {
 	seconds := strconv.FormatFloat(wait.Seconds(), 'f', 3, 64)
 	wake := exec.Command("sh", "-c", `sleep "$1"; kill -CONT "$2"`, "sh", seconds, strconv.Itoa(os.Getpid()))
 	if wake.Start() == nil {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+		_ = wake.Wait()
 	}
 }
