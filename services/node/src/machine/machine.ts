@@ -53,7 +53,10 @@ export class Machine {
   #exit: VmmExit | undefined;
   #starting = false;
   #booting: Promise<void> | undefined;
-  /** The lease was lost and the VM ended for it: it waits for a session in which the controller still wants it here. */
+  /**
+   * The lease was lost and the VM ended for it, or the host was off: it waits for a session in which the controller still wants it here.
+   * What was removed while the host was off never runs again.
+   */
   #isYielded = false;
   #stepAbort = new AbortController();
   readonly #bell = new Bell();
@@ -72,7 +75,7 @@ export class Machine {
     this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
     this.#booted = kept?.booted ?? 0n;
-    this.#isYielded = kept?.report.reason === leaseLost.reason;
+    this.#isYielded = kept !== undefined && (kept.report.reason === leaseLost.reason || kept.bootId !== host.bootId);
     this.#done = this.#run(kept);
   }
 

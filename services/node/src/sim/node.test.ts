@@ -215,13 +215,19 @@ test("an agent that dies adopts its VM: the guest never notices", async () => {
   expect(peer.phase(vm)).toBe(Phase.PHASE_RUNNING);
 });
 
-test("a host that loses power starts its VMs again", async () => {
+test("a host that loses power starts its VMs again, once a controller says that they are still wanted", async () => {
   const { clock, node, peer } = begin("{}");
   peer.want({ vmId: vm, ...run });
   await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 5_000);
   const [before] = node.host.running;
+  peer.cut();
   node.lose(1_000);
+  await clock.advance(10_000);
+  expect(node.isUp).toBe(true);
+  node.crash(1_000); // the next agent waits, too
+  await clock.advance(10_000);
   expect(node.host.running).toEqual([]);
+  peer.isReachable = true;
   await clock.advance(10_000);
   expect(node.host.running).toHaveLength(1);
   expect(node.host.running).not.toEqual([before]);
