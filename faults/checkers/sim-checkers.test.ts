@@ -5,7 +5,7 @@ import { judgeSim, simCheckers } from "./sim-checkers.ts";
 
 const write = (change: Partial<SimWrite>): SimWrite => ({
   ...{ seq: 1, atMs: 0, op: "UPDATE", vm: "a", node: "n1", epoch: 1, generation: 1, observed: 1, request: "r", name: "one" },
-  ...{ desired: Desired.DESIRED_RUNNING, wish: "running", phase: Phase.PHASE_RUNNING, cpuMillis: 100, memBytes: 100 },
+  ...{ ownsName: true, desired: Desired.DESIRED_RUNNING, wish: "running", phase: Phase.PHASE_RUNNING, cpuMillis: 100, memBytes: 100 },
   ...{ saidBy: "n1/1", session: "n1/1" },
   ...change,
 });
@@ -44,6 +44,7 @@ const bad: readonly (readonly [invariant: string, name: string, change: Partial<
   ["I7", "two VMs in one folder", { runs: [run({}), run({ vm: "b", pid: 2, fromMs: 20 })] }],
   ["I7", "two VMs of one name", { writes: [born, write({ vm: "b", op: "INSERT" })] }],
   ["I7", "a VM that is given back the name of another", { writes: [born, write({ vm: "b", name: "two" }), write({ vm: "b" })] }],
+  ["I7", "a VM that is brought back to the name of another", { writes: [{ ...born, ownsName: false }, write({ vm: "b" }), write({})] }],
   ["I7", "two VMs of one host key", { final: [final, { ...final, vm: "b" }] }],
   ["I10", "a read that does not see what was answered before it", { calls: [call({}), stopped, read({})] }],
   ["I10", "a read of what nobody asked for", { calls: [call({}), read({ generation: 2n, wish: "stopped" })] }],
@@ -88,9 +89,22 @@ const fine: readonly (readonly [name: string, change: Partial<SimHistory>])[] = 
   ["a change without an answer may never show", { calls: [call({}), { ...stopped, outcome: "unknown" }, read({})] }],
   ["a start of what runs is no change", { calls: [call({}), { ...stopped, kind: "start", generation: 1n, wish: "running" }] }],
   ["what the system did by itself is seen", { ownChanges: [{ vm: "a", generation: 2 }], ...ownStop(15) }],
+  [
+    "a VM that was deleted leaves its name to another, also while it is removed for good",
+    {
+      calls: [],
+      writes: [
+        born,
+        write({ ownsName: false, wish: "held" }),
+        write({ vm: "b", op: "INSERT" }),
+        write({ ownsName: false, wish: "deleted", desired: Desired.DESIRED_DELETED }),
+        write({ vm: "b" }),
+      ],
+    },
+  ],
   ["a VM that is gone is missing", { calls: [call({}), deleted, read(gone)], writes: [born, write({ op: "DELETE", atMs: 15 })] }],
 ];
 
 test.each(fine)("%s", (_, change) => {
-  expect(judgeSim({ ...good, ...change }).filter(({ invariant }) => invariant === "I10")).toEqual([]);
+  expect(judgeSim({ ...good, ...change }).filter(({ invariant }) => invariant === "I7" || invariant === "I10")).toEqual([]);
 });

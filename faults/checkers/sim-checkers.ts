@@ -6,7 +6,7 @@ import { answersFitAnOrder } from "./register.ts";
 
 type SimChecker = (history: SimHistory) => string[];
 
-/** I7: at no time do two VMs share a name, a process, a folder or a host key. */
+/** I7: at no time do two VMs share a name that is theirs, a process, a folder or a host key. */
 const nothingShared: SimChecker = ({ runs, writes, final }) => {
   const wrong: string[] = [];
   for (const [at, one] of runs.entries())
@@ -22,7 +22,7 @@ const nothingShared: SimChecker = ({ runs, writes, final }) => {
     const before = named.get(write.vm);
     if (before && names.get(before.name) === write.vm) names.delete(before.name);
     named.set(write.vm, write);
-    if (write.op === "DELETE" || write.wish === "held") continue;
+    if (write.op === "DELETE" || !write.ownsName) continue;
     const other = names.get(write.name);
     if (other !== undefined) wrong.push(`${write.vm} and ${other}: both were called ${write.name} at ${write.atMs} ms`);
     names.set(write.name, write.vm);

@@ -13,6 +13,8 @@ export interface SimCall extends Call {
 
 export interface SimWrite extends RowWrite {
   readonly name: string;
+  /** No other VM may have it. One that was deleted, and can be brought back or could be until now, has left its name to others. */
+  readonly ownsName: boolean;
   readonly wish: Wish;
   /** `NODE/EPOCH` of the session by whose word the row was written; empty: by nobody's. */
   readonly saidBy: string;

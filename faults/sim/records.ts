@@ -66,7 +66,7 @@ function toWrite(row: WriteRow): SimWrite {
     ...{ seq: number("seq"), atMs: number("at_ms"), op: row.op, vm: row.vm, node: row.node, request: row.request, name: row.name },
     ...{ epoch: number("epoch"), generation: number("generation"), observed: number("observed"), phase: number("phase") },
     ...{ desired, cpuMillis: number("cpu_millis"), memBytes: number("mem_bytes") },
-    ...{ wish: wishOf(desired, row.is_held), saidBy: row.said_by, session: row.session },
+    ...{ ownsName: !row.is_held, wish: wishOf(desired, row.is_held), saidBy: row.said_by, session: row.session },
   };
 }
 
