@@ -1,25 +1,7 @@
-// A campaign of the layer `sim`: schedules by seed, spread over worker threads that share one PostgreSQL server.
-import { once } from "node:events";
+// A campaign of the layer `sim`: schedules by seed, spread over threads, each of which has a PostgreSQL server of its own.
 import { readFile } from "node:fs/promises";
-import { Worker } from "node:worker_threads";
-import type { PlantedBug } from "@pitwall/runtime";
-import type { Violation } from "./observer/history.ts";
 import { openInstallation } from "./sim/installation.ts";
-
-export interface WorkerData {
-  readonly databaseUrl: string;
-  readonly image: string;
-  /** A bug to plant; what fails is not made smaller then. */
-  readonly planted?: PlantedBug;
-}
-
-export interface WorkerAnswer {
-  readonly seed: string;
-  readonly isValid: boolean;
-  readonly violations: readonly Violation[];
-  /** The smallest schedule that was found to fail too. */
-  readonly shrunk: string;
-}
+import { ScheduleThread, type Verdict } from "./thread.ts";
 
 export interface CampaignOptions {
   readonly schedules: number;
@@ -31,6 +13,8 @@ export interface CampaignOptions {
   readonly say: (line: string) => void;
   /** Ends the campaign with what was done until then. */
   readonly signal?: AbortSignal;
+  /** In real time, for one schedule of the layer sim. Default: 120 s. */
+  readonly limitMs?: number;
 }
 
 export interface CampaignResult {
@@ -51,26 +35,25 @@ export async function runCampaign({ schedules, seed, ...options }: CampaignOptio
 export async function runSeeds(
   seeds: readonly string[],
   seed: string,
-  { workers, path, say, signal }: Omit<CampaignOptions, "schedules" | "seed">,
+  { workers, path, say, signal, limitMs }: Omit<CampaignOptions, "schedules" | "seed">,
 ): Promise<CampaignResult> {
-  await using installation = await openInstallation(path);
-  const { databaseUrl, image } = installation;
   const waiting = [...seeds];
-  const answers: WorkerAnswer[] = [];
+  const answers: Verdict[] = [];
   await Promise.all(
     Array.from({ length: Math.min(workers, seeds.length) }, async () => {
-      const worker = new Worker(new URL("worker.ts", import.meta.url), { workerData: { databaseUrl, image } satisfies WorkerData });
+      // A server each: what one leaves open, events wait for in all databases of its server.
+      await using installation = await openInstallation(path);
+      await using thread = new ScheduleThread(installation, limitMs);
       try {
         for (let next = waiting.shift(); next !== undefined && signal?.aborted !== true; next = waiting.shift()) {
-          worker.postMessage(next);
-          const [answer] = (await once(worker, "message", { signal })) as [WorkerAnswer]; // worker.ts sends nothing else
-          answers.push(answer);
-          if (answer.violations.length > 0) say(told(answer));
+          const verdict = await thread.run(next, signal);
+          answers.push(verdict);
+          const broken = [...new Set(verdict.violations.map(({ invariant }) => invariant))];
+          // What did not end would not do so when it is smaller, either.
+          if (broken.length > 0) say(told(verdict, broken.includes("run") ? "" : await thread.shrink(next, broken, signal)));
         }
       } catch (error) {
         if (signal?.aborted !== true) throw error;
-      } finally {
-        await worker.terminate();
       }
     }),
   );
@@ -82,10 +65,11 @@ export async function runSeeds(
   };
 }
 
-function told({ seed, violations, shrunk }: WorkerAnswer): string {
+function told({ seed, violations }: Verdict, shrunk: string): string {
   const what = violations.slice(0, maxTold).map(({ invariant, message }) => `${invariant} ${message}`);
   const more = violations.length > maxTold ? ` and ${violations.length - maxTold} more` : "";
-  return `VIOLATION seed ${seed}: ${what.join(" | ")}${more} [${shrunk}] replay: npm run faults -- --replay ${seed}`;
+  const smallest = shrunk === "" ? "" : ` [${shrunk}]`;
+  return `VIOLATION seed ${seed}: ${what.join(" | ")}${more}${smallest} replay: npm run faults -- --replay ${seed}`;
 }
 
 /** One seed a line; what stands behind # says what it found. */

@@ -1,16 +1,17 @@
-// A worker of the campaign: runs the schedules whose seeds it is sent, one after the other, and answers each with its verdict.
+// A thread of the campaign: runs the schedules whose seeds it is sent, one after the other, and answers each with its verdict; makes smaller
+// those that it is asked to.
 import { randomUUID } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
 import { openImageSources } from "@pitwall/oci";
 import { messageChain, plantFrom, silentLog } from "@pitwall/runtime";
-import type { WorkerData, WorkerAnswer } from "./campaign.ts";
 import { faultLine, makeSchedule, nodeOpLine, type Schedule } from "./schedule/schedule.ts";
 import { shrink } from "./schedule/shrink.ts";
 import { openSimDatabase } from "./sim/database.ts";
-import { runAndJudge, type Verdict } from "./sim/judged.ts";
+import { runAndJudge } from "./sim/judged.ts";
 import { watchDatabases } from "./sim/traffic.ts";
+import { shrinkLimitMs, type ThreadData, type ThreadRequest, type Verdict } from "./thread.ts";
 
-const { databaseUrl, image, planted } = workerData as WorkerData; // campaign.ts made it
+const { databaseUrl, image, planted } = workerData as ThreadData; // thread.ts made it
 
 if (planted) plantFrom({ PITWALL_PLANTED: planted, PITWALL_ALLOW_FAILPOINTS: "1" }, silentLog);
 watchDatabases();
@@ -19,27 +20,25 @@ const sources = openImageSources({ imageRoots: [image.slice("oci:".length)], ins
 const resolved = await sources.resolve(image, new AbortController().signal);
 const parts = { database, image, images: { resolve: async () => resolved, openBlob: sources.openBlob } };
 
-async function verdictOf(seed: string): Promise<WorkerAnswer> {
-  const schedule = makeSchedule(seed);
-  const verdict: Verdict = await runAndJudge(schedule, parts);
-  if (verdict.violations.length === 0 || planted) return { ...verdict, shrunk: "" };
-  const broken = new Set(verdict.violations.map(({ invariant }) => invariant));
+async function smallest(seed: string, broken: readonly string[]): Promise<string> {
   const fails = async (candidate: Schedule): Promise<boolean> =>
-    (await runAndJudge(candidate, parts)).violations.some(({ invariant }) => broken.has(invariant));
-  const small = await shrink(schedule, fails);
+    (await runAndJudge(candidate, parts)).violations.some(({ invariant }) => broken.includes(invariant));
+  const limit = AbortSignal.timeout(shrinkLimitMs);
+  const small = await shrink(makeSchedule(seed), fails, { signal: limit });
   const vms = new Set(small.ops.map(({ vm }) => vm)).size;
-  return {
-    ...verdict,
-    shrunk: [`${small.nodes} nodes`, `${vms} VMs`, ...small.faults.map(faultLine), ...small.nodeOps.map(nodeOpLine)].join("; "),
-  };
+  const words = [`${small.nodes} nodes`, `${vms} VMs`, ...small.faults.map(faultLine), ...small.nodeOps.map(nodeOpLine)];
+  return [...words, ...(limit.aborted ? [`no smaller one was sought after ${shrinkLimitMs / 1_000} s`] : [])].join("; ");
 }
 
-parentPort?.on("message", (seed: string) => {
-  verdictOf(seed).then(
-    (verdict) => parentPort?.postMessage(verdict),
-    (error: unknown) => {
-      const violation = { invariant: "run", message: messageChain(error) };
-      parentPort?.postMessage({ seed, isValid: true, violations: [violation], shrunk: "" } satisfies WorkerAnswer);
-    },
-  );
+function brokenOff(seed: string, error: unknown): Verdict {
+  return { seed, isValid: true, violations: [{ invariant: "run", message: messageChain(error) }] };
+}
+
+parentPort?.on("message", (request: ThreadRequest) => {
+  const { seed } = request;
+  const answer: Promise<Verdict | string> =
+    request.ask === "run"
+      ? runAndJudge(makeSchedule(seed), parts).catch((error: unknown) => brokenOff(seed, error))
+      : smallest(seed, request.broken).catch((error: unknown) => `making it smaller broke off: ${messageChain(error)}`);
+  void answer.then((said) => parentPort?.postMessage(said));
 });

@@ -5,11 +5,9 @@ import { once } from "node:events";
 import { mkdtempDisposable, readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import { Worker } from "node:worker_threads";
 import { plantedBugs, type PlantedBug } from "@pitwall/runtime";
-import type { WorkerAnswer, WorkerData } from "../campaign.ts";
-import type { Violation } from "../observer/history.ts";
 import { openInstallation, type Installation } from "../sim/installation.ts";
+import { ScheduleThread } from "../thread.ts";
 import { hunters, type Guard, type Hunted } from "./bugs.ts";
 
 export interface HuntOptions {
@@ -46,13 +44,14 @@ const root = dirname(dirname(import.meta.dirname));
 export async function hunt(options: HuntOptions): Promise<HuntResult> {
   const bugs: Hunt[] = [];
   await using parts = new AsyncDisposableStack();
-  let installation: Installation | undefined;
+  const installations: Installation[] = [];
   for (const bug of options.bugs) {
     const hunter = hunters[bug];
     const number = plantedBugs.indexOf(bug) + 1;
-    if (hunter.by === "sim") installation ??= parts.use(await openInstallation(options.path));
+    while (hunter.by === "sim" && installations.length < options.workers)
+      installations.push(parts.use(await openInstallation(options.path)));
     const since = performance.now();
-    const result = hunter.by === "sim" && installation ? await bySchedules(bug, hunter, installation, options) : await byTest(bug, hunter);
+    const result = hunter.by === "sim" ? await bySchedules(bug, hunter, installations, options) : await byTest(bug, hunter);
     bugs.push({ number, bug, ...result });
     const seconds = ((performance.now() - since) / 1_000).toFixed(1);
     const how = result.schedules > 0 ? ` after ${result.schedules} schedules` : "";
@@ -64,40 +63,27 @@ export async function hunt(options: HuntOptions): Promise<HuntResult> {
 async function bySchedules(
   bug: PlantedBug,
   { shows }: Hunted,
-  { databaseUrl, image }: Installation,
-  { schedules, seed, workers }: HuntOptions,
+  installations: readonly Installation[],
+  { schedules, seed }: HuntOptions,
 ): Promise<Omit<Hunt, "number" | "bug">> {
   let next = 0;
   let run = 0;
   let by: string | undefined;
-  const server = { databaseUrl, image };
   await Promise.all(
-    Array.from({ length: Math.min(workers, schedules) }, async () => {
-      await using wrong = openWorker({ ...server, planted: bug });
+    installations.map(async (server) => {
+      await using wrong = new ScheduleThread({ ...server, planted: bug });
       while (by === undefined && next < schedules) {
         const at = `${seed}/${next++}`;
-        const shown = (await wrong.run(at)).find(({ invariant }) => shows.includes(invariant));
+        const shown = (await wrong.run(at)).violations.find(({ invariant }) => shows.includes(invariant));
         run++;
         if (!shown) continue;
         // What shows without the bug as well is none of its doing.
-        await using right = openWorker(server);
-        if ((await right.run(at)).length === 0) by ??= `${shown.invariant} at ${at}: ${shown.message}`;
+        await using right = new ScheduleThread(server);
+        if ((await right.run(at)).violations.length === 0) by ??= `${shown.invariant} at ${at}: ${shown.message}`;
       }
     }),
   );
   return { found: by !== undefined, schedules: run, by: by ?? "nothing" };
-}
-
-function openWorker(data: WorkerData): AsyncDisposable & { run(seed: string): Promise<readonly Violation[]> } {
-  const worker = new Worker(new URL("../worker.ts", import.meta.url), { workerData: data });
-  return {
-    async run(seed) {
-      worker.postMessage(seed);
-      const [{ violations }] = (await once(worker, "message")) as [WorkerAnswer]; // worker.ts sends nothing else
-      return violations;
-    },
-    [Symbol.asyncDispose]: async () => void (await worker.terminate()),
-  };
 }
 
 /** Whether the test fails with the bug, and for no other reason. */

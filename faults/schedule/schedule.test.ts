@@ -40,7 +40,23 @@ test("shrinking keeps the fault that matters, and drops the others", async () =>
   const needed = schedule.ops[0]?.vm;
   const fails = async ({ faults, ops }: Schedule): Promise<boolean> =>
     faults.some((fault) => fault === culprit) && ops.some(({ vm }) => vm === needed);
-  const small = await shrink(schedule, fails, 1_000);
+  const small = await shrink(schedule, fails, { tries: 1_000 });
   expect(small.faults).toEqual([culprit]);
   expect(new Set(small.ops.map(({ vm }) => vm))).toEqual(new Set([needed]));
+});
+
+test("shrinking stops when its time is over, with what it has", async () => {
+  const schedule = makeSchedule("1/2");
+  const over = new AbortController();
+  let runs = 0;
+  const small = await shrink(
+    schedule,
+    async () => {
+      if (++runs === 2) over.abort();
+      return true;
+    },
+    { tries: 1_000, signal: over.signal },
+  );
+  expect(runs).toBe(2);
+  expect(small.faults).toEqual(schedule.faults.slice(0, -2));
 });

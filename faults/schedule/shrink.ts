@@ -1,12 +1,23 @@
 // Makes a schedule that fails smaller while it still does: fewer faults, fewer words of administrators, then fewer VMs.
 import type { Schedule } from "./schedule.ts";
 
-/** `fails` runs a schedule; it is called at most `limit` times. */
-export async function shrink(schedule: Schedule, fails: (candidate: Schedule) => Promise<boolean>, limit = 40): Promise<Schedule> {
+export interface ShrinkLimits {
+  /** At most so many schedules are run. Default 40. */
+  readonly tries?: number;
+  /** None is, once it aborts. */
+  readonly signal?: AbortSignal;
+}
+
+/** `fails` runs a schedule. */
+export async function shrink(
+  schedule: Schedule,
+  fails: (candidate: Schedule) => Promise<boolean>,
+  { tries = 40, signal }: ShrinkLimits = {},
+): Promise<Schedule> {
   let smallest = schedule;
-  let left = limit;
+  let left = tries;
   const attempt = async (candidate: Schedule): Promise<boolean> => {
-    if (left-- <= 0 || !(await fails(candidate))) return false;
+    if (signal?.aborted === true || left-- <= 0 || !(await fails(candidate))) return false;
     smallest = candidate;
     return true;
   };

@@ -1,4 +1,4 @@
-// What workers share: a PostgreSQL server, and an image that controllers can resolve.
+// What a thread of the campaign needs: a PostgreSQL server, and an image that controllers can resolve.
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";

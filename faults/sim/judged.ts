@@ -1,17 +1,12 @@
 // One schedule, run and judged.
 import { judgeSim } from "../checkers/sim-checkers.ts";
-import type { History, Violation } from "../observer/history.ts";
+import type { History } from "../observer/history.ts";
 import { trafficFromMs, type Schedule } from "../schedule/schedule.ts";
+import type { Verdict } from "../thread.ts";
 import { runSchedule, type WorldParts } from "./world.ts";
 
 /** etcd's rule: with less traffic than that before the first fault, a run proves nothing. */
 const leastPerSecond = 5;
-
-export interface Verdict {
-  readonly seed: string;
-  readonly isValid: boolean;
-  readonly violations: readonly Violation[];
-}
 
 export async function runAndJudge(schedule: Schedule, parts: WorldParts): Promise<Verdict> {
   const history = await runSchedule(schedule, parts);

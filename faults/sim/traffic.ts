@@ -10,6 +10,8 @@ import pg from "pg";
 const restTurns = 2;
 /** How long an answer may take until it is asked whether it waits for a lock. */
 const lockLookMs = 25;
+/** In real time: what is not answered then, and waits for no lock, never will be. */
+const answerLimitMs = 30_000;
 
 const begun = { command: "BEGIN", rowCount: null, oid: 0, rows: [], fields: [] };
 
@@ -21,7 +23,7 @@ export class Traffic {
   readonly #lockWaits: () => Promise<number>;
   #nowMs: () => number = () => 0;
   #toldMs: number | undefined;
-  #underWay = 0;
+  readonly #underWay = new Set<{ readonly what: string }>();
   #connections = 0;
   #mostConnections = 0;
   #answers = 0;
@@ -62,22 +64,27 @@ export class Traffic {
     return this.#tick(nowMs);
   }
 
-  count<R>(result: Promise<R>): Promise<R> {
-    this.#underWay++;
+  /** `what` is asked, for whoever wonders what is not answered. */
+  count<R>(result: Promise<R>, what: string): Promise<R> {
+    const question = { what };
+    this.#underWay.add(question);
     const done = (): void => {
-      this.#underWay--;
+      this.#underWay.delete(question);
       this.#answers++;
-      if (this.#underWay === 0) this.#wake?.();
+      if (this.#underWay.size === 0) this.#wake?.();
     };
     result.then(done, done);
     return result;
   }
 
-  /** Resolves when nothing goes on any more without time passing: what waits for the lock of somebody who waits for time does not. */
+  /**
+   * Resolves when nothing goes on any more without time passing: what waits for the lock of somebody who waits for time does not. Rejects
+   * when a question is never answered.
+   */
   async quiet(): Promise<void> {
     for (let rest = 0; rest < restTurns; rest++) {
       await turn();
-      if (this.#underWay === 0) continue;
+      if (this.#underWay.size === 0) continue;
       if (await this.#answered()) return;
       rest = -1;
     }
@@ -85,29 +92,39 @@ export class Traffic {
 
   /** Resolves with false when all is answered, with true when what is not waits for locks. */
   #answered(): Promise<boolean> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       let timer: NodeJS.Timeout | undefined;
+      let [lastAnswers, sinceMs] = [this.#answers, performance.now()];
       const look = async (): Promise<void> => {
-        const [answers, underWay] = [this.#answers, this.#underWay];
+        const [answers, underWay] = [this.#answers, this.#underWay.size];
         const waits = await this.#lockWaits().catch(() => 0);
         if (timer === undefined) return; // all was answered meanwhile
         this.#isHeldUp = waits >= underWay && answers === this.#answers;
-        if (this.#isHeldUp) end(true);
-        else timer = setTimeout(() => void look(), lockLookMs);
+        if (this.#isHeldUp) return end(() => resolve(true));
+        if (lastAnswers !== this.#answers) [lastAnswers, sinceMs] = [this.#answers, performance.now()];
+        if (performance.now() - sinceMs > answerLimitMs) return end(() => reject(this.#neverAnswered(waits)));
+        timer = setTimeout(() => void look(), lockLookMs);
       };
-      const end = (isHeldUp: boolean): void => {
+      const end = (settle: () => void): void => {
         clearTimeout(timer);
         timer = undefined;
         this.#wake = undefined;
-        resolve(isHeldUp);
+        settle();
       };
       this.#wake = () => {
         this.#isHeldUp = false;
-        end(false);
+        end(() => resolve(false));
       };
       // What was held up still is, most likely.
       timer = setTimeout(() => void look(), this.#isHeldUp ? 0 : lockLookMs);
     });
+  }
+
+  #neverAnswered(waits: number): Error {
+    const questions = [...this.#underWay].map(({ what }) => what.slice(0, 100));
+    return new Error(
+      `the database answered nothing for ${answerLimitMs / 1_000} s; ${waits} of ${questions.length} questions wait for locks: ${questions.join(" | ")}`,
+    );
   }
 }
 
@@ -157,12 +174,13 @@ function watchClient(prototype: pg.Client): void {
 /** Only promises are counted: with a callback, the call answers nothing. */
 function counted(traffic: Traffic, args: readonly unknown[], call: (...args: unknown[]) => unknown): unknown {
   const callback = args.at(-1);
+  const what = typeof args[0] === "string" ? args[0] : "connect";
   if (typeof callback !== "function") {
     const result = call(...args);
-    return result instanceof Promise ? traffic.count(result) : result;
+    return result instanceof Promise ? traffic.count(result, what) : result;
   }
   const { promise, resolve } = Promise.withResolvers<void>();
-  void traffic.count(promise);
+  void traffic.count(promise, what);
   return call(...args.slice(0, -1), (...answer: unknown[]) => {
     resolve();
     Reflect.apply(callback, undefined, answer);

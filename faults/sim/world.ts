@@ -22,6 +22,8 @@ const headStartLimitMs = 1_700;
 /** How long the calm may last. */
 const calmLimitMs = 60_000;
 const lookMs = 1_000;
+/** For agents that are told to stop. */
+const stopLimitMs = 60_000;
 /** For each of the things that the probe waits for. */
 const probeLimitMs = 30_000;
 const probeLookMs = 250;
@@ -109,8 +111,13 @@ class World {
   async end(): Promise<void> {
     this.#stop.abort();
     for (const controller of this.#controllers) controller?.kill();
-    const stopping = Promise.all(this.#nodes.map((node) => node[Symbol.asyncDispose]()));
-    await this.#clock.advance(1_000);
+    let isStopped = false;
+    const stopping = Promise.all(this.#nodes.map((node) => node[Symbol.asyncDispose]())).finally(() => (isStopped = true));
+    stopping.catch(() => undefined); // awaited below
+    for (let goneMs = 0; !isStopped; goneMs += lookMs) {
+      if (goneMs >= stopLimitMs) throw new Error(`agents that were told to stop had not after ${stopLimitMs} ms`);
+      await this.#clock.advance(lookMs);
+    }
     await stopping;
   }
 

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { runCampaign } from "../campaign.ts";
 
-const schedules = 300;
+const schedules = 60;
 
 test("the system keeps its word in a campaign of the layer sim", { timeout: 3_600_000 }, async () => {
   const lines: string[] = [];
