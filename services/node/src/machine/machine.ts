@@ -27,6 +27,7 @@ import {
   leaseLost,
   preparing,
   serviceNews,
+  upPhases,
   upTimings,
 } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
@@ -53,10 +54,7 @@ export class Machine {
   #exit: VmmExit | undefined;
   #starting = false;
   #booting: Promise<void> | undefined;
-  /**
-   * The lease was lost and the VM ended for it, or the host was off: it waits for a session in which the controller still wants it here.
-   * What was removed while the host was off never runs again.
-   */
+  /** The lease was lost and the VM ended for it, or the host was off: it waits for a session in which the controller still wants it here. */
   #isYielded = false;
   #stepAbort = new AbortController();
   readonly #bell = new Bell();
@@ -202,6 +200,7 @@ export class Machine {
   async #start(wanted: Assignment, signal: AbortSignal): Promise<void> {
     if (this.#vmm && this.#booted < wanted.restartGeneration) await this.#endVmm(this.#vmm, wanted);
     if (!this.#vmm) {
+      if (!this.#mayRun() && this.#settled === 0n && upPhases.has(this.#report.phase)) return this.#giveUp(); // of another boot, or life
       if (this.#isYielded || !this.#mayRun()) return;
       if (this.#settled >= lastStart(wanted)) {
         if (this.#report.generation < wanted.generation) await this.#say({ generation: wanted.generation }); // a change that starts nothing

@@ -23,6 +23,9 @@ const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEAL
 /** In which a start has come to an end. */
 const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
 
+/** In which a VM is said to run, or to be about to. */
+export const upPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RUNNING]);
+
 /** The VM was ended for want of a lease: it is started again once the controller still wants it here. */
 export const leaseLost = {
   phase: Phase.PHASE_FAILED,

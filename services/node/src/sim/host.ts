@@ -111,7 +111,8 @@ export class SimHost {
     const identity = { pid: this.#nextPid++, startTicks: BigInt(Math.floor(startedMs / tickMs)) };
     const ended = Promise.withResolvers<VmmExit>();
     const end = (exit: Omit<VmmExit, "tail">): void => {
-      if (!this.#processes.delete(identity.pid)) return;
+      if (this.#processes.get(identity.pid) !== process) return; // another may have its number, since the power was gone
+      this.#processes.delete(identity.pid);
       guest.close();
       ended.resolve({ ...exit, tail: "the simulated VMM ended" });
     };
@@ -120,7 +121,7 @@ export class SimHost {
       this.#options.clock.after(killMs, () => end({ code: null, signal: "SIGKILL" }));
       if (!planted("release-before-exit")) await ended.promise;
     };
-    const process = { identity, dir, guest, startedMs, exited: ended.promise, end, kill };
+    const process: SimProcess = { identity, dir, guest, startedMs, exited: ended.promise, end, kill };
     this.#processes.set(identity.pid, process);
     this.onSpawn(process);
     return process;

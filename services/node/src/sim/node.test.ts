@@ -1,125 +1,9 @@
-import { Assignment, type ConnectRequest, type ConnectResponse, type VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, NodeLossPolicy, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { Outbox, silentLog, toDuration, VirtualClock } from "@pitwall/runtime";
 import { expect, test } from "vitest";
-import type { DialLink } from "../link/dial.ts";
-import { SimNode } from "./node.ts";
-import { parseScript } from "./script.ts";
-import { lineTrace } from "./trace.ts";
+import { begin, ttlMs, type Run } from "../../tests/support/sim-peer.ts";
 
-const ttlMs = 10_000;
 const idOf = (count: number): string => `00000000-0000-4000-8000-${String(count).padStart(12, "0")}`;
 const [vm, held, moved] = [idOf(1), idOf(2), idOf(3)];
-
-/** The other end of the link: says what it wants, repeats what it has not seen, and can be cut off. */
-class Peer {
-  readonly #clock: VirtualClock;
-  readonly #wanted = new Map<string, Assignment>();
-  readonly seen = new Map<string, VmReport>();
-  readonly reports: VmReport[] = [];
-  #session: Outbox<ConnectResponse> | undefined;
-  isReachable = true;
-
-  constructor(clock: VirtualClock) {
-    this.#clock = clock;
-  }
-
-  want(change: Partial<Assignment> & { readonly vmId: string }): void {
-    const base = this.#wanted.get(change.vmId) ?? Assignment.fromPartial({ generation: 0n, epoch: 1n, spec: VmSpec.fromPartial({}) });
-    const assignment = { ...base, ...change, generation: base.generation + 1n };
-    this.#wanted.set(change.vmId, assignment);
-    this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
-  }
-
-  wanted(vmId: string): Assignment {
-    return Assignment.fromPartial(this.#wanted.get(vmId) ?? {});
-  }
-
-  say(assignment: Assignment): void {
-    this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
-  }
-
-  /** Ends the session; the node finds its way back. */
-  drop(): void {
-    this.#session?.close();
-  }
-
-  repeat(): void {
-    this.#session?.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: false } } });
-  }
-
-  cut(): void {
-    this.isReachable = false;
-    this.#session?.fail(new Error("the network is gone"));
-  }
-
-  phase(vmId: string): Phase | undefined {
-    return this.seen.get(vmId)?.phase;
-  }
-
-  readonly dial: DialLink = (requests, signal) => this.#serve(requests, signal);
-
-  async *#serve(requests: AsyncIterable<ConnectRequest>, signal: AbortSignal): AsyncGenerator<ConnectResponse> {
-    if (!this.isReachable) throw new Error("nobody answers");
-    const session = new Outbox<ConnectResponse>(1_000);
-    this.#session = session;
-    signal.addEventListener("abort", () => session.close(), { once: true });
-    void this.#listen(requests, session).catch(() => session.close());
-    void this.#repeat(session, signal);
-    yield* session;
-  }
-
-  async #listen(requests: AsyncIterable<ConnectRequest>, session: Outbox<ConnectResponse>): Promise<void> {
-    for await (const { message } of requests) {
-      if (!this.isReachable) return;
-      if (message?.$case === "report") this.#take(message.value);
-      if (message?.$case === "heartbeat") session.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
-      if (message?.$case !== "hello") continue;
-      for (const report of message.value.inventory?.vms ?? []) this.#take(report);
-      const times = { heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
-      const welcome = { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times };
-      session.push({ message: { $case: "welcome", value: welcome } });
-      session.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: true } } });
-    }
-  }
-
-  #take(report: VmReport): void {
-    this.reports.push(report);
-    this.seen.set(report.vmId, report);
-    if (report.phase === Phase.PHASE_GONE) this.#wanted.delete(report.vmId);
-  }
-
-  async #repeat(session: Outbox<ConnectResponse>, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      await this.#clock.sleep(10_000, signal).catch(() => undefined);
-      const assignments = [...this.#wanted.values()].filter(({ vmId, generation }) => this.seen.get(vmId)?.generation !== generation);
-      if (assignments.length > 0) session.push({ message: { $case: "assignments", value: { assignments, complete: false } } });
-    }
-  }
-}
-
-interface Run {
-  readonly clock: VirtualClock;
-  readonly node: SimNode;
-  readonly peer: Peer;
-  readonly lines: string[];
-  steps(): string[];
-}
-
-function begin(script: string, seed = "1"): Run {
-  const clock = new VirtualClock();
-  const peer = new Peer(clock);
-  const lines: string[] = [];
-  const node = new SimNode({
-    ...{ name: "sim-1", clock, seed, script: parseScript(script), dial: peer.dial, bootLimitMs: 60_000, log: silentLog },
-    capacity: { cpuMillis: 64_000n, memBytes: 2n ** 36n, diskBytes: 2n ** 40n },
-    openTunnels: () => ({ open: async () => undefined, close: () => undefined }),
-    trace: lineTrace(clock, (line) => lines.push(line)),
-  });
-  node.start();
-  const steps = (): string[] => lines.map((line) => (JSON.parse(line) as { step: string }).step);
-  return { clock, node, peer, lines, steps };
-}
 
 const run = { desired: Desired.DESIRED_RUNNING };
 const remove = { desired: Desired.DESIRED_DELETED };
@@ -269,6 +153,19 @@ test("without acknowledgements a VM that may be started elsewhere ends before th
   await clock.until(() => node.host.running.length === 2, 20_000); // the controller still wants it here
   await clock.until(() => peer.phase(moved) === Phase.PHASE_RUNNING, 5_000);
   expect(peer.reports.some(({ reason }) => reason === "LEASE_LOST")).toBe(true);
+});
+
+test("a VM whose host was off, and that may run here only when the first lease has long begun, runs then", async () => {
+  const { clock, node, peer } = begin("{}");
+  peer.want({ vmId: moved, spec: reschedulable, ...run });
+  await clock.until(() => peer.phase(moved) === Phase.PHASE_RUNNING, 5_000);
+  peer.welcomeMs = ttlMs * 0.95;
+  node.lose(1_000);
+  await clock.advance(ttlMs * 2);
+  peer.welcomeMs = 0;
+  await clock.advance(ttlMs * 2);
+  expect(peer.phase(moved)).toBe(Phase.PHASE_RUNNING);
+  expect(node.host.running).toHaveLength(1);
 });
 
 test("the fence ends what may be started elsewhere when the agent is dead", async () => {
