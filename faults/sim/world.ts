@@ -7,7 +7,7 @@ import type { ImageSources } from "@pitwall/oci";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { failpointList, seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
 import type { FinalVm, Trouble } from "../observer/history.ts";
-import type { Probe, SimHistory, SimRun } from "../observer/sim-history.ts";
+import type { Probe, SimCall, SimHistory, SimRun } from "../observer/sim-history.ts";
 import { isOfController, type Fault, type Op, type Schedule } from "../schedule/schedule.ts";
 import { client, Clients, projectName } from "./clients.ts";
 import { leaseMs, startSimController, type SimController } from "./controller.ts";
@@ -301,10 +301,15 @@ class World {
   /** A VM that nobody had: it must come, run and go. */
   async #probe(): Promise<Probe> {
     const vm = Math.max(-1, ...this.#schedule.ops.map((op) => op.vm)) + 1;
-    const ask = (kind: Op["kind"]): Promise<unknown> =>
+    const ask = (kind: Op["kind"]): Promise<SimCall | undefined> =>
       this.#clients.call({ kind, vm, atMs: this.#clock.monotonicMs(), moves: false, controller: 0, cpuMillis: probeCpuMillis });
     const fromMs = this.#clock.monotonicMs();
-    this.#doing(ask("create"));
+    // Where there is nothing to run it is calm before all nodes are back: a refusal is asked again, within the time that the probe has.
+    const created = async (): Promise<void> => {
+      const isRefused = async (): Promise<boolean> => (await ask("create"))?.outcome === "refused";
+      while ((await isRefused()) && this.#clock.monotonicMs() - fromMs < probeLimitMs) await this.#clock.sleep(lookMs);
+    };
+    this.#doing(created());
     const runningMs = await this.#awaited(fromMs, async () => {
       const made = (await finalVms(this.#parts.database)).find((row) => row.vm === this.#clients.idOf(vm));
       return made?.phase === Phase.PHASE_RUNNING;
