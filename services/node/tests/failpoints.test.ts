@@ -84,6 +84,17 @@ it("a fence that is stopped just before it kills, kills once it goes on", async 
   expect((killed?.at_ms ?? 0) - (killed?.deadline_ms ?? Infinity)).toBeGreaterThanOrEqual(1_000);
 });
 
+it.each(["rejoin.scan.processes", "rejoin.adopt"])("%s that fails comes again: no VMM is left to itself", async (step) => {
+  const { host, vm } = await hostFor();
+  const ended = host.startAgent([vm]);
+  await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+  host.agent?.kill("SIGKILL");
+  await ended;
+  void host.startAgent([{ ...vm, generation: 2n, desired: Desired.DESIRED_STOPPED }], `${step}#1=throw`);
+  await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_STOPPED), limit).toBe(true);
+  expect(host.vmms(vm.vmId)).toEqual([]);
+});
+
 it("a report that is lost on its way is made good by the next start", async () => {
   const { host, vm } = await hostFor();
   const ended = host.startAgent([vm], "create.node.reported=drop-send");

@@ -81,7 +81,7 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
           case "welcome":
             log.info("linked", { session: message.value.sessionEpoch });
             retry.reset();
-            void heartbeats(message.value, messages, watchdog, signal);
+            void heartbeats(message.value, messages, watchdog, signal).catch((error: unknown) => abort.abort(error));
             await lease.welcomed(message.value.leaseTtl ? fromDuration(message.value.leaseTtl) : 0);
             break;
           case "heartbeatAck":

@@ -41,6 +41,8 @@ export class Machine {
   readonly #host: MachineHost;
   readonly #dir: string;
   readonly #log: Log;
+  /** What an earlier run left. Nothing is done before it is adopted, but a removal, which ends all that works in the VM's folder. */
+  #kept: JournalEntry | undefined;
   #wanted: Assignment;
   #report: VmReport;
   /** It could not be kept, and so nobody was told of it. */
@@ -70,11 +72,12 @@ export class Machine {
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
     this.#leases = leases;
+    this.#kept = kept;
     this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
     this.#booted = kept?.booted ?? 0n;
     this.#isYielded = kept !== undefined && (kept.report.reason === leaseLost.reason || kept.bootId !== host.bootId);
-    this.#done = this.#run(kept);
+    this.#done = this.#run();
   }
 
   /** A VM that this node has never seen. Resolves when its journal is on disk. */
@@ -148,8 +151,7 @@ export class Machine {
     await this.#watch?.close();
   }
 
-  async #run(kept: JournalEntry | undefined): Promise<void> {
-    if (kept) await this.#resume(kept).catch((error: unknown) => this.#log.error("a VM could not be adopted", { error }));
+  async #run(): Promise<void> {
     while (!this.#closed && !this.isGone) {
       this.#bell.hush();
       this.#stepAbort = new AbortController();
@@ -168,6 +170,8 @@ export class Machine {
 
   async #step(wanted: Assignment, signal: AbortSignal): Promise<void> {
     if (this.#isUntold) await this.#say({});
+    if (this.#kept && wanted.desired !== Desired.DESIRED_DELETED) await this.#resume(this.#kept);
+    this.#kept = undefined;
     if (this.#exit) await this.#buryVmm(this.#exit);
     switch (wanted.desired) {
       case Desired.DESIRED_DELETED:
@@ -182,13 +186,12 @@ export class Machine {
   }
 
   /** After a restart of the agent: the same process again, or what became of it. */
-  async #resume({ process, starting, report }: JournalEntry): Promise<void> {
-    const { vmId, epoch } = this.#wanted;
+  async #resume({ assignment, process, starting, report }: JournalEntry): Promise<void> {
     await this.#at("rejoin.scan.processes");
-    const known = process && (await this.#host.driver.adopt({ vmId, epoch, dir: this.#dir }, process));
+    const known = this.#vmm ?? (process && (await this.#host.driver.adopt({ ...assignment, dir: this.#dir }, process)));
     if (known) {
-      this.#attach(known);
-      await guardRunning(this.#host, this.#dir, this.#wanted, process).catch(known.kill);
+      if (known !== this.#vmm) this.#attach(known);
+      await guardRunning(this.#host, this.#dir, this.#wanted, known.process).catch(known.kill);
       return this.#at("rejoin.adopt");
     }
     if (starting) await this.#killStrays();
