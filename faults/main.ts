@@ -4,15 +4,18 @@ import { parseArgs } from "node:util";
 import { messageChain, plantedBugs } from "@pitwall/runtime";
 import { runCampaign, runSeeds, type CampaignResult } from "./campaign.ts";
 import { hunt } from "./planted/hunt.ts";
-import { runProcessCampaign, runProcessSeeds } from "./process/campaign.ts";
+import { runDirected, runProcessCampaign, runProcessTasks } from "./process/campaign.ts";
+import { directedSeedsOf } from "./process/directed.ts";
 
 const usage =
-  "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
+  "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR]\n       npm run faults -- --layer process --directed[=NAME,…] [--workers N] [--logs DIR]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 try {
   const { values } = parseArgs({
+    args: process.argv.slice(2).map((arg) => (arg === "--directed" ? "--directed=all" : arg)),
     options: {
+      directed: { type: "string" },
       schedules: { type: "string" },
       planted: { type: "string" },
       seed: { type: "string", default: "1" },
@@ -22,7 +25,7 @@ try {
       logs: { type: "string", default: "" },
     },
   });
-  const { seed, layer, replay, planted, logs } = values;
+  const { seed, layer, replay, planted, logs, directed } = values;
   const [schedules, workers] = [Number(values.schedules ?? (planted === undefined ? 100 : 1_000)), Number(values.workers)];
   if (layer !== "sim" && layer !== "process") throw new Error(`--layer: there is no layer ${layer}, only sim and process\n${usage}`);
   if (!Number.isInteger(schedules) || schedules < 1)
@@ -39,13 +42,19 @@ try {
     process.exit(result.found === result.planted ? 0 : 1);
   }
   for (const name of ["SIGINT", "SIGTERM"] as const) process.on(name, () => stop.abort());
+  if (directed !== undefined) {
+    if (layer !== "process") throw new Error(`--directed: real processes alone are directed, with --layer process\n${usage}`);
+    const result = await runDirected(directedSeedsOf(directed.split(",")), { ...options, logs });
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+    process.exit(stop.signal.aborted ? 130 : result.violations.length > 0 || result.hit < result.runs ? 1 : 0);
+  }
   const startedMs = performance.now();
   const campaign = (): Promise<CampaignResult> =>
     replay === undefined ? runCampaign({ schedules, seed, ...options }) : runSeeds([replay], replay, options);
   const ofProcesses = (): Promise<CampaignResult> =>
     replay === undefined
       ? runProcessCampaign({ schedules, seed, logs, ...options })
-      : runProcessSeeds([replay], replay, { logs, ...options });
+      : runProcessTasks([replay], replay, { logs, ...options });
   const result = await (layer === "sim" ? campaign() : ofProcesses());
   const seconds = (performance.now() - startedMs) / 1_000;
   say(

@@ -2,10 +2,11 @@
 import { once } from "node:events";
 import type { ChildProcess } from "node:child_process";
 import { join } from "node:path";
+import { systemClock } from "@pitwall/runtime";
 import type { CampaignOptions, CampaignResult } from "../campaign.ts";
 import { startIsolated, whyNotIsolated } from "./isolation.ts";
 import { makeMakings } from "./makings.ts";
-import type { ProcessAnswer } from "./worker.ts";
+import type { ProcessAnswer, ProcessTask } from "./worker.ts";
 
 const maxTold = 3;
 const answerLimitMs = 240_000;
@@ -21,15 +22,32 @@ export interface ProcessCampaignOptions extends CampaignOptions {
 export { whyNotIsolated };
 
 export async function runProcessCampaign({ schedules, seed, ...options }: ProcessCampaignOptions): Promise<CampaignResult> {
-  return runProcessSeeds(
+  return runProcessTasks(
     Array.from({ length: schedules }, (_, index) => `${seed}/${index}`),
     seed,
     options,
   );
 }
 
-export async function runProcessSeeds(
+export interface DirectedResult {
+  readonly runs: number;
+  /** In which the place was struck; the others prove nothing. */
+  readonly hit: number;
+  readonly violations: CampaignResult["violations"];
+}
+
+/** `seeds` are those of directed runs. */
+export async function runDirected(
   seeds: readonly string[],
+  options: Omit<ProcessCampaignOptions, "schedules" | "seed">,
+): Promise<DirectedResult> {
+  const { schedules, valid, violations } = await runProcessTasks(seeds, "", options);
+  return { runs: schedules, hit: valid, violations };
+}
+
+/** Seeds, or schedules that were made by hand. */
+export async function runProcessTasks(
+  tasks: readonly ProcessTask[],
   seed: string,
   { workers, path, say, logs, signal }: Omit<ProcessCampaignOptions, "schedules" | "seed">,
 ): Promise<CampaignResult> {
@@ -37,10 +55,11 @@ export async function runProcessSeeds(
   if (whyNot !== undefined) throw new Error(`the layer process cannot run here: ${whyNot}`);
   await using makings = await makeMakings(path, say);
   const isOver = (): boolean => signal?.aborted === true;
-  const waiting = [...seeds];
+  const waiting = [...tasks];
   const answers: ProcessAnswer[] = [];
+  const begunMs = systemClock.monotonicMs();
   await Promise.all(
-    Array.from({ length: Math.min(workers, seeds.length) }, async () => {
+    Array.from({ length: Math.min(workers, tasks.length) }, async () => {
       let world: World | undefined;
       try {
         for (let next = waiting.shift(); next !== undefined && !isOver(); next = waiting.shift()) {
@@ -49,6 +68,7 @@ export async function runProcessSeeds(
           if (isOver()) return; // the answer is that of an end amid the run
           answers.push(answer);
           if (answer.violations.length > 0) say(told(answer));
+          else if (!answer.isValid) say(`INVALID seed ${answer.seed}: what it is there for did not happen`);
           if (answer.isClean && answer.violations.length === 0 && ++world.runs < perWorld) continue;
           await world[Symbol.asyncDispose]();
           world = undefined;
@@ -58,7 +78,8 @@ export async function runProcessSeeds(
       }
     }),
   );
-  say(counted(answers));
+  const seconds = (systemClock.monotonicMs() - begunMs) / 1_000;
+  say(`${counted(answers)}; ${answers.length} runs in ${seconds.toFixed(0)} s`);
   return {
     schedules: answers.length,
     valid: answers.filter(({ isValid }) => isValid).length,
@@ -82,8 +103,9 @@ class World implements AsyncDisposable {
     return new World(await startIsolated(join(import.meta.dirname, "worker.ts"), args));
   }
 
-  async run(seed: string, signal?: AbortSignal): Promise<ProcessAnswer> {
-    this.#child.send(seed);
+  async run(task: ProcessTask, signal?: AbortSignal): Promise<ProcessAnswer> {
+    const seed = typeof task === "string" ? task : task.seed;
+    this.#child.send(task);
     const limit = AbortSignal.any([AbortSignal.timeout(answerLimitMs), ...(signal ? [signal] : [])]);
     const [answer] = (await Promise.race([
       once(this.#child, "message", { signal: limit }),

@@ -26,6 +26,7 @@ export class Clients {
   readonly watched: Watched[] = [];
   /** Placements that somebody was told of. */
   readonly acknowledged: Acknowledged[] = [];
+  #underWay = 0;
 
   constructor(installation: Installation, originMs: number) {
     this.#installation = installation;
@@ -35,6 +36,11 @@ export class Clients {
   /** Names of VMs that may be there. */
   get names(): string[] {
     return [...this.#ids.keys()].map(nameOf);
+  }
+
+  /** Calls that have no answer yet, those included for which nobody waits any more: what they ask for may still happen. */
+  get underWay(): number {
+    return this.#underWay;
   }
 
   async call(op: ProcessOp): Promise<void> {
@@ -76,11 +82,19 @@ export class Clients {
   /** Undefined: no answer in time. */
   async #ask(op: ProcessOp, vmId: string | undefined, requestId: string, onRetry: () => void): Promise<Answer> {
     const { vms } = this.#installation.client(onRetry);
+    this.#underWay++;
     const asking = (async (): Promise<Answer> => {
       switch (op.kind) {
         case "create": {
           const nodeLossPolicy = op.moves ? NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE : NodeLossPolicy.NODE_LOSS_POLICY_HOLD;
-          const spec = { image: this.#installation.image, nodeLossPolicy, cpuMillis, memBytes, diskBytes, env: { REQUEST: requestId } };
+          const spec = {
+            image: op.image ?? this.#installation.image,
+            nodeLossPolicy,
+            cpuMillis,
+            memBytes,
+            diskBytes,
+            env: { REQUEST: requestId },
+          };
           return { vm: await vms.create({ name: nameOf(op.vm), requestId, spec }) };
         }
         case "get":
@@ -90,7 +104,9 @@ export class Clients {
         case "delete":
           return { vm: await vms[op.kind](vmId ?? "", { requestId }) };
       }
-    })().catch((error: unknown): Answer => ({ error }));
+    })()
+      .catch((error: unknown): Answer => ({ error }))
+      .finally(() => this.#underWay--);
     return Promise.race([asking, systemClock.sleep(patienceMs).then(() => undefined)]);
   }
 

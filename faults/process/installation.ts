@@ -6,7 +6,7 @@ import { command } from "@pitwall/quickstart";
 import { systemClock, writeFileAtomic } from "@pitwall/runtime";
 import { NodeState, Pitwall } from "@pitwall/sdk";
 import type { Makings } from "./makings.ts";
-import { apiPort, controllerAddress, databaseAddress, gatewayAddress, linkPort, makeNetwork, namespaceOf } from "./network.ts";
+import { apiPort, controllerAddress, databaseAddress, gatewayAddress, linkPort, makeNetwork, namespaceOf, sshPort } from "./network.ts";
 import { Postgres } from "./postgres.ts";
 import { Scanner } from "./scanner.ts";
 import { controllerCount, nodeCount } from "./schedule.ts";
@@ -33,6 +33,8 @@ export class Installation implements AsyncDisposable {
   readonly nodes: readonly Service[];
   readonly scanner: Scanner;
   readonly image: string;
+  /** Below it is what controllers and nodes may read as images. */
+  readonly imageRoot: string;
   /** Of nodes, by their index. */
   readonly nodeIds: readonly string[];
   readonly #issuer: Issuer;
@@ -46,6 +48,7 @@ export class Installation implements AsyncDisposable {
     this.nodes = parts.nodes;
     this.scanner = parts.scanner;
     this.image = parts.image;
+    this.imageRoot = parts.imageRoot;
     this.nodeIds = parts.nodeIds;
     this.#issuer = parts.issuer;
     this.#parts = stack;
@@ -92,7 +95,7 @@ export class Installation implements AsyncDisposable {
       { name: "gateway", program: "gateway" },
       {
         PITWALL_LISTEN: `${gatewayAddress}:${webPort}`,
-        PITWALL_SSH_LISTEN: `${gatewayAddress}:2222`,
+        PITWALL_SSH_LISTEN: `${gatewayAddress}:${sshPort}`,
         PITWALL_TUNNEL_LISTEN: `${gatewayAddress}:7443`,
         PITWALL_ISSUER: issuer.url,
         PITWALL_JOIN: (await readFile(join(dir, "bootstrap", "gateway.join"), "utf8")).trim(),
@@ -126,8 +129,8 @@ export class Installation implements AsyncDisposable {
     const scanner = stack.use(new Scanner(dir, nodeCount, (node) => nodes[node]?.pid));
     const said = await Promise.all(nodes.map((node) => node.ready()));
     const nodeIds = said.map(({ id }) => String(id));
-    const { image } = makings;
-    const made = new Installation({ dir, database, controllers, gateway, nodes, scanner, image, nodeIds, issuer }, stack.move());
+    const { image, imageRoot } = makings;
+    const made = new Installation({ dir, database, controllers, gateway, nodes, scanner, image, imageRoot, nodeIds, issuer }, stack.move());
     await made.nodesAreReady();
     await made.makeProject();
     return made;
@@ -196,6 +199,7 @@ interface InstallationParts {
   readonly nodes: readonly Service[];
   readonly scanner: Scanner;
   readonly image: string;
+  readonly imageRoot: string;
   readonly nodeIds: readonly string[];
   readonly issuer: Issuer;
   readonly parts: AsyncDisposableStack;

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { nativeDir, openEmbeddedPostgres } from "@pitwall/controller/src/store/embedded-postgres.ts";
 import { openStore } from "@pitwall/controller/src/store/store.ts";
 import { writeLayout } from "@pitwall/controller/tests/support/layout.ts";
-import { command, provision, testCommands } from "@pitwall/quickstart";
+import { command, provideBreakable, provision, testCommands } from "@pitwall/quickstart";
 import { silentLog } from "@pitwall/runtime";
 import pg from "pg";
 import { historyTriggers } from "../observer/triggers.ts";
@@ -51,7 +51,7 @@ ${historyTriggers({ schema: "seen", nowMs: "seen.ms()", originMs: "(select ms fr
 /** Disposing it removes what was made. `path` is where commands are found. */
 export async function makeMakings(path: string, say: (line: string) => void): Promise<Makings & AsyncDisposable> {
   await using parts = new AsyncDisposableStack();
-  const provisioned = await provision(say, testCommands);
+  const { cacheDir } = await provision(say, testCommands);
   const dir = await mkdtemp(join(tmpdir(), "pitwall-makings-"));
   parts.defer(() => rm(dir, { recursive: true, force: true }));
   const powerunit = join(dir, "powerunit");
@@ -79,7 +79,7 @@ export async function makeMakings(path: string, say: (line: string) => void): Pr
   return {
     ...{ path, powerunit, image, password, fakeTime, compiled },
     kinds: processFaults.filter((kind) => fakeTime !== "" || !kind.endsWith("-clock-jump")),
-    fence: `${provisioned.powerunit}-fence`,
+    fence: `${await provideBreakable(cacheDir, say)}-fence`, // with nothing armed it is the one that is shipped
     imageRoot: join(dir, "images"),
     postgres: nativeDir(),
     database: join(database, "data"),

@@ -5,6 +5,7 @@ import { databasePort } from "./postgres.ts";
 
 export const apiPort = 7000;
 export const linkPort = 7001;
+export const sshPort = 2222;
 export const gatewayAddress = "10.77.0.21";
 export const controllerAddress = (controller: number): string => `10.77.0.${11 + controller}`;
 /** Where a controller finds the database: an address of its own, so that its way there alone can be broken. */

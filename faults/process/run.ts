@@ -1,26 +1,29 @@
 // One schedule in a world that stands: traffic, faults, calm, and a look at all that was seen. Afterwards the world is as it was before.
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { messageChain, sleepOrAbort, systemClock } from "@pitwall/runtime";
-import { Desired, NodeState, Phase } from "@pitwall/sdk";
+import { Phase } from "@pitwall/sdk";
 import { judge } from "../checkers/checkers.ts";
-import type { FinalVm, History, RowWrite, SessionLoss, Trouble, Violation } from "../observer/history.ts";
+import type { Call, History, Trouble, Violation } from "../observer/history.ts";
 import { Clients } from "./clients.ts";
 import { capacity, patienceMs, type Installation } from "./installation.ts";
 import { excused, judgeProcesses } from "./judges.ts";
+import { calmLook, runsIn, storedOf, type Look } from "./look.ts";
 import { findIntruders, intrudeAlways, measureAlways, reach, reachAlways } from "./probers.ts";
-import { runsOf } from "./scanner.ts";
-import { concerns, firstFaultMs, nodeCount, type ProcessSchedule } from "./schedule.ts";
+import { concerns, firstFaultMs, type ProcessSchedule } from "./schedule.ts";
 import { heal, strike } from "./strike.ts";
 
-/** How long the calm may last. Not a fifth: reconnecting and judging of nodes have waits of their own. */
+/** How long the calm may last, from when nothing is broken and everybody was answered. Not a fifth: reconnecting and judging of nodes have
+ * waits of their own. */
 const calmLimitMs = 60_000;
 /** After all are deleted. */
 const emptyLimitMs = 20_000;
 const probeLimitMs = 20_000;
 const lookMs = 100;
-/** etcd's rule: with less traffic than that before the first fault, a run proves nothing. */
-const leastPerSecond = 5;
+/** etcd's rule: with less traffic than that, 5 changes a second, before the first fault, a run proves nothing. */
+const leastChanges = (5 * firstFaultMs) / 1_000;
+/** For which a slow machine is waited for until it has answered as many. */
+const trafficLimitMs = 15_000;
 /** The scanner's, and the clocks'. */
 const resolutionMs = 150;
 /** A look at all processes that comes so late says that nobody got to run when they should. */
@@ -48,13 +51,18 @@ export interface Counts {
   readonly refused: number;
 }
 
-/** What happens besides the schedule, and what must be seen of it. */
-export type Incident = (installation: Installation, clients: Clients) => Promise<void>;
+/** What happens besides the schedule. */
+export interface Incident {
+  /** Resolves to whether it did happen: a run in which it did not proves nothing. */
+  readonly happen: (installation: Installation, clients: Clients) => Promise<boolean>;
+  /** Whether something is wrong with this node in the run. */
+  readonly concerns: (node: number) => boolean;
+}
 
 export async function runProcessSchedule(
   installation: Installation,
   schedule: ProcessSchedule,
-  incident: Incident = async () => undefined,
+  incident?: Incident,
 ): Promise<ProcessVerdict> {
   const { database, scanner } = installation;
   const intruders = await findIntruders(installation);
@@ -70,9 +78,17 @@ export async function runProcessSchedule(
   const reaching = reachAlways(installation, clients, originMs, stop.signal);
   const measuring = measureAlways(installation, stop.signal);
   const failures: string[] = [];
+  let seen: Look;
+  let isCalm: boolean;
+  let hasHappened: boolean | void;
+  let lateMs: number;
   try {
     const begunMs = systemClock.monotonicMs();
-    const at = (ms: number): Promise<void> => systemClock.sleep(Math.max(0, begunMs + ms - systemClock.monotonicMs()));
+    const isLate = schedule.ops.length === 0 ? Promise.resolve(0) : trafficIsLate(clients);
+    const at = async (ms: number): Promise<void> => {
+      const dueMs = begunMs + ms + (ms < firstFaultMs ? 0 : await isLate);
+      await systemClock.sleep(Math.max(0, dueMs - systemClock.monotonicMs()));
+    };
     const breaking = schedule.faults.map(async (fault) => {
       await at(fault.atMs);
       await strike(installation, fault).catch((error: unknown) => failures.push(`${fault.kind}: ${messageChain(error)}`));
@@ -81,17 +97,27 @@ export async function runProcessSchedule(
       await at(op.atMs);
       await clients.call(op);
     });
-    await Promise.all([...breaking, incident(installation, clients)]);
+    lateMs = await isLate;
+    [hasHappened = true] = await Promise.all([incident?.happen(installation, clients), ...breaking]);
     heal(installation);
-    await Promise.all([...asking, calm(installation, clients)]);
+    await Promise.all(asking); // the calm begins behind the last change: that one, too, is given its time
+    ({ seen, isCalm } = await calmLook(installation, clients, calmLimitMs));
+    if (!isCalm) await tellActivity(installation);
   } finally {
     stop.abort();
   }
   const [intrusions, reached, measured] = await Promise.all([intruding, reaching, measuring, watching]);
-  const history = await historyOf(installation, clients, originMs, troublesOf(schedule, installation, Date.now() - originMs));
   const { nodeIds } = installation;
+  const history: History = {
+    ...seen,
+    calls: clients.calls,
+    watched: clients.watched,
+    runs: runsIn(seen, installation, originMs),
+    troubles: troublesOf(schedule, lateMs, incident, installation, Date.now() - originMs),
+    ...{ capacity, patienceMs, resolutionMs },
+  };
   const idOf = (node: number): string => nodeIds[node] ?? String(node);
-  const placed = scanner.vmms.map((vmm) => ({ ...vmm, node: idOf(vmm.node) }));
+  const placed = seen.vmms.map((vmm) => ({ ...vmm, node: idOf(vmm.node) }));
   const unguarded = scanner.unguarded.map(({ node, fromMs, toMs }) => ({
     node: idOf(node),
     fromMs: fromMs - originMs,
@@ -110,49 +136,34 @@ export async function runProcessSchedule(
     ...judgeProcesses({ acknowledged: clients.acknowledged, reached, intrusions, placed, unguarded, ...measured, left, probe, ends }),
     ...failures.map((message) => ({ invariant: "harness", message })),
   ];
-  const isClean = left.length === 0 && probe.length === 0;
-  return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations, isClean, counts };
+  const isValid = incident ? hasHappened : hadTraffic(schedule, lateMs, history);
+  // What did not happen could still happen to the next run.
+  const isClean = left.length === 0 && probe.length === 0 && hasHappened;
+  return { seed: schedule.seed, isValid, violations, isClean, counts };
 }
 
-function hadTraffic({ faults }: ProcessSchedule, { calls }: History): boolean {
-  const firstMs = Math.min(faults[0]?.atMs ?? firstFaultMs, 2_000);
-  const changes = calls.filter(({ kind, outcome, toMs }) => kind !== "get" && outcome === "ok" && toMs <= firstMs).length;
-  return changes >= (leastPerSecond * firstFaultMs) / 1_000;
+/** By how much what comes after the first changes comes later than it was drawn. */
+async function trafficIsLate({ calls }: Clients): Promise<number> {
+  const begunMs = systemClock.monotonicMs();
+  const isAnswered = (): boolean => calls.filter(isAnsweredChange).length >= leastChanges;
+  while (!isAnswered() && systemClock.monotonicMs() - begunMs < trafficLimitMs) await systemClock.sleep(lookMs);
+  return Math.max(0, systemClock.monotonicMs() - begunMs - firstFaultMs);
 }
 
-/** Resolves when all is as it should be, so that waiting longer shows nothing more, or when the time is up: then that is judged. */
-async function calm(installation: Installation, clients: Clients): Promise<void> {
-  const deadline = systemClock.monotonicMs() + calmLimitMs;
-  while (systemClock.monotonicMs() < deadline) {
-    if (await isCalm(installation, clients).catch(() => false)) return;
-    await systemClock.sleep(lookMs);
-  }
-  // What the database was busy with, for whoever looks into it.
-  const busy = await installation.database.query(
+const isAnsweredChange = ({ kind, outcome }: Call): boolean => kind !== "get" && outcome === "ok";
+
+function hadTraffic({ faults }: ProcessSchedule, lateMs: number, { calls }: History): boolean {
+  const firstMs = Math.min(faults[0]?.atMs ?? firstFaultMs, 2_000) + lateMs;
+  return calls.filter((call) => isAnsweredChange(call) && call.toMs <= firstMs).length >= leastChanges;
+}
+
+/** What the database is busy with, for whoever looks into why there was no calm. */
+async function tellActivity({ database, dir }: Installation): Promise<void> {
+  const busy = await database.query(
     `select pid, application_name, client_port, state, wait_event_type, wait_event, xact_start, state_change, pg_blocking_pids(pid) as blocked_by, query
      from pg_stat_activity where client_addr is not null order by xact_start`,
   );
-  await writeFile(join(installation.dir, "log", "database-activity.json"), JSON.stringify(busy, undefined, 1));
-}
-
-async function isCalm(installation: Installation, clients: Clients): Promise<boolean> {
-  const { services, scanner, operator, nodeIds } = installation;
-  if (!services.every(({ isUp }) => isUp)) return false;
-  const nodes = await operator.listNodes();
-  if (nodes.filter(({ state }) => state === NodeState.NODE_STATE_READY).length < nodeCount) return false;
-  const final = await finalOf(installation);
-  const living = new Set(scanner.living.map(({ vm, node }) => `${vm} ${nodeIds[node]}`));
-  const running = final.filter(({ phase }) => phase === Phase.PHASE_RUNNING);
-  const isSettled = ({ desired, phase, reason, observed, generation }: FinalVm): boolean =>
-    observed === generation &&
-    (desired === Desired.DESIRED_RUNNING
-      ? phase === Phase.PHASE_RUNNING || (phase === Phase.PHASE_FAILED && !/^(LEASE_LOST|NODE_)/.test(reason))
-      : phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED);
-  const isWhole = living.size === running.length && running.every(({ vm, node }) => living.has(`${vm} ${node}`));
-  if (!final.every(isSettled) || !isWhole) return false;
-  if ((await storedOf(installation)).length > final.length) return false;
-  const shown = new Set(clients.watched.map(({ vm, revision }) => `${vm}/${revision}`));
-  return (await eventsOf(installation)).every(({ vm, revision }) => shown.has(`${vm}/${revision}`));
+  await writeFile(join(dir, "log", "database-activity.json"), JSON.stringify(busy, undefined, 1));
 }
 
 /** The probe at the end: a VM comes, is reached, and goes; all others go too, and leave nothing. */
@@ -202,70 +213,19 @@ async function leftOf(installation: Installation): Promise<string[]> {
   ];
 }
 
-async function storedOf({ dir, nodeIds }: Installation): Promise<{ node: string; vm: string }[]> {
-  const all = await Promise.all(
-    nodeIds.map(async (node, index) => (await readdir(join(dir, `node-${index}`, "vms")).catch(() => [])).map((vm) => ({ node, vm }))),
-  );
-  return all.flat();
-}
-
 /** What goes wrong with the machine that all this runs on is wrong with every node. */
-function troublesOf({ faults }: ProcessSchedule, { nodeIds, scanner }: Installation, untilMs: number): Trouble[] {
+function troublesOf(
+  { faults }: ProcessSchedule,
+  lateMs: number,
+  incident: Incident | undefined,
+  { nodeIds, scanner }: Installation,
+  untilMs: number,
+): Trouble[] {
   const isStarved = scanner.longestGapMs > starvedMs;
   return nodeIds.flatMap((node, index) => [
-    ...(isStarved ? [{ node, fromMs: 0, toMs: untilMs }] : []),
-    ...faults.filter((fault) => concerns(fault, index)).map(({ atMs, forMs }) => ({ node, fromMs: atMs, toMs: atMs + forMs + settleMs })),
+    ...(isStarved || incident?.concerns(index) === true ? [{ node, fromMs: 0, toMs: untilMs }] : []),
+    ...faults
+      .filter((fault) => concerns(fault, index))
+      .map(({ atMs, forMs }) => ({ node, fromMs: atMs + lateMs, toMs: atMs + lateMs + forMs + settleMs })),
   ]);
-}
-
-async function historyOf(installation: Installation, clients: Clients, originMs: number, troubles: readonly Trouble[]): Promise<History> {
-  const { database, scanner, nodeIds } = installation;
-  const writes = await database.query<Record<string, string>>("select * from seen.vm_write order by seq");
-  const losses = await database.query<{ node: string; lost_ms: number; renewed_ms: number }>("select * from seen.loss");
-  const audited = await database.query<{ request_id: string }>("select request_id from audit_entry where request_id is not null");
-  return {
-    calls: clients.calls,
-    writes: writes.map(toWrite),
-    runs: runsOf(scanner.vmms, nodeIds, originMs),
-    watched: clients.watched,
-    events: await eventsOf(installation),
-    final: await finalOf(installation),
-    stored: await storedOf(installation),
-    capacity,
-    losses: losses.map(({ node, lost_ms, renewed_ms }): SessionLoss => ({ node, lostMs: lost_ms, renewedMs: renewed_ms })),
-    troubles,
-    patienceMs,
-    resolutionMs,
-    audited: audited.map(({ request_id }) => request_id),
-  };
-}
-
-/** Of the VMs of this schedule. */
-async function eventsOf({ database }: Installation): Promise<{ vm: string; revision: number }[]> {
-  const rows = await database.query<{ vm_id: string; revision: string }>(
-    "select vm_id, revision from vm_event where vm_id in (select vm from seen.vm_write)",
-  );
-  return rows.map(({ vm_id, revision }) => ({ vm: vm_id, revision: Number(revision) }));
-}
-
-async function finalOf({ database }: Installation): Promise<FinalVm[]> {
-  const rows = await database.query<Record<string, string>>(
-    "select id, node_id, desired, phase, reason, generation, observed_generation, revision from vm",
-  );
-  const text = (row: Record<string, string>, key: string): string => row[key] ?? "";
-  return rows.map((row) => ({
-    ...{ vm: text(row, "id"), node: text(row, "node_id"), desired: Number(row["desired"]), phase: Number(row["phase"]) },
-    ...{ reason: text(row, "reason"), generation: Number(row["generation"]), observed: Number(row["observed_generation"]) },
-    revision: Number(row["revision"]),
-  }));
-}
-
-/** Integers of 64 bits come as text. */
-function toWrite(row: Record<string, string>): RowWrite {
-  const number = (key: string): number => Number(row[key]);
-  return {
-    ...{ seq: number("seq"), atMs: number("at_ms"), op: row["op"] as RowWrite["op"], vm: row["vm"] ?? "", node: row["node"] ?? "" },
-    ...{ epoch: number("epoch"), generation: number("generation"), observed: number("observed"), desired: number("desired") },
-    ...{ phase: number("phase"), cpuMillis: number("cpu_millis"), memBytes: number("mem_bytes"), request: row["request"] ?? "" },
-  };
 }

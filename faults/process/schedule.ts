@@ -49,6 +49,8 @@ export interface ProcessOp {
   readonly vm: number;
   /** Of a create: it may begin anew elsewhere. */
   readonly moves: boolean;
+  /** Of a create; undefined: that of all. */
+  readonly image?: string;
 }
 
 export interface ProcessSchedule {

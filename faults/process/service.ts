@@ -10,6 +10,8 @@ import { systemClock, sleepOrAbort } from "@pitwall/runtime";
 
 const services = join(import.meta.dirname, "..", "..", "services");
 const restartMs = 200;
+/** The code of a process that a failpoint ends. */
+const exitedAtFailpoint = 137;
 
 export interface ServiceSpec {
   readonly name: string;
@@ -30,8 +32,8 @@ export class Service implements AsyncDisposable {
   readonly #spec: ServiceSpec;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
-  /** Of the next start on. */
-  #extraEnv: Readonly<Record<string, string>> = {};
+  /** Of the next starts, one each. */
+  readonly #extraEnv: Readonly<Record<string, string>>[] = [];
   #child: ChildProcess | undefined;
   #holdUntilMs = 0;
   #resumeAtMs = 0;
@@ -39,7 +41,7 @@ export class Service implements AsyncDisposable {
   #waking = new AbortController();
   #up = Promise.withResolvers<Readonly<Record<string, unknown>>>();
   #isUp = false;
-  /** Ends of a service that was up, and that was not killed. */
+  /** Ends of a service that was up, and that was neither killed nor ended by what was armed in it. */
   readonly unexpected: UnexpectedEnd[] = [];
   /** Exit codes and signals, oldest first. */
   readonly ends: string[] = [];
@@ -91,9 +93,15 @@ export class Service implements AsyncDisposable {
     this.#waking.abort();
   }
 
-  /** Started again, with these variables besides. Resolves when it is up. */
-  async restart(extraEnv: Readonly<Record<string, string>>): Promise<void> {
-    this.#extraEnv = extraEnv;
+  /** SIGTERM; it is started again. */
+  end(): void {
+    this.#isKilled = true;
+    this.#child?.kill("SIGTERM");
+  }
+
+  /** Started again with these variables besides, and those of the next start after that, and so on. Resolves when it is up. */
+  async restart(...extraEnv: readonly Readonly<Record<string, string>>[]): Promise<void> {
+    this.#extraEnv.splice(0, Infinity, ...extraEnv);
     if (this.#isUp) this.#up = Promise.withResolvers();
     this.#isUp = false;
     this.kill(0);
@@ -122,7 +130,8 @@ export class Service implements AsyncDisposable {
     const node = [process.execPath, "--disable-warning=DEP0123", join(services, program, "src", "main.ts")];
     const [first = "", ...args] = namespace === undefined ? node : ["ip", "netns", "exec", namespace, ...node];
     this.#isKilled = false;
-    const child: ChildProcess = spawn(first, args, { env: { ...env, ...this.#extraEnv }, stdio: ["ignore", "pipe", log] });
+    const extra = this.#extraEnv.shift();
+    const child: ChildProcess = spawn(first, args, { env: { ...env, ...extra }, stdio: ["ignore", "pipe", log] });
     closeSync(log);
     this.#child = child;
     const ended = once(child, "exit");
@@ -136,7 +145,8 @@ export class Service implements AsyncDisposable {
     await ended.catch(() => undefined); // a child that could not be spawned
     const how = child.signalCode ?? `code ${child.exitCode}`;
     this.ends.push(how);
-    if (this.#isUp && !this.#isKilled && !this.#stop.signal.aborted) this.unexpected.push({ name, how });
+    const isMeant = this.#isKilled || (extra !== undefined && child.exitCode === exitedAtFailpoint);
+    if (this.#isUp && !isMeant && !this.#stop.signal.aborted) this.unexpected.push({ name, how });
     if (this.#isUp) this.#up = Promise.withResolvers();
     this.#isUp = false;
   }

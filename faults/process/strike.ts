@@ -110,7 +110,7 @@ async function fillDisk({ dir }: Installation, victim: number): Promise<network.
 }
 
 /** A pid that is used again at once is not thought of: a world has few processes and many pids. */
-function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
   for (const pid of pids)
     if (pid > 1)
       try {

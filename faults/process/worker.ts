@@ -6,10 +6,14 @@ import { join } from "node:path";
 import { messageChain } from "@pitwall/runtime";
 import { Installation } from "./installation.ts";
 import type { Makings } from "./makings.ts";
-import { runProcessSchedule, type Counts } from "./run.ts";
-import { makeProcessSchedule, processFaultLine } from "./schedule.ts";
+import { directedRunOf } from "./directed.ts";
+import { concernsNode, direct } from "./incident.ts";
+import { runProcessSchedule, type Counts, type Incident } from "./run.ts";
+import { makeProcessSchedule, processFaultLine, type ProcessSchedule } from "./schedule.ts";
 
-/** What a worker is told: seeds, one at a time. */
+/** What a worker is told, one at a time: a seed, or what it would draw. */
+export type ProcessTask = string | ProcessSchedule;
+
 export interface ProcessAnswer {
   readonly seed: string;
   readonly isValid: boolean;
@@ -27,11 +31,19 @@ const startedMs = performance.now();
 const starting = Installation.start(makings, dir);
 starting.catch(() => undefined); // heard below
 
-async function answer(seed: string): Promise<ProcessAnswer> {
-  const schedule = makeProcessSchedule(seed, kinds);
+function drawn(seed: string): { schedule: ProcessSchedule; incident?: Incident } {
+  const run = directedRunOf(seed);
+  if (!run) return { schedule: makeProcessSchedule(seed, kinds) };
+  const happen: Incident["happen"] = (installation, clients) => direct(run, installation, clients);
+  return { schedule: { seed, ops: [], faults: [] }, incident: { happen, concerns: (node) => concernsNode(run, node) } };
+}
+
+async function answer(task: ProcessTask): Promise<ProcessAnswer> {
+  const { schedule, incident } = typeof task === "string" ? drawn(task) : { schedule: task };
+  const { seed } = schedule;
   const told = schedule.faults.map(processFaultLine).join("; ");
   try {
-    const verdict = await runProcessSchedule(await starting, schedule);
+    const verdict = await runProcessSchedule(await starting, schedule, incident);
     if (verdict.violations.length > 0) await keepLogs(seed);
     return { ...verdict, told };
   } catch (error) {
@@ -55,8 +67,8 @@ async function keepLogs(seed: string): Promise<void> {
   await cp(join(dir, "log"), to, { recursive: true });
 }
 
-process.on("message", (seed: string) => {
-  void answer(seed).then((verdict) => process.send?.(verdict));
+process.on("message", (task: ProcessTask) => {
+  void answer(task).then((verdict) => process.send?.(verdict));
 });
 void starting.then(() => process.stderr.write(`a world was started in ${((performance.now() - startedMs) / 1_000).toFixed(1)} s\n`));
 await once(process, "disconnect");

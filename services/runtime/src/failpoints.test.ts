@@ -1,4 +1,8 @@
-import { expect, test } from "vitest";
+import { randomUUID } from "node:crypto";
+import { existsSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
 import { failpointsFrom, noFailpoints } from "./failpoints.ts";
 import { silentLog } from "./log.ts";
 import { VirtualClock } from "./virtual-clock.ts";
@@ -44,6 +48,19 @@ test("a message is lost or sent two times where that is armed", () => {
   const failpoints = arm("create.node.reported=drop-send,lease.sent#2=send-twice");
   const sent = [failpoints.sending("create.node.reported"), ...Array.from({ length: 3 }, () => failpoints.sending("lease.sent"))];
   expect(sent).toEqual(["never", "once", "twice", "once"]);
+});
+
+test("each strike is told in a file, and nothing that is passed by", async () => {
+  const file = join(tmpdir(), `pitwall-struck-${randomUUID()}`);
+  onTestFinished(() => rmSync(file, { force: true }));
+  const env = { PITWALL_FAILPOINTS: "create.vmm.spawned#2=throw,lease.sent=drop-send", PITWALL_ALLOW_FAILPOINTS: "1" };
+  const failpoints = failpointsFrom({ ...env, PITWALL_FAILPOINTS_LOG: file }, silentLog, clock);
+  await failpoints.at("create.vmm.spawned");
+  await failpoints.at("create.disk.cloned");
+  expect(existsSync(file)).toBe(false);
+  await expect(failpoints.at("create.vmm.spawned")).rejects.toThrow("threw");
+  failpoints.sending("lease.sent");
+  expect(readFileSync(file, "utf8")).toBe("create.vmm.spawned throw\nlease.sent drop-send\n");
 });
 
 test("what sends a message throws, too", () => {

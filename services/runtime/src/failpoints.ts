@@ -9,8 +9,10 @@
 //   drop-send       the message that is sent here is lost
 //   send-twice      it is sent two times
 // The last two are for places where a message is sent, which cannot wait. Names of another program's places are passed by.
-// Without PITWALL_ALLOW_FAILPOINTS=1 a process with PITWALL_FAILPOINTS does not start.
+// Without PITWALL_ALLOW_FAILPOINTS=1 a process with PITWALL_FAILPOINTS does not start. Each strike appends a line, NAME ACTION, to the file that
+// PITWALL_FAILPOINTS_LOG names, before anything else: a process that exits or stops tells nobody afterwards.
 import { spawn } from "node:child_process";
+import { appendFileSync } from "node:fs";
 import { systemClock, type Clock } from "./clock.ts";
 import { duration } from "./config.ts";
 import { PitwallError } from "./errors.ts";
@@ -58,12 +60,15 @@ export function failpointsFrom(env: NodeJS.ProcessEnv, log: Log, clock: Clock = 
   requireLeave(env, "PITWALL_FAILPOINTS");
   const armed = text.split(",").map(parseArmed);
   log.warn("FAILPOINTS ARE ARMED: this process breaks on purpose", { failpoints: text });
+  const told = env["PITWALL_FAILPOINTS_LOG"];
   const passings = new Map<string, number>();
 
   function next(name: FailpointName): Action | undefined {
     const passing = (passings.get(name) ?? 0) + 1;
     passings.set(name, passing);
-    return armed.find((entry) => entry.name === name && (entry.passing ?? passing) === passing)?.action;
+    const action = armed.find((entry) => entry.name === name && (entry.passing ?? passing) === passing)?.action;
+    if (action && told) appendFileSync(told, `${name} ${action.kind}\n`);
+    return action;
   }
 
   return {

@@ -2,7 +2,7 @@
 
 // Package failpoint has named places where a test may break the programs of this module, as services/runtime/src/failpoints.ts has it
 // for the others: PITWALL_FAILPOINTS=NAME[#PASSING]=ACTION,… with exit, stop:2s, sleep:2s and throw. Names of other programs' places are
-// passed by. A VM's init has the variable from the kernel's command line.
+// passed by. A VM's init has the variable from the kernel's command line. Each strike is told in the file that PITWALL_FAILPOINTS_LOG names.
 package failpoint
 
 import (
@@ -34,6 +34,7 @@ func At(name string) error {
 		}
 		kind, argument, _ := strings.Cut(action, ":")
 		wait, _ := time.ParseDuration(argument)
+		tell(name, kind)
 		switch kind {
 		case "exit":
 			os.Exit(137)
@@ -51,6 +52,17 @@ func At(name string) error {
 		break
 	}
 	return nil
+}
+
+func tell(name, kind string) {
+	path := os.Getenv("PITWALL_FAILPOINTS_LOG")
+	if path == "" {
+		return
+	}
+	if file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600); err == nil {
+		_, _ = file.WriteString(name + " " + kind + "\n")
+		_ = file.Close()
+	}
 }
 
 // stop has somebody else wake this process. A thread goes on for a moment after the signal that stops its process, so the caller waits until

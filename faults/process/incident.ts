@@ -1,0 +1,195 @@
+// A directed run's incident: the process that passes a failpoint is started again with it armed, and VMs come and go until it was passed.
+//
+//   six VMs run -> the owner starts again, armed -> rounds of traffic, and what else the place needs -> struck -> nothing is armed any more
+import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { imageOf, layerOf, writeLayout } from "@pitwall/oci/tests/support/layout-writer.ts";
+import { tarOf } from "@pitwall/oci/tests/support/tar-writer.ts";
+import { command } from "@pitwall/quickstart";
+import { systemClock, type FailpointName } from "@pitwall/runtime";
+import { Phase } from "@pitwall/sdk";
+import type { Clients } from "./clients.ts";
+import type { DirectedRun } from "./directed.ts";
+import type { Installation } from "./installation.ts";
+import { gatewayAddress, sshPort } from "./network.ts";
+import type { Service } from "./service.ts";
+import { signalAll, strike } from "./strike.ts";
+
+/** The node, and the controller, whose process is armed. */
+const victim = 0;
+const armedController = 1;
+/** Longer than a node's lease and its fence's time: others take over meanwhile. A fifth of the design's 30 s. */
+const stopMs = 6_000;
+/** An assignment is repeated after 10 s, a lost node judged after as long; all are slower on a slow machine. */
+const hitLimitMs = 45_000;
+const settleLimitMs = 15_000;
+const lookMs = 25;
+const perRound = 3;
+const sshTries = 10;
+/** The user name of one who goes on to a VM from there. */
+const anyVm = "jump";
+
+/** What must go wrong before, so that the place is passed at all. */
+const first: Partial<Readonly<Record<FailpointName, string>>> = {
+  "outbox.repeated": "outbox.sent#1=drop-send,",
+};
+
+/** What must go wrong in the process before the one that passes the place. */
+const before: Partial<Readonly<Record<FailpointName, string>>> = {
+  "rejoin.destroy": "create.vmm.spawned#1=exit",
+};
+
+type Drive = (installation: Installation) => Promise<unknown>;
+
+const loseAnotherNode: Drive = async ({ nodes }) => nodes[2]?.kill(hitLimitMs);
+const killAgent: Drive = async ({ nodes }) => nodes[victim]?.kill(stopMs);
+
+/** What drives a process through a place besides traffic and its own start. */
+const drives: Partial<Readonly<Record<FailpointName, Drive>>> = {
+  "lease.expired.seen": (installation) =>
+    strike(installation, { kind: "node-partition", atMs: 0, forMs: stopMs, victim, controller: undefined }),
+  "lease.session.ended": async ({ nodes }) => nodes[2]?.kill(0),
+  "lease.resigned": async ({ controllers }) => controllers[armedController]?.end(),
+  "lease.lost.marked": loseAnotherNode,
+  "lease.lost.committed": loseAnotherNode,
+  "reschedule.sched.placed": loseAnotherNode,
+  "reschedule.sched.committed": loseAnotherNode,
+  "fence.kill": killAgent,
+  "fence.killed": killAgent,
+  "gateway.draining": async ({ gateway }) => gateway.end(),
+  "ssh.key.authorized": knockWithKey,
+};
+
+/** Whether something is wrong with a node in the run. */
+export function concernsNode({ owner }: DirectedRun, node: number): boolean {
+  return owner === "controller" || owner === "gateway" || node === victim;
+}
+
+/** Resolves to whether the place was struck. */
+export async function direct(run: DirectedRun, installation: Installation, clients: Clients): Promise<boolean> {
+  const struckIn = join(installation.dir, "log", `struck-${randomUUID()}`);
+  const traffic = new Traffic(installation, clients);
+  await traffic.begin();
+  const arming = arm(run, installation, struckIn);
+  let isOver = false;
+  const driving = (async () => {
+    for (let round = 0; !isOver; round++) await traffic.round();
+  })();
+  const deadline = systemClock.monotonicMs() + hitLimitMs;
+  const driven = (async () => {
+    await Promise.race([arming, systemClock.sleep(hitLimitMs)]);
+    await drives[run.point]?.(installation);
+  })();
+  let isHit = false;
+  while (!isHit && systemClock.monotonicMs() < deadline) {
+    await systemClock.sleep(lookMs);
+    isHit = (await readFile(struckIn, "utf8").catch(() => "")).includes(`${run.point} ${run.action}\n`);
+  }
+  installation.controllers[victim]?.heal();
+  installation.nodes[2]?.heal();
+  if (run.action === "stop" && isHit) await systemClock.sleep(stopMs);
+  isOver = true;
+  await Promise.all([driving, driven]);
+  if (run.owner === "fence") await installation.nodes[victim]?.restart({}); // whose fences would all be armed
+  return isHit;
+}
+
+/** Somebody with a key that is known comes to the gateway's SSH port. */
+async function knockWithKey(installation: Installation): Promise<void> {
+  const key = join(installation.dir, `key-${randomUUID()}`);
+  await command("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", key]);
+  await installation.client().addSshKey(await readFile(`${key}.pub`, "utf8"));
+  const options = ["BatchMode=yes", "ConnectTimeout=5", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes"];
+  const args = ["-F", "none", ...options.flatMap((option) => ["-o", option]), "-i", key, "-p", String(sshPort)];
+  // There is nothing to be had behind the key.
+  for (let tried = 0; tried < sshTries; tried++)
+    await command("ssh", [...args, `${anyVm}@${gatewayAddress}`, "true"]).catch(() => undefined);
+}
+
+/** Resolves when the process is up, or the one after it. */
+async function arm(
+  { point, owner, action }: DirectedRun,
+  { controllers, gateway, nodes, scanner }: Installation,
+  log: string,
+): Promise<void> {
+  const what = action === "stop" ? `stop:${stopMs}ms` : action;
+  const env = (armed: string): Record<string, string> => ({
+    PITWALL_FAILPOINTS: armed,
+    PITWALL_ALLOW_FAILPOINTS: "1",
+    PITWALL_FAILPOINTS_LOG: log,
+  });
+  const starts = [...(before[point] === undefined ? [] : [env(before[point])]), env(`${first[point] ?? ""}${point}#1=${what}`)];
+  const restart = async (service: Service | undefined): Promise<unknown> => service?.restart(...starts);
+  switch (owner) {
+    case "controller":
+      controllers[victim]?.kill(hitLimitMs); // all goes to the other one, until it was struck
+      await restart(controllers[armedController]);
+      return;
+    case "gateway":
+      await restart(gateway);
+      return;
+    case "fence": {
+      const restarted = restart(nodes[victim]);
+      signalAll(scanner.pids(victim, "fence"), "SIGKILL"); // the next one is started by the armed agent
+      await restarted;
+      return;
+    }
+    default:
+      await restart(nodes[victim]);
+  }
+}
+
+/** VMs in threes, one for each node while nothing is broken: each three comes, stops, starts and goes. */
+class Traffic {
+  readonly #installation: Installation;
+  readonly #clients: Clients;
+  #made = 0;
+
+  constructor(installation: Installation, clients: Clients) {
+    this.#installation = installation;
+    this.#clients = clients;
+  }
+
+  /** Six VMs, which run if nothing is broken. */
+  async begin(): Promise<void> {
+    const { image } = this.#installation;
+    await Promise.all([this.#create(image), this.#create(image)]);
+    const deadline = systemClock.monotonicMs() + settleLimitMs;
+    const running = "select 1 from vm where phase = $1";
+    while (systemClock.monotonicMs() < deadline) {
+      if ((await this.#installation.database.query(running, [Phase.PHASE_RUNNING])).length === this.#made) return;
+      await systemClock.sleep(lookMs);
+    }
+  }
+
+  /** Three VMs of an image that no node has ever seen come; the oldest three go. */
+  async round(): Promise<void> {
+    const oldest = this.#made - 2 * perRound;
+    const image = await this.#newImage();
+    await Promise.all([
+      this.#create(image),
+      (async () => {
+        for (const kind of ["stop", "start", "delete"] as const) await this.#all(kind, oldest, image);
+      })(),
+    ]);
+  }
+
+  async #create(image: string): Promise<void> {
+    const from = this.#made;
+    this.#made += perRound;
+    await this.#all("create", from, image);
+  }
+
+  async #all(kind: "create" | "stop" | "start" | "delete", from: number, image: string): Promise<void> {
+    const vms = Array.from({ length: perRound }, (_, index) => from + index);
+    await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: vm % 4 !== 3, image })));
+  }
+
+  async #newImage(): Promise<string> {
+    const id = randomUUID();
+    const dir = join(this.#installation.imageRoot, id);
+    await writeLayout(dir, imageOf([layerOf(tarOf([{ name: "id", content: Buffer.from(id) }]), "none")]));
+    return `oci:${dir}`;
+  }
+}
