@@ -1,6 +1,6 @@
 // A directed run's incident: the process that passes a failpoint is started again with it armed, and VMs come and go until it was passed.
 //
-//   six VMs run -> the owner starts again, armed -> rounds of traffic, and what else the place needs -> struck -> nothing is armed any more
+//   three VMs run -> the owner starts again, armed -> rounds of traffic, and what else the place needs -> struck -> nothing is armed any more
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -140,7 +140,7 @@ async function arm(
   }
 }
 
-/** VMs in threes, one for each node while nothing is broken: each three comes, stops, starts and goes. */
+/** VMs in threes, one for each node while nothing is broken: each three comes, stops and goes. */
 class Traffic {
   readonly #installation: Installation;
   readonly #clients: Clients;
@@ -151,10 +151,9 @@ class Traffic {
     this.#clients = clients;
   }
 
-  /** Six VMs, which run if nothing is broken. */
+  /** Three VMs, which run if nothing is broken. */
   async begin(): Promise<void> {
-    const { image } = this.#installation;
-    await Promise.all([this.#create(image), this.#create(image)]);
+    await this.#create(this.#installation.image);
     const deadline = systemClock.monotonicMs() + settleLimitMs;
     const running = "select 1 from vm where phase = $1";
     while (systemClock.monotonicMs() < deadline) {
@@ -165,12 +164,12 @@ class Traffic {
 
   /** Three VMs of an image that no node has ever seen come; the oldest three go. */
   async round(): Promise<void> {
-    const oldest = this.#made - 2 * perRound;
+    const oldest = this.#made - perRound;
     const image = await this.#newImage();
     await Promise.all([
       this.#create(image),
       (async () => {
-        for (const kind of ["stop", "start", "delete"] as const) await this.#all(kind, oldest, image);
+        for (const kind of ["stop", "delete"] as const) await this.#all(kind, oldest, image);
       })(),
     ]);
   }
@@ -181,7 +180,7 @@ class Traffic {
     await this.#all("create", from, image);
   }
 
-  async #all(kind: "create" | "stop" | "start" | "delete", from: number, image: string): Promise<void> {
+  async #all(kind: "create" | "stop" | "delete", from: number, image: string): Promise<void> {
     const vms = Array.from({ length: perRound }, (_, index) => from + index);
     await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: vm % 4 !== 3, image })));
   }
