@@ -1,6 +1,6 @@
 // What a journal's calls promise: what they have resolved for is there after a crash of the host. Looked at where it is asked of the kernel.
 import { readlinkSync } from "node:fs";
-import { mkdtemp, open, rm, type FileHandle } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, rm, type FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NodeLossPolicy } from "@pitwall/proto/pitwall/v1/vm.ts";
@@ -44,4 +44,19 @@ it("a journal is on disk before it has its name, its name after, and the name of
   expect(synced.splice(0)).toEqual([join(dir, "vm.json.tmp"), dir]);
   await journals.remove(vmId);
   expect(synced.splice(0)).toEqual([root]);
+});
+
+it("a journal that cannot be written for the first time leaves no folder, one that is there stays as it was", async () => {
+  const assignment = wanted(NodeLossPolicy.NODE_LOSS_POLICY_HOLD);
+  const entry = { assignment, report: firstReport(assignment, 0), process: undefined, booted: 0n, starting: false, bootId: "1" };
+  // The folder's path is as long as Linux takes one, and the file's is longer.
+  let deep = await mkdtemp(join(root, "deep-"));
+  const longest = 4_095 - assignment.vmId.length - 1;
+  while (longest - deep.length > 1) deep = join(deep, "d".repeat(Math.min(200, longest - deep.length - 1)));
+  await mkdir(deep, { recursive: true });
+  await expect(openJournalFiles(deep).write(assignment.vmId, entry)).rejects.toThrow("ENAMETOOLONG");
+  expect(await readdir(deep)).toEqual([]);
+  await mkdir(join(deep, assignment.vmId));
+  await expect(openJournalFiles(deep).write(assignment.vmId, entry)).rejects.toThrow("ENAMETOOLONG");
+  expect(await readdir(deep)).toEqual([assignment.vmId]);
 });

@@ -19,7 +19,13 @@ export function openJournalFiles(root: string): JournalStore {
     clear,
     async write(vmId, entry) {
       const made = await mkdir(dirOf(vmId), { recursive: true, mode: 0o700 });
-      await writeFileAtomic(join(dirOf(vmId), fileName), encodeEntry(entry));
+      try {
+        await writeFileAtomic(join(dirOf(vmId), fileName), encodeEntry(entry));
+      } catch (error) {
+        // A folder without a journal is nobody's: no removal would ever come for it.
+        if (made !== undefined) await rm(dirOf(vmId), { recursive: true, force: true }).catch(() => undefined);
+        throw error;
+      }
       if (made !== undefined) await syncPath(root);
     },
     async remove(vmId) {

@@ -41,8 +41,7 @@ export class Machine {
   readonly #host: MachineHost;
   readonly #dir: string;
   readonly #log: Log;
-  /** What an earlier run left. Nothing is done before it is adopted, but a removal, which ends all that works in the VM's folder. */
-  #kept: JournalEntry | undefined;
+  #kept: JournalEntry | undefined; // nothing is done before it is adopted, but a removal, which ends all that works in the VM's folder
   #wanted: Assignment;
   #report: VmReport;
   /** It could not be kept, and so nobody was told of it. */
@@ -71,8 +70,7 @@ export class Machine {
     this.#dir = host.journals.dirOf(assignment.vmId);
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
-    this.#leases = leases;
-    this.#kept = kept;
+    [this.#leases, this.#kept] = [leases, kept];
     this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
     this.#booted = kept?.booted ?? 0n;

@@ -24,7 +24,7 @@ const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEAL
 const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
 
 /** In which a VM is said to run, or to be about to. */
-export const upPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RUNNING]);
+export const upPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_PLACED, Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RUNNING]);
 
 /** The VM was ended for want of a lease: it is started again once the controller still wants it here. */
 export const leaseLost = {

@@ -168,6 +168,16 @@ test("a VM whose host was off, and that may run here only when the first lease h
   expect(node.host.running).toHaveLength(1);
 });
 
+test("a new VM that comes while there is no lease runs once there is one, also when a hello has told of it meanwhile", async () => {
+  const { clock, peer } = begin("{}");
+  peer.welcomeMs = ttlMs * 0.95; // too late to be worth a lease: heartbeats bring one
+  peer.want({ vmId: moved, spec: reschedulable, ...run });
+  await clock.advance(peer.welcomeMs + 100);
+  peer.drop();
+  await clock.advance(ttlMs * 4);
+  expect(peer.phase(moved)).toBe(Phase.PHASE_RUNNING);
+});
+
 test("the fence ends what may be started elsewhere when the agent is dead", async () => {
   const { clock, node, peer, steps } = begin("{}");
   peer.want({ vmId: moved, spec: reschedulable, ...run });
