@@ -1,5 +1,5 @@
 // The gateway's configuration.
-import { hostPort, list, readConfig, secretFile } from "@pitwall/runtime";
+import { flag, hostPort, isLoopback, list, PitwallError, readConfig, secretFile, type HostPort } from "@pitwall/runtime";
 import { z } from "zod";
 
 const schema = z.object({
@@ -21,7 +21,42 @@ const schema = z.object({
   PITWALL_CORS_ORIGINS: list.default([]),
 });
 
+const loopback = hostPort.refine(
+  ({ host }) => isLoopback(host),
+  "must be a loopback address: nobody is asked for a token, and nothing is encrypted",
+);
+const loneSchema = z.object({
+  PITWALL_LOG_LEVEL: schema.shape.PITWALL_LOG_LEVEL,
+  PITWALL_LISTEN: loopback.prefault("127.0.0.1:8080"),
+  PITWALL_CORS_ORIGINS: schema.shape.PITWALL_CORS_ORIGINS,
+  PITWALL_UPSTREAM: loopback,
+  PITWALL_INSECURE_NO_AUTH: flag.default(false),
+});
+
+export type GatewayConfig = Readonly<z.output<typeof schema>>;
+
+/** A gateway without an installation: a listener in front of a gRPC server. */
+export interface LoneConfig {
+  readonly upstream: HostPort;
+  readonly listen: HostPort;
+  readonly corsOrigins: readonly string[];
+}
+
 /** Throws `invalid` with all faults. */
-export function readGatewayConfig(env: NodeJS.ProcessEnv): Readonly<z.output<typeof schema>> {
+export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
   return readConfig(schema, env);
+}
+
+/** Undefined when no upstream is named: then it is an installation's gateway. Throws `invalid` with all faults. */
+export function readLoneConfig(env: NodeJS.ProcessEnv): LoneConfig | undefined {
+  if (!env["PITWALL_UPSTREAM"] && !env["PITWALL_INSECURE_NO_AUTH"]) return undefined;
+  const config = readConfig(loneSchema, env);
+  if (!config.PITWALL_INSECURE_NO_AUTH) {
+    throw new PitwallError(
+      "invalid",
+      "configuration: PITWALL_UPSTREAM: whoever reaches this gateway reaches the upstream, without a token: say --insecure-no-auth (PITWALL_INSECURE_NO_AUTH=true) if that is meant",
+      { reason: "INVALID_CONFIG" },
+    );
+  }
+  return { upstream: config.PITWALL_UPSTREAM, listen: config.PITWALL_LISTEN, corsOrigins: config.PITWALL_CORS_ORIGINS };
 }

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
 import { failpointsFrom, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
-import { readGatewayConfig } from "./config.ts";
+import { readGatewayConfig, readLoneConfig, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
@@ -14,6 +14,7 @@ import { openSessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
 import { openDoor } from "./web/door.ts";
 import { openIngress } from "./web/ingress.ts";
+import { openLoneUpstream } from "./web/lone-upstream.ts";
 import { openWebServer } from "./web/server.ts";
 import { upstreams } from "./web/upstreams.ts";
 
@@ -23,6 +24,8 @@ const log = openLog("gateway", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {
+  const lone = readLoneConfig(process.env);
+  if (lone) return startLone(lone);
   const failpoints = failpointsFrom(process.env, log);
   const config = readGatewayConfig(process.env);
   const stateDir = config.PITWALL_STATE_DIR;
@@ -78,5 +81,14 @@ async function start(): Promise<AsyncDisposable> {
   process.stdout.write(
     `${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine })}\n`,
   );
+  return stack.move();
+}
+
+/** The web port alone, in front of any gRPC server: no controller, no tunnels, and nobody is asked who they are. */
+async function startLone({ upstream, listen, corsOrigins }: LoneConfig): Promise<AsyncDisposable> {
+  await using stack = new AsyncDisposableStack();
+  const calls = stack.use(openLoneUpstream(upstream, log));
+  const web = stack.use(await openWebServer(listen, { open: calls.open, corsOrigins, log }));
+  process.stdout.write(`${JSON.stringify({ ready: true, port: web.port, web: web.port })}\n`);
   return stack.move();
 }

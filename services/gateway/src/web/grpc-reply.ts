@@ -1,17 +1,56 @@
 // A gRPC status as headers, and as the last frame of a gRPC-Web body (PROTOCOL-HTTP2.md and PROTOCOL-WEB.md of grpc/grpc).
-import type { IncomingHttpHeaders } from "node:http2";
+import { constants } from "node:http2";
 import { PitwallError, statusDetails, statusOf } from "@pitwall/runtime";
+import { Status } from "nice-grpc";
+import type { CallHeaders } from "./headers.ts";
 
-export type Trailers = Readonly<Record<string, string>>;
+export type Trailers = CallHeaders;
 
 /** grpc-status and its companions for an error; what is not a {@link PitwallError} becomes INTERNAL without a word. */
 export function statusTrailers(error: unknown): Trailers {
   const known = error instanceof PitwallError ? error : new PitwallError("internal", "internal error");
   return {
-    "grpc-status": String(statusOf[known.fault]),
-    "grpc-message": percentEncode(known.message),
-    "grpc-status-details-bin": Buffer.from(statusDetails(known)).toString("base64"),
+    ...plainStatus(statusOf[known.fault], known.message),
+    "grpc-status-details-bin": Buffer.from(statusDetails(known)).toString("base64").replace(/=+$/, ""), // senders should not pad
   };
+}
+
+/** The same that upstreams say. */
+export const deadlineTrailers: Trailers = plainStatus(Status.DEADLINE_EXCEEDED, "the call was not done by its deadline");
+
+function plainStatus(status: Status, message: string): Trailers {
+  return { "grpc-status": String(status), "grpc-message": percentEncode(message) };
+}
+
+/** http-grpc-status-mapping.md of grpc/grpc. */
+const statusOfHttp: Readonly<Record<number, Status>> = {
+  400: Status.INTERNAL,
+  401: Status.UNAUTHENTICATED,
+  403: Status.PERMISSION_DENIED,
+  404: Status.UNIMPLEMENTED,
+  429: Status.UNAVAILABLE,
+  502: Status.UNAVAILABLE,
+  503: Status.UNAVAILABLE,
+  504: Status.UNAVAILABLE,
+};
+
+/** What an upstream means that answers with plain HTTP. */
+export function httpTrailers(httpStatus: number): Trailers {
+  return plainStatus(statusOfHttp[httpStatus] ?? Status.UNKNOWN, `the upstream answered with HTTP status ${httpStatus} and no gRPC status`);
+}
+
+/** "Errors" of PROTOCOL-HTTP2.md. */
+const statusOfReset: Readonly<Record<number, Status>> = {
+  [constants.NGHTTP2_REFUSED_STREAM]: Status.UNAVAILABLE,
+  [constants.NGHTTP2_CANCEL]: Status.CANCELLED,
+  [constants.NGHTTP2_ENHANCE_YOUR_CALM]: Status.RESOURCE_EXHAUSTED,
+  [constants.NGHTTP2_INADEQUATE_SECURITY]: Status.PERMISSION_DENIED,
+};
+
+/** What an upstream means that resets a call with this code. */
+export function resetTrailers(code: number): Trailers {
+  if (code === constants.NGHTTP2_NO_ERROR) return plainStatus(Status.INTERNAL, "the upstream ended the call without a status");
+  return plainStatus(statusOfReset[code] ?? Status.INTERNAL, `the upstream reset the call with HTTP/2 error code ${code}`);
 }
 
 /** Bytes other than printable ASCII, and `%`, as %XX. */
@@ -26,9 +65,9 @@ function percentEncode(text: string): string {
 const trailersFlag = 0x80;
 
 /** The frame that carries trailers in a gRPC-Web body. */
-export function trailersFrame(trailers: IncomingHttpHeaders | Trailers): Buffer {
+export function trailersFrame(trailers: Trailers): Buffer {
   const lines = Object.entries(trailers).flatMap(([name, value]) =>
-    name.startsWith(":") || value === undefined ? [] : [`${name}: ${String(value)}\r\n`],
+    name.startsWith(":") || value === undefined ? [] : [value].flat().map((one) => `${name}: ${one}\r\n`),
   );
   const body = Buffer.from(lines.join(""), "latin1");
   const head = Buffer.alloc(5);

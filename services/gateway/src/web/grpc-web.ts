@@ -1,88 +1,117 @@
-// gRPC-Web over HTTP/1.1: the same frames as gRPC, with the trailers as the body's last frame (PROTOCOL-WEB.md of grpc/grpc).
+// gRPC-Web: the same frames as gRPC, with the trailers as the body's last frame (PROTOCOL-WEB.md of grpc/grpc), on HTTP/1.1 and HTTP/2.
 import type { IncomingMessage, ServerResponse } from "node:http";
-import type { IncomingHttpHeaders } from "node:http2";
-import { Transform, type TransformCallback } from "node:stream";
-import type { Log } from "@pitwall/runtime";
-import { statusTrailers, trailersFrame, type Trailers } from "./grpc-reply.ts";
-import { responseHeaders } from "./headers.ts";
-import { unreachable } from "./unreachable.ts";
-import type { OpenUpstream } from "./upstreams.ts";
+import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { Transform, type Readable, type TransformCallback, type Writable } from "node:stream";
+import { PitwallError } from "@pitwall/runtime";
+import { trailersFrame } from "./grpc-reply.ts";
+import { stopListening, wasCut } from "./grpc.ts";
+import type { CallHeaders } from "./headers.ts";
+import type { CallClient } from "./relay.ts";
+
+type Kind = "binary" | "text";
 
 /** Whether a request is gRPC-Web; `text` is the base64 kind. */
-export function grpcWebKind(contentType: string | undefined): "binary" | "text" | undefined {
-  const match = /^application\/grpc-web(-text)?(?:\+proto)?\s*(?:;|$)/i.exec(contentType ?? "");
+export function grpcWebKind(contentType: string | undefined): Kind | undefined {
+  const match = /^application\/grpc-web(-text)?(?:\+[\w.-]+)?\s*(?:;|$)/i.exec(contentType ?? "");
   return match ? (match[1] === undefined ? "binary" : "text") : undefined;
 }
 
-/** Serves one call. Never throws: a failure is its status. */
-export async function serveGrpcWeb(
-  request: IncomingMessage,
-  response: ServerResponse,
-  kind: "binary" | "text",
-  open: OpenUpstream,
-  log: Log,
-): Promise<void> {
-  const path = (request.url ?? "").split("?", 1)[0] ?? "";
-  const isText = kind === "text";
-  response.on("error", () => undefined);
-  const encode = (chunk: Buffer): string | Buffer => (isText ? chunk.toString("base64") : chunk);
-  const begin = (headers: Record<string, unknown>): void => {
-    if (response.headersSent) return;
-    for (const [name, value] of Object.entries(headers)) response.setHeader(name, String(value));
-    response.writeHead(200, { "content-type": isText ? "application/grpc-web-text+proto" : "application/grpc-web+proto" });
-    response.flushHeaders();
-  };
-  const finish = (trailers: Trailers): void => {
-    if (!response.writableEnded) response.end(encode(trailersFrame(trailers)));
-  };
-  const fail = (error: unknown): void => {
-    log.debug("a call failed", { path, error });
-    if (response.destroyed) return;
-    begin({});
-    finish(statusTrailers(error));
-    request.resume(); // what is still coming is of no use
-  };
-  try {
-    const call = await open(path, request.headers);
-    if (response.destroyed) return void call.destroy();
-    response.once("close", () => call.destroy());
-    let trailers: Trailers = {};
-    call.on("error", (error) => fail(unreachable(error)));
-    call.once("response", (headers, flags) => {
-      if ((flags & 1) !== 0) {
-        // Trailers alone: the status came in the headers and goes into the body.
-        begin({});
-        return finish(plain(responseHeaders(headers)));
-      }
-      begin(responseHeaders(headers));
-      call.on("data", (chunk: Buffer) => {
-        if (!response.write(encode(chunk))) call.pause();
-      });
-      response.on("drain", () => call.resume());
-      call.once("end", () => finish(trailers));
-    });
-    call.once("trailers", (received: IncomingHttpHeaders) => {
-      trailers = plain(responseHeaders(received));
-    });
-    (isText ? request.pipe(new Base64Decode()) : request).pipe(call);
-  } catch (error) {
-    fail(error);
-  }
+/** `always` are headers of every reply. */
+export interface WebRequest {
+  readonly path: string;
+  readonly headers: CallHeaders;
+  readonly kind: Kind;
+  readonly always: OutgoingHttpHeaders;
 }
 
-function plain(headers: Record<string, unknown>): Trailers {
-  return Object.fromEntries(Object.entries(headers).map(([name, value]) => [name, String(value)]));
+export function grpcWebClientOnHttp1(request: IncomingMessage, response: ServerResponse, web: WebRequest): CallClient {
+  return webClient(web, request, response, {
+    wasCut: () => !request.complete,
+    canAnswer: () => !response.destroyed,
+    respond(headers) {
+      response.writeHead(200, headers);
+      response.flushHeaders();
+    },
+    end: (last) => void response.end(last),
+  });
 }
 
-/** Base64 in any chunks, padded or not in the middle: each padded group stands for itself. */
+export function grpcWebClientOnHttp2(stream: ServerHttp2Stream, web: WebRequest): CallClient {
+  return webClient(web, stream, stream, {
+    wasCut: () => wasCut(stream),
+    canAnswer: () => !stream.destroyed && !stream.closed,
+    respond: (headers) => stream.respond({ ":status": 200, ...headers }),
+    end(last) {
+      stream.end(last);
+      stopListening(stream);
+    },
+  });
+}
+
+interface Transport {
+  wasCut(): boolean;
+  canAnswer(): boolean;
+  respond(headers: OutgoingHttpHeaders): void;
+  end(last: string | Buffer): void;
+}
+
+function webClient({ path, headers, kind, always }: WebRequest, input: Readable, output: Writable, transport: Transport): CallClient {
+  output.on("error", () => undefined);
+  const encode = (chunk: Buffer): string | Buffer => (kind === "text" ? chunk.toString("base64") : chunk);
+  const decoder = kind === "text" ? new Base64Decode() : undefined;
+  if (decoder) input.on("error", () => undefined).pipe(decoder);
+  let hasBegun = false;
+  const respond = (contentType: string, metadata: CallHeaders): void => {
+    hasBegun = true;
+    transport.respond({ ...always, ...metadata, "content-type": webType(contentType, kind) });
+  };
+  return {
+    path,
+    headers,
+    body: decoder ?? input,
+    wasCut: () => transport.wasCut(),
+    begin(contentType, metadata) {
+      if (transport.canAnswer()) respond(contentType, metadata);
+    },
+    write: (chunk) => !transport.canAnswer() || output.write(encode(chunk)),
+    finish(trailers) {
+      if (!transport.canAnswer()) return;
+      if (!hasBegun) respond(String(headers["content-type"]), {});
+      transport.end(encode(trailersFrame(trailers)));
+    },
+    onDrain: (resume) => void output.on("drain", resume),
+    onGone: (gone) => void output.once("close", gone),
+  };
+}
+
+/** `application/grpc+proto` as `application/grpc-web+proto`, or its text kind. Takes both spellings. */
+function webType(contentType: string, kind: Kind): string {
+  const [, codec = ""] = /^application\/grpc(?:-web(?:-text)?)?(\+[\w.-]+)?/i.exec(contentType) ?? [];
+  return `application/grpc-web${kind === "text" ? "-text" : ""}${codec}`;
+}
+
+/** Base64 in any chunks, padded or not in the middle: each padded group stands for itself. Fails as `invalid` for what is no base64. */
 class Base64Decode extends Transform {
   #held = "";
 
   override _transform(chunk: Buffer, _encoding: BufferEncoding, done: TransformCallback): void {
-    const text = this.#held + chunk.toString("latin1").replace(/\s/g, "");
+    const text = this.#held + chunk.toString("latin1").replaceAll(/\s/g, "");
     const whole = text.length - (text.length % 4);
     this.#held = text.slice(whole);
-    for (const group of text.slice(0, whole).match(/[^=]*={0,2}/g) ?? []) if (group !== "") this.push(Buffer.from(group, "base64"));
+    for (const group of text.slice(0, whole).match(/[^=]+={0,2}|=+/g) ?? []) {
+      if (group.length % 4 !== 0 || !/^[\w+/-]+={0,2}$/.test(group)) return done(notBase64());
+      this.push(Buffer.from(group, "base64"));
+    }
     done();
   }
+
+  override _flush(done: TransformCallback): void {
+    done(this.#held === "" ? null : notBase64());
+  }
+}
+
+function notBase64(): PitwallError {
+  return new PitwallError("invalid", "the body of a gRPC-Web text call must be base64, in whole groups of four characters", {
+    reason: "NOT_BASE64",
+  });
 }

@@ -1,50 +1,56 @@
-// gRPC over cleartext HTTP/2: headers, messages and trailers go through unchanged.
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
-import type { Log } from "@pitwall/runtime";
-import { statusTrailers } from "./grpc-reply.ts";
-import { responseHeaders } from "./headers.ts";
-import { unreachable } from "./unreachable.ts";
-import type { OpenUpstream } from "./upstreams.ts";
+// gRPC over HTTP/2: headers, messages and trailers go through unchanged.
+import { constants, type ServerHttp2Stream } from "node:http2";
+import type { Trailers } from "./grpc-reply.ts";
+import type { CallHeaders } from "./headers.ts";
+import type { CallClient } from "./relay.ts";
 
-const contentType = { ":status": 200, "content-type": "application/grpc+proto" };
+/** Whether a request is gRPC. */
+export function isGrpc(contentType: string | undefined): boolean {
+  return /^application\/grpc(\+[\w.-]+)?\s*(;|$)/i.test(contentType ?? "");
+}
 
-/** Serves one call. Never throws: a failure is its status. */
-export async function serveGrpc(
-  stream: ServerHttp2Stream,
-  path: string,
-  headers: IncomingHttpHeaders,
-  open: OpenUpstream,
-  log: Log,
-): Promise<void> {
+export function grpcClient(stream: ServerHttp2Stream, path: string, headers: CallHeaders): CallClient {
   stream.on("error", () => undefined);
-  const fail = (error: unknown): void => {
-    log.debug("a call failed", { path, error });
-    if (stream.destroyed) return;
-    if (!stream.headersSent) stream.respond({ ...contentType, ...statusTrailers(error) }, { endStream: true });
-    else stream.destroy();
+  const contentType = String(headers["content-type"]);
+  const canAnswer = (): boolean => !stream.destroyed && !stream.closed;
+  return {
+    path,
+    headers,
+    body: stream,
+    wasCut: () => wasCut(stream),
+    begin(type, metadata) {
+      if (canAnswer()) stream.respond({ ":status": 200, "content-type": type, ...metadata }, { waitForTrailers: true });
+    },
+    write: (chunk) => !canAnswer() || stream.write(chunk),
+    finish(trailers) {
+      if (!canAnswer()) return;
+      if (stream.headersSent) return endWith(stream, trailers);
+      stream.respond({ ":status": 200, "content-type": contentType, ...trailers }, { endStream: true });
+      stopListening(stream);
+    },
+    onDrain: (resume) => void stream.on("drain", resume),
+    onGone: (gone) => void stream.once("close", gone),
   };
-  try {
-    const call = await open(path, headers);
-    if (stream.destroyed) return void call.destroy();
-    stream.once("close", () => call.destroy());
-    let trailers = {};
-    call.on("error", (error) => fail(unreachable(error)));
-    call.once("response", (response, flags) => {
-      // NGHTTP2_FLAG_END_STREAM: a reply that is trailers alone.
-      if ((flags & 1) !== 0) return void stream.respond({ ...contentType, ...responseHeaders(response) }, { endStream: true });
-      stream.respond({ ...contentType, ...responseHeaders(response) }, { waitForTrailers: true });
-      stream.once("wantTrailers", () => stream.sendTrailers(trailers));
-      call.pipe(stream);
-    });
-    call.once("trailers", (received: IncomingHttpHeaders) => {
-      trailers = responseHeaders(received);
-    });
-    stream.pipe(call, { end: false });
-    // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
-    stream.once("end", () =>
-      stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR ? call.close(constants.NGHTTP2_CANCEL) : call.end(),
-    );
-  } catch (error) {
-    fail(error);
-  }
+}
+
+function endWith(stream: ServerHttp2Stream, trailers: Trailers): void {
+  stream.once("wantTrailers", () => {
+    stream.sendTrailers({ ...trailers });
+    stopListening(stream);
+  });
+  stream.end();
+}
+
+/** Whether its client broke a request off that has ended. */
+export function wasCut(stream: ServerHttp2Stream): boolean {
+  return stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR;
+}
+
+/** Once all is sent, tells a client that is still sending to stop (RFC 9113 section 8.1). */
+export function stopListening(stream: ServerHttp2Stream): void {
+  const stop = (): void => {
+    if (!stream.readableEnded && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
+  };
+  if (stream.writableFinished) setImmediate(stop);
+  else stream.once("finish", () => setImmediate(stop));
 }

@@ -1,9 +1,12 @@
-// Which headers go through.
+// Which headers go through, in each direction.
 import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
+
+/** Headers by lower-case name; of a header that came several times, all its values. */
+export type CallHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
 /** Of the connection, of the browser, or of our own making: never forwarded. */
 const dropped: ReadonlySet<string> = new Set([
-  ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "host", "te", "trailer", "expect"],
+  ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings", "host", "te", "trailer", "expect"],
   ...[
     "content-type",
     "content-length",
@@ -16,26 +19,48 @@ const dropped: ReadonlySet<string> = new Set([
     "x-grpc-web",
     "x-user-agent",
     "dnt",
+    "forwarded",
   ],
   "pitwall-peer-internal",
 ]);
+const droppedPrefixes = [":", "sec-", "proxy-", "x-forwarded-"];
 
-/** Call metadata and gRPC's own headers, as the upstream call's headers. */
-export function upstreamHeaders(path: string, incoming: IncomingHttpHeaders): OutgoingHttpHeaders {
-  const headers: OutgoingHttpHeaders = { ":method": "POST", ":path": path, "content-type": "application/grpc+proto", te: "trailers" };
+/**
+ * Node joins repeated headers with commas; metadata keeps the values apart. Of headers that may come only once Node keeps the first, and so
+ * does this. `raw` has names and values in turn.
+ */
+export function callHeaders(headers: IncomingHttpHeaders, raw: readonly string[] | undefined): CallHeaders {
+  if (raw === undefined || raw.length === 2 * Object.keys(headers).length) return headers; // none is there twice
+  const values = new Map<string, string[]>();
+  for (let at = 0; at + 1 < raw.length; at += 2) {
+    const name = (raw[at] ?? "").toLowerCase();
+    values.set(name, [...(values.get(name) ?? []), raw[at + 1] ?? ""]);
+  }
+  const apart = [...values].flatMap(([name, all]) => (all.length > 1 && headers[name] !== all[0] ? [[name, all] as const] : []));
+  return { ...headers, ...Object.fromEntries(apart) };
+}
+
+/** Call metadata and gRPC's own headers, as the upstream call's headers. What follows the `+` of the content type stays. */
+export function upstreamHeaders(path: string, incoming: CallHeaders): OutgoingHttpHeaders {
+  const [, codec = ""] = /^application\/grpc(?:-web(?:-text)?)?(\+[\w.-]+)?/i.exec(String(incoming["content-type"])) ?? [];
+  const headers: OutgoingHttpHeaders = { ":method": "POST", ":path": path, "content-type": `application/grpc${codec}`, te: "trailers" };
+  const ofConnection = String(incoming["connection"] ?? "")
+    .toLowerCase()
+    .split(/\s*,\s*/);
   for (const [name, value] of Object.entries(incoming)) {
-    if (!name.startsWith(":") && !name.startsWith("sec-") && !name.startsWith("proxy-") && !dropped.has(name) && value !== undefined)
-      headers[name] = value;
+    if (value === undefined || dropped.has(name) || ofConnection.includes(name)) continue;
+    if (!droppedPrefixes.some((prefix) => name.startsWith(prefix))) headers[name] = value;
   }
   return headers;
 }
 
+/** What headers take, names and values in turn. */
+export function headerBytes(raw: readonly string[]): number {
+  return raw.reduce((sum, part) => sum + part.length, 0);
+}
+
 /** Response metadata. */
-export function responseHeaders(upstream: IncomingHttpHeaders): OutgoingHttpHeaders {
-  const headers: OutgoingHttpHeaders = {};
-  for (const [name, value] of Object.entries(upstream)) {
-    if (!name.startsWith(":") && name !== "content-type" && name !== "date" && name !== "connection" && value !== undefined)
-      headers[name] = value;
-  }
-  return headers;
+export function responseHeaders(upstream: CallHeaders): CallHeaders {
+  const ofConnection = ["content-type", "content-length", "date", "connection", "transfer-encoding", "trailer", "keep-alive", "upgrade"];
+  return Object.fromEntries(Object.entries(upstream).filter(([name]) => !name.startsWith(":") && !ofConnection.includes(name)));
 }

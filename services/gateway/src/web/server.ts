@@ -1,25 +1,30 @@
-// The web port: HTTP/1.1 (gRPC-Web, ingress, discovery) and cleartext HTTP/2 (gRPC) told apart by their first bytes.
+// The web port: HTTP/1.1 (gRPC-Web, ingress, discovery) and cleartext HTTP/2 (gRPC, gRPC-Web) told apart by their first bytes.
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer as createHttp2Server } from "node:http2";
+import { createServer as createHttp2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
 import { createServer as createTcpServer, type Socket } from "node:net";
 import { listen, type HostPort, type Log } from "@pitwall/runtime";
-import { serveGrpc } from "./grpc.ts";
-import { grpcWebKind, serveGrpcWeb } from "./grpc-web.ts";
+import { corsHeaders } from "./cors.ts";
+import { grpcClient, isGrpc } from "./grpc.ts";
+import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
+import { callHeaders, headerBytes } from "./headers.ts";
 import { ingressTarget, type Ingress } from "./ingress.ts";
+import { plainReply, type PlainReply } from "./plain.ts";
+import { relay } from "./relay.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
 /** How HTTP/2 with prior knowledge begins, RFC 9113 section 3.4. */
 const http2Preface = "PRI";
 const firstBytesLimitMs = 10_000;
 const maxConcurrentStreams = 250;
-const exposed = "grpc-status,grpc-message,grpc-status-details-bin";
-const allowed = "authorization,content-type,grpc-timeout,pitwall-vm,x-grpc-web,x-user-agent";
+/** A request's headers, names and values together. Node's own limit for HTTP/2 is what a client has acknowledged, which may be none yet. */
+const maxHeaderBytes = 16 * 1024;
 
 export interface WebParts {
   readonly open: OpenUpstream;
-  readonly ingress: Ingress;
-  /** What /.well-known/pitwall says. */
-  readonly discovery: Readonly<Record<string, unknown>>;
+  /** Into VMs; without it nothing is below /vm/. */
+  readonly ingress?: Ingress;
+  /** What /.well-known/pitwall says; without it there is no such page. */
+  readonly discovery?: Readonly<Record<string, unknown>>;
   /** Origins of web consoles; `*` for any. */
   readonly corsOrigins: readonly string[];
   readonly log: Log;
@@ -29,52 +34,63 @@ export interface WebParts {
 export async function openWebServer(at: HostPort, parts: WebParts): Promise<AsyncDisposable & { readonly port: number }> {
   const { open, ingress, log } = parts;
   const sockets = new Set<Socket>();
-  const http2 = createHttp2Server({ settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 }, maxSessionInvalidFrames: 100 });
-  http2.on("stream", (stream, headers) => {
-    const path = headers[":path"] ?? "";
-    if (headers[":method"] === "POST" && /^application\/grpc(\+proto)?$/.test(headers["content-type"] ?? ""))
-      void serveGrpc(stream, path, headers, open, log);
-    else stream.respond({ ":status": 415, "content-type": "text/plain" }, { endStream: true });
+  const http2 = createHttp2Server({
+    settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 },
+    maxSessionInvalidFrames: 100,
   });
+  http2.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) =>
+    serveStream(stream, headers, raw),
+  );
   http2.on("sessionError", (error) => log.debug("an HTTP/2 connection broke", { error }));
 
-  const http1 = createHttpServer((request, response) => {
+  function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: string[]): void {
+    if (headerBytes(raw) > maxHeaderBytes) {
+      stream.on("error", () => undefined);
+      return stream.respond({ ":status": 431 }, { endStream: true });
+    }
+    const path = headers[":path"] ?? "";
+    const type = headers["content-type"];
+    const isPost = headers[":method"] === "POST";
+    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), open, log);
+    const always = corsHeaders(headers.origin, parts.corsOrigins);
+    const kind = isPost ? grpcWebKind(type) : undefined;
+    if (kind) {
+      const web = { path: pathOf(path), headers: callHeaders(headers, raw), kind, always };
+      return void relay(grpcWebClientOnHttp2(stream, web), open, log);
+    }
+    stream.on("error", () => undefined);
+    const { status, body, headers: own } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
+    stream.respond({ ":status": status, ...always, ...own });
+    stream.end(headers[":method"] === "HEAD" ? undefined : body);
+  }
+
+  const http1 = createHttpServer({ maxHeaderSize: maxHeaderBytes, headersTimeout: firstBytesLimitMs }, (request, response) => {
     void serve(request, response).catch((error: unknown) => {
       log.error("a request failed", { error });
       response.destroy();
     });
   });
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-    const target = targetOf(request);
+    const target = ingress && targetOf(request);
     if (target) void ingress.upgrade(request, socket, head, target);
     else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n");
   });
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    const origin = request.headers.origin;
-    if (origin !== undefined && (parts.corsOrigins.includes("*") || parts.corsOrigins.includes(origin))) {
-      response.setHeader("access-control-allow-origin", origin);
-      response.setHeader("access-control-expose-headers", exposed);
-      response.setHeader("vary", "origin");
-      if (request.method === "OPTIONS") {
-        response.writeHead(204, {
-          "access-control-allow-methods": "POST,GET",
-          "access-control-allow-headers": allowed,
-          "access-control-max-age": "7200",
-        });
-        return void response.end();
-      }
+    const { method, headers, url = "" } = request;
+    // Node takes the first of several, another server the last: whom the request is for must not depend on who reads it.
+    if ((request.headersDistinct["host"] ?? []).length > 1) return send(response, { status: 400, headers: {}, body: "one host, please\n" });
+    const always = corsHeaders(headers.origin, parts.corsOrigins);
+    const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
+    if (kind) {
+      const web = { path: pathOf(url), headers: callHeaders(headers, request.rawHeaders), kind, always };
+      return relay(grpcWebClientOnHttp1(request, response, web), open, log);
     }
-    const kind = request.method === "POST" ? grpcWebKind(request.headers["content-type"]) : undefined;
-    if (kind) return serveGrpcWeb(request, response, kind, open, log);
-    const target = targetOf(request);
-    if (target) return ingress.serve(request, response, target);
-    const path = (request.url ?? "").split("?", 1)[0];
-    if (request.method !== "GET" && request.method !== "HEAD")
-      return reply(response, 405, "text/plain", "this address takes gRPC-Web, or GET\n");
-    if (path === "/.well-known/pitwall") return reply(response, 200, "application/json", `${JSON.stringify(parts.discovery)}\n`);
-    if (path === "/healthz") return reply(response, 200, "text/plain", "ok\n");
-    reply(response, 404, "text/plain", "nothing is here\n");
+    for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
+    const isPreflight = method === "OPTIONS" && "access-control-allow-origin" in always;
+    const target = ingress && !isPreflight ? targetOf(request) : undefined;
+    if (target && ingress) return ingress.serve(request, response, target);
+    send(response, plainReply(method, pathOf(url), always, parts.discovery));
   }
 
   const server = createTcpServer({ noDelay: true }, (socket) => {
@@ -104,6 +120,10 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   };
 }
 
+function pathOf(url: string): string {
+  return url.split("?", 1)[0] ?? "";
+}
+
 function targetOf({ url = "" }: IncomingMessage): ReturnType<typeof ingressTarget> {
   try {
     return ingressTarget(url);
@@ -112,7 +132,7 @@ function targetOf({ url = "" }: IncomingMessage): ReturnType<typeof ingressTarge
   }
 }
 
-function reply(response: ServerResponse, status: number, type: string, body: string): void {
-  response.writeHead(status, { "content-type": type, "x-content-type-options": "nosniff" });
+function send(response: ServerResponse, { status, headers, body }: PlainReply): void {
+  response.writeHead(status, headers);
   response.end(body);
 }

@@ -1,11 +1,11 @@
 // Where a call goes: the controller's API, or powerunit in a VM.
-import { connect as connectHttp2, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
+import { connect as connectHttp2, type ClientHttp2Stream } from "node:http2";
 import { duplexPair } from "node:stream";
 import { invalid, PitwallError, splice } from "@pitwall/runtime";
 import type { ControllerApi } from "../controller-api.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
-import { upstreamHeaders } from "./headers.ts";
+import { upstreamHeaders, type CallHeaders } from "./headers.ts";
 
 /** Served by the controller's API to users. Members' services are not for this door. */
 const apiServices: ReadonlySet<string> = new Set([
@@ -22,14 +22,15 @@ const apiServices: ReadonlySet<string> = new Set([
 const healthService = "grpc.health.v1.Health";
 const guestService = "pitwall.v1.GuestService";
 
-/** Opens the upstream call for a request that came through the {@link Door}. */
-export type OpenUpstream = (path: string, headers: IncomingHttpHeaders) => Promise<ClientHttp2Stream>;
+/** Opens the upstream call for a request. Throws what a user may hear. */
+export type OpenUpstream = (path: string, headers: CallHeaders) => Promise<ClientHttp2Stream>;
 
+/** For requests that come through the {@link Door}. */
 export function upstreams(door: Door, api: ControllerApi, tunnels: Tunnels): OpenUpstream {
   return async (path, headers) => {
     const service = path.split("/")[1] ?? "";
     if (service === healthService) return (await api.session()).request(upstreamHeaders(path, headers));
-    const bearerToken = await door(headers.authorization);
+    const bearerToken = await door(one(headers["authorization"]));
     if (apiServices.has(service)) return (await api.session()).request(upstreamHeaders(path, headers));
     if (service !== guestService)
       throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
@@ -54,4 +55,9 @@ export function upstreams(door: Door, api: ControllerApi, tunnels: Tunnels): Ope
     call.once("close", () => session.close(() => stream.destroy()));
     return call;
   };
+}
+
+/** A header that must not come twice. */
+function one(value: CallHeaders[string]): string | undefined {
+  return typeof value === "string" ? value : undefined;
 }

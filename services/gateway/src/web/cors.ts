@@ -1,0 +1,18 @@
+// Which pages may call: origins compared whole, and answers that name the one that asked.
+import type { OutgoingHttpHeaders } from "node:http2";
+
+const exposed = "grpc-status,grpc-message,grpc-status-details-bin";
+const allowed = "authorization,content-type,grpc-timeout,pitwall-vm,x-grpc-web,x-user-agent";
+
+/** Headers of every answer to a page of this origin; none for a page that may not call. `*` among the origins is any. */
+export function corsHeaders(origin: string | undefined, origins: readonly string[]): OutgoingHttpHeaders {
+  if (origin === undefined || !(origins.includes("*") || origins.includes(origin))) return {};
+  return { "access-control-allow-origin": origin, "access-control-expose-headers": exposed, vary: "origin" };
+}
+
+/** Of the answer to the question whether it may call. */
+export const preflightHeaders: OutgoingHttpHeaders = {
+  "access-control-allow-methods": "POST,GET",
+  "access-control-allow-headers": allowed,
+  "access-control-max-age": "7200",
+};

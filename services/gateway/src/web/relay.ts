@@ -1,0 +1,111 @@
+// One call from its client to its upstream and back. Frames are copied and never looked into.
+//
+// waiting (nothing came from the upstream) -> begun (headers went out) -> over (trailers went out, or the client has gone).
+// What comes first makes it over: the upstream's trailers, its reset, the loss of its connection, the deadline, the client's going.
+import { constants, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
+import type { Readable } from "node:stream";
+import { PitwallError, type Log } from "@pitwall/runtime";
+import { deadlineTrailers, httpTrailers, resetTrailers, statusTrailers, type Trailers } from "./grpc-reply.ts";
+import { grpcTimeoutMs } from "./grpc-timeout.ts";
+import { callHeaders, responseHeaders, type CallHeaders } from "./headers.ts";
+import { unreachable } from "./unreachable.ts";
+import type { OpenUpstream } from "./upstreams.ts";
+
+/** The upstream knows the deadline too, and what it says then is worth more than what we can say. */
+const deadlineGraceMs = 50;
+
+/** The client's side of a call, whatever protocol it speaks. */
+export interface CallClient {
+  readonly path: string;
+  readonly headers: CallHeaders;
+  /** Messages, framed as gRPC frames them. It fails when they are not whole. */
+  readonly body: Readable;
+  /** Whether a body that has ended was broken off. */
+  wasCut(): boolean;
+  /** Once, first. The content type is the upstream's. */
+  begin(contentType: string, headers: CallHeaders): void;
+  /** False asks to wait for {@link onDrain}. */
+  write(chunk: Buffer): boolean;
+  /** Once, last; without {@link begin} before it, the reply is trailers alone. */
+  finish(trailers: Trailers): void;
+  onDrain(resume: () => void): void;
+  /** Called when nothing more can be sent, also after {@link finish}. */
+  onGone(gone: () => void): void;
+}
+
+/** Serves one call. Never throws: a failure is its status. */
+export async function relay(client: CallClient, open: OpenUpstream, log: Log): Promise<void> {
+  const { path, headers, body } = client;
+  let call: ClientHttp2Stream | undefined;
+  let isOver = false;
+
+  const leave = (): void => {
+    isOver = true;
+    clearTimeout(timer);
+    if (call && !(call.readableEnded && call.writableEnded)) call.close(constants.NGHTTP2_CANCEL);
+  };
+  const finish = (trailers: Trailers): void => {
+    if (isOver) return;
+    leave();
+    body.unpipe().resume(); // what is still coming is of no use
+    client.finish(trailers);
+  };
+  const fail = (error: unknown): void => {
+    if (isOver) return;
+    log.debug("a call failed", { path, error });
+    finish(statusTrailers(error));
+  };
+  const timeoutMs = grpcTimeoutMs(headers["grpc-timeout"]);
+  const timer = timeoutMs === undefined ? undefined : setTimeout(() => finish(deadlineTrailers), timeoutMs + deadlineGraceMs);
+  client.onGone(leave);
+  body.on("error", (error) => (error instanceof PitwallError ? fail(error) : undefined)); // another one means that the client goes
+
+  try {
+    call = await open(path, headers);
+    if (isOver) return void call.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
+    receive(call, client, finish, fail);
+    const sent = call;
+    // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
+    const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
+    if (body.readableEnded) return end(); // one without a byte ends by itself while its upstream is being opened
+    body.once("end", end).pipe(sent, { end: false });
+  } catch (error) {
+    fail(error);
+  }
+}
+
+function receive(call: ClientHttp2Stream, client: CallClient, finish: (trailers: Trailers) => void, fail: (error: unknown) => void): void {
+  const { session } = call;
+  let trailers: Trailers | undefined;
+  let lost: Error | undefined;
+  call.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "ERR_HTTP2_STREAM_ERROR") lost = error;
+  });
+  call.once("close", () => {
+    if (lost || session?.destroyed) fail(unreachable(lost));
+    else finish(resetTrailers(call.rstCode));
+  });
+  const finishAlone = (alone: Trailers): void => {
+    call.resume().once("end", () => finish(alone)); // read to its end, it is done and needs no reset
+  };
+  call.once("response", (parsed: IncomingHttpHeaders, flags: number, raw?: readonly string[]) => {
+    const headers = callHeaders(parsed, raw);
+    const contentType = parsed["content-type"] ?? "";
+    const hasStatus = parsed["grpc-status"] !== undefined;
+    // NGHTTP2_FLAG_END_STREAM: a reply that is trailers alone.
+    if ((flags & 1) !== 0 && hasStatus) return finishAlone(responseHeaders(headers));
+    if (Number(parsed[":status"]) !== 200 || !contentType.startsWith("application/grpc"))
+      return finish(httpTrailers(Number(parsed[":status"])));
+    if ((flags & 1) !== 0) return finish(resetTrailers(constants.NGHTTP2_NO_ERROR));
+    client.begin(contentType, responseHeaders(headers));
+    client.onDrain(() => call.resume());
+    call.on("data", (chunk: Buffer) => {
+      if (!client.write(chunk)) call.pause();
+    });
+    call.once("end", () => finish(trailers ?? resetTrailers(call.rstCode)));
+  });
+  call.once("trailers", (parsed: IncomingHttpHeaders, _flags: number, raw?: readonly string[]) => {
+    const received = responseHeaders(callHeaders(parsed, raw));
+    trailers = received["grpc-status"] === undefined ? { ...received, ...resetTrailers(constants.NGHTTP2_NO_ERROR) } : received;
+  });
+}

@@ -1,0 +1,40 @@
+// A web port in front of an upstream that does what a test says.
+import type { ServerHttp2Stream } from "node:http2";
+import { silentLog } from "@pitwall/runtime";
+import { onTestFinished } from "vitest";
+import { openLoneUpstream } from "../../src/web/lone-upstream.ts";
+import { openWebServer } from "../../src/web/server.ts";
+import { openUpstream, type Upstream } from "./upstream.ts";
+
+/** A message of two bytes. */
+export const frame = Buffer.from([0, 0, 0, 0, 2, 8, 1]);
+export const answered = { ":status": 200, "content-type": "application/grpc+proto" };
+export const text = { "content-type": "application/grpc-web-text+proto" };
+
+/** The port of a gateway before an upstream that serves each call so. */
+export async function gatewayBefore(
+  serve: Parameters<typeof openUpstream>[0],
+  settings = {},
+): Promise<{ port: number; upstream: Upstream }> {
+  const upstream = await openUpstream(serve, settings);
+  const lone = openLoneUpstream({ host: "127.0.0.1", port: upstream.port }, silentLog);
+  const web = await openWebServer(
+    { host: "127.0.0.1", port: 0 },
+    { open: lone.open, corsOrigins: ["https://console.example.com"], log: silentLog },
+  );
+  onTestFinished(async () => {
+    await web[Symbol.asyncDispose]();
+    lone[Symbol.dispose]();
+    await upstream[Symbol.asyncDispose]();
+  });
+  return { port: web.port, upstream };
+}
+
+/** Answers with these messages and an OK once the request has ended. */
+export function answer(stream: ServerHttp2Stream, body: Buffer, trailers = {}, headers = {}): void {
+  stream.resume().once("end", () => {
+    stream.respond({ ...answered, ...headers }, { waitForTrailers: true });
+    stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0", ...trailers }));
+    stream.end(body);
+  });
+}
