@@ -3,6 +3,7 @@ export { openSshAccess, type SshAccess } from "./ssh-access.ts";
 export { command } from "./provision/command.ts";
 export { provision, type Provisioned } from "./provision/provision.ts";
 export { installPackages, testCommands } from "./provision/packages.ts";
+export { provideConformance, type Conformance } from "./provision/conformance.ts";
 export { findGo, goFolders, provideBreakable, providePowerunit } from "./provision/powerunit.ts";
 export { startStack, type Stack, type StackOptions } from "./stack/stack.ts";
 export type { ServiceName } from "./stack/process.ts";
