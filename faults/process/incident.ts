@@ -22,8 +22,12 @@ const armedController = 1;
 /** Longer than a node's lease and its fence's time: others take over meanwhile. A fifth of the design's 30 s. */
 const stopMs = 6_000;
 /** An assignment is repeated after 10 s, a lost node judged after as long; all are slower on a slow machine. */
-const hitLimitMs = 45_000;
+const hitLimitMs = 90_000;
 const settleLimitMs = 15_000;
+/** For a node that is linked to hold its lease, and to have told its fence. */
+const guardedMs = 2_000;
+/** A drive that came too early for its place comes again. */
+const driveAgainMs = 12_000;
 const lookMs = 25;
 const perRound = 3;
 const sshTries = 10;
@@ -43,7 +47,12 @@ const before: Partial<Readonly<Record<FailpointName, string>>> = {
 type Drive = (installation: Installation) => Promise<unknown>;
 
 const loseAnotherNode: Drive = async ({ nodes }) => nodes[2]?.kill(hitLimitMs);
-const killAgent: Drive = async ({ nodes }) => nodes[victim]?.kill(stopMs);
+/** Once its fence has VMs to guard again. */
+const killAgent: Drive = async (installation) => {
+  await installation.nodesAreReady();
+  await systemClock.sleep(guardedMs);
+  installation.nodes[victim]?.kill(stopMs);
+};
 
 /** What drives a process through a place besides traffic and its own start. */
 const drives: Partial<Readonly<Record<FailpointName, Drive>>> = {
@@ -69,19 +78,22 @@ export function concernsNode({ owner }: DirectedRun, node: number): boolean {
 /** Resolves to whether the place was struck. */
 export async function direct(run: DirectedRun, installation: Installation, clients: Clients): Promise<boolean> {
   const struckIn = join(installation.dir, "log", `struck-${randomUUID()}`);
-  const traffic = new Traffic(installation, clients);
+  const traffic = new Traffic(installation, clients, before[run.point] === undefined); // what outlives an agent: fences end what may move
   await traffic.begin();
   const arming = arm(run, installation, struckIn);
   let isOver = false;
   const driving = (async () => {
-    for (let round = 0; !isOver; round++) await traffic.round();
+    while (!isOver && drives[run.point] === undefined) await traffic.round(); // what is driven needs VMs that stay
   })();
   const deadline = systemClock.monotonicMs() + hitLimitMs;
+  let isHit = false;
   const driven = (async () => {
     await Promise.race([arming, systemClock.sleep(hitLimitMs)]);
-    await drives[run.point]?.(installation);
+    while (!isHit && !isOver) {
+      await drives[run.point]?.(installation);
+      for (let waitedMs = 0; waitedMs < driveAgainMs && !isHit && !isOver; waitedMs += lookMs) await systemClock.sleep(lookMs);
+    }
   })();
-  let isHit = false;
   while (!isHit && systemClock.monotonicMs() < deadline) {
     await systemClock.sleep(lookMs);
     isHit = (await readFile(struckIn, "utf8").catch(() => "")).includes(`${run.point} ${run.action}\n`);
@@ -144,11 +156,14 @@ async function arm(
 class Traffic {
   readonly #installation: Installation;
   readonly #clients: Clients;
+  /** Whether VMs may begin anew elsewhere: one of four may not all the same. */
+  readonly #moves: boolean;
   #made = 0;
 
-  constructor(installation: Installation, clients: Clients) {
+  constructor(installation: Installation, clients: Clients, moves: boolean) {
     this.#installation = installation;
     this.#clients = clients;
+    this.#moves = moves;
   }
 
   /** Three VMs, which run if nothing is broken. */
@@ -182,7 +197,7 @@ class Traffic {
 
   async #all(kind: "create" | "stop" | "delete", from: number, image: string): Promise<void> {
     const vms = Array.from({ length: perRound }, (_, index) => from + index);
-    await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: vm % 4 !== 3, image })));
+    await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: this.#moves && vm % 4 !== 3, image })));
   }
 
   async #newImage(): Promise<string> {

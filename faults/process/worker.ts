@@ -44,7 +44,7 @@ async function answer(task: ProcessTask): Promise<ProcessAnswer> {
   const told = schedule.faults.map(processFaultLine).join("; ");
   try {
     const verdict = await runProcessSchedule(await starting, schedule, incident);
-    if (verdict.violations.length > 0) await keepLogs(seed);
+    if (verdict.violations.length > 0 || !verdict.isValid) await keepLogs(seed);
     return { ...verdict, told };
   } catch (error) {
     await keepLogs(seed);
