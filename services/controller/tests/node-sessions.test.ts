@@ -148,6 +148,32 @@ test("the database refuses what a session that was overtaken has still to say", 
   await eventually(async () => ((await phase()) === Phase.PHASE_RUNNING ? true : undefined));
 });
 
+test("heartbeats are acknowledged while what the node says of its VMs waits for the database, in a hello as well as afterwards", async () => {
+  const node = await joinNode(installation, first.admin, "waiting");
+  await using one = await node.link(first.link);
+  void stayHeard(one, 200);
+  await onlyOn(node.id);
+  const { vm } = await first.admin.vms.createVm({ name: "waited-for", spec: { image: installation.image } });
+  const id = vm?.id ?? "";
+  const wanted = await eventually(() => one.assignments.find(({ vmId }) => vmId === id));
+  const isWaiting = async (sessions: number): Promise<true | undefined> =>
+    (await installation.query("select from pg_stat_activity where wait_event_type = 'Lock' and query like '%for update of vm%'")).length ===
+      sessions || undefined;
+  const acks = (link: SpokenLink): number => link.heard.filter(({ $case }) => $case === "heartbeatAck").length;
+  await installation.holding("select from vm where id = $1 for update", [id], async () => {
+    for (let i = 0; i < 100; i++) one.say({ $case: "report", value: reportOf(wanted) });
+    await eventually(() => isWaiting(1));
+    const before = acks(one);
+    await eventually(() => acks(one) > before + 3 || undefined);
+    await using two = await node.link(second.link, [reportOf(wanted)]);
+    await one.ended;
+    void stayHeard(two, 200);
+    await eventually(() => isWaiting(2));
+    await eventually(() => acks(two) > 3 || undefined);
+    expect(two.heard.some((message) => message.$case === "assignments" && message.value.complete)).toBe(false);
+  });
+});
+
 test("a killed agent is seen at once on every controller, a silent one after some heartbeats, and neither is lost", async () => {
   const node = await joinNode(installation, first.admin, "fading");
   const killed = await node.link(first.link);

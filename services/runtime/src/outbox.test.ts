@@ -16,6 +16,20 @@ it("delivers what waits before it ends", async () => {
   expect(await drain(outbox)).toEqual([1, 2]);
 });
 
+it("delivers first what was pushed ahead, each kind in its order, and counts it", async () => {
+  const outbox = new Outbox<string>(4);
+  outbox.push("a");
+  outbox.pushAhead("first");
+  outbox.push("b");
+  expect([outbox.length, outbox.pushAhead("second"), outbox.pushAhead("one too many")]).toEqual([3, true, false]);
+  expect(outbox.length).toBe(0);
+  const kept = new Outbox<string>(4);
+  for (const item of ["a", "b"]) kept.push(item);
+  for (const item of ["first", "second"]) kept.pushAhead(item);
+  kept.close();
+  expect(await drain(kept)).toEqual(["first", "second", "a", "b"]);
+});
+
 it("wakes a consumer that waits", async () => {
   const outbox = new Outbox<number>(3);
   const all = drain(outbox);

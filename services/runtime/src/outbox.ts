@@ -7,6 +7,8 @@ import { planted } from "./planted.ts";
 /** Single consumer: iterate it once. */
 export class Outbox<T> implements AsyncIterable<T> {
   readonly #items: T[] = [];
+  /** Go before all others. */
+  readonly #urgent: T[] = [];
   readonly #limit: number;
   #wake: (() => void) | undefined;
   #end: { readonly error?: unknown } | undefined;
@@ -22,17 +24,26 @@ export class Outbox<T> implements AsyncIterable<T> {
 
   /** How many items wait. */
   get length(): number {
-    return this.#items.length;
+    return this.#items.length + this.#urgent.length;
   }
 
   /** Queues an item. False when the outbox has ended, or ends now because it is full. */
   push(item: T): boolean {
+    return this.#queue(this.#items, item);
+  }
+
+  /** The same, before all that was only pushed. */
+  pushAhead(item: T): boolean {
+    return this.#queue(this.#urgent, item);
+  }
+
+  #queue(items: T[], item: T): boolean {
     if (this.#end) return false;
-    if (this.#items.length >= this.#limit && !planted("unbounded-outbox")) {
+    if (this.length >= this.#limit && !planted("unbounded-outbox")) {
       this.fail(new PitwallError("exhausted", `the peer does not read: ${this.#limit} messages are waiting`, { reason: "OUTBOX_FULL" }));
       return false;
     }
-    this.#items.push(item);
+    items.push(item);
     this.#wake?.();
     return true;
   }
@@ -47,15 +58,15 @@ export class Outbox<T> implements AsyncIterable<T> {
   fail(error: unknown): void {
     if (this.#end) return;
     this.#end = { error };
-    this.#items.length = 0;
+    this.#items.length = this.#urgent.length = 0;
     this.#wake?.();
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T, void, undefined> {
     try {
       for (;;) {
-        if (this.#items.length > 0) {
-          yield this.#items.shift() as T; // length was checked
+        if (this.length > 0) {
+          yield (this.#urgent.length > 0 ? this.#urgent : this.#items).shift() as T; // length was checked
           continue;
         }
         if (this.#end) {

@@ -1,21 +1,25 @@
 // What one node may cost its controller, however it behaves.
 import type { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { systemClock, type Clock } from "@pitwall/runtime";
+import { sleepOrAbort, systemClock, type Clock } from "@pitwall/runtime";
 
 const maxMessageBytes = 1024;
 const maxReasonBytes = 64;
 const maxHostKeyBytes = 1024;
+const uuidLength = 36;
 /** All VMs of a full node may come up at once; more than that is read slowly, and HTTP/2 makes the node wait. */
 const burst = 2_000;
 const perSecond = 100;
+/** Reports of one node that were read and not taken yet: some hundred bytes each, 2 KiB at most. */
+const backlogLimit = 256;
 
 /**
  * A report whose words can be kept: those that are too long lose their ends, and a zero byte, which no database keeps, is shown. Some of
- * the words are the guest's: a report that could not be kept would end the link of a whole node.
+ * the words are the guest's: a report that could not be kept would end the link of a whole node. An id that is none is nobody's.
  */
 export function bounded(report: VmReport): VmReport {
   return {
     ...report,
+    vmId: report.vmId.length > uuidLength ? "" : report.vmId,
     message: cut(report.message, maxMessageBytes),
     reason: cut(report.reason, maxReasonBytes),
     sshHostKey: cut(report.sshHostKey, maxHostKeyBytes),
@@ -47,5 +51,63 @@ export class Pace {
     this.#left = Math.min(burst, this.#left + ((nowMs - this.#lastMs) / 1000) * perSecond) - 1;
     this.#lastMs = nowMs;
     return this.#left >= 0 ? 0 : Math.ceil((-this.#left / perSecond) * 1000);
+  }
+}
+
+export interface BacklogOptions {
+  /** Nothing is taken before. */
+  readonly ready: Promise<void>;
+  /** Something could not be taken; what came after it is not taken either. */
+  readonly onFailure: (error: unknown) => void;
+  /** Nothing more is taken once it aborts. */
+  readonly signal: AbortSignal;
+  readonly clock?: Clock | undefined;
+}
+
+/**
+ * What a session's node has said and nobody has taken yet, in its order: it is taken at the pace that is allowed, while its reader goes on
+ * with heartbeats. Who brings more than there is room for waits until one is taken.
+ */
+export class Backlog {
+  readonly #options: BacklogOptions;
+  readonly #pace: Pace;
+  #last: Promise<void>;
+  #waiting = 0;
+  #hasFailed = false;
+  #taken = Promise.withResolvers<void>();
+
+  constructor(options: BacklogOptions) {
+    this.#options = options;
+    this.#pace = new Pace(options.clock);
+    this.#last = options.ready;
+  }
+
+  /** Resolves when there is room for more. */
+  async add(take: () => Promise<void>): Promise<void> {
+    this.#waiting++;
+    this.#last = this.#last.then(() => this.#takeOne(take));
+    while (this.#waiting >= backlogLimit) await this.#taken.promise;
+  }
+
+  /** Resolves when all that was added is taken, or will not be. */
+  async done(): Promise<void> {
+    await this.#last;
+  }
+
+  async #takeOne(take: () => Promise<void>): Promise<void> {
+    const { signal, clock, onFailure } = this.#options;
+    try {
+      if (this.#hasFailed || signal.aborted) return;
+      await take();
+      const waitMs = this.#pace.take();
+      if (waitMs > 0) await sleepOrAbort(waitMs, signal, clock);
+    } catch (error) {
+      this.#hasFailed = true;
+      onFailure(error);
+    } finally {
+      this.#waiting--;
+      this.#taken.resolve();
+      this.#taken = Promise.withResolvers();
+    }
   }
 }

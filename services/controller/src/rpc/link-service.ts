@@ -1,5 +1,5 @@
 // LinkService: one session of one node, from its hello to its end.
-import type { ConnectRequest, ConnectResponse, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { ConnectRequest, ConnectResponse, Hello, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
@@ -8,7 +8,7 @@ import type { Session, Sessions } from "../nodes/sessions.ts";
 import type { Assignments } from "../vm/assignments.ts";
 import type { Reports } from "../vm/reports.ts";
 import { memberIn, type CallerContext } from "./identity.ts";
-import { bounded, Pace } from "./link-bounds.ts";
+import { Backlog, bounded, Pace } from "./link-bounds.ts";
 
 export interface LinkParts {
   readonly reports: Reports;
@@ -46,12 +46,7 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       try {
         await failpoints.at("lease.session.begun", nodeId);
         yield await welcome(session, parts);
-        const inventory = boundedInventory(hello.value.inventory ?? { vms: [], complete: false });
-        await parts.reports.takeInventory(session, inventory);
-        taken.resolve();
-        const assignments = await parts.assignments.all(nodeId, inventory);
-        await failpoints.at("lease.snapshot.sent", nodeId);
-        yield { message: { $case: "assignments", value: { assignments, complete: true } } };
+        void answer(session, hello.value, taken.resolve, parts).catch((error: unknown) => session.outbox.fail(error));
         yield* session.outbox;
       } finally {
         stop.abort();
@@ -78,7 +73,20 @@ async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: 
   return { message: { $case: "welcome", value } };
 }
 
-/** Takes what the node says, one message after the other; the end of its stream ends the session. */
+/** A hello is answered with all that its node should be. That is work for the database: heartbeats are acknowledged meanwhile. */
+async function answer(session: Session, { inventory: said }: Hello, onTaken: () => void, parts: LinkParts): Promise<void> {
+  const inventory = boundedInventory(said ?? { vms: [], complete: false });
+  await parts.reports.takeInventory(session, inventory);
+  onTaken();
+  const assignments = await parts.assignments.all(session.nodeId, inventory);
+  await parts.failpoints.at("lease.snapshot.sent", session.nodeId);
+  session.outbox.push({ message: { $case: "assignments", value: { assignments, complete: true } } });
+}
+
+/**
+ * Takes what the node says. What it says of VMs is work for the database, and waits for what came before it: heartbeats do not wait for that.
+ * The end of its stream ends the session.
+ */
 async function listen(
   session: Session,
   messages: AsyncIterator<ConnectRequest>,
@@ -89,6 +97,11 @@ async function listen(
 ): Promise<void> {
   const { reports, leases, log } = parts;
   const pace = new Pace(parts.clock);
+  const onFailure = (error: unknown): void => {
+    log.debug("a node's stream broke", { node: session.nodeId, error });
+    session.outbox.close();
+  };
+  const backlog = new Backlog({ ready: taken, onFailure, signal, clock: parts.clock });
   try {
     for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {
       const { message } = next.value;
@@ -96,14 +109,17 @@ async function listen(
         case "heartbeat":
           leases.heard(session, message.value.sequence);
           break;
-        case "report":
-          await taken;
-          await reports.take(session, bounded(message.value));
-          break;
-        case "inventory":
-          await taken;
-          await reports.takeInventory(session, boundedInventory(message.value));
-          break;
+        case "report": {
+          const report = bounded(message.value);
+          await backlog.add(() => reports.take(session, report));
+          continue; // at the backlog's pace
+        }
+        case "inventory": {
+          const inventory = boundedInventory(message.value);
+          await backlog.add(() => reports.takeInventory(session, inventory));
+          await backlog.done(); // one at a time: it may be large
+          continue;
+        }
         case "tunnelRefusal":
           log.warn("a node could not reach a gateway", { node: session.nodeId, vm: message.value.vmId, reason: message.value.reason });
           break;
@@ -121,10 +137,10 @@ async function listen(
       const waitMs = pace.take();
       if (waitMs > 0) await sleepOrAbort(waitMs, signal, parts.clock);
     }
-  } catch (error) {
-    log.debug("a node's stream broke", { node: session.nodeId, error });
-  } finally {
+    await backlog.done(); // what it said before its end counts
     session.outbox.close();
+  } catch (error) {
+    onFailure(error);
   }
 }
 

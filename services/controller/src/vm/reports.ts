@@ -52,6 +52,7 @@ export class Reports {
     const rows = await this.#rowsOf(session.nodeId);
     const known = new Map(rows.map((row) => [row.id, row]));
     for (const report of inventory.vms) {
+      if (!session.outbox.isOpen) return; // of no use to anybody any more: the next hello says it
       const row = known.get(report.vmId);
       if (!row || !saysNothingNew(row, report)) await this.take(session, report);
     }

@@ -1,10 +1,116 @@
-import type { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
-import { failpointsFrom, Outbox, silentLog, toDuration, VirtualClock } from "@pitwall/runtime";
+import type { Assignments, ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
+import { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { failpointsFrom, noFailpoints, Outbox, seededRandom, silentLog, toDuration, VirtualClock } from "@pitwall/runtime";
 import { expect, onTestFinished, test } from "vitest";
 import { openLease } from "./lease.ts";
-import { openLink } from "./link.ts";
+import { openLink, type Link } from "./link.ts";
 
 const hello = { agentVersion: "", capability: 3, capacity: undefined, drivers: [], labels: {}, inventory: undefined };
+const ttlMs = 10_000;
+const empty: Assignments = { assignments: [], complete: false };
+
+interface Run {
+  readonly clock: VirtualClock;
+  readonly link: Link;
+  readonly isHeld: () => boolean;
+  /** What came up, the oldest first. */
+  readonly heard: ConnectRequest["message"][];
+  /** How often a lease was lost. */
+  losses: number;
+}
+
+/** A node whose controller reads a message in `readMs`, acknowledges heartbeats, and says all this with the welcome. */
+function begin(options: { readMs: number; assigned: readonly Assignments[]; onAssignments: (clock: VirtualClock) => Promise<void> }): Run {
+  const clock = new VirtualClock();
+  const heard: ConnectRequest["message"][] = [];
+  const fence = { deadlineMs: 0, renew: () => undefined };
+  const parts = { clock, failpoints: noFailpoints, log: silentLog, random: seededRandom("1") };
+
+  async function read(requests: AsyncIterable<ConnectRequest>, responses: Outbox<ConnectResponse>): Promise<void> {
+    for await (const { message } of requests) {
+      heard.push(message);
+      if (message?.$case === "hello") {
+        const times = { heartbeatInterval: toDuration(1_000), leaseTtl: toDuration(ttlMs) };
+        responses.push({ message: { $case: "welcome", value: { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times } } });
+        for (const value of options.assigned) responses.push({ message: { $case: "assignments", value } });
+      }
+      if (message?.$case === "heartbeat") responses.push({ message: { $case: "heartbeatAck", value: message.value } });
+      await clock.sleep(options.readMs);
+    }
+  }
+
+  const lease = openLease({ ...parts, fence, onLost: async (wasHeld) => void (wasHeld && run.losses++) });
+  const link = openLink(
+    {
+      ...parts,
+      lease,
+      dial(requests, signal) {
+        const responses = new Outbox<ConnectResponse>(1_000);
+        signal.addEventListener("abort", () => responses.close(), { once: true });
+        void read(requests, responses);
+        return responses;
+      },
+    },
+    {
+      hello: () => hello,
+      available: async () => ({ cpuMillis: 0n, memBytes: 0n, diskBytes: 0n }),
+      onAssignments: () => options.onAssignments(clock),
+      onTunnel: async () => undefined,
+      onImageCommand: async ({ requestId }) => ({ requestId, reason: "", message: "", inventory: undefined, freed: undefined }),
+    },
+  );
+  const run: Run = { clock, link, heard, isHeld: lease.isHeld, losses: 0 };
+  return run;
+}
+
+const count = ({ heard }: Run, kind: string): number => heard.filter((message) => message?.$case === kind).length;
+
+test("heartbeats go before all that VMs have to say: a slow controller costs no lease", async () => {
+  const run = begin({ readMs: 100, assigned: [], onAssignments: async () => undefined });
+  await run.clock.advance(1_000);
+  const reports = 1_000;
+  for (let i = 0; i < reports; i++) run.link.report(VmReport.fromPartial({ vmId: String(i), phase: Phase.PHASE_RUNNING }));
+  await run.clock.advance((reports + 300) * 100);
+  expect([count(run, "hello"), count(run, "report"), run.losses, run.isHeld()]).toEqual([1, reports, 0, true]);
+  expect(count(run, "heartbeat")).toBeGreaterThan(100);
+  const told = run.heard.flatMap((message) => (message?.$case === "report" ? [message.value.vmId] : []));
+  expect(told).toEqual(Array.from({ length: reports }, (_, i) => String(i)));
+});
+
+test("acknowledgements are heard while assignments wait for a slow disk, which take their turns", async () => {
+  let [now, atOnce, taken] = [0, 0, 0];
+  const run = begin({
+    readMs: 0,
+    assigned: Array.from({ length: 10 }, () => empty),
+    async onAssignments(clock) {
+      atOnce = Math.max(atOnce, ++now);
+      await clock.sleep(ttlMs);
+      now--;
+      taken++;
+    },
+  });
+  await run.clock.advance(11 * ttlMs);
+  expect([count(run, "hello"), run.losses, run.isHeld(), atOnce, taken]).toEqual([1, 0, true, 1, 10]);
+});
+
+test("what waits to be taken at the end of a session is dropped: the next one tells it anew", async () => {
+  let taken = 0;
+  const run = begin({
+    readMs: 0,
+    assigned: [empty, empty, empty],
+    async onAssignments(clock) {
+      taken++;
+      await clock.sleep(1_000);
+    },
+  });
+  await run.clock.advance(500);
+  run.link.startAnew("for a test");
+  await run.clock.advance(400);
+  expect([taken, count(run, "hello")]).toEqual([1, 1]); // it is being taken still
+  await run.clock.advance(10_000);
+  expect([taken, count(run, "hello")]).toEqual([4, 2]);
+});
 
 test("a heartbeat that cannot be sent ends its session, not the agent: the next session's are", async () => {
   const clock = new VirtualClock();

@@ -27,6 +27,8 @@ import type { DialLink } from "./dial.ts";
 import type { Lease } from "./lease.ts";
 
 const outboxLimit = 10_000;
+/** Lists of assignments that may wait for the one that is being taken. */
+const listsLimit = 10_000;
 const welcomeLimitMs = 10_000;
 
 export interface LinkHandlers {
@@ -70,6 +72,8 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
     const giveUp = (why: string): void => abort.abort(new PitwallError("unavailable", why));
     giveUpSession = giveUp;
     const watchdog = new Watchdog(clock, giveUp);
+    const lists = new Outbox<Assignments>(listsLimit);
+    const taking = takeLists(lists, signal).catch((error: unknown) => abort.abort(error));
     try {
       messages.push({ message: { $case: "hello", value: handlers.hello() } });
       outbox = messages; // at once: what is reported from now on, the hello does not say
@@ -89,7 +93,7 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
             await lease.acknowledged(message.value.sequence);
             break;
           case "assignments":
-            await takeAssignments(message.value);
+            if (!lists.push(message.value)) giveUp("more is asked for than this node can take");
             break;
           case "tunnel":
             void tunnel(message.value, messages);
@@ -111,6 +115,16 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
       watchdog.stop();
       messages.close();
       abort.abort();
+      lists.close();
+      await taking; // the next hello tells what came of it
+    }
+  }
+
+  /** Beside the reading, so that acknowledged heartbeats do not wait for the disk. What waits at the end of the session is dropped. */
+  async function takeLists(lists: AsyncIterable<Assignments>, signal: AbortSignal): Promise<void> {
+    for await (const list of lists) {
+      if (signal.aborted) return;
+      await takeAssignments(list);
     }
   }
 
@@ -129,7 +143,9 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
     for (let sequence = 1n; !signal.aborted; sequence++) {
       const available = await handlers.available().catch(() => undefined);
       lease.sent(sequence);
-      send(messages, { message: { $case: "heartbeat", value: { sequence, available } } }, "lease.sent");
+      // Ahead of reports: the lease of all VMs must not wait for what some have to say.
+      const message: ConnectRequest = { message: { $case: "heartbeat", value: { sequence, available } } };
+      send((one) => messages.pushAhead(one), message, "lease.sent");
       await sleepOrAbort(interval, signal, clock);
     }
   }
@@ -139,10 +155,10 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
     if (refusal) messages.push({ message: { $case: "tunnelRefusal", value: { vmId: request.vmId, ...refusal } } });
   }
 
-  function send(messages: Outbox<ConnectRequest> | undefined, message: ConnectRequest, place: SendName, subject?: string): void {
+  function send(push: (message: ConnectRequest) => unknown, message: ConnectRequest, place: SendName, subject?: string): void {
     const sending = failpoints.sending(place, subject);
-    if (sending !== "never") messages?.push(message);
-    if (sending === "twice") messages?.push(message);
+    if (sending !== "never") push(message);
+    if (sending === "twice") push(message);
   }
 
   const retry = backoff(200, 5_000, random);
@@ -158,7 +174,7 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
   return {
     report(report) {
       const place = report.phase === Phase.PHASE_GONE ? "delete.node.reported" : "create.node.reported";
-      send(outbox, { message: { $case: "report", value: report } }, place, report.vmId);
+      send((one) => outbox?.push(one), { message: { $case: "report", value: report } }, place, report.vmId);
     },
     startAnew: (why) => giveUpSession(why),
     async [Symbol.asyncDispose]() {

@@ -100,7 +100,7 @@ export class Machine {
     return this.#report;
   }
 
-  get isGone(): boolean {
+  get #isGone(): boolean {
     return this.#report.phase === Phase.PHASE_GONE;
   }
 
@@ -127,7 +127,7 @@ export class Machine {
 
   /** The lease is lost: a VM that may be started elsewhere ends here. Resolves when its VMM is gone. */
   async yieldUp(): Promise<void> {
-    if (!isReschedulable(this.#wanted.spec) || this.isGone) return;
+    if (!isReschedulable(this.#wanted.spec) || this.#isGone) return;
     this.#isYielded = true;
     this.#stepAbort.abort(new PitwallError("unavailable", "the lease is lost"));
     await this.#booting;
@@ -150,7 +150,7 @@ export class Machine {
   }
 
   async #run(): Promise<void> {
-    while (!this.#closed && !this.isGone) {
+    while (!this.#closed && !this.#isGone) {
       this.#bell.hush();
       this.#stepAbort = new AbortController();
       try {
@@ -161,7 +161,7 @@ export class Machine {
         if (!this.#stepAbort.signal.aborted) await this.#host.clock.sleep(retryMs);
         this.#bell.ring();
       }
-      if (this.isGone || this.#closed) return;
+      if (this.#isGone || this.#closed) return;
       await this.#bell.heard();
     }
   }
@@ -390,7 +390,7 @@ export class Machine {
   }
 
   async #save(): Promise<void> {
-    if (this.isGone) return;
+    if (this.#isGone) return;
     const starting = this.#starting && !planted("journal-after-effect");
     const of = { assignment: this.#wanted, booted: this.#booted, bootId: this.#host.bootId };
     const entry = { ...of, report: this.#report, process: this.#vmm?.process, starting };

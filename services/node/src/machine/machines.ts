@@ -1,15 +1,17 @@
-// All VMs of a node: takes assignments, gives inventories, remembers what is gone until the controller has heard it.
+// All VMs of a node: takes assignments, gives inventories, remembers for a while what is gone.
+//
+// A VM that is gone is reported so once and then on each question about it, and is in no inventory: whoever still waits for its end has it
+// in the next complete list. So a hello has as much to say as there are VMs, however many came before.
 import type { Assignment, Assignments, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, planted } from "@pitwall/runtime";
 import type { MachineHost } from "./host.ts";
 import { Machine } from "./machine.ts";
-import { goneReport, isOlder } from "./reports.ts";
+import { goneReport, isOlder, type Version } from "./reports.ts";
 
 const maxBuried = 10_000;
 
 export interface Machines {
-  /** Applies a list; a complete one also ends the memory of VMs that are gone. */
   apply(assignments: Assignments): Promise<void>;
   inventory(): Inventory;
   /** Throws `not-found`. */
@@ -25,38 +27,40 @@ export interface Machines {
 /** Adopts what an earlier run left. */
 export async function openMachines(host: MachineHost): Promise<Machines> {
   const machines = new Map<string, Machine>();
-  /** What of VMs that are gone was said last: an assignment that was late must not bring one back. The oldest first. */
-  const buried = new Map<string, VmReport>();
+  /** How far VMs had come that are gone: an assignment that was late must not bring one back. The oldest first. */
+  const buried = new Map<string, Version>();
+  const ground: MachineHost = { ...host, onReport: told };
   const entries = await host.journals.readAll();
   await host.failpoints.at("rejoin.scan.anchors");
-  for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(host, entry));
+  for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(ground, entry));
 
-  function bury(report: VmReport): void {
-    machines.delete(report.vmId);
-    buried.set(report.vmId, report);
+  function told(report: VmReport): void {
+    if (report.phase === Phase.PHASE_GONE) bury(report);
+    host.onReport(report);
+  }
+
+  function bury({ vmId, epoch, generation }: VmReport): void {
+    machines.delete(vmId);
+    buried.delete(vmId); // the latest to be told of is the last to be forgotten
+    buried.set(vmId, { epoch, generation });
     const [oldest] = buried.keys();
     if (buried.size > maxBuried && oldest !== undefined) buried.delete(oldest);
   }
 
   async function take(assignment: Assignment, isQuestion: boolean): Promise<void> {
     const known = machines.get(assignment.vmId);
-    if (known && !known.isGone) return known.apply(assignment, isQuestion);
-    const gone = known?.report ?? buried.get(assignment.vmId);
-    if (gone && !isOlder(gone, assignment) && !planted("skip-generation-check")) return host.onReport(gone);
-    if (assignment.desired === Desired.DESIRED_DELETED) {
-      const report = known?.report ?? goneReport(assignment, host.clock.wallMs());
-      if (!known) bury(report);
-      return host.onReport(report);
-    }
+    if (known) return known.apply(assignment, isQuestion);
+    const gone = buried.get(assignment.vmId);
+    const isLate = gone !== undefined && !isOlder(gone, assignment) && !planted("skip-generation-check");
+    if (isLate) return told(goneReport({ vmId: assignment.vmId, ...gone }, host.clock.wallMs()));
+    if (assignment.desired === Desired.DESIRED_DELETED) return told(goneReport(assignment, host.clock.wallMs()));
     if (!/^[0-9a-f-]{36}$/.test(assignment.vmId)) throw new PitwallError("internal", "an assignment's VM id is not a UUID");
     await host.failpoints.at("create.node.received", assignment.vmId);
-    machines.set(assignment.vmId, await Machine.create(host, assignment));
+    machines.set(assignment.vmId, await Machine.create(ground, assignment));
   }
 
   return {
     async apply({ assignments, complete }) {
-      const listed = new Set(assignments.map(({ vmId }) => vmId));
-      if (complete) for (const [vmId, machine] of machines) if (machine.isGone && !listed.has(vmId)) bury(machine.report);
       for (const assignment of assignments) {
         // One that cannot be taken must not keep the others from theirs.
         // A complete list follows an inventory, which has told all.
@@ -68,7 +72,7 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
     inventory: () => ({ vms: [...machines.values()].map(({ report }) => report), complete: true }),
     get(vmId) {
       const machine = machines.get(vmId);
-      if (!machine || machine.isGone) throw new PitwallError("not-found", "this node does not have the VM", { reason: "VM_NOT_HERE" });
+      if (!machine) throw new PitwallError("not-found", "this node does not have the VM", { reason: "VM_NOT_HERE" });
       return machine;
     },
     async yieldUp() {

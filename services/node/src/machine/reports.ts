@@ -43,11 +43,11 @@ export function firstReport(assignment: Assignment, nowMs: number): VmReport {
 }
 
 /** Of a VM that this node does not have: nothing of it is here. */
-export function goneReport(assignment: Assignment, nowMs: number): VmReport {
-  return { ...blank(assignment, nowMs), phase: Phase.PHASE_GONE };
+export function goneReport(of: Version & Pick<Assignment, "vmId">, nowMs: number): VmReport {
+  return { ...blank(of, nowMs), phase: Phase.PHASE_GONE };
 }
 
-function blank({ vmId, generation, epoch }: Assignment, nowMs: number): VmReport {
+function blank({ vmId, generation, epoch }: Version & Pick<Assignment, "vmId">, nowMs: number): VmReport {
   const rest = { reason: "", message: "", ...noService, sshHostKey: "", timings: undefined, observeTime: new Date(nowMs) };
   return { vmId, generation, epoch, phase: Phase.PHASE_UNSPECIFIED, ...rest };
 }
@@ -87,7 +87,8 @@ export function afterExit(exit: VmmExit, said: WatchStateResponse | undefined): 
   return { phase: Phase.PHASE_FAILED, reason: failed ? "GUEST_FAILED" : "VMM_EXITED", message: message.slice(0, messageLimit) };
 }
 
-type Version = Pick<Assignment, "epoch" | "generation">;
+/** How far a VM has come. */
+export type Version = Pick<Assignment, "epoch" | "generation">;
 
 export function isOlder(a: Version, b: Version): boolean {
   return a.epoch < b.epoch || (a.epoch === b.epoch && a.generation < b.generation);

@@ -126,6 +126,17 @@ test("a report that is lost with its connection is made good by the next hello",
   expect(peer.reports.filter(({ phase }) => phase === Phase.PHASE_RUNNING)).toHaveLength(1);
 });
 
+test.each(["{}", "faults: [{ fault: lost-report, phase: GONE }]"])("a hello tells of no VM that is gone, with %s", async (script) => {
+  const { clock, peer } = begin(script);
+  for (const vmId of [vm, held, moved]) peer.want({ vmId, ...run });
+  await clock.advance(60_000);
+  for (const vmId of [held, moved]) peer.want({ vmId, ...remove });
+  await clock.advance(60_000);
+  peer.drop();
+  await clock.advance(10_000);
+  expect([peer.inventory, peer.phase(held), peer.phase(moved)]).toEqual([[vm], Phase.PHASE_GONE, Phase.PHASE_GONE]);
+});
+
 test("an assignment that is said again is answered again", async () => {
   const { clock, peer } = begin("{}");
   peer.want({ vmId: vm, ...run });

@@ -15,6 +15,8 @@ export class Peer {
   readonly #wanted = new Map<string, Assignment>();
   readonly seen = new Map<string, VmReport>();
   readonly reports: VmReport[] = [];
+  /** What the latest hello says that there is. */
+  inventory: readonly string[] = [];
   #session: Outbox<ConnectResponse> | undefined;
   isReachable = true;
   /** It takes so long over each hello. */
@@ -75,7 +77,9 @@ export class Peer {
       if (message?.$case === "report") this.#take(message.value);
       if (message?.$case === "heartbeat") session.push({ message: { $case: "heartbeatAck", value: { sequence: message.value.sequence } } });
       if (message?.$case !== "hello") continue;
-      for (const report of message.value.inventory?.vms ?? []) this.#take(report);
+      const vms = message.value.inventory?.vms ?? [];
+      this.inventory = vms.map(({ vmId }) => vmId);
+      for (const report of vms) this.#take(report);
       await this.#clock.sleep(this.welcomeMs);
       const times = { heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
       const welcome = { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times };
