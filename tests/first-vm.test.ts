@@ -84,6 +84,9 @@ it("runs the image's own CMD, which answers through the gateway to whoever has a
   await expect.poll(async () => (await get()).status, { timeout: 20_000 }).toBe(200);
   expect(await (await get()).text()).toContain("This page comes out of a microVM");
   expect((await fetch(url)).status).toBe(401);
+  const http2 = ["curl", "-s", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}", url];
+  expect((await run([...http2, "-H", `authorization: Bearer ${await pitwall.stack.token()}`])).stdout).toMatch(/microVM[^]*2 200$/);
+  expect((await run(http2)).stdout).toMatch(/2 401$/);
 });
 
 it("runs other arguments instead of CMD, with the image's environment and the VM's own, and tells how they ended", async () => {

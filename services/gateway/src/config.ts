@@ -1,6 +1,7 @@
 // The gateway's configuration.
 import { flag, hostPort, isLoopback, list, PitwallError, readConfig, secretFile, type HostPort } from "@pitwall/runtime";
 import { z } from "zod";
+import type { CertificateFiles } from "./web/certificate.ts";
 
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
@@ -19,16 +20,17 @@ const schema = z.object({
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
   PITWALL_CORS_ORIGINS: list.default([]),
+  PITWALL_TLS_CERT: z.string().optional(),
+  PITWALL_TLS_KEY: z.string().optional(),
 });
 
-const loopback = hostPort.refine(
-  ({ host }) => isLoopback(host),
-  "must be a loopback address: nobody is asked for a token, and nothing is encrypted",
-);
+const loopback = hostPort.refine(({ host }) => isLoopback(host), "must be a loopback address: nobody is asked for a token here");
 const loneSchema = z.object({
   PITWALL_LOG_LEVEL: schema.shape.PITWALL_LOG_LEVEL,
   PITWALL_LISTEN: loopback.prefault("127.0.0.1:8080"),
   PITWALL_CORS_ORIGINS: schema.shape.PITWALL_CORS_ORIGINS,
+  PITWALL_TLS_CERT: schema.shape.PITWALL_TLS_CERT,
+  PITWALL_TLS_KEY: schema.shape.PITWALL_TLS_KEY,
   PITWALL_UPSTREAM: loopback,
   PITWALL_INSECURE_NO_AUTH: flag.default(false),
 });
@@ -40,6 +42,7 @@ export interface LoneConfig {
   readonly upstream: HostPort;
   readonly listen: HostPort;
   readonly corsOrigins: readonly string[];
+  readonly tls: CertificateFiles | undefined;
 }
 
 /** Throws `invalid` with all faults. */
@@ -58,5 +61,22 @@ export function readLoneConfig(env: NodeJS.ProcessEnv): LoneConfig | undefined {
       { reason: "INVALID_CONFIG" },
     );
   }
-  return { upstream: config.PITWALL_UPSTREAM, listen: config.PITWALL_LISTEN, corsOrigins: config.PITWALL_CORS_ORIGINS };
+  return {
+    upstream: config.PITWALL_UPSTREAM,
+    listen: config.PITWALL_LISTEN,
+    corsOrigins: config.PITWALL_CORS_ORIGINS,
+    tls: tlsFiles(config),
+  };
+}
+
+/** The web port's, if it has any. Throws `invalid` for one without the other. */
+export function tlsFiles({
+  PITWALL_TLS_CERT: certificate,
+  PITWALL_TLS_KEY: key,
+}: Pick<GatewayConfig, "PITWALL_TLS_CERT" | "PITWALL_TLS_KEY">): CertificateFiles | undefined {
+  if (certificate === undefined && key === undefined) return undefined;
+  if (certificate !== undefined && key !== undefined) return { certificate, key };
+  throw new PitwallError("invalid", "configuration: PITWALL_TLS_CERT and PITWALL_TLS_KEY: one is there without the other", {
+    reason: "INVALID_CONFIG",
+  });
 }

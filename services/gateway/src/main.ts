@@ -4,8 +4,8 @@ import { isIP } from "node:net";
 import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
-import { failpointsFrom, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
-import { readGatewayConfig, readLoneConfig, type LoneConfig } from "./config.ts";
+import { failpointsFrom, isLoopback, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
+import { readGatewayConfig, readLoneConfig, tlsFiles, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
@@ -28,6 +28,11 @@ async function start(): Promise<AsyncDisposable> {
   if (lone) return startLone(lone);
   const failpoints = failpointsFrom(process.env, log);
   const config = readGatewayConfig(process.env);
+  const tls = tlsFiles(config);
+  if (!tls && !isLoopback(config.PITWALL_LISTEN.host))
+    log.warn(
+      "the web port is cleartext and others than this machine reach it: tokens can be read on the way; set PITWALL_TLS_CERT and PITWALL_TLS_KEY",
+    );
   const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
@@ -74,6 +79,7 @@ async function start(): Promise<AsyncDisposable> {
       ingress: openIngress(door, tunnels),
       discovery,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
+      tls,
       log,
     }),
   );
@@ -85,10 +91,10 @@ async function start(): Promise<AsyncDisposable> {
 }
 
 /** The web port alone, in front of any gRPC server: no controller, no tunnels, and nobody is asked who they are. */
-async function startLone({ upstream, listen, corsOrigins }: LoneConfig): Promise<AsyncDisposable> {
+async function startLone({ upstream, listen, corsOrigins, tls }: LoneConfig): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
   const calls = stack.use(openLoneUpstream(upstream, log));
-  const web = stack.use(await openWebServer(listen, { open: calls.open, corsOrigins, log }));
+  const web = stack.use(await openWebServer(listen, { open: calls.open, corsOrigins, tls, log }));
   process.stdout.write(`${JSON.stringify({ ready: true, port: web.port, web: web.port })}\n`);
   return stack.move();
 }

@@ -38,12 +38,12 @@ it.each([
   [
     "other addresses than loopback",
     { PITWALL_UPSTREAM: "127.0.0.1:1", PITWALL_INSECURE_NO_AUTH: "true", PITWALL_LISTEN: "0.0.0.0:0" },
-    "error: configuration: PITWALL_LISTEN: must be a loopback address: nobody is asked for a token, and nothing is encrypted",
+    "error: configuration: PITWALL_LISTEN: must be a loopback address: nobody is asked for a token here",
   ],
   [
     "upstreams elsewhere",
     { PITWALL_UPSTREAM: "192.0.2.1:80", PITWALL_INSECURE_NO_AUTH: "true" },
-    "error: configuration: PITWALL_UPSTREAM: must be a loopback address: nobody is asked for a token, and nothing is encrypted",
+    "error: configuration: PITWALL_UPSTREAM: must be a loopback address: nobody is asked for a token here",
   ],
   [
     "to ask for no token without being told so",

@@ -53,6 +53,26 @@ describe("a client that goes", () => {
   });
 });
 
+it("a client that resets calls without end loses its connection, and nobody else's call suffers", async () => {
+  const { port, upstream } = await gatewayBefore((stream, headers) => {
+    if (headers["x-good"] !== undefined) answer(stream, frame);
+  });
+  await using good = await session2(port);
+  await using bad = await session2(port);
+  const lost = new Promise<void>((resolve) => bad.once("close", () => resolve()));
+  for (let round = 0; round < 30 && !bad.closed; round++) {
+    for (let at = 0; at < 100 && !bad.closed; at++) {
+      const stream = bad.request({ ":method": "POST", ":path": "/a.B/C", ...webHeaders });
+      stream.on("error", () => undefined).write(frame);
+      stream.close(constants.NGHTTP2_CANCEL);
+    }
+    expect(trailersOf((await call2(good, frame, { ...webHeaders, "x-good": "1" })).body)).toBe("grpc-status: 0\r\n");
+  }
+  await lost;
+  expect(trailersOf((await call2(good, frame, { ...webHeaders, "x-good": "1" })).body)).toBe("grpc-status: 0\r\n");
+  expect(upstream.sessions.size).toBe(1);
+});
+
 describe("an upstream that", () => {
   it.each([
     [400, 13],
@@ -132,7 +152,7 @@ describe("an upstream that", () => {
         waiting.push(stream);
         if (waiting.length === 6) for (const each of waiting) answer(each, frame);
       },
-      { maxConcurrentStreams: 2 },
+      { settings: { maxConcurrentStreams: 2 } },
     );
     const answers = await Promise.all(Array.from({ length: 6 }, () => call(port, frame)));
     expect(answers.map(({ body }) => trailersOf(body))).toEqual(Array.from({ length: 6 }, () => "grpc-status: 0\r\n"));

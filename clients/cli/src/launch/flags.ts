@@ -122,6 +122,10 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_TUNNEL_ADVERTISE", "host:port", "what nodes are told to dial", { default: "the tunnel listener's address" }),
     ...tokens,
     flag("PITWALL_CORS_ORIGINS", "origins", "origins of web consoles, or *"),
+    flag("PITWALL_TLS_CERT", "file", "the web port's certificate and those above it (PEM), read again when the file changes", {
+      kind: "path",
+    }),
+    flag("PITWALL_TLS_KEY", "file", "the certificate's key (PEM)", { kind: "path" }),
     flag("PITWALL_UPSTREAM", "host:port", "serve this gRPC server alone, on cleartext HTTP/2 on loopback: no controller, no SSH, no VMs"),
     flag("PITWALL_INSECURE_NO_AUTH", "true", "ask nobody for a token, which an --upstream needs; on loopback only", { isSwitch: true }),
   ],

@@ -1,5 +1,6 @@
 // HTTP and WebSocket into a VM: `/vm/NAME/PORT/PATH` with a bearer token becomes `/PATH` at that port.
 import { request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
+import type { Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Duplex } from "node:stream";
 import { invalid, PitwallError, splice, type Fault } from "@pitwall/runtime";
 import type { Tunnels } from "../tunnels/tunnels.ts";
@@ -16,6 +17,10 @@ const httpStatus: Readonly<Partial<Record<Fault, number>>> = {
   unavailable: 503,
   deadline: 504,
 };
+/** On either version of HTTP. */
+type Request = IncomingMessage | Http2ServerRequest;
+type Response = ServerResponse | Http2ServerResponse;
+
 const hopByHop = ["connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade"];
 
 interface Target {
@@ -35,12 +40,12 @@ export function ingressTarget(url: string): Target | undefined {
 }
 
 export interface Ingress {
-  serve(request: IncomingMessage, response: ServerResponse, target: Target): Promise<void>;
+  serve(request: Request, response: Response, target: Target): Promise<void>;
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, target: Target): Promise<void>;
 }
 
 export function openIngress(door: Door, tunnels: Tunnels): Ingress {
-  async function dial(request: IncomingMessage, { vm, port }: Target): Promise<Duplex> {
+  async function dial(request: Request, { vm, port }: Target): Promise<Duplex> {
     const value = await door(request.headers.authorization);
     const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value } }, vm, {
       target: { $case: "tcp", value: { port } },
@@ -62,7 +67,7 @@ export function openIngress(door: Door, tunnels: Tunnels): Ingress {
         upstream.on("error", (error) => replyError(response, unreachable(error)));
         upstream.once("response", (reply) => {
           const headers = Object.fromEntries(Object.entries(reply.headers).filter(([name]) => !hopByHop.includes(name)));
-          response.writeHead(reply.statusCode ?? 502, headers);
+          begin(response, reply.statusCode ?? 502, headers);
           reply.pipe(response);
           reply.once("error", () => response.destroy());
         });
@@ -92,9 +97,12 @@ export function openIngress(door: Door, tunnels: Tunnels): Ingress {
 }
 
 /** The user's credential is not the VM's to see. */
-function forwarded({ headers }: IncomingMessage, isUpgrade: boolean): Record<string, string | string[] | undefined> {
-  const rest = Object.entries(headers).filter(([name]) => name !== "authorization" && !hopByHop.includes(name));
-  return { ...Object.fromEntries(rest), ...(isUpgrade && { connection: "Upgrade", upgrade: headers.upgrade }) };
+function forwarded({ headers }: Request, isUpgrade: boolean): Record<string, string | string[] | undefined> {
+  const rest = Object.entries(headers).filter(
+    ([name]) => name !== "authorization" && !hopByHop.includes(name) && !/^(:|forwarded$|x-forwarded-)/.test(name),
+  );
+  const host = headers.host ?? String(headers[":authority"] ?? "");
+  return { ...Object.fromEntries(rest), host, ...(isUpgrade && { connection: "Upgrade", upgrade: headers.upgrade }) };
 }
 
 function describe(error: unknown): { status: number; message: string } {
@@ -102,9 +110,15 @@ function describe(error: unknown): { status: number; message: string } {
   return { status: httpStatus[error.fault] ?? 502, message: error.message };
 }
 
-function replyError(response: ServerResponse, error: unknown): void {
+function replyError(response: Response, error: unknown): void {
   if (response.headersSent) return void response.destroy();
   const { status, message } = describe(error);
-  response.writeHead(status, { "content-type": "text/plain; charset=utf-8", ...(status === 401 && { "www-authenticate": "Bearer" }) });
+  begin(response, status, { "content-type": "text/plain; charset=utf-8", ...(status === 401 && { "www-authenticate": "Bearer" }) });
   response.end(`${message}\n`);
+}
+
+/** Their `writeHead`s are of two types. */
+function begin(response: Response, status: number, headers: Readonly<Record<string, string | readonly string[] | undefined>>): void {
+  response.statusCode = status;
+  for (const [name, value] of Object.entries(headers)) if (value !== undefined) response.setHeader(name, value);
 }

@@ -1,20 +1,25 @@
-// The web port: HTTP/1.1 (gRPC-Web, ingress, discovery) and cleartext HTTP/2 (gRPC, gRPC-Web) told apart by their first bytes.
+// The web port: gRPC-Web, ingress and discovery on HTTP/1.1 and HTTP/2, and gRPC on HTTP/2.
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { createServer as createHttp2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from "node:http2";
-import { createServer as createTcpServer, type Socket } from "node:net";
-import { listen, type HostPort, type Log } from "@pitwall/runtime";
+import {
+  createServer as createHttp2Server,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type IncomingHttpHeaders,
+  type ServerHttp2Stream,
+} from "node:http2";
+import type { Socket } from "node:net";
+import type { HostPort, Log } from "@pitwall/runtime";
+import type { CertificateFiles } from "./certificate.ts";
 import { corsHeaders } from "./cors.ts";
 import { grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
 import { ingressTarget, type Ingress } from "./ingress.ts";
+import { firstBytesLimitMs, openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
 import { relay } from "./relay.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
-/** How HTTP/2 with prior knowledge begins, RFC 9113 section 3.4. */
-const http2Preface = "PRI";
-const firstBytesLimitMs = 10_000;
 const maxConcurrentStreams = 250;
 /** A request's headers, names and values together. Node's own limit for HTTP/2 is what a client has acknowledged, which may be none yet. */
 const maxHeaderBytes = 16 * 1024;
@@ -27,16 +32,20 @@ export interface WebParts {
   readonly discovery?: Readonly<Record<string, unknown>>;
   /** Origins of web consoles; `*` for any. */
   readonly corsOrigins: readonly string[];
+  /** Without it the port is cleartext. */
+  readonly tls?: CertificateFiles | undefined;
   readonly log: Log;
 }
 
 /** Disposing it closes all connections. */
 export async function openWebServer(at: HostPort, parts: WebParts): Promise<AsyncDisposable & { readonly port: number }> {
   const { open, ingress, log } = parts;
-  const sockets = new Set<Socket>();
   const http2 = createHttp2Server({
     settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 },
     maxSessionInvalidFrames: 100,
+    // A call that is reset is reset at its upstream too, which takes only so many on a connection that all users share.
+    streamResetBurst: 200,
+    streamResetRate: 33,
   });
   http2.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) =>
     serveStream(stream, headers, raw),
@@ -59,6 +68,11 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       return void relay(grpcWebClientOnHttp2(stream, web), open, log);
     }
     stream.on("error", () => undefined);
+    const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
+    if (target && ingress) {
+      const request = new Http2ServerRequest(stream, headers, {}, raw);
+      return void ingress.serve(request, new Http2ServerResponse(stream), target);
+    }
     const { status, body, headers: own } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
     stream.respond({ ":status": status, ...always, ...own });
     stream.end(headers[":method"] === "HEAD" ? undefined : body);
@@ -71,7 +85,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     });
   });
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
-    const target = ingress && targetOf(request);
+    const target = ingress && targetOf(request.url ?? "");
     if (target) void ingress.upgrade(request, socket, head, target);
     else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n");
   });
@@ -87,44 +101,28 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       return relay(grpcWebClientOnHttp1(request, response, web), open, log);
     }
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
-    const isPreflight = method === "OPTIONS" && "access-control-allow-origin" in always;
-    const target = ingress && !isPreflight ? targetOf(request) : undefined;
+    const target = ingress && !isPreflight(method, always) ? targetOf(url) : undefined;
     if (target && ingress) return ingress.serve(request, response, target);
     send(response, plainReply(method, pathOf(url), always, parts.discovery));
   }
 
-  const server = createTcpServer({ noDelay: true }, (socket) => {
-    sockets.add(socket);
-    const onError = (): void => undefined;
-    socket.on("error", onError).once("close", () => sockets.delete(socket));
-    socket.setTimeout(firstBytesLimitMs, () => socket.destroy());
-    const decide = (): void => {
-      const first: unknown = socket.read();
-      if (!Buffer.isBuffer(first)) return void socket.once("readable", decide);
-      socket.setTimeout(0);
-      socket.removeAllListeners("timeout");
-      socket.unshift(first);
-      const isHttp2 = first.subarray(0, http2Preface.length).toString("latin1") === http2Preface;
-      (isHttp2 ? http2 : http1).emit("connection", socket);
-    };
-    socket.once("readable", decide);
+  return openListener(at, {
+    ...(parts.tls && { tls: parts.tls }),
+    onHttp1: (socket) => void http1.emit("connection", socket),
+    onHttp2: (socket) => void http2.emit("connection", socket),
+    log,
   });
-  const port = await listen(server, at, "gateway");
-  return {
-    port,
-    async [Symbol.asyncDispose]() {
-      const closed = new Promise((resolve) => server.close(resolve));
-      for (const socket of sockets) socket.destroy();
-      await closed;
-    },
-  };
 }
 
 function pathOf(url: string): string {
   return url.split("?", 1)[0] ?? "";
 }
 
-function targetOf({ url = "" }: IncomingMessage): ReturnType<typeof ingressTarget> {
+function isPreflight(method: string | undefined, cors: object): boolean {
+  return method === "OPTIONS" && "access-control-allow-origin" in cors;
+}
+
+function targetOf(url: string): ReturnType<typeof ingressTarget> {
   try {
     return ingressTarget(url);
   } catch {

@@ -2,6 +2,7 @@
 import type { ServerHttp2Stream } from "node:http2";
 import { silentLog } from "@pitwall/runtime";
 import { onTestFinished } from "vitest";
+import type { CertificateFiles } from "../../src/web/certificate.ts";
 import { openLoneUpstream } from "../../src/web/lone-upstream.ts";
 import { openWebServer } from "../../src/web/server.ts";
 import { openUpstream, type Upstream } from "./upstream.ts";
@@ -14,19 +15,15 @@ export const text = { "content-type": "application/grpc-web-text+proto" };
 /** The port of a gateway before an upstream that serves each call so. */
 export async function gatewayBefore(
   serve: Parameters<typeof openUpstream>[0],
-  settings = {},
+  { settings = {}, tls }: { settings?: object; tls?: CertificateFiles } = {},
 ): Promise<{ port: number; upstream: Upstream }> {
   const upstream = await openUpstream(serve, settings);
+  onTestFinished(() => upstream[Symbol.asyncDispose]());
   const lone = openLoneUpstream({ host: "127.0.0.1", port: upstream.port }, silentLog);
-  const web = await openWebServer(
-    { host: "127.0.0.1", port: 0 },
-    { open: lone.open, corsOrigins: ["https://console.example.com"], log: silentLog },
-  );
-  onTestFinished(async () => {
-    await web[Symbol.asyncDispose]();
-    lone[Symbol.dispose]();
-    await upstream[Symbol.asyncDispose]();
-  });
+  onTestFinished(() => lone[Symbol.dispose]());
+  const corsOrigins = ["https://console.example.com"];
+  const web = await openWebServer({ host: "127.0.0.1", port: 0 }, { open: lone.open, corsOrigins, tls, log: silentLog });
+  onTestFinished(() => web[Symbol.asyncDispose]());
   return { port: web.port, upstream };
 }
 

@@ -1,0 +1,81 @@
+// Connections of the web port: with TLS the client says by ALPN what it speaks, without it by its first bytes.
+import { createServer as createTcpServer, type Server, type Socket } from "node:net";
+import { createServer as createTlsServer, type TLSSocket } from "node:tls";
+import { listen, type HostPort, type Log } from "@pitwall/runtime";
+import { openCertificate, type CertificateFiles } from "./certificate.ts";
+
+/** How HTTP/2 with prior knowledge begins, RFC 9113 section 3.4. */
+const http2Preface = "PRI";
+/** From a connection's begin to its TLS handshake, and to its first bytes. */
+export const firstBytesLimitMs = 10_000;
+
+export interface ListenerParts {
+  /** Without it the port is cleartext. */
+  readonly tls?: CertificateFiles;
+  readonly onHttp1: (socket: Socket) => void;
+  readonly onHttp2: (socket: Socket) => void;
+  readonly log: Log;
+}
+
+export interface Listener extends AsyncDisposable {
+  readonly port: number;
+  /** Takes no more connections. */
+  stop(): void;
+}
+
+/** Disposing it closes all connections. */
+export async function openListener(at: HostPort, { tls, onHttp1, onHttp2, log }: ListenerParts): Promise<Listener> {
+  const sockets = new Set<Socket>();
+  const speak = (socket: Socket): void => {
+    socket.on("error", () => undefined);
+    socket.setTimeout(firstBytesLimitMs, () => socket.destroy());
+    const decide = (): void => {
+      const first: unknown = socket.read();
+      if (!Buffer.isBuffer(first)) return void socket.once("readable", decide);
+      ready(socket);
+      socket.unshift(first);
+      (first.subarray(0, http2Preface.length).toString("latin1") === http2Preface ? onHttp2 : onHttp1)(socket);
+    };
+    socket.once("readable", decide);
+  };
+  const speakSecured = (socket: TLSSocket): void => {
+    socket.on("error", () => undefined);
+    (socket.alpnProtocol === "h2" ? onHttp2 : onHttp1)(socket);
+  };
+  await using stack = new AsyncDisposableStack();
+  let server: Server;
+  if (tls) {
+    const certificate = stack.use(openCertificate(tls, (renewed) => secure.setSecureContext(renewed), log));
+    const options = { ...certificate.context, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: firstBytesLimitMs, noDelay: true };
+    const secure = createTlsServer(options, speakSecured);
+    secure.on("tlsClientError", (error) => log.debug("a TLS handshake failed", { error }));
+    server = secure;
+  } else server = createTcpServer({ noDelay: true }, speak);
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
+  });
+  const port = await listen(server, at, "gateway");
+  const closed = new Promise<void>((resolve) => server.once("close", resolve));
+  let isStopped = false;
+  const stop = (): void => {
+    if (!isStopped) server.close();
+    isStopped = true;
+  };
+  const owned = stack.move();
+  return {
+    port,
+    stop,
+    async [Symbol.asyncDispose]() {
+      stop();
+      for (const socket of sockets) socket.destroy();
+      await closed;
+      await owned.disposeAsync();
+    },
+  };
+}
+
+function ready(socket: Socket): void {
+  socket.setTimeout(0);
+  socket.removeAllListeners("timeout");
+}
