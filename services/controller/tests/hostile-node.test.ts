@@ -94,6 +94,15 @@ test("its words are cut where they are kept", async () => {
   expect([Buffer.byteLength(cut.message), cut.reason.length]).toEqual([1024, 64]);
 });
 
+test("a node that says that it deletes what is not its own is not told to once more: it would say so again, and so for ever", async () => {
+  await using link = await hostile.link(controller.link);
+  const vmId = randomUUID();
+  for (const phase of [Phase.PHASE_RUNNING, Phase.PHASE_DELETING])
+    link.say({ $case: "report", value: VmReport.fromPartial({ vmId, phase }) });
+  await taken(link);
+  expect(link.assignments.filter((assignment) => assignment.vmId === vmId)).toHaveLength(1);
+});
+
 test("ids that are none, and messages that make no sense, are passed by", async () => {
   await using link = await hostile.link(controller.link);
   for (const vmId of ["", "x", "' or 1=1 --", "../../etc", "\u0000", "00000000-0000-4000-8000-000000000000"])

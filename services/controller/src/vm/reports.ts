@@ -84,7 +84,8 @@ export class Reports {
       } else await this.#lose(change, row);
       return "observed";
     });
-    if (taken === "stray") this.#sessions.assign(session.nodeId, deletion(report));
+    // One that is being deleted already is: the node answers each assignment, and it would go back and forth for as long as that takes.
+    if (taken === "stray" && report.phase !== Phase.PHASE_DELETING) this.#sessions.assign(session.nodeId, deletion(report));
     if (taken === "observed") await this.#failpoints.at("outbox.acked", report.vmId);
     if (taken === "removed") await this.#failpoints.at("delete.db.row.gone", report.vmId);
   }

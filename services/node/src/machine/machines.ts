@@ -12,6 +12,7 @@ import { goneReport, isOlder, type Version } from "./reports.ts";
 const maxBuried = 10_000;
 
 export interface Machines {
+  /** Applies a list; VMs that a complete one lacks are reported. */
   apply(assignments: Assignments): Promise<void>;
   inventory(): Inventory;
   /** Throws `not-found`. */
@@ -61,6 +62,7 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
 
   return {
     async apply({ assignments, complete }) {
+      const listed = new Set(assignments.map(({ vmId }) => vmId));
       for (const assignment of assignments) {
         // One that cannot be taken must not keep the others from theirs.
         // A complete list follows an inventory, which has told all.
@@ -68,6 +70,8 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
           host.log.error("an assignment was not taken", { vm: assignment.vmId, error }),
         );
       }
+      // What it lacks is wanted nowhere, or was not in the hello that it answers: told of, it is to be deleted.
+      if (complete) for (const [vmId, machine] of machines) if (!listed.has(vmId)) host.onReport(machine.report);
     },
     inventory: () => ({ vms: [...machines.values()].map(({ report }) => report), complete: true }),
     get(vmId) {

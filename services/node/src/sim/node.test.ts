@@ -58,7 +58,14 @@ const createSteps = [
   "create.vmm.started",
 ];
 const deleteSteps = ["delete.node.journalled", "delete.vmm.kill", "delete.vmm.reaped", "delete.disk.gone", "delete.anchor.gone"];
-const rejoinSteps = ["rejoin.scan.anchors", "rejoin.inventory.sent", "rejoin.snapshot.received", "rejoin.diff.applied", "rejoin.ready"];
+const rejoinSteps = [
+  "rejoin.agent.start",
+  "rejoin.scan.anchors",
+  "rejoin.inventory.sent",
+  "rejoin.snapshot.received",
+  "rejoin.diff.applied",
+  "rejoin.ready",
+];
 
 test.each([...createSteps, ...deleteSteps, ...rejoinSteps])(
   "an agent that dies at %s comes back to one VMM, and after the deletion to nothing",
@@ -135,6 +142,17 @@ test.each(["{}", "faults: [{ fault: lost-report, phase: GONE }]"])("a hello tell
   peer.drop();
   await clock.advance(10_000);
   expect([peer.inventory, peer.phase(held), peer.phase(moved)]).toEqual([[vm], Phase.PHASE_GONE, Phase.PHASE_GONE]);
+});
+
+test("a VM that a complete list lacks is told of, whatever the hello before it said", async () => {
+  const { clock, peer } = begin("{}");
+  peer.want({ vmId: vm, ...run });
+  await clock.until(() => peer.phase(vm) === Phase.PHASE_RUNNING, 5_000);
+  peer.forget(vm);
+  const before = peer.reports.length;
+  peer.drop();
+  await clock.advance(10_000);
+  expect(peer.reports.slice(before).map(({ phase }) => phase)).toEqual([Phase.PHASE_RUNNING, Phase.PHASE_RUNNING]); // of the hello, and behind it
 });
 
 test("an assignment that is said again is answered again", async () => {

@@ -72,7 +72,8 @@ export class SimNode implements AsyncDisposable {
     this.#lives++;
     const life = new Life();
     this.#life = life;
-    this.#agent = startAgent(life.partsOf(this.#parts(life)));
+    // It is there before it does anything: what it passes first may be where it dies.
+    this.#agent = Promise.resolve(life.partsOf(this.#parts(life))).then(startAgent);
     this.#agent.catch((error: unknown) => {
       this.#options.log.error("a simulated agent did not start", { node: this.#options.name, error });
       if (this.#life === life) this.crash(1_000);

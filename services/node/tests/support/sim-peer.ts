@@ -37,6 +37,11 @@ export class Peer {
     return Assignment.fromPartial(this.#wanted.get(vmId) ?? {});
   }
 
+  /** The VM is wanted nowhere any more, and the node is not told. */
+  forget(vmId: string): void {
+    this.#wanted.delete(vmId);
+  }
+
   say(assignment: Assignment): void {
     this.#session?.push({ message: { $case: "assignments", value: { assignments: [assignment], complete: false } } });
   }
