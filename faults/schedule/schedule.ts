@@ -86,8 +86,8 @@ function isStep(name: FailpointName): name is StepName {
 const controllerCount = 2;
 /** Until then nodes link. */
 export const trafficFromMs = 1_000;
-const firstFaultMs = 3_000;
-const lastFaultMs = 20_000;
+export const firstFaultMs = 2_000;
+const lastFaultMs = 14_000;
 
 /** The chances of each change, and of reads, beside each create; by profile. */
 const profiles = [
@@ -96,17 +96,19 @@ const profiles = [
   { start: 0.3, stop: 0.3, restart: 0.2, update: 0.2, rename: 0.2, delete: 0.3, undelete: 0.2, get: 1.5 },
 ] as const;
 /** So many creates come before the first fault, however few VMs there are: what counts as traffic. */
-const earlyCreates = 10;
+const earlyCreates = 6;
+/** Few: what many VMs show, more schedules do as well. Nodes have room for two thirds of them (world.ts). */
+const mostVms = 16;
 const windowMs = 5_000;
 /** Owners go on for so long after the last fault has begun. */
-const afterMs = 5_000;
+const afterMs = 3_000;
 
 /** Times are milliseconds since the begin. */
 export function makeSchedule(seed: string): Schedule {
   const random = seededRandom(seed, "schedule");
   const whole = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1));
   const nodes = whole(1, 3);
-  const vms = whole(earlyCreates, 35);
+  const vms = whole(earlyCreates, mostVms);
   const profile = profiles[whole(0, profiles.length - 1)] ?? profiles[0];
   const reschedules = random();
   const controller = (): number => whole(0, controllerCount - 1);
@@ -137,7 +139,7 @@ export function makeSchedule(seed: string): Schedule {
     return {
       kind,
       atMs: whole(firstFaultMs, lastFaultMs),
-      forMs: longKinds.has(kind) ? whole(15_000, 30_000) : long ? whole(5_000, 25_000) : whole(50, 5_000),
+      forMs: longKinds.has(kind) ? whole(15_000, 25_000) : long ? whole(5_000, 20_000) : whole(50, 5_000),
       victim: isOfController({ kind, step }) ? controller() : whole(0, nodes - 1),
       controller: random() < 0.5 ? undefined : controller(),
       step,

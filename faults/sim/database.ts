@@ -20,6 +20,9 @@ const triggers = historyTriggers({
   originMs: String(epochMs),
 });
 
+/** The server does not do it by itself: it would at times of its own, in the way of a schedule. */
+const cleanEvery = 10;
+
 export interface SimDatabase extends AsyncDisposable {
   readonly store: Store;
   query<T extends object>(sql: string, values?: readonly unknown[]): Promise<T[]>;
@@ -60,6 +63,7 @@ export async function openSimDatabase(serverUrl: string, name: string): Promise<
      where schemaname in ('public', 'sim') and tablename not in ('schema_migration', 'installation', 'vm_event_floor', 'signing_key')`,
   );
   const tables = rows.map((row) => row.name);
+  let begins = 0;
   const done = parts.move();
   return {
     store,
@@ -68,6 +72,7 @@ export async function openSimDatabase(serverUrl: string, name: string): Promise<
     },
     async begin(nowMs) {
       traffic.follow(nowMs);
+      if (begins++ % cleanEvery === 0) await client.query(`vacuum ${tables.join(", ")}`);
       // Rows are few: deleting them is a tenth of what truncating that many files costs.
       await client.query(
         `begin; set local session_replication_role = replica; ${tables.map((table) => `delete from ${table}`).join("; ")}; commit`,

@@ -14,7 +14,7 @@ export interface Installation extends AsyncDisposable {
 /** The server does not lose power here: nothing need be on the disk. What has committed is seen all the same. */
 const settings: PostgresSettings = {
   ...{ fsync: "off", synchronous_commit: "off", full_page_writes: "off", wal_level: "minimal", max_wal_senders: 0 },
-  ...{ shared_buffers: "128MB", max_connections: 200, jit: "off", checkpoint_timeout: "1h", max_wal_size: "1GB" },
+  ...{ shared_buffers: "128MB", max_connections: 200, jit: "off", autovacuum: "off", checkpoint_timeout: "1h", max_wal_size: "1GB" },
   unix_socket_directories: ".", // of the data folder: a socket there costs less than TCP
 };
 

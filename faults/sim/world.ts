@@ -30,7 +30,7 @@ const probeLookMs = 250;
 const gaugeMs = 500;
 /** VMs take half CPUs: there is always room for the probe. */
 const probeCpuMillis = 100;
-const capacity = { cpuMillis: 24_100n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
+const capacity = { cpuMillis: 11_100n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
 const script = parseScript("{ prepare: 5ms..200ms, boot: 20ms..2s, shutdown: 10ms..1s, kill: 1ms..300ms }");
 
 export interface WorldParts {
