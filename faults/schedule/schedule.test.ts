@@ -17,7 +17,7 @@ test("schedules hold 1 to 3 nodes and 3 to 8 faults of all kinds, in the order o
     expect(faults.length).toBeLessThanOrEqual(8);
     for (const { kind, victim, step } of faults) {
       kinds.add(kind);
-      expect(step !== undefined).toBe(kind === "crash-at");
+      expect(step !== undefined).toBe(kind === "crash-at" || kind === "disk-broken-at");
       expect(victim).toBeLessThan(3);
     }
     expect(faults.map(({ atMs }) => atMs)).toEqual(faults.map(({ atMs }) => atMs).toSorted((a, b) => a - b));

@@ -21,6 +21,7 @@ export const faultKinds = [
   "disk-broken",
   "clock-jump",
   "crash-at",
+  "disk-broken-at",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
@@ -32,7 +33,7 @@ export interface Fault {
   readonly victim: number;
   /** Of a network fault: the controller whose link breaks; undefined: all. */
   readonly controller: number | undefined;
-  /** Of `crash-at`: the victim dies when it passes this failpoint next, and is back after `forMs`. */
+  /** Of `crash-at` and `disk-broken-at`: it happens when the victim passes this failpoint next. */
   readonly step: StepName | undefined;
 }
 
@@ -82,6 +83,12 @@ function isStep(name: FailpointName): name is StepName {
   const { owner, kind } = failpointList[name];
   return kind === "step" && (owner === "controller" || owner === "node") && !left.test(name);
 }
+
+/** Where the faults that wait for one may wait. */
+const places: Readonly<Partial<Record<FaultKind, readonly StepName[]>>> = {
+  "crash-at": steps,
+  "disk-broken-at": steps.filter((name) => failpointList[name].owner === "node" && failpointList[name].writes),
+};
 
 const controllerCount = 2;
 /** Until then nodes link. */
@@ -135,7 +142,7 @@ export function makeSchedule(seed: string): Schedule {
   const faults = Array.from({ length: whole(3, 8) }, (): Fault => {
     const kind = faultKinds[whole(0, faultKinds.length - 1)] ?? "agent-crash";
     const long = random() < 0.4;
-    const step = kind === "crash-at" ? steps[whole(0, steps.length - 1)] : undefined;
+    const step = places[kind]?.[whole(0, places[kind].length - 1)];
     return {
       kind,
       atMs: whole(firstFaultMs, lastFaultMs),
@@ -169,7 +176,7 @@ export function faultLine(fault: Fault): string {
   const { kind, atMs, forMs, victim, controller, step } = fault;
   if (kind === "database-down") return `${kind} at ${atMs} for ${forMs} ms`;
   const who = isOfController(fault) ? `controller ${victim}` : `node ${victim}`;
-  if (step !== undefined) return `crash of ${who} at ${step} from ${atMs} for ${forMs} ms`;
+  if (step !== undefined) return `${kind} ${step} of ${who} from ${atMs} for ${forMs} ms`;
   const to = isOfController(fault) || ofHost.has(kind) ? "" : ` to ${controller === undefined ? "all" : `controller ${controller}`}`;
   return `${kind} of ${who}${to} at ${atMs} for ${forMs} ms`;
 }

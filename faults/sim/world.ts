@@ -186,12 +186,12 @@ class World {
   #strike(fault: Fault): void {
     const { kind, victim, forMs, controller, step } = fault;
     if (!isOfController(fault)) {
-      // When a crash at a failpoint comes, if it does, nobody knows; nor how long an administrator takes.
+      // When what waits at a failpoint comes, if it does, nobody knows; nor how long an administrator takes.
       const fromMs = this.#clock.monotonicMs();
       this.#troubles.push({
         node: nodeId(victim),
         fromMs,
-        toMs: kind === "crash-at" || kind === "fence" ? Infinity : fromMs + forMs + headStartLimitMs,
+        toMs: step !== undefined || kind === "fence" ? Infinity : fromMs + forMs + headStartLimitMs,
       });
     }
     const node = this.#nodes[victim];
@@ -209,7 +209,10 @@ class World {
       case "crash-at":
         if (step === undefined) return;
         if (failpointList[step].owner === "controller") target?.process.strikeAt(step, () => this.#crashController(victim, forMs));
-        else node?.crashAt(step, forMs);
+        else node?.strikeAt(step, () => node.crash(forMs));
+        return;
+      case "disk-broken-at":
+        if (step !== undefined) node?.strikeAt(step, () => node.host.breakDisk(forMs));
         return;
       case "controller-pause":
         return target?.process.pause(forMs);

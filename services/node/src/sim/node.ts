@@ -39,7 +39,7 @@ export class SimNode implements AsyncDisposable {
   #lives = 0;
   #agent: Promise<AsyncDisposable> | undefined;
   #isStopped = false;
-  #crashAt: { readonly step: StepName; readonly restartMs: number } | undefined;
+  #armed: { readonly step: StepName; readonly strike: () => void } | undefined;
   readonly #linked = Promise.withResolvers<void>();
   readonly #timers = new Set<Disposable>();
 
@@ -89,9 +89,9 @@ export class SimNode implements AsyncDisposable {
     this.#after(restartMs, () => this.start());
   }
 
-  /** The same, when the agent passes a failpoint the next time. */
-  crashAt(step: StepName, restartMs: number): void {
-    this.#crashAt = { step, restartMs };
+  /** Something happens to it when its agent passes a failpoint the next time: one thing at a time. */
+  strikeAt(step: StepName, strike: () => void): void {
+    this.#armed = { step, strike };
   }
 
   /** The host loses power; without `backMs` for good. */
@@ -169,10 +169,10 @@ export class SimNode implements AsyncDisposable {
         this.#say(step, vmId);
         const fault = this.#plan.take("agent-crash", vmId, (candidate) => candidate.step === step);
         if (fault && this.#life === life) this.crash(this.#plan.timeMs(fault.restart, fault, vmId));
-        if (this.#crashAt?.step !== step || this.#life !== life) return;
-        const { restartMs } = this.#crashAt;
-        this.#crashAt = undefined;
-        this.crash(restartMs);
+        if (this.#armed?.step !== step || this.#life !== life) return;
+        const { strike } = this.#armed;
+        this.#armed = undefined;
+        strike();
       },
       sending: () => "once", // the wire below loses and doubles
     };
