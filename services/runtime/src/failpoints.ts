@@ -11,7 +11,7 @@
 // The last two are for places where a message is sent, which cannot wait. Names of another program's places are passed by.
 // Without PITWALL_ALLOW_FAILPOINTS=1 a process with PITWALL_FAILPOINTS does not start. Each strike appends a line, NAME ACTION, to the file that
 // PITWALL_FAILPOINTS_LOG names, before anything else: a process that exits or stops tells nobody afterwards.
-import { spawn } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { appendFileSync } from "node:fs";
 import { systemClock, type Clock } from "./clock.ts";
 import { duration } from "./config.ts";
@@ -129,11 +129,7 @@ function parseArmed(text: string): Armed {
   return { ...place, action: { kind: kind as Exclude<Action["kind"], "stop" | "sleep"> } };
 }
 
-/** Somebody else must wake a stopped process. */
+/** Somebody else stops this process and wakes it, in that order whatever else the machine is doing; it is passed after that. */
 function stopSelf(ms: number): void {
-  spawn("sh", ["-c", 'sleep "$1"; kill -CONT "$2"', "sh", String(ms / 1000), String(process.pid)], {
-    detached: true,
-    stdio: "ignore",
-  }).unref();
-  process.kill(process.pid, "SIGSTOP");
+  spawnSync("sh", ["-c", 'kill -STOP "$2"; sleep "$1"; kill -CONT "$2"', "sh", String(ms / 1000), String(process.pid)], { stdio: "ignore" });
 }

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -65,13 +64,8 @@ func tell(name, kind string) {
 	}
 }
 
-// stop has somebody else wake this process. A thread goes on for a moment after the signal that stops its process, so the caller waits until
-// its waker is through: then the process was stopped for so long.
+// stop has somebody else stop this process and wake it, in that order whatever else the machine is doing, and waits until they are through.
 func stop(wait time.Duration) {
 	seconds := strconv.FormatFloat(wait.Seconds(), 'f', 3, 64)
-	wake := exec.Command("sh", "-c", `sleep "$1"; kill -CONT "$2"`, "sh", seconds, strconv.Itoa(os.Getpid()))
-	if wake.Start() == nil {
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
-		_ = wake.Wait()
-	}
+	_ = exec.Command("sh", "-c", `kill -STOP "$2"; sleep "$1"; kill -CONT "$2"`, "sh", seconds, strconv.Itoa(os.Getpid())).Run()
 }
