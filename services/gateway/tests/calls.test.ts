@@ -118,6 +118,20 @@ describe("a request", () => {
     await once(stream, "close");
   });
 
+  it("on HTTP/1.1 that is answered and does not end loses its connection, and the answer is whole before", async () => {
+    const { port } = await gatewayBefore((stream) => {
+      stream.respond({ ...answered, "grpc-status": "8" }, { endStream: true });
+    });
+    const sent = request({ port, host: "127.0.0.1", path: "/a.B/C", method: "POST", headers: webHeaders });
+    const closed = new Promise<void>((resolve) => sent.on("error", () => undefined).once("close", () => resolve()));
+    sent.write(frame); // and no end
+    const [reply] = (await once(sent, "response")) as [IncomingMessage];
+    const chunks: Buffer[] = [];
+    for await (const part of reply) chunks.push(part as Buffer); // no encoding is set
+    expect(trailersOf(Buffer.concat(chunks))).toBe("grpc-status: 8\r\n");
+    await closed;
+  });
+
   it("that is answered before it has ended is told to stop, and the answer is whole", async () => {
     const { port } = await gatewayBefore((stream) => {
       stream.respond({ ...answered, "grpc-status": "8" }, { endStream: true });

@@ -8,6 +8,8 @@ import { stopListening, wasCut } from "./grpc.ts";
 import type { CallHeaders } from "./headers.ts";
 import type { CallClient } from "./relay.ts";
 
+const lingerMs = 2_000;
+
 type Kind = "binary" | "text";
 
 /** Whether a request is gRPC-Web; `text` is the base64 kind. */
@@ -32,7 +34,11 @@ export function grpcWebClientOnHttp1(request: IncomingMessage, response: ServerR
       response.writeHead(200, headers);
       response.flushHeaders();
     },
-    end: (last) => void response.end(last),
+    end(last) {
+      response.end(last);
+      // What is still coming has nowhere to go. A client that sends all before it reads gets a moment for that.
+      if (!request.complete) setTimeout(() => !request.complete && request.destroy(), lingerMs).unref();
+    },
   });
 }
 
@@ -63,7 +69,7 @@ function webClient({ path, headers, kind, always }: WebRequest, input: Readable,
   let hasBegun = false;
   const respond = (contentType: string, metadata: CallHeaders): void => {
     hasBegun = true;
-    transport.respond({ ...always, ...metadata, "content-type": webType(contentType, kind) });
+    transport.respond({ ...metadata, ...always, "content-type": webType(contentType, kind) });
   };
   return {
     path,
@@ -73,6 +79,7 @@ function webClient({ path, headers, kind, always }: WebRequest, input: Readable,
     begin(contentType, metadata) {
       if (transport.canAnswer()) respond(contentType, metadata);
     },
+    cut: () => void output.destroy(),
     write: (chunk) => !transport.canAnswer() || output.write(encode(chunk)),
     finish(trailers) {
       if (!transport.canAnswer()) return;

@@ -21,6 +21,7 @@ export function grpcClient(stream: ServerHttp2Stream, path: string, headers: Cal
     begin(type, metadata) {
       if (canAnswer()) stream.respond({ ":status": 200, "content-type": type, ...metadata }, { waitForTrailers: true });
     },
+    cut: () => stream.close(constants.NGHTTP2_INTERNAL_ERROR),
     write: (chunk) => !canAnswer() || stream.write(chunk),
     finish(trailers) {
       if (!canAnswer()) return;
@@ -35,8 +36,12 @@ export function grpcClient(stream: ServerHttp2Stream, path: string, headers: Cal
 
 function endWith(stream: ServerHttp2Stream, trailers: Trailers): void {
   stream.once("wantTrailers", () => {
-    stream.sendTrailers({ ...trailers });
-    stopListening(stream);
+    try {
+      stream.sendTrailers({ ...trailers });
+      stopListening(stream);
+    } catch {
+      stream.close(constants.NGHTTP2_INTERNAL_ERROR); // a header that Node refuses to send
+    }
   });
   stream.end();
 }

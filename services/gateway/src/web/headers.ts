@@ -59,8 +59,15 @@ export function headerBytes(raw: readonly string[]): number {
   return raw.reduce((sum, part) => sum + part.length, 0);
 }
 
+/** Of the upstream's connection, and what would speak to a browser in the gateway's name: an upstream may be a VM. */
+const notDown: ReadonlySet<string> = new Set([
+  ...["content-type", "content-length", "content-encoding", "date", "connection", "transfer-encoding", "trailer", "keep-alive", "upgrade"],
+  ...["proxy-connection", "http2-settings", "te"], // Node throws when it is to send them on HTTP/2
+  ...["set-cookie", "set-cookie2", "alt-svc", "clear-site-data", "location", "refresh", "strict-transport-security"],
+]);
+
 /** Response metadata. */
 export function responseHeaders(upstream: CallHeaders): CallHeaders {
-  const ofConnection = ["content-type", "content-length", "date", "connection", "transfer-encoding", "trailer", "keep-alive", "upgrade"];
-  return Object.fromEntries(Object.entries(upstream).filter(([name]) => !name.startsWith(":") && !ofConnection.includes(name)));
+  const isMetadata = (name: string): boolean => !name.startsWith(":") && !name.startsWith("access-control-") && !notDown.has(name);
+  return Object.fromEntries(Object.entries(upstream).filter(([name]) => isMetadata(name)));
 }

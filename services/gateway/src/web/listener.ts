@@ -6,6 +6,8 @@ import { openCertificate, type CertificateFiles } from "./certificate.ts";
 
 /** How HTTP/2 with prior knowledge begins, RFC 9113 section 3.4. */
 const http2Preface = "PRI";
+/** What was sent last is on its way when its stream has ended. */
+const lastBytesMs = 500;
 /** From a connection's begin to its TLS handshake, and to its first bytes. */
 export const firstBytesLimitMs = 10_000;
 
@@ -23,16 +25,20 @@ export interface Listener extends AsyncDisposable {
   stop(): void;
 }
 
-/** Disposing it closes all connections. */
+/** Disposing it closes all connections: at once those that have said nothing yet, others half a second later, if they do not end by themselves. */
 export async function openListener(at: HostPort, { tls, onHttp1, onHttp2, log }: ListenerParts): Promise<Listener> {
   const sockets = new Set<Socket>();
+  const silent = new Set<Socket>();
   const speak = (socket: Socket): void => {
     socket.on("error", () => undefined);
-    socket.setTimeout(firstBytesLimitMs, () => socket.destroy());
+    silent.add(socket);
+    socket.once("close", () => silent.delete(socket)).setTimeout(firstBytesLimitMs, () => socket.destroy());
     const decide = (): void => {
       const first: unknown = socket.read();
       if (!Buffer.isBuffer(first)) return void socket.once("readable", decide);
-      ready(socket);
+      socket.setTimeout(0);
+      socket.removeAllListeners("timeout");
+      silent.delete(socket);
       socket.unshift(first);
       (first.subarray(0, http2Preface.length).toString("latin1") === http2Preface ? onHttp2 : onHttp1)(socket);
     };
@@ -68,14 +74,13 @@ export async function openListener(at: HostPort, { tls, onHttp1, onHttp2, log }:
     stop,
     async [Symbol.asyncDispose]() {
       stop();
-      for (const socket of sockets) socket.destroy();
+      for (const socket of silent) socket.destroy();
+      const late = setTimeout(() => {
+        for (const socket of sockets) socket.destroy();
+      }, lastBytesMs);
       await closed;
+      clearTimeout(late);
       await owned.disposeAsync();
     },
   };
-}
-
-function ready(socket: Socket): void {
-  socket.setTimeout(0);
-  socket.removeAllListeners("timeout");
 }

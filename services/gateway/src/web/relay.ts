@@ -9,6 +9,7 @@ import { deadlineTrailers, httpTrailers, resetTrailers, statusTrailers, type Tra
 import { grpcTimeoutMs } from "./grpc-timeout.ts";
 import { callHeaders, responseHeaders, type CallHeaders } from "./headers.ts";
 import { unreachable } from "./unreachable.ts";
+import type { AllUnderway } from "./underway.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
 /** The upstream knows the deadline too, and what it says then is worth more than what we can say. */
@@ -26,6 +27,8 @@ export interface CallClient {
   begin(contentType: string, headers: CallHeaders): void;
   /** False asks to wait for {@link onDrain}. */
   write(chunk: Buffer): boolean;
+  /** Ends it without a word, when its words cannot be said. */
+  cut(): void;
   /** Once, last; without {@link begin} before it, the reply is trailers alone. */
   finish(trailers: Trailers): void;
   onDrain(resume: () => void): void;
@@ -34,9 +37,10 @@ export interface CallClient {
 }
 
 /** Serves one call. Never throws: a failure is its status. */
-export async function relay(client: CallClient, open: OpenUpstream, log: Log): Promise<void> {
+export async function relay(client: CallClient, open: OpenUpstream, underway: AllUnderway, log: Log): Promise<void> {
   const { path, headers, body } = client;
   let call: ClientHttp2Stream | undefined;
+  let begunAtMs: number | undefined;
   let isOver = false;
 
   const leave = (): void => {
@@ -48,7 +52,12 @@ export async function relay(client: CallClient, open: OpenUpstream, log: Log): P
     if (isOver) return;
     leave();
     body.unpipe().resume(); // what is still coming is of no use
-    client.finish(trailers);
+    try {
+      client.finish(trailers);
+    } catch (error) {
+      log.warn("an upstream's answer cannot be passed on", { path, error });
+      client.cut();
+    }
   };
   const fail = (error: unknown): void => {
     if (isOver) return;
@@ -58,12 +67,14 @@ export async function relay(client: CallClient, open: OpenUpstream, log: Log): P
   const timeoutMs = grpcTimeoutMs(headers["grpc-timeout"]);
   const timer = timeoutMs === undefined ? undefined : setTimeout(() => finish(deadlineTrailers), timeoutMs + deadlineGraceMs);
   client.onGone(leave);
+  client.onGone(underway.add({ begunAtMs: () => begunAtMs, end: () => fail(stopping()) }));
   body.on("error", (error) => (error instanceof PitwallError ? fail(error) : undefined)); // another one means that the client goes
 
   try {
     call = await open(path, headers);
     if (isOver) return void call.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
     receive(call, client, finish, fail);
+    call.once("response", () => (begunAtMs = performance.now()));
     const sent = call;
     // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
     const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
@@ -72,6 +83,10 @@ export async function relay(client: CallClient, open: OpenUpstream, log: Log): P
   } catch (error) {
     fail(error);
   }
+}
+
+function stopping(): PitwallError {
+  return new PitwallError("unavailable", "the gateway is stopping; call again", { reason: "GATEWAY_STOPPING" });
 }
 
 function receive(call: ClientHttp2Stream, client: CallClient, finish: (trailers: Trailers) => void, fail: (error: unknown) => void): void {
@@ -97,7 +112,11 @@ function receive(call: ClientHttp2Stream, client: CallClient, finish: (trailers:
     if (Number(parsed[":status"]) !== 200 || !contentType.startsWith("application/grpc"))
       return finish(httpTrailers(Number(parsed[":status"])));
     if ((flags & 1) !== 0) return finish(resetTrailers(constants.NGHTTP2_NO_ERROR));
-    client.begin(contentType, responseHeaders(headers));
+    try {
+      client.begin(contentType, responseHeaders(headers));
+    } catch (error) {
+      return fail(error); // an upstream must not end the gateway with a header that Node refuses to send
+    }
     client.onDrain(() => call.resume());
     call.on("data", (chunk: Buffer) => {
       if (!client.write(chunk)) call.pause();

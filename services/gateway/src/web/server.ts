@@ -5,6 +5,7 @@ import {
   Http2ServerRequest,
   Http2ServerResponse,
   type IncomingHttpHeaders,
+  type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
@@ -14,10 +15,12 @@ import { corsHeaders } from "./cors.ts";
 import { grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
+import { closeWhenIdle, idleLimits } from "./idle.ts";
 import { ingressTarget, type Ingress } from "./ingress.ts";
 import { firstBytesLimitMs, openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
 import { relay } from "./relay.ts";
+import { AllUnderway } from "./underway.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
 const maxConcurrentStreams = 250;
@@ -37,9 +40,11 @@ export interface WebParts {
   readonly log: Log;
 }
 
-/** Disposing it closes all connections. */
+/** Disposing it takes no more connections and calls, lets those end that are under way ({@link AllUnderway}), and closes the rest. */
 export async function openWebServer(at: HostPort, parts: WebParts): Promise<AsyncDisposable & { readonly port: number }> {
   const { open, ingress, log } = parts;
+  const underway = new AllUnderway();
+  const sessions = new Set<ServerHttp2Session>();
   const http2 = createHttp2Server({
     settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 },
     maxSessionInvalidFrames: 100,
@@ -50,6 +55,11 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   http2.on("stream", (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, _flags: number, raw: string[]) =>
     serveStream(stream, headers, raw),
   );
+  http2.on("session", (session) => {
+    sessions.add(session);
+    closeWhenIdle(session, idleLimits);
+    session.once("close", () => sessions.delete(session));
+  });
   http2.on("sessionError", (error) => log.debug("an HTTP/2 connection broke", { error }));
 
   function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: string[]): void {
@@ -60,30 +70,34 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const path = headers[":path"] ?? "";
     const type = headers["content-type"];
     const isPost = headers[":method"] === "POST";
-    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), open, log);
+    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), open, underway, log);
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = isPost ? grpcWebKind(type) : undefined;
     if (kind) {
       const web = { path: pathOf(path), headers: callHeaders(headers, raw), kind, always };
-      return void relay(grpcWebClientOnHttp2(stream, web), open, log);
+      return void relay(grpcWebClientOnHttp2(stream, web), open, underway, log);
     }
     stream.on("error", () => undefined);
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
     if (target && ingress) {
-      const request = new Http2ServerRequest(stream, headers, {}, raw);
-      return void ingress.serve(request, new Http2ServerResponse(stream), target);
+      const [request, response] = [new Http2ServerRequest(stream, headers, {}, raw), new Http2ServerResponse(stream)];
+      isUnderway(response);
+      return void ingress.serve(request, response, target);
     }
     const { status, body, headers: own } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
     stream.respond({ ":status": status, ...always, ...own });
     stream.end(headers[":method"] === "HEAD" ? undefined : body);
   }
 
-  const http1 = createHttpServer({ maxHeaderSize: maxHeaderBytes, headersTimeout: firstBytesLimitMs }, (request, response) => {
+  // What goes into a VM may take as long as it likes: no limit on whole requests.
+  const limits = { headersTimeout: firstBytesLimitMs, requestTimeout: 0, connectionsCheckingInterval: 1_000 };
+  const http1 = createHttpServer({ maxHeaderSize: maxHeaderBytes, ...limits }, (request, response) => {
     void serve(request, response).catch((error: unknown) => {
       log.error("a request failed", { error });
       response.destroy();
     });
   });
+  http1.emit("listening"); // it is given its connections, but only what listens looks after their time limits and knows which are idle
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     const target = ingress && targetOf(request.url ?? "");
     if (target) void ingress.upgrade(request, socket, head, target);
@@ -94,24 +108,46 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const { method, headers, url = "" } = request;
     // Node takes the first of several, another server the last: whom the request is for must not depend on who reads it.
     if ((request.headersDistinct["host"] ?? []).length > 1) return send(response, { status: 400, headers: {}, body: "one host, please\n" });
+    if (underway.isDraining) response.setHeader("connection", "close");
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
     if (kind) {
       const web = { path: pathOf(url), headers: callHeaders(headers, request.rawHeaders), kind, always };
-      return relay(grpcWebClientOnHttp1(request, response, web), open, log);
+      return relay(grpcWebClientOnHttp1(request, response, web), open, underway, log);
     }
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
     const target = ingress && !isPreflight(method, always) ? targetOf(url) : undefined;
-    if (target && ingress) return ingress.serve(request, response, target);
+    if (target && ingress) {
+      isUnderway(response);
+      return ingress.serve(request, response, target);
+    }
     send(response, plainReply(method, pathOf(url), always, parts.discovery));
   }
 
-  return openListener(at, {
+  /** A way into a VM has no words for its end. */
+  function isUnderway(response: ServerResponse | Http2ServerResponse): void {
+    let begunAtMs: number | undefined;
+    const looked = (): number | undefined => (response.headersSent ? (begunAtMs ??= performance.now()) : undefined);
+    response.once("close", underway.add({ begunAtMs: looked, end: () => response.destroy() }));
+  }
+
+  const listener = await openListener(at, {
     ...(parts.tls && { tls: parts.tls }),
     onHttp1: (socket) => void http1.emit("connection", socket),
     onHttp2: (socket) => void http2.emit("connection", socket),
     log,
   });
+  return {
+    port: listener.port,
+    async [Symbol.asyncDispose]() {
+      listener.stop();
+      for (const session of sessions) session.close(); // GOAWAY: calls that come now are for another gateway
+      http1.closeIdleConnections();
+      await underway.drain();
+      http1.close(() => undefined);
+      await listener[Symbol.asyncDispose]();
+    },
+  };
 }
 
 function pathOf(url: string): string {

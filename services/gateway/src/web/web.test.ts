@@ -70,10 +70,19 @@ describe("headers", () => {
     });
   });
 
-  it("of the upstream connection do not come down", () => {
-    expect(responseHeaders({ "content-type": "application/grpc", date: "now", "x-mine": "1", "grpc-status": "0" })).toEqual({
-      "x-mine": "1",
+  it("of the upstream connection do not come down, nor what would speak to a browser in the gateway's name", () => {
+    const speaking = {
+      "set-cookie": ["a=b"],
+      "access-control-allow-origin": "*",
+      "clear-site-data": '"*"',
+      location: "/x",
+      "http2-settings": "x",
+    };
+    const upstream = { "content-type": "application/grpc", date: "now", "content-encoding": "gzip", ...speaking };
+    expect(responseHeaders({ ...upstream, "x-mine": ["1", "2"], "grpc-status": "0", "grpc-encoding": "gzip" })).toEqual({
+      "x-mine": ["1", "2"],
       "grpc-status": "0",
+      "grpc-encoding": "gzip",
     });
   });
 });
