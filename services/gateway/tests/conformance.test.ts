@@ -14,6 +14,7 @@ beforeAll(async () => {
 
 it.each([
   ["gRPC-Web on HTTP/1.1 and HTTP/2", "grpc-web.yaml", 248],
+  ["gRPC-Web with TLS", "grpc-web-tls.yaml", 248],
   ["gRPC", "grpc.yaml", 374],
 ])("%s: every case passes that is not known to fail", { timeout: 180_000 }, async (_, config, cases) => {
   const under = ["--", process.execPath, join(folder, "server.ts"), suite.referenceServer];

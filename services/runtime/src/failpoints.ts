@@ -131,5 +131,7 @@ function parseArmed(text: string): Armed {
 
 /** Somebody else stops this process and wakes it, in that order whatever else the machine is doing; it is passed after that. */
 function stopSelf(ms: number): void {
-  spawnSync("sh", ["-c", 'kill -STOP "$2"; sleep "$1"; kill -CONT "$2"', "sh", String(ms / 1000), String(process.pid)], { stdio: "ignore" });
+  spawnSync("sh", ["-c", 'kill -STOP "$2"; sleep "$1"; kill -CONT "$2"', "sh", String(ms / 1000), String(process.pid)], {
+    stdio: "ignore",
+  });
 }

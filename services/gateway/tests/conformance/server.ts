@@ -3,24 +3,50 @@
 // framed by four bytes of length. Its argument is the reference server's path.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { firstOutput, startLoneGateway } from "../support/children.ts";
 
 // Of a field that comes twice the last one counts: what goes on is what came, with fields added at its end.
-const grpcOnHttp2 = Buffer.from([1 << 3, 2, 2 << 3, 2]); // protocol and http_version of ServerCompatRequest
-const portTag = 2 << 3; // of ServerCompatResponse, whose first field is the host
+const requestField = { protocol: 1, httpVersion: 2, useTls: 4, serverCreds: 7 } as const; // of ServerCompatRequest
+const credsField = { cert: 1, key: 2 } as const; // of TLSCreds
+const responseField = { port: 2, pemCert: 3 } as const; // of ServerCompatResponse
+const grpcOnCleartextHttp2 = Buffer.from([requestField.protocol << 3, 2, requestField.httpVersion << 3, 2, requestField.useTls << 3, 0]);
 
 const [referenceServer = ""] = process.argv.slice(2);
 const stopped = once(process, "SIGTERM");
 const request = (await fromStdin()) ?? Buffer.alloc(0);
 const upstream = spawn(referenceServer, ["-bind", "127.0.0.1", "-port", "0"], { stdio: ["pipe", "pipe", "inherit"] });
-upstream.stdin.write(framed(Buffer.concat([request, grpcOnHttp2])));
+upstream.stdin.write(framed(Buffer.concat([request, grpcOnCleartextHttp2])));
 const answer = (await firstOutput(upstream, unframed)) ?? Buffer.alloc(0);
-const gateway = await startLoneGateway(portOf(answer));
-process.stdout.write(framed(Buffer.concat([answer, Buffer.from([portTag, ...varint(gateway.port)])])));
+const dir = await mkdtemp(join(tmpdir(), "pitwall-conformance-"));
+const { flags, certificate } = await tlsFlags();
+const gateway = await startLoneGateway(Number(fieldsOf(answer).get(responseField.port)), flags);
+const added = [
+  [responseField.port << 3],
+  varint(gateway.port),
+  [(responseField.pemCert << 3) | 2],
+  varint(certificate.length),
+  certificate,
+];
+process.stdout.write(framed(Buffer.concat([answer, ...added.map((bytes) => Buffer.from(bytes))])));
 await stopped;
 await gateway.stop();
 upstream.kill("SIGTERM");
+await rm(dir, { recursive: true, force: true });
 process.exit();
+
+/** With the certificate that the runner gives; without any when it asks for none. */
+async function tlsFlags(): Promise<{ flags: string[]; certificate: Uint8Array }> {
+  const asked = fieldsOf(request);
+  if (asked.get(requestField.useTls) !== 1) return { flags: [], certificate: Buffer.alloc(0) };
+  const creds = fieldsOf(bytesOf(asked.get(requestField.serverCreds)));
+  const [cert, key] = [bytesOf(creds.get(credsField.cert)), bytesOf(creds.get(credsField.key))];
+  await writeFile(join(dir, "cert.pem"), cert);
+  await writeFile(join(dir, "key.pem"), key);
+  return { flags: ["--tls-cert", join(dir, "cert.pem"), "--tls-key", join(dir, "key.pem")], certificate: cert };
+}
 
 function framed(message: Uint8Array): Buffer {
   const length = Buffer.alloc(4);
@@ -42,11 +68,28 @@ async function fromStdin(): Promise<Buffer | undefined> {
   return undefined;
 }
 
-function portOf(response: Buffer): number {
-  const hostLength = response[1] ?? 0;
-  if (response[2 + hostLength] !== portTag) throw new Error(`the reference server answered ${response.toString("hex")}`);
-  const end = response.findIndex((byte, at) => at > 2 + hostLength && byte < 0x80);
-  return response.subarray(3 + hostLength, end + 1).reduceRight((port, byte) => port * 0x80 + (byte & 0x7f), 0);
+/** The fields of a protobuf message; these two have numbers, and bytes with their length before them. */
+function fieldsOf(message: Uint8Array): Map<number, number | Uint8Array> {
+  const fields = new Map<number, number | Uint8Array>();
+  let at = 0;
+  const number = (): number => {
+    for (let value = 0, weight = 1; ; weight *= 0x80) {
+      const byte = message[at++] ?? 0;
+      value += (byte & 0x7f) * weight;
+      if (byte < 0x80) return value;
+    }
+  };
+  while (at < message.length) {
+    const tag = number();
+    const value = number();
+    if ((tag & 7) === 2) fields.set(tag >> 3, message.subarray(at, (at += value)));
+    else fields.set(tag >> 3, value);
+  }
+  return fields;
+}
+
+function bytesOf(field: number | Uint8Array | undefined): Uint8Array {
+  return field instanceof Uint8Array ? field : Buffer.alloc(0);
 }
 
 function varint(value: number): number[] {
