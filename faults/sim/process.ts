@@ -48,9 +48,15 @@ export class SimProcess {
     this.#awayUntilMs = Math.max(this.#awayUntilMs, this.#clock.monotonicMs() + ms);
   }
 
-  /** Strikes the process when it passes a failpoint the next time; it should die of it. */
-  strikeAt(step: StepName, strike: () => void): void {
-    this.#armed = { step, strike };
+  /** Strikes the process when it passes a failpoint the next time, unless this is disposed of before; it should die of it. */
+  strikeAt(step: StepName, strike: () => void): Disposable {
+    const armed = { step, strike };
+    this.#armed = armed;
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#armed === armed) this.#armed = undefined;
+      },
+    };
   }
 
   readonly failpoints: Failpoints = {

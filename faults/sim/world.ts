@@ -5,7 +5,7 @@ import { parseScript } from "@pitwall/node/src/sim/script.ts";
 import { noTrace } from "@pitwall/node/src/sim/trace.ts";
 import type { ImageSources } from "@pitwall/oci";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { failpointList, seededRandom, silentLog, VirtualClock, type Log } from "@pitwall/runtime";
+import { failpointList, seededRandom, silentLog, VirtualClock, type Log, type StepName } from "@pitwall/runtime";
 import type { FinalVm, Trouble } from "../observer/history.ts";
 import type { Probe, SimCall, SimHistory, SimRun } from "../observer/sim-history.ts";
 import { isOfController, type Fault, type Op, type Schedule } from "../schedule/schedule.ts";
@@ -61,6 +61,8 @@ class World {
   readonly #gauges = new Gauges();
   readonly #troubles: Trouble[] = [];
   readonly #stop = new AbortController();
+  /** Faults that wait for a failpoint. */
+  readonly #waiting = new DisposableStack();
   readonly #listeners = new Map<string, Set<(from: SimProcess) => void>>();
   #lives = 0;
   #underWay = 0;
@@ -93,6 +95,7 @@ class World {
       });
     for (const fault of faults) this.#clock.after(fault.atMs, () => this.#strike(fault));
     await this.#clock.advance(Math.max(...[...ops, ...nodeOps].map(({ atMs }) => atMs), ...faults.map(({ atMs, forMs }) => atMs + forMs)));
+    this.#waiting.dispose();
     // In the end every node is there for all. What was asked of it before may be on its way still.
     for (const [node, before] of administered) this.#doing(before.then(() => this.#clients.administer("uncordon", nodeId(node), 0)));
     for (let calmMs = 0; calmMs < calmLimitMs; calmMs += lookMs) {
@@ -208,11 +211,11 @@ class World {
         return this.#crashController(victim, forMs);
       case "crash-at":
         if (step === undefined) return;
-        if (failpointList[step].owner === "controller") target?.process.strikeAt(step, () => this.#crashController(victim, forMs));
-        else node?.strikeAt(step, () => node.crash(forMs));
+        if (failpointList[step].owner === "controller") this.#waitFor(target?.process, step, () => this.#crashController(victim, forMs));
+        else this.#waitFor(node, step, () => node?.crash(forMs));
         return;
       case "disk-broken-at":
-        if (step !== undefined) node?.strikeAt(step, () => node.host.breakDisk(forMs));
+        if (step !== undefined) this.#waitFor(node, step, () => node?.host.breakDisk(forMs));
         return;
       case "controller-pause":
         return target?.process.pause(forMs);
@@ -247,6 +250,12 @@ class World {
         if (forMs % 4 < 2) this.#network.trouble({ ...trouble, controller: undefined, kind: "blocked", ways: ["up", "down"] }, forMs);
         return node?.host.jumpClock(forMs * (forMs % 2 === 0 ? 20 : -20));
     }
+  }
+
+  /** What has not come by the begin of the calm comes no more. */
+  #waitFor(victim: Pick<SimNode, "strikeAt"> | undefined, step: StepName, strike: () => void): void {
+    const waiting = victim?.strikeAt(step, strike);
+    if (waiting) this.#waiting.use(waiting);
   }
 
   /** A partition whose ways begin and end at times of their own: first nothing comes down, then nothing goes up; down is open again first. */

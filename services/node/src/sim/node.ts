@@ -89,9 +89,15 @@ export class SimNode implements AsyncDisposable {
     this.#after(restartMs, () => this.start());
   }
 
-  /** Something happens to it when its agent passes a failpoint the next time: one thing at a time. */
-  strikeAt(step: StepName, strike: () => void): void {
-    this.#armed = { step, strike };
+  /** Something happens to it when its agent passes a failpoint the next time: one thing at a time. Disposed of, it does not happen any more. */
+  strikeAt(step: StepName, strike: () => void): Disposable {
+    const armed = { step, strike };
+    this.#armed = armed;
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#armed === armed) this.#armed = undefined;
+      },
+    };
   }
 
   /** The host loses power; without `backMs` for good. */
