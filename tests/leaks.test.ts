@@ -11,8 +11,8 @@ const main = join(import.meta.dirname, "leaks", "main.ts");
 const limitMs = 600_000;
 
 it.each([
-  ["sim", 300],
-  ["qemu", 4],
+  ["sim", 150],
+  ["qemu", 3],
 ])(
   "%s: the host and the database are the same before and after %i VMs",
   async (driver, vms) => {
