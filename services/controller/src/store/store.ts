@@ -12,6 +12,7 @@ import {
 } from "@mikro-orm/postgresql";
 import { backoff, PitwallError, systemClock } from "@pitwall/runtime";
 import { entities } from "./entities.ts";
+import { giveBackBroken } from "./give-back-broken.ts";
 import { migrate } from "./migrate.ts";
 import { migrations } from "./migrations/index.ts";
 
@@ -52,7 +53,7 @@ export async function openStore(url: string, steps = migrations, migratorUrl = u
     clientUrl: url,
     entities,
     pool: { min: 1, max: maxConnections },
-    driverOptions: { connectionTimeoutMillis: connectionLimitMs },
+    driverOptions: { connectionTimeoutMillis: connectionLimitMs, onPoolCreated: giveBackBroken },
     discovery: { warnWhenNoEntities: false },
     ensureDatabase: false,
     allowGlobalContext: false,
