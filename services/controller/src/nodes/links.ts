@@ -69,10 +69,10 @@ export class NodeLinks {
     return links;
   }
 
-  /** Only if this controller holds it. */
+  /** Only if this controller holds it, and it takes messages: one that is closed may be there until its stream ends, when another has long begun. */
   here(nodeId: string): NodeLink | undefined {
     const session = this.#sessions.get(nodeId);
-    return session && localLink(session);
+    return session?.outbox.isOpen === true ? localLink(session) : undefined;
   }
 
   #elsewhere(seen: SeenSession | undefined): NodeLink | undefined {
