@@ -7,18 +7,13 @@ import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { backoff, hostPort, PitwallError, sleepOrAbort, systemClock, wireDeadline, writeFileAtomic, type Log } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClientFactory, ClientError } from "nice-grpc";
 import { z } from "zod";
+import { controllerAddress, learned, type ControllerAddress } from "./addresses.ts";
 import { parseJoin, type Join } from "./join-string.ts";
 import { fetchPinnedCa } from "./pinned-ca.ts";
 import { makeRequest } from "./request.ts";
 
 const callLimitMs = 10_000;
-/** More than an installation has. */
-const maxControllers = 64;
 const maxWaitMs = 60 * 60_000;
-
-/** `host:port` each. */
-const address = z.object({ api: z.string(), link: z.string() });
-export type ControllerAddress = Readonly<z.output<typeof address>>;
 
 const stored = z.object({
   version: z.literal(1),
@@ -29,8 +24,8 @@ const stored = z.object({
   ca: z.string(),
   api: z.string(),
   link: z.string(),
-  /** All that were there when one of them was last heard. */
-  controllers: z.array(address).default([]),
+  /** Those that were there when one of them was last heard, and a few from before. */
+  controllers: z.array(controllerAddress).default([]),
 });
 type Stored = z.output<typeof stored>;
 
@@ -104,9 +99,9 @@ export async function openIdentity(options: IdentityOptions): Promise<Identity> 
     name: member.name,
     controllers: () => known(member),
     learn(controllers) {
-      const fresh = controllers.slice(0, maxControllers).map(({ api, link }) => ({ api, link }));
-      if (fresh.length === 0 || isDeepStrictEqual(sorted(fresh), sorted(member.controllers))) return;
-      member = { ...member, controllers: fresh };
+      const all = learned(controllers, member.controllers);
+      if (isDeepStrictEqual(all, member.controllers)) return;
+      member = { ...member, controllers: [...all] };
       void keep().catch((error: unknown) => options.log.warn("the controllers' addresses could not be written", { error }));
     },
     tls: () => ({ key: member.key, cert: member.certificate, ca: member.ca }),
@@ -122,10 +117,6 @@ export async function openIdentity(options: IdentityOptions): Promise<Identity> 
 /** The one that it joined at stays known: it may be the only one that is told of others. */
 function known({ api, link, controllers }: Stored): readonly ControllerAddress[] {
   return controllers.some((one) => one.link === link) ? controllers : [...controllers, { api, link }];
-}
-
-function sorted(addresses: readonly ControllerAddress[]): readonly ControllerAddress[] {
-  return addresses.toSorted((a, b) => (a.link < b.link ? -1 : 1));
 }
 
 async function readIdentity(path: string): Promise<Stored | undefined> {

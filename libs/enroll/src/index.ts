@@ -1,4 +1,5 @@
 // How a node or gateway becomes a member: join once, keep the certificate, renew it in time.
-export { openIdentity, type ControllerAddress, type Identity, type TlsIdentity } from "./identity.ts";
+export type { ControllerAddress } from "./addresses.ts";
+export { openIdentity, type Identity, type TlsIdentity } from "./identity.ts";
 export { formatJoin, parseJoin, type Join } from "./join-string.ts";
 export { makeRequest } from "./request.ts";
