@@ -79,10 +79,15 @@ it("no controller and no fence that works: the agent ends the VM by itself", asy
   expect(await host.kills()).toEqual([]);
 });
 
-it("a fence that is killed is back with what it had to guard", async () => {
+it.each([
+  ["killed", 0],
+  ["killed with something unread", ttlMs / 2], // which resets its connection
+])("a fence that is %s is back with what it had to guard", async (_, deafMs) => {
   const pair = await start();
   const { host, moved } = pair;
   const before = host.fence;
+  if (before && deafMs > 0) signalProcess(before, "SIGSTOP");
+  await systemClock.sleep(deafMs);
   if (before) signalProcess(before, "SIGKILL");
   await expect.poll(() => host.fence !== undefined && host.fence.pid !== before?.pid, limit).toBe(true);
   await expect.poll(() => host.guarded(), limit).toEqual([moved.vmId]);

@@ -130,14 +130,16 @@ async function openLine({ program, dir, clock }: FenceOptions): Promise<Line> {
       for (const { reject } of waiting.values()) reject(unavailable());
       lost.resolve();
     });
-  createInterface({ input: socket }).on("line", (text) => {
-    try {
-      const answer = reply.parse(JSON.parse(text));
-      waiting.get(answer.id)?.resolve(answer);
-    } catch {
-      socket.destroy(); // it speaks another protocol
-    }
-  });
+  createInterface({ input: socket })
+    .on("error", () => undefined) // the socket's, said once more: that of a fence that was killed with something unread
+    .on("line", (text) => {
+      try {
+        const answer = reply.parse(JSON.parse(text));
+        waiting.get(answer.id)?.resolve(answer);
+      } catch {
+        socket.destroy(); // it speaks another protocol
+      }
+    });
   let lastId = 0;
   return {
     async ask(request) {
