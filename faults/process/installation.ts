@@ -91,6 +91,7 @@ export class Installation implements AsyncDisposable {
       controllers.push(controller);
       if (index === 0) await controller.ready(); // it makes the CA
     }
+    await Promise.all(controllers.map((controller) => controller.ready())); // who joins is told of all
     const gateway = start(
       { name: "gateway", program: "gateway" },
       {
@@ -101,7 +102,7 @@ export class Installation implements AsyncDisposable {
         PITWALL_JOIN: (await readFile(join(dir, "bootstrap", "gateway.join"), "utf8")).trim(),
       },
     );
-    await Promise.all([...controllers, gateway].map((service) => service.ready()));
+    await gateway.ready();
     const operator = new Pitwall({ endpoint: endpoint(), token: () => issuer.token(admin) });
     const { join: token } = await operator.createJoinToken("node", "", nodeCount);
     const nodes: Service[] = [];
