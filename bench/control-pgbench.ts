@@ -84,6 +84,10 @@ async function copyFleet({ query }: Installation, url: string): Promise<number> 
   await client.connect();
   try {
     await client.query("insert into project select * from jsonb_populate_recordset(null::project, $1)", [JSON.stringify(projects)]);
+    // A personal project has room for few; here each has its share.
+    await client.query(
+      "update project set quota_vms = 1e9, quota_cpu_millis = 1e15, quota_mem_bytes = 1e18, quota_disk_bytes = 1e18, quota_addresses = 1e9",
+    );
     await client.query("insert into member select * from jsonb_populate_recordset(null::member, $1)", [JSON.stringify(members)]);
     const { rowCount } = await client.query("insert into node select * from jsonb_populate_recordset(null::node, $1)", [
       JSON.stringify(nodes),
