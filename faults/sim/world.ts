@@ -307,7 +307,9 @@ class World {
     const isWhole = living.size === running.length && running.every(({ vm, node }) => living.has(`${vm} ${node}`));
     const stored = this.#nodes.flatMap(({ host }) => host.stored).length;
     const isQuiet = final.every(isSettled) && isWhole && stored <= final.length;
-    return isQuiet && this.#clients.watched.length >= (await eventCount(this.#parts.database));
+    if (!isQuiet || this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
+    // A drain has stopped them, and moves them or starts them again.
+    return (await this.#parts.database.query("select from vm where moving limit 1")).length === 0;
   }
 
   /** A VM that nobody had: it must come, run and go. */
@@ -316,10 +318,10 @@ class World {
     const ask = (kind: Op["kind"]): Promise<SimCall | undefined> =>
       this.#clients.call({ kind, vm, atMs: this.#clock.monotonicMs(), moves: false, controller: 0, cpuMillis: probeCpuMillis });
     const fromMs = this.#clock.monotonicMs();
-    // Where there is nothing to run it is calm before all nodes are back: a refusal is asked again, within the time that the probe has.
+    // It may be calm before all nodes are back: what was not made is asked for again, within the time that the probe has.
     const created = async (): Promise<void> => {
-      const isRefused = async (): Promise<boolean> => (await ask("create"))?.outcome === "refused";
-      while ((await isRefused()) && this.#clock.monotonicMs() - fromMs < probeLimitMs) await this.#clock.sleep(lookMs);
+      const isMade = async (): Promise<boolean> => (await ask("create"))?.outcome === "ok";
+      while (!(await isMade()) && this.#clock.monotonicMs() - fromMs < probeLimitMs) await this.#clock.sleep(lookMs);
     };
     this.#doing(created());
     const runningMs = await this.#awaited(fromMs, async () => {
