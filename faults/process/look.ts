@@ -2,8 +2,9 @@
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock } from "@pitwall/runtime";
-import { Desired, NodeState, Phase } from "@pitwall/sdk";
+import { NodeState } from "@pitwall/sdk";
 import type { FinalVm, History, RowWrite, Run, SessionLoss } from "../observer/history.ts";
+import { areSettled } from "../observer/settled.ts";
 import type { Clients } from "./clients.ts";
 import type { Installation } from "./installation.ts";
 import { runsOf, type SeenVmm } from "./scanner.ts";
@@ -55,21 +56,12 @@ export async function calmLook(installation: Installation, clients: Clients, lim
 
 async function isCalm({ final, events, stored, vmms }: Look, installation: Installation, clients: Clients): Promise<boolean> {
   const { services, operator, nodeIds } = installation;
-  if (!final.every(isSettled) || stored.length > final.length || clients.underWay > 0) return false;
-  const living = new Set(vmms.filter(({ toMs }) => toMs === undefined).map(({ vm, node }) => `${vm} ${nodeIds[node]}`));
-  const running = final.filter(({ phase }) => phase === Phase.PHASE_RUNNING);
-  if (living.size !== running.length || !running.every(({ vm, node }) => living.has(`${vm} ${node}`))) return false;
+  const living = vmms.filter(({ toMs }) => toMs === undefined).map(({ vm, node }) => ({ vm, node: nodeIds[node] }));
+  if (!areSettled(final, living) || stored.length > final.length || clients.underWay > 0) return false;
   const shown = new Set(clients.watched.map(({ vm, revision }) => `${vm}/${revision}`));
   if (!events.every(({ vm, revision }) => shown.has(`${vm}/${revision}`)) || !services.every(({ isUp }) => isUp)) return false;
   const nodes = await operator.listNodes();
   return nodes.filter(({ state }) => state === NodeState.NODE_STATE_READY).length === nodeCount;
-}
-
-function isSettled({ desired, phase, reason, observed, generation }: FinalVm): boolean {
-  if (observed !== generation) return false;
-  if (desired === Desired.DESIRED_RUNNING)
-    return phase === Phase.PHASE_RUNNING || (phase === Phase.PHASE_FAILED && !/^(LEASE_LOST|NODE_)/.test(reason));
-  return phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED;
 }
 
 /** As the judges take them. */

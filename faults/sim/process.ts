@@ -3,6 +3,7 @@
 //
 //   up -> paused -> up        up -> dead
 import type { EntityManager, Store } from "@pitwall/controller/src/store/store.ts";
+import { Ambush } from "@pitwall/node/src/sim/ambush.ts";
 import { PitwallError, type Clock, type Failpoints, type Random, type StepName } from "@pitwall/runtime";
 
 const lookMs = 50;
@@ -17,7 +18,7 @@ export class SimProcess {
   readonly #dead: Promise<never>;
   #pausedUntilMs = 0;
   #awayUntilMs = 0;
-  #armed: { readonly step: StepName; readonly strike: () => void } | undefined;
+  readonly #ambush = new Ambush();
 
   constructor(clock: Clock, store: Store, random: Random) {
     this.#clock = clock;
@@ -50,22 +51,12 @@ export class SimProcess {
 
   /** Strikes the process when it passes a failpoint the next time, unless this is disposed of before; it should die of it. */
   strikeAt(step: StepName, strike: () => void): Disposable {
-    const armed = { step, strike };
-    this.#armed = armed;
-    return {
-      [Symbol.dispose]: () => {
-        if (this.#armed === armed) this.#armed = undefined;
-      },
-    };
+    return this.#ambush.lay(step, strike);
   }
 
   readonly failpoints: Failpoints = {
     at: async (step) => {
-      if (this.#armed?.step === step) {
-        const { strike } = this.#armed;
-        this.#armed = undefined;
-        strike();
-      }
+      this.#ambush.passed(step);
       // Thrown, not waited for: the transaction under way ends with its connection.
       this.died.throwIfAborted();
     },

@@ -4,9 +4,10 @@ import { SimNode } from "@pitwall/node/src/sim/node.ts";
 import { parseScript } from "@pitwall/node/src/sim/script.ts";
 import { noTrace } from "@pitwall/node/src/sim/trace.ts";
 import type { ImageSources } from "@pitwall/oci";
-import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { failpointList, seededRandom, silentLog, VirtualClock, type Log, type StepName } from "@pitwall/runtime";
-import type { FinalVm, Trouble } from "../observer/history.ts";
+import type { Trouble } from "../observer/history.ts";
+import { areSettled } from "../observer/settled.ts";
 import type { Probe, SimCall, SimHistory, SimRun } from "../observer/sim-history.ts";
 import { isOfController, type Fault, type Op, type Schedule } from "../schedule/schedule.ts";
 import { client, Clients, projectName } from "./clients.ts";
@@ -297,16 +298,9 @@ class World {
   /** Whether all is as it should be, so that waiting longer shows nothing more. Only saves time: what is not so is judged at the limit. */
   async #isCalm(): Promise<boolean> {
     const final = await finalVms(this.#parts.database);
-    const living = new Set(this.#runs.filter(({ toMs }) => toMs === undefined).map(({ vm, node }) => `${vm} ${node}`));
-    const running = final.filter(({ phase }) => phase === Phase.PHASE_RUNNING);
-    const isSettled = ({ desired, phase, reason, observed, generation }: FinalVm): boolean =>
-      observed === generation &&
-      (desired === Desired.DESIRED_RUNNING
-        ? phase === Phase.PHASE_RUNNING || (phase === Phase.PHASE_FAILED && !/^(LEASE_LOST|NODE_)/.test(reason))
-        : desired === Desired.DESIRED_STOPPED && (phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED));
-    const isWhole = living.size === running.length && running.every(({ vm, node }) => living.has(`${vm} ${node}`));
+    const living = this.#runs.filter(({ toMs }) => toMs === undefined);
     const stored = this.#nodes.flatMap(({ host }) => host.stored).length;
-    const isQuiet = final.every(isSettled) && isWhole && stored <= final.length;
+    const isQuiet = areSettled(final, living) && stored <= final.length;
     if (!isQuiet || this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
     // A drain has stopped them, and moves them or starts them again.
     return (await this.#parts.database.query("select from vm where moving limit 1")).length === 0;

@@ -21,6 +21,7 @@ import {
   isLoopback,
   keepalive,
   PitwallError,
+  hostPortText,
   portInUse,
   sleepOrAbort,
   systemClock,
@@ -305,7 +306,7 @@ function serverCredentials({ key, chain }: KeyPair, clientCa?: string): ServerCr
 
 async function listen(server: Server, { host, port }: HostPort, using: ServerCredentials): Promise<number> {
   try {
-    return await server.listen(host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, using);
+    return await server.listen(hostPortText({ host, port }), using);
   } catch (cause) {
     throw portInUse({ host, port }, "controller", cause);
   }

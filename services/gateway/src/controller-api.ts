@@ -5,8 +5,8 @@
 import { connect, type ClientHttp2Session } from "node:http2";
 import type { Identity } from "@pitwall/enroll";
 import { PitwallError, type Log } from "@pitwall/runtime";
+import { untilUp } from "./session-up.ts";
 
-const connectLimitMs = 2_000;
 const pingEveryMs = 1_000;
 /** A controller may pause for a second. */
 const pingLimitMs = 2_500;
@@ -74,21 +74,8 @@ export function openApi(identity: Pick<Identity, "controllers" | "tls">, log: Lo
 
 async function connectTo(api: string, ca: string): Promise<ClientHttp2Session> {
   const made = connect(`https://${api}`, { ca, settings: { initialWindowSize: 1 << 20 } });
-  const limit = setTimeout(() => made.destroy(new Error(`${api} does not answer`)), connectLimitMs);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      made
-        .once("connect", () => resolve())
-        .once("error", reject)
-        .once("close", () => reject(new Error(`${api} closed the connection`)));
-    });
-    return made;
-  } catch (error) {
-    made.destroy();
-    throw error;
-  } finally {
-    clearTimeout(limit);
-  }
+  await untilUp(made, "connect", api);
+  return made;
 }
 
 function ping(session: ClientHttp2Session): void {

@@ -1,10 +1,9 @@
 // The gateway's composition root.
 import { mkdir } from "node:fs/promises";
-import { isIP } from "node:net";
 import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
-import { failpointsFrom, isLoopback, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
+import { failpointsFrom, hostPortText, isLoopback, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
 import { readGatewayConfig, readLoneConfig, tlsFiles, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
@@ -55,8 +54,7 @@ async function start(): Promise<AsyncDisposable> {
   const access = stack.use(openAccess(identity, log));
   const api = stack.use(openApi(identity, log));
   const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
-  const address = (port: number): string =>
-    `${isIP(tunnelHost) === 6 ? `[${tunnelHost}]` : tunnelHost}:${config.PITWALL_TUNNEL_ADVERTISE?.port ?? port}`;
+  const address = (port: number): string => hostPortText({ host: tunnelHost, port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
   const ends = stack.use(openSessionEnds(() => access.client(), log));
   const tunnels = stack.use(
     await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise: address, identity, access: () => access.client(), ends, failpoints, log }),

@@ -1,6 +1,6 @@
 // The development issuer's composition root. For production, use a real issuer, such as Keycloak.
 import { createServer } from "node:http";
-import { listen, logLevel, openLog, runMain } from "@pitwall/runtime";
+import { hostPortText, listen, logLevel, openLog, runMain } from "@pitwall/runtime";
 import { readIssuerConfig } from "./config.ts";
 import { makeProvider } from "./provider.ts";
 import { openSecrets } from "./secrets.ts";
@@ -13,7 +13,7 @@ async function start(): Promise<AsyncDisposable> {
   const secrets = await openSecrets(stateDir);
   const server = createServer();
   const port = await listen(server, address, "issuer");
-  const issuer = `http://${address.host.includes(":") ? `[${address.host}]` : address.host}:${port}`;
+  const issuer = `http://${hostPortText({ host: address.host, port })}`;
   const provider = makeProvider(issuer, audience, secrets);
   provider.on("server_error", (_, error) => log.error("a request failed", { error }));
   const handle = provider.callback();

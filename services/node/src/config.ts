@@ -1,6 +1,7 @@
 // The node's configuration.
 import { availableParallelism, hostname, totalmem } from "node:os";
 import { imageSourceSettings } from "@pitwall/oci";
+import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { bytes, duration, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
 
@@ -45,12 +46,6 @@ const schema = z.object({
   ...imageSourceSettings,
 });
 
-interface Amounts {
-  readonly cpuMillis: bigint;
-  readonly memBytes: bigint;
-  readonly diskBytes: bigint;
-}
-
 export type NodeConfig = ReturnType<typeof readNodeConfig>;
 
 /** Throws `invalid` with all faults. */
@@ -69,7 +64,7 @@ function defaultName(): string {
 }
 
 /** What VMs may have of a host with so much free disk: as much as the configuration says, or what is there times the overcommit. */
-export function hostCapacity(config: NodeConfig, freeDiskBytes: number): Amounts {
+export function hostCapacity(config: NodeConfig, freeDiskBytes: number): Resources {
   const total = Math.min(totalmem(), process.constrainedMemory() || Infinity);
   const given = (there: number, times: number): bigint => BigInt(Math.floor(Math.max(0, there) * times));
   return {
@@ -80,7 +75,7 @@ export function hostCapacity(config: NodeConfig, freeDiskBytes: number): Amounts
 }
 
 /** Of each simulated node, where the configuration does not say: a large host. */
-export function simulatedCapacity(config: NodeConfig): Amounts {
+export function simulatedCapacity(config: NodeConfig): Resources {
   return {
     cpuMillis: BigInt(config.PITWALL_CAPACITY_CPU_MILLIS ?? 64_000),
     memBytes: BigInt(config.PITWALL_CAPACITY_MEM ?? 256 * 2 ** 30),

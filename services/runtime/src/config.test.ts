@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
-import { bytes, duration, hostPort, isLoopback, list, readConfig } from "./config.ts";
+import { bytes, duration, hostPort, hostPortText, isLoopback, list, readConfig } from "./config.ts";
 
 describe("readConfig", () => {
   const schema = z.object({
@@ -38,4 +38,8 @@ describe("readConfig", () => {
 describe("isLoopback", () => {
   it.each(["127.0.0.1", "127.8.9.1", "localhost", "::1"])("accepts %s", (host) => expect(isLoopback(host)).toBe(true));
   it.each(["0.0.0.0", "128.0.0.1", "127.0.0.1.example.com", "::"])("refuses %s", (host) => expect(isLoopback(host)).toBe(false));
+});
+
+it.each(["127.0.0.1:80", "[::1]:2222", "example.com:0"])("writes %s as it was read", (text) => {
+  expect(hostPortText(hostPort.parse(text))).toBe(text);
 });

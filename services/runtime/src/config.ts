@@ -45,6 +45,11 @@ export const hostPort = z.string().transform((text, context) => {
 
 export type HostPort = z.output<typeof hostPort>;
 
+/** As {@link hostPort} reads it. */
+export function hostPortText({ host, port }: HostPort): string {
+  return `${host.includes(":") ? `[${host}]` : host}:${port}`;
+}
+
 /** Items separated by commas; blanks are dropped. */
 export const list = z.string().transform((text) =>
   text

@@ -10,6 +10,11 @@ export function corsHeaders(origin: string | undefined, origins: readonly string
   return { "access-control-allow-origin": origin, "access-control-expose-headers": exposed, vary: "origin" };
 }
 
+/** Whether a page that may call asks that; `cors` are the headers for its origin. */
+export function isPreflight(method: string | undefined, cors: OutgoingHttpHeaders): boolean {
+  return method === "OPTIONS" && "access-control-allow-origin" in cors;
+}
+
 /** Of the answer to the question whether it may call. */
 export const preflightHeaders: OutgoingHttpHeaders = {
   "access-control-allow-methods": "POST,GET",

@@ -5,7 +5,7 @@ import { Transform, type Readable, type TransformCallback, type Writable } from 
 import { PitwallError } from "@pitwall/runtime";
 import { trailersFrame } from "./grpc-reply.ts";
 import { stopListening, wasCut } from "./grpc.ts";
-import type { CallHeaders } from "./headers.ts";
+import { codecOf, type CallHeaders } from "./headers.ts";
 import type { CallClient } from "./relay.ts";
 
 const lingerMs = 2_000;
@@ -93,8 +93,7 @@ function webClient({ path, headers, kind, always }: WebRequest, input: Readable,
 
 /** `application/grpc+proto` as `application/grpc-web+proto`, or its text kind. Takes both spellings. */
 function webType(contentType: string, kind: Kind): string {
-  const [, codec = ""] = /^application\/grpc(?:-web(?:-text)?)?(\+[\w.-]+)?/i.exec(contentType) ?? [];
-  return `application/grpc-web${kind === "text" ? "-text" : ""}${codec}`;
+  return `application/grpc-web${kind === "text" ? "-text" : ""}${codecOf(contentType)}`;
 }
 
 /** Base64 in any chunks, padded or not in the middle: each padded group stands for itself. Fails as `invalid` for what is no base64. */

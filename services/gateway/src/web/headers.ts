@@ -40,10 +40,15 @@ export function callHeaders(headers: IncomingHttpHeaders, raw: readonly string[]
   return { ...headers, ...Object.fromEntries(apart) };
 }
 
+/** What follows the media type: `+proto`, or nothing. Of gRPC and of gRPC-Web. */
+export function codecOf(contentType: unknown): string {
+  return /^application\/grpc(?:-web(?:-text)?)?(\+[\w.-]+)?/i.exec(String(contentType))?.[1] ?? "";
+}
+
 /** Call metadata and gRPC's own headers, as the upstream call's headers. What follows the `+` of the content type stays. */
 export function upstreamHeaders(path: string, incoming: CallHeaders): OutgoingHttpHeaders {
-  const [, codec = ""] = /^application\/grpc(?:-web(?:-text)?)?(\+[\w.-]+)?/i.exec(String(incoming["content-type"])) ?? [];
-  const headers: OutgoingHttpHeaders = { ":method": "POST", ":path": path, "content-type": `application/grpc${codec}`, te: "trailers" };
+  const contentType = `application/grpc${codecOf(incoming["content-type"])}`;
+  const headers: OutgoingHttpHeaders = { ":method": "POST", ":path": path, "content-type": contentType, te: "trailers" };
   const ofConnection = String(incoming["connection"] ?? "")
     .toLowerCase()
     .split(/\s*,\s*/);

@@ -3,11 +3,11 @@
 // A call goes to the first connection that has room for one more; when none has, another is opened, until it is too many for the server's
 // good. A connection that ended is forgotten, and the next call opens a new one. Nothing that was sent is sent again.
 import { connect, type ClientHttp2Session } from "node:http2";
-import { PitwallError, type HostPort, type Log } from "@pitwall/runtime";
+import { hostPortText, PitwallError, type HostPort, type Log } from "@pitwall/runtime";
+import { untilUp } from "../session-up.ts";
 import { upstreamHeaders } from "./headers.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
-const connectLimitMs = 2_000;
 /** Beyond these, calls wait in the last one for their turn. */
 const maxConnections = 16;
 
@@ -22,29 +22,19 @@ export interface LoneUpstream extends Disposable {
 }
 
 export function openLoneUpstream({ host, port }: HostPort, log: Log): LoneUpstream {
-  const authority = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+  const authority = `http://${hostPortText({ host, port })}`;
   let connections: readonly Connection[] = [];
   let connecting: Promise<Connection> | undefined;
 
   async function connectOnce(): Promise<Connection> {
     const session = connect(authority, { settings: { initialWindowSize: 1 << 20, enablePush: false } });
-    const limit = setTimeout(() => session.destroy(new Error(`${authority} does not answer`)), connectLimitMs);
     try {
-      // Its settings say how many calls it takes at once.
-      await new Promise<void>((resolve, reject) => {
-        session
-          .once("remoteSettings", () => resolve())
-          .once("error", reject)
-          .once("close", () => reject(new Error(`${authority} closed the connection`)));
-      });
+      await untilUp(session, "remoteSettings", authority); // which say how many calls it takes at once
     } catch (cause) {
-      session.destroy();
       throw new PitwallError("unavailable", "the upstream cannot be reached right now; try again", {
         reason: "UPSTREAM_UNREACHABLE",
         cause,
       });
-    } finally {
-      clearTimeout(limit);
     }
     const made: Connection = { session, calls: 0 };
     const forget = (): void => void (connections = connections.filter((other) => other !== made));

@@ -1,6 +1,6 @@
 // What the web port answers to requests that are no calls: preflights, discovery, health, and that there is nothing else.
 import type { OutgoingHttpHeaders } from "node:http2";
-import { preflightHeaders } from "./cors.ts";
+import { isPreflight, preflightHeaders } from "./cors.ts";
 
 export interface PlainReply {
   readonly status: number;
@@ -15,11 +15,11 @@ export function plainReply(
   cors: OutgoingHttpHeaders,
   discovery: Readonly<Record<string, unknown>> | undefined,
 ): PlainReply {
-  if (method === "OPTIONS" && "access-control-allow-origin" in cors) return { status: 204, headers: preflightHeaders, body: "" };
+  if (isPreflight(method, cors)) return { status: 204, headers: preflightHeaders, body: "" };
   if (method === "POST")
     return text(415, "this address takes application/grpc-web, application/grpc-web-text, or on HTTP/2 application/grpc\n");
   if (method !== "GET" && method !== "HEAD") return text(405, "this address takes gRPC-Web, or GET\n");
-  if (path === "/.well-known/pitwall" && discovery) return { ...text(200, `${JSON.stringify(discovery)}\n`, "application/json") };
+  if (path === "/.well-known/pitwall" && discovery) return text(200, `${JSON.stringify(discovery)}\n`, "application/json");
   if (path === "/healthz") return text(200, "ok\n");
   return text(404, "nothing is here\n");
 }

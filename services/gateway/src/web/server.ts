@@ -11,7 +11,7 @@ import {
 import type { Socket } from "node:net";
 import type { HostPort, Log } from "@pitwall/runtime";
 import type { CertificateFiles } from "./certificate.ts";
-import { corsHeaders } from "./cors.ts";
+import { corsHeaders, isPreflight } from "./cors.ts";
 import { grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
@@ -152,10 +152,6 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
 
 function pathOf(url: string): string {
   return url.split("?", 1)[0] ?? "";
-}
-
-function isPreflight(method: string | undefined, cors: object): boolean {
-  return method === "OPTIONS" && "access-control-allow-origin" in cors;
 }
 
 function targetOf(url: string): ReturnType<typeof ingressTarget> {

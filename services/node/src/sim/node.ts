@@ -10,6 +10,7 @@ import { sshPublicLine } from "../host/host-key.ts";
 import type { DialLink } from "../link/dial.ts";
 import type { Ingredients } from "../machine/host.ts";
 import { noTimings } from "../machine/reports.ts";
+import { Ambush } from "./ambush.ts";
 import { diskFull, SimHost } from "./host.ts";
 import { Life } from "./life.ts";
 import { openMemoryDriver } from "./memory-driver.ts";
@@ -39,7 +40,7 @@ export class SimNode implements AsyncDisposable {
   #lives = 0;
   #agent: Promise<AsyncDisposable> | undefined;
   #isStopped = false;
-  #armed: { readonly step: StepName; readonly strike: () => void } | undefined;
+  readonly #ambush = new Ambush();
   readonly #linked = Promise.withResolvers<void>();
   readonly #timers = new Set<Disposable>();
 
@@ -89,15 +90,9 @@ export class SimNode implements AsyncDisposable {
     this.#after(restartMs, () => this.start());
   }
 
-  /** Something happens to it when its agent passes a failpoint the next time: one thing at a time. Disposed of, it does not happen any more. */
+  /** Something happens to it when its agent passes a failpoint the next time, unless this is disposed of before. */
   strikeAt(step: StepName, strike: () => void): Disposable {
-    const armed = { step, strike };
-    this.#armed = armed;
-    return {
-      [Symbol.dispose]: () => {
-        if (this.#armed === armed) this.#armed = undefined;
-      },
-    };
+    return this.#ambush.lay(step, strike);
   }
 
   /** The host loses power; without `backMs` for good. */
@@ -175,10 +170,7 @@ export class SimNode implements AsyncDisposable {
         this.#say(step, vmId);
         const fault = this.#plan.take("agent-crash", vmId, (candidate) => candidate.step === step);
         if (fault && this.#life === life) this.crash(this.#plan.timeMs(fault.restart, fault, vmId));
-        if (this.#armed?.step !== step || this.#life !== life) return;
-        const { strike } = this.#armed;
-        this.#armed = undefined;
-        strike();
+        if (this.#life === life) this.#ambush.passed(step);
       },
       sending: () => "once", // the wire below loses and doubles
     };
