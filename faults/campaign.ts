@@ -5,11 +5,13 @@ import { ScheduleThread, type Verdict } from "./thread.ts";
 
 export interface CampaignOptions {
   readonly schedules: number;
+  /** The number of the first one. Default: 0, and ahead of it those that once failed. */
+  readonly from?: number;
   readonly seed: string;
   readonly workers: number;
   /** Where commands are found. */
   readonly path: string;
-  /** Hears of each violation as it is found. */
+  /** Hears of each violation as it is found, and now and then of how far it is. */
   readonly say: (line: string) => void;
   /** Ends the campaign with what was done until then. */
   readonly signal?: AbortSignal;
@@ -25,17 +27,19 @@ export interface CampaignResult {
 }
 
 const maxTold = 3;
+/** Schedules, from one line about how far it is to the next. */
+const toldEvery = 500;
 
-/** The seeds of a campaign; those that once failed go first, always. */
-export async function runCampaign({ schedules, seed, ...options }: CampaignOptions): Promise<CampaignResult> {
-  const drawn = Array.from({ length: schedules }, (_, index) => `${seed}/${index}`);
-  return runSeeds([...(await regressions()), ...drawn], seed, options);
+/** The seeds of a campaign; those that once failed go first, unless it goes on with an earlier one. */
+export async function runCampaign({ schedules, seed, from = 0, ...options }: CampaignOptions): Promise<CampaignResult> {
+  const drawn = Array.from({ length: schedules }, (_, index) => `${seed}/${from + index}`);
+  return runSeeds([...(from === 0 ? await regressions() : []), ...drawn], seed, options);
 }
 
 export async function runSeeds(
   seeds: readonly string[],
   seed: string,
-  { workers, path, say, signal, limitMs }: Omit<CampaignOptions, "schedules" | "seed">,
+  { workers, path, say, signal, limitMs }: Omit<CampaignOptions, "schedules" | "from" | "seed">,
 ): Promise<CampaignResult> {
   const waiting = [...seeds];
   const answers: Verdict[] = [];
@@ -48,6 +52,7 @@ export async function runSeeds(
         for (let next = waiting.shift(); next !== undefined && signal?.aborted !== true; next = waiting.shift()) {
           const verdict = await thread.run(next, signal);
           answers.push(verdict);
+          if (answers.length % toldEvery === 0) say(`${answers.length} of ${seeds.length} schedules, the last one ${next}`);
           const broken = [...new Set(verdict.violations.map(({ invariant }) => invariant))];
           // What did not end would not do so when it is smaller, either.
           if (broken.length > 0) say(told(verdict, broken.includes("run") ? "" : await thread.shrink(next, broken, signal)));

@@ -8,7 +8,7 @@ import { runDirected, runProcessCampaign, runProcessTasks } from "./process/camp
 import { directedSeedsOf } from "./process/directed.ts";
 
 const usage =
-  "usage: npm run faults -- [--schedules N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR]\n       npm run faults -- --layer process --directed[=NAME,…] [--workers N] [--logs DIR]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
+  "usage: npm run faults -- [--schedules N] [--from N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR]\n       npm run faults -- --layer process --directed[=NAME,…] [--workers N] [--logs DIR]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 try {
@@ -17,6 +17,7 @@ try {
     options: {
       directed: { type: "string" },
       schedules: { type: "string" },
+      from: { type: "string", default: "0" },
       planted: { type: "string" },
       seed: { type: "string", default: "1" },
       layer: { type: "string", default: "sim" },
@@ -27,9 +28,11 @@ try {
   });
   const { seed, layer, replay, planted, logs, directed } = values;
   const [schedules, workers] = [Number(values.schedules ?? (planted === undefined ? 100 : 1_000)), Number(values.workers)];
+  const from = Number(values.from);
   if (layer !== "sim" && layer !== "process") throw new Error(`--layer: there is no layer ${layer}, only sim and process\n${usage}`);
   if (!Number.isInteger(schedules) || schedules < 1)
     throw new Error(`--schedules: must be a whole number from 1, got ${values.schedules}\n${usage}`);
+  if (!Number.isInteger(from) || from < 0) throw new Error(`--from: must be a whole number from 0, got ${values.from}\n${usage}`);
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers: must be a whole number from 1, got ${values.workers}\n${usage}`);
   const stop = new AbortController();
@@ -50,10 +53,10 @@ try {
   }
   const startedMs = performance.now();
   const campaign = (): Promise<CampaignResult> =>
-    replay === undefined ? runCampaign({ schedules, seed, ...options }) : runSeeds([replay], replay, options);
+    replay === undefined ? runCampaign({ schedules, from, seed, ...options }) : runSeeds([replay], replay, options);
   const ofProcesses = (): Promise<CampaignResult> =>
     replay === undefined
-      ? runProcessCampaign({ schedules, seed, logs, ...options })
+      ? runProcessCampaign({ schedules, from, seed, logs, ...options })
       : runProcessTasks([replay], replay, { logs, ...options });
   const result = await (layer === "sim" ? campaign() : ofProcesses());
   const seconds = (performance.now() - startedMs) / 1_000;

@@ -21,9 +21,9 @@ export interface ProcessCampaignOptions extends CampaignOptions {
 /** Why nothing can be run here; undefined: it can. */
 export { whyNotIsolated };
 
-export async function runProcessCampaign({ schedules, seed, ...options }: ProcessCampaignOptions): Promise<CampaignResult> {
+export async function runProcessCampaign({ schedules, seed, from = 0, ...options }: ProcessCampaignOptions): Promise<CampaignResult> {
   return runProcessTasks(
-    Array.from({ length: schedules }, (_, index) => `${seed}/${index}`),
+    Array.from({ length: schedules }, (_, index) => `${seed}/${from + index}`),
     seed,
     options,
   );
@@ -39,7 +39,7 @@ export interface DirectedResult {
 /** `seeds` are those of directed runs. */
 export async function runDirected(
   seeds: readonly string[],
-  options: Omit<ProcessCampaignOptions, "schedules" | "seed">,
+  options: Omit<ProcessCampaignOptions, "schedules" | "from" | "seed">,
 ): Promise<DirectedResult> {
   const { schedules, valid, violations } = await runProcessTasks(seeds, "", options);
   return { runs: schedules, hit: valid, violations };
@@ -49,7 +49,7 @@ export async function runDirected(
 export async function runProcessTasks(
   tasks: readonly ProcessTask[],
   seed: string,
-  { workers, path, say, logs, signal }: Omit<ProcessCampaignOptions, "schedules" | "seed">,
+  { workers, path, say, logs, signal }: Omit<ProcessCampaignOptions, "schedules" | "from" | "seed">,
 ): Promise<CampaignResult> {
   const whyNot = await whyNotIsolated();
   if (whyNot !== undefined) throw new Error(`the layer process cannot run here: ${whyNot}`);
