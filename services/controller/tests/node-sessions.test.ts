@@ -124,6 +124,31 @@ test("a call that comes to one controller reaches a node whose link is on the ot
   expect((await listing).images).toMatchObject([{ digest, nodes: ["afar"] }]);
 });
 
+test("what an incomplete hello leaves out its node is asked for: it may have changed while nobody listened", async () => {
+  const node = await joinNode(installation, first.admin, "forgetful");
+  await onlyOn(node.id);
+  const one = await node.link(first.link);
+  const { vm: made } = await first.admin.vms.createVm({ name: "left-out", spec: { image: installation.image } });
+  const { vm: other } = await first.admin.vms.createVm({ name: "named", spec: { image: installation.image } });
+  const [id, named] = [made?.id ?? "", other?.id ?? ""];
+  const [wanted, wantedToo] = await Promise.all([id, named].map((vm) => eventually(() => one.assignments.find(({ vmId }) => vmId === vm))));
+  if (!wanted || !wantedToo) throw new Error("nothing was assigned");
+  one.say({ $case: "report", value: reportOf(wanted, Phase.PHASE_BOOTING) });
+  await eventually(async () => ((await first.admin.vms.getVm({ vm: id })).vm?.phase === Phase.PHASE_BOOTING ? true : undefined));
+  await one[Symbol.asyncDispose]();
+
+  // Questions are answered, what stands in a complete list is not (docs/link.md).
+  await using two = await node.link(second.link, [reportOf(wantedToo)], { complete: false });
+  const lists = await eventually(() => {
+    const told = two.heard.flatMap((message) => (message.$case === "assignments" ? [message.value] : []));
+    return told.length > 1 ? told : undefined;
+  });
+  expect(lists.map(({ complete, assignments }) => [complete, new Set(assignments.map(({ vmId }) => vmId))])).toEqual([
+    [true, new Set([id, named])],
+    [false, new Set([id])],
+  ]);
+});
+
 test("the database refuses what a session that was overtaken has still to say", async () => {
   const node = await joinNode(installation, first.admin, "delayed");
   await using one = await node.link(first.link);

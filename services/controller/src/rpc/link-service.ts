@@ -81,6 +81,10 @@ async function answer(session: Session, { inventory: said }: Hello, onTaken: () 
   const assignments = await parts.assignments.all(session.nodeId, inventory);
   await parts.failpoints.at("lease.snapshot.sent", session.nodeId);
   session.outbox.push({ message: { $case: "assignments", value: { assignments, complete: true } } });
+  // What an incomplete inventory leaves out may have changed while nobody listened, and is said by nobody unless it is asked for.
+  const told = new Set(inventory.vms.map(({ vmId }) => vmId));
+  const untold = inventory.complete ? [] : assignments.filter(({ vmId }) => !told.has(vmId));
+  if (untold.length > 0) session.outbox.push({ message: { $case: "assignments", value: { assignments: untold, complete: false } } });
 }
 
 /**

@@ -31,19 +31,26 @@ export interface SpokenLink extends AsyncDisposable {
   readonly ended: Promise<unknown>;
 }
 
+export interface HelloOptions {
+  /** Default: 64,000. */
+  readonly cpuMillis?: number;
+  /** Whether the inventory says that it is. Default: true. */
+  readonly complete?: boolean;
+}
+
 export interface SpokenNode {
   readonly id: string;
   readonly name: string;
   readonly identity: Identity;
-  /** Says hello at a link address. Throws what the controller answers. */
-  link(address: string, vms?: readonly VmReport[], capacityCpuMillis?: number): Promise<SpokenLink>;
+  /** Says hello at a link address, with all that it has unless told otherwise. Throws what the controller answers. */
+  link(address: string, vms?: readonly VmReport[], options?: HelloOptions): Promise<SpokenLink>;
 }
 
 /** Joins as a node of this name. */
 export async function joinNode(installation: Installation, admin: AdminApi, name: string): Promise<SpokenNode> {
   const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name });
   const identity = await openIdentity({ dir: join(installation.dir, "nodes", name), join: text, name, serverNames: [], log: silentLog });
-  return { id: identity.id, name, identity, link: (address, vms, cpu) => openLink(identity, address, vms ?? [], cpu ?? 64_000) };
+  return { id: identity.id, name, identity, link: (address, vms, options) => openLink(identity, address, vms ?? [], options) };
 }
 
 export interface SpokenGateway {
@@ -61,7 +68,12 @@ export async function joinGateway(installation: Installation, admin: AdminApi, n
   return { access: (address) => createClient(AccessServiceDefinition, createChannel(address, credentials)) };
 }
 
-async function openLink(identity: Identity, address: string, vms: readonly VmReport[], cpuMillis: number): Promise<SpokenLink> {
+async function openLink(
+  identity: Identity,
+  address: string,
+  vms: readonly VmReport[],
+  { cpuMillis = 64_000, complete = true }: HelloOptions = {},
+): Promise<SpokenLink> {
   const { key, cert, ca } = identity.tls();
   const channel = createChannel(address, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
     "grpc.use_local_subchannel_pool": 1,
@@ -79,7 +91,7 @@ async function openLink(identity: Identity, address: string, vms: readonly VmRep
         capacity: { cpuMillis: BigInt(cpuMillis), memBytes: 2n ** 40n, diskBytes: 2n ** 44n },
         drivers: [{ name: "sim", version: "1", acceleration: "none" }],
         labels: {},
-        inventory: { vms: [...vms], complete: true },
+        inventory: { vms: [...vms], complete },
       },
     },
   });
