@@ -1,24 +1,17 @@
 // A thread of the campaign: runs the schedules whose seeds it is sent, one after the other, and answers each with its verdict; makes smaller
 // those that it is asked to.
-import { randomUUID } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
-import { openImageSources } from "@pitwall/oci";
 import { messageChain, plantFrom, silentLog } from "@pitwall/runtime";
 import { faultLine, makeSchedule, nodeOpLine, type Schedule } from "./schedule/schedule.ts";
 import { shrink } from "./schedule/shrink.ts";
-import { openSimDatabase } from "./sim/database.ts";
 import { runAndJudge } from "./sim/judged.ts";
-import { watchDatabases } from "./sim/traffic.ts";
+import { openParts } from "./sim/parts.ts";
 import { shrinkLimitMs, type ThreadData, type ThreadRequest, type Verdict } from "./thread.ts";
 
 const { databaseUrl, image, planted } = workerData as ThreadData; // thread.ts made it
 
 if (planted) plantFrom({ PITWALL_PLANTED: planted, PITWALL_ALLOW_FAILPOINTS: "1" }, silentLog);
-watchDatabases();
-const database = await openSimDatabase(databaseUrl, `sim_${randomUUID().replaceAll("-", "")}`);
-const sources = openImageSources({ imageRoots: [image.slice("oci:".length)], insecureRegistries: [] });
-const resolved = await sources.resolve(image, new AbortController().signal);
-const parts = { database, image, images: { resolve: async () => resolved, openBlob: sources.openBlob } };
+const parts = await openParts({ databaseUrl, image });
 
 async function smallest(seed: string, broken: readonly string[]): Promise<string> {
   const fails = async (candidate: Schedule): Promise<boolean> =>

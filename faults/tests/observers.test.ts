@@ -1,24 +1,17 @@
 // What the observers of the layer sim see of one run: a judge of nothing would find nothing.
-import { openImageSources } from "@pitwall/oci";
 import { expect, test } from "vitest";
 import { makeSchedule } from "../schedule/schedule.ts";
-import { openSimDatabase } from "../sim/database.ts";
 import { openInstallation } from "../sim/installation.ts";
-import { watchDatabases } from "../sim/traffic.ts";
+import { openParts } from "../sim/parts.ts";
 import { runSchedule } from "../sim/world.ts";
 
 test(
   "of a run is seen what was asked, written, run, watched and said, by whom, and how much there was of it",
   { timeout: 120_000 },
   async () => {
-    watchDatabases();
     await using installation = await openInstallation(process.env["PATH"] ?? "");
-    await using database = await openSimDatabase(installation.databaseUrl, "observed");
-    const { image } = installation;
-    const sources = openImageSources({ imageRoots: [image.slice("oci:".length)], insecureRegistries: [] });
-    const resolved = await sources.resolve(image, new AbortController().signal);
-    const images = { resolve: async () => resolved, openBlob: sources.openBlob };
-    const seen = await runSchedule({ ...makeSchedule("observed/1"), nodes: 2, faults: [] }, { database, image, images });
+    await using parts = await openParts(installation);
+    const seen = await runSchedule({ ...makeSchedule("observed/1"), nodes: 2, faults: [] }, parts);
 
     const answered = seen.calls.filter(({ outcome }) => outcome === "ok");
     expect(answered.length).toBeGreaterThan(10);

@@ -64,7 +64,7 @@ export class Leases {
     this.#renewedMs = this.#steadySinceMs = this.#clock.monotonicMs();
   }
 
-  /** For how long this controller has been awake, and heard by the database, without a break that could cost a node its lease. */
+  /** For how long this controller has been awake, and heard by the database whenever it asked, without a break that could cost a node its lease. */
   get steadyForMs(): number {
     const nowMs = this.#clock.monotonicMs();
     return this.#isAway(nowMs) ? 0 : nowMs - this.#steadySinceMs;
@@ -102,7 +102,11 @@ export class Leases {
       this.#awakeMs += wasAwake ? nowMs - lastMs : tickMs;
       lastMs = nowMs;
       if (wasAwake) this.#endSilent();
-      await this.#renew(nowMs).catch((error: unknown) => this.#parts.log.warn("leases could not be renewed", { error }));
+      await this.#renew(nowMs).catch((error: unknown) => {
+        // However short that was, nodes that came here meanwhile were sent away, maybe to a controller that does not answer.
+        this.#steadySinceMs = this.#clock.monotonicMs();
+        this.#parts.log.warn("leases could not be renewed", { error });
+      });
     }
   }
 

@@ -1,0 +1,32 @@
+// Schedules that once found something, made small and written out: a seed draws another one as soon as the drawing changes.
+import { expect, test } from "vitest";
+import type { Fault, Schedule } from "../schedule/schedule.ts";
+import { openInstallation } from "../sim/installation.ts";
+import { runAndJudge } from "../sim/judged.ts";
+import { openParts } from "../sim/parts.ts";
+
+const fault = (of: Pick<Fault, "kind" | "victim" | "atMs" | "forMs"> & Partial<Fault>): Fault => ({
+  ...{ controller: undefined, step: undefined },
+  ...of,
+});
+const nothing: Schedule = { seed: "found", nodes: 1, controllers: 2, undeleteWindowMs: 0, ops: [], nodeOps: [], faults: [] };
+
+const found: Readonly<Record<string, Schedule>> = {
+  // It was sent away by the one and waited in vain for the other. The first had missed little itself, and judged as if nothing had been.
+  "a node whose controller is stopped, and that finds the other one without a database, is given time to find back": {
+    ...nothing,
+    nodes: 3,
+    faults: [
+      fault({ kind: "controller-pause", victim: 1, atMs: 4_327, forMs: 18_169 }),
+      fault({ kind: "database-away", victim: 0, atMs: 11_500, forMs: 4_500 }),
+    ],
+  },
+};
+
+test.each(Object.keys(found))("%s", { timeout: 120_000 }, async (name) => {
+  await using installation = await openInstallation(process.env["PATH"] ?? "");
+  await using parts = await openParts(installation);
+  const schedule = found[name];
+  if (!schedule) throw new Error(`${name} is not there`);
+  expect((await runAndJudge(schedule, parts)).violations).toEqual([]);
+});
