@@ -82,10 +82,13 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, e
       if (!/(?:^|, )URI:pitwall:\/\/node\//.test(names)) throw new Error("the peer is no node");
       const line = await readLine(socket, maxHelloBytes, AbortSignal.timeout(helloLimitMs));
       const [, token = "", refusal] = /^PITWALL-TUNNEL\/1 ([A-Za-z0-9_-]{43})(?: ERR (.*))?$/.exec(line) ?? [];
-      await failpoints.at("tunnel.node.accepted");
       const digest = digestOf(token);
       const waiter = waiting.get(digest);
       waiting.delete(digest);
+      await failpoints.at("tunnel.node.accepted").catch((error: unknown) => {
+        waiter?.refuse(new PitwallError("unavailable", "the way into the VM could not be opened; try again", { cause: error }));
+        throw error;
+      });
       if (!waiter) throw new Error("the token is not known, or too old");
       if (refusal !== undefined) {
         waiter.refuse(new PitwallError("not-found", refusal, { reason: "TARGET_REFUSED" }));
@@ -139,6 +142,7 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, e
         return { stream, vmId, sshHostKey, subject };
       } catch (error) {
         if (!isRefusal(error)) session.cameToNothing();
+        void dialled.then((stream) => stream.destroy()).catch(() => undefined); // nobody else would
         throw error;
       } finally {
         timeout.abort();

@@ -40,26 +40,44 @@ export interface TunnelParts {
 
 export function openTunnels({ machines, identity, clock, failpoints, log }: TunnelParts): Tunnels {
   const stop = new AbortController();
+
+  async function acceptedByGuest(request: TunnelRequest, signal: AbortSignal): Promise<Duplex> {
+    await failpoints.at("tunnel.stream.opened", request.vmId);
+    const guest = await dialGuest(machines, request, signal);
+    try {
+      await failpoints.at("tunnel.guest.accepted", request.vmId);
+      return guest;
+    } catch (error) {
+      guest.destroy();
+      throw error;
+    }
+  }
+
   return {
     async open(request) {
       using limit = timeLimit(clock, limitMs);
       const signal = AbortSignal.any([stop.signal, limit.signal]);
       try {
-        await failpoints.at("tunnel.stream.opened", request.vmId);
-        const guest = await dialGuest(machines, request, signal).catch(async (error: unknown) => {
+        const guest = await acceptedByGuest(request, signal).catch(async (error: unknown) => {
           // The gateway waits for this token: it should hear now that nothing will come.
           const refused = await dialGateway(request, identity, signal, reasonOf(error)).catch(() => undefined);
           refused?.destroy();
           throw error;
         });
-        await failpoints.at("tunnel.guest.accepted", request.vmId);
         const gateway = await dialGateway(request, identity, signal).catch((error: unknown) => {
           guest.destroy();
           throw error;
         });
-        await failpoints.at("tunnel.node.dialled", request.vmId);
-        stop.signal.addEventListener("abort", () => gateway.destroy(), { once: true });
+        try {
+          await failpoints.at("tunnel.node.dialled", request.vmId);
+        } catch (error) {
+          for (const end of [gateway, guest]) end.destroy();
+          throw error;
+        }
+        const onStop = (): void => void gateway.destroy();
+        stop.signal.addEventListener("abort", onStop, { once: true });
         void splice(gateway, guest)
+          .finally(() => stop.signal.removeEventListener("abort", onStop)) // which would keep it for ever
           .then(() => failpoints.at("tunnel.closed", request.vmId))
           .catch(() => undefined); // there is nothing left to fail
         return undefined;
