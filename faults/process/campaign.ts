@@ -64,11 +64,13 @@ export async function runProcessTasks(
       try {
         for (let next = waiting.shift(); next !== undefined && !isOver(); next = waiting.shift()) {
           world ??= await World.start([JSON.stringify(makings), logs]);
+          const sinceMs = systemClock.monotonicMs();
           const answer = await world.run(next, signal);
           if (isOver()) return; // the answer is that of an end amid the run
           answers.push(answer);
           if (answer.violations.length > 0) say(told(answer));
           else if (!answer.isValid) say(`INVALID seed ${answer.seed}: what it is there for did not happen`);
+          else say(`green: ${answer.seed} in ${((systemClock.monotonicMs() - sinceMs) / 1_000).toFixed(1)} s`);
           if (answer.isClean && answer.violations.length === 0 && ++world.runs < perWorld) continue;
           await world[Symbol.asyncDispose]();
           world = undefined;

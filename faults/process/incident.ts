@@ -1,6 +1,6 @@
 // A directed run's incident: the process that passes a failpoint is started again with it armed, and VMs come and go until it was passed.
 //
-//   three VMs run -> the owner starts again, armed -> rounds of traffic, and what else the place needs -> struck -> nothing is armed any more
+//   VMs run on each node -> the owner starts again, armed -> rounds of traffic, and what else the place needs -> struck -> nothing is armed any more
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -13,6 +13,7 @@ import type { Clients } from "./clients.ts";
 import type { DirectedRun } from "./directed.ts";
 import type { Installation } from "./installation.ts";
 import { gatewayAddress, sshPort } from "./network.ts";
+import { nodeCount } from "./schedule.ts";
 import type { Service } from "./service.ts";
 import { signalAll, strike } from "./strike.ts";
 
@@ -141,8 +142,9 @@ async function arm(
   const restart = async (service: Service | undefined): Promise<unknown> => service?.restart(...starts);
   switch (owner) {
     case "controller":
-      controllers[victim]?.kill(hitLimitMs); // all goes to the other one, until it was struck
+      // Not both at once: nodes that find no controller wait longer and longer before they try again.
       await restart(controllers[armedController]);
+      controllers[victim]?.kill(hitLimitMs); // all goes to the other one, until it was struck
       return;
     case "gateway":
       await restart(gateway);
@@ -158,11 +160,11 @@ async function arm(
   }
 }
 
-/** VMs in threes, one for each node while nothing is broken: each three comes, stops and goes. */
+/** VMs in threes: each three comes, stops and goes. */
 class Traffic {
   readonly #installation: Installation;
   readonly #clients: Clients;
-  /** Whether VMs may begin anew elsewhere: one of four may not all the same. */
+  /** Whether VMs may begin anew elsewhere: one of seven may not all the same. */
   readonly #moves: boolean;
   #made = 0;
 
@@ -172,38 +174,46 @@ class Traffic {
     this.#moves = moves;
   }
 
-  /** Three VMs, which run if nothing is broken. */
+  /** VMs that run, on each node one: places that are driven are passed for what runs there. Asked for at once they might come together. */
   async begin(): Promise<void> {
-    await this.#create(this.#installation.image);
+    for (let node = 0; node < nodeCount; node++) await this.#create(this.#installation.image, 1);
     const deadline = systemClock.monotonicMs() + settleLimitMs;
-    const running = "select 1 from vm where phase = $1";
-    while (systemClock.monotonicMs() < deadline) {
-      if ((await this.#installation.database.query(running, [Phase.PHASE_RUNNING])).length === this.#made) return;
-      await systemClock.sleep(lookMs);
+    for (;;) {
+      while ((await this.#runningOn()).length < this.#made && systemClock.monotonicMs() < deadline) await systemClock.sleep(lookMs);
+      if (new Set(await this.#runningOn()).size === nodeCount || systemClock.monotonicMs() > deadline) return;
+      await this.#create(this.#installation.image, 1);
     }
   }
 
-  /** Three VMs of an image that no node has ever seen come; the oldest three go. */
+  /** Of each VM that runs. */
+  async #runningOn(): Promise<string[]> {
+    const rows = await this.#installation.database.query<{ node: string }>("select node_id as node from vm where phase = $1", [
+      Phase.PHASE_RUNNING,
+    ]);
+    return rows.map(({ node }) => node);
+  }
+
+  /** Three VMs of an image that no node has ever seen come; the three before them go. */
   async round(): Promise<void> {
-    const oldest = this.#made - perRound;
+    const previous = this.#made - perRound;
     const image = await this.#newImage();
     await Promise.all([
       this.#create(image),
       (async () => {
-        for (const kind of ["stop", "delete"] as const) await this.#all(kind, oldest, image);
+        for (const kind of ["stop", "delete"] as const) await this.#all(kind, previous, image);
       })(),
     ]);
   }
 
-  async #create(image: string): Promise<void> {
+  async #create(image: string, count = perRound): Promise<void> {
     const from = this.#made;
-    this.#made += perRound;
-    await this.#all("create", from, image);
+    this.#made += count;
+    await this.#all("create", from, image, count);
   }
 
-  async #all(kind: "create" | "stop" | "delete", from: number, image: string): Promise<void> {
-    const vms = Array.from({ length: perRound }, (_, index) => from + index);
-    await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: this.#moves && vm % 4 !== 3, image })));
+  async #all(kind: "create" | "stop" | "delete", from: number, image: string, count = perRound): Promise<void> {
+    const vms = Array.from({ length: count }, (_, index) => from + index);
+    await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: this.#moves && vm % 7 !== 6, image })));
   }
 
   async #newImage(): Promise<string> {
