@@ -1,4 +1,4 @@
-// The SDK in a real browser: bundled for it, from another origin, over gRPC-Web.
+// The SDK in a real browser: bundled for it, from another origin, over gRPC-Web and WebSocket.
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
 import { chromium, type Browser, type Page } from "playwright-core";
@@ -62,24 +62,36 @@ async function open(at: string): Promise<Page> {
   return page;
 }
 
-it("creates a VM, watches it to its end and deletes it", async () => {
+it("creates a VM, runs a command in it with input, watches it to its end and deletes it", async () => {
   const page = await open(origin);
   const options = { endpoint: pitwall.stack.endpoint, token: await pitwall.stack.token() };
   const seen = await page.evaluate(
     async ({ options: given, image }) => {
-      const { vms } = new window.Pitwall(given);
+      const client = new window.Pitwall(given);
+      const { vms } = client;
       const made = await vms.create({ name: "from-browser", spec: { image } });
       const running = await vms.wait(made.id);
       const names: string[] = [];
       for await (const { name } of vms.list()) names.push(name);
+      async function* typed() {
+        for (const line of ["one\n", "two\n"]) yield { stdin: new TextEncoder().encode(line) };
+      }
+      let [output, exit] = ["", -1];
+      for await (const said of client.exec(
+        made.id,
+        { argv: ["sh", "-c", "while read line; do echo got $line; done; exit 7"] },
+        { input: typed() },
+      ))
+        if (said.$case === "exit") exit = said.value.code;
+        else output += new TextDecoder().decode(said.value);
       const deleted = vms.delete(made.id);
       const last = await vms.waitUntil(made.id, ({ phase }) => phase === 14);
       await deleted;
-      return { running: running.phase, names, last: last.phase };
+      return { running: running.phase, names, output, exit, last: last.phase };
     },
     { options, image: pitwall.image },
   );
-  expect(seen).toEqual({ running: 5, names: ["from-browser"], last: 14 });
+  expect(seen).toEqual({ running: 5, names: ["from-browser"], output: "got one\ngot two\n", exit: 7, last: 14 });
 });
 
 it("gives typed errors", async () => {

@@ -128,6 +128,39 @@ describe("a command in the background", () => {
   });
 });
 
+describe("the SDK", () => {
+  it("runs a command with input, and gives its output and its end", async () => {
+    async function* input(): AsyncGenerator<{ stdin: Uint8Array }> {
+      yield { stdin: Buffer.from("in\n") };
+    }
+    const said: string[] = [];
+    for await (const { $case, value } of pitwall.stack
+      .client()
+      .exec(vm, { argv: ["sh", "-c", "cat; echo err >&2; exit 3"] }, { input: input() }))
+      said.push($case === "exit" ? `exit ${value.code}` : `${$case} ${Buffer.from(value).toString()}`);
+    expect(said.toSorted()).toEqual(["exit 3", "stderr err\n", "stdout in\n"]);
+  });
+
+  it("attaches to a command, and writes files that it reads again", async () => {
+    const client = pitwall.stack.client();
+    const id = await client.startExec(vm, { argv: ["sh", "-c", "echo begun; cat"] });
+    async function* input(): AsyncGenerator<{ stdin: Uint8Array } | { stdinEnd: true }> {
+      yield { stdin: Buffer.from("more") };
+      yield { stdinEnd: true };
+    }
+    let output = "";
+    for await (const { $case, value } of client.attachExec(vm, id, { input: input() }))
+      if ($case !== "exit") output += Buffer.from(value).toString();
+    expect(output).toBe("begun\nmore");
+    const content = Buffer.alloc(500_000, "0123456789");
+    expect(await client.writeFile(vm, "/srv/sdk", content, { mode: 0o600 })).toMatchObject({ sizeBytes: 500_000n, mode: 0o600 });
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of client.readFile(vm, "/srv/sdk")) chunks.push(chunk);
+    expect(Buffer.concat(chunks).equals(content)).toBe(true);
+    expect((await ssh("rm /srv/sdk")).code).toBe(0);
+  });
+});
+
 describe("WriteFile", () => {
   async function* written(
     start: Partial<{ path: string; mode: number; user: string }>,

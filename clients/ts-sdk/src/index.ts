@@ -3,6 +3,7 @@ export { Pitwall, type PitwallOptions } from "./pitwall.ts";
 export type { Fleet } from "./fleet.ts";
 export type { AuditLog, AuditQuery } from "./audit-log.ts";
 export type { CreateApiTokenOptions, ProjectChanges, Projects, RegistrySecret } from "./projects.ts";
+export type { ExecInput, ExecOptions, ExecOutput } from "./guest-streams.ts";
 export { discover, type Discovery } from "./discover.ts";
 export { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
 export type { Vms, VmChange, WaitOptions, WatchOptions } from "./vms.ts";

@@ -30,6 +30,8 @@ import { AuditLog } from "./audit-log.ts";
 import { AuditServiceDefinition } from "./gen/pitwall/v1/audit.ts";
 import { ProjectServiceDefinition } from "./gen/pitwall/v1/project.ts";
 import { Projects } from "./projects.ts";
+import { attachExec, exec, writeFile, type ExecInput, type ExecOptions, type ExecOutput } from "./guest-streams.ts";
+import { anyTransport } from "./socket-transport.ts";
 import { Vms } from "./vms.ts";
 
 export interface PitwallOptions {
@@ -54,7 +56,7 @@ export class Pitwall {
   readonly #guest: (vm: string) => Client<typeof GuestServiceDefinition, CallExtras>;
 
   constructor({ endpoint, token, onRetry }: PitwallOptions) {
-    const channel = createChannel(endpoint);
+    const channel = createChannel(endpoint, anyTransport());
     // The one used first is the innermost: errors are typed last, after retries had a look at their codes.
     const factory = createClientFactory()
       .use(errorDetailsClientMiddleware)
@@ -154,6 +156,30 @@ export class Pitwall {
   ): AsyncIterable<ReadLogsResponse> {
     const { signal, since, follow = false, tailLines = 0 } = options;
     return this.#guest(vm).readLogs({ follow, tailLines, ...(since && { since }) }, signal ? { signal } : {});
+  }
+
+  /** Runs a command in the VM: its output, and last how it ended. Leaving it ends the command. */
+  exec(vm: string, start: Partial<ExecStart> & Pick<ExecStart, "argv">, options: ExecOptions = {}): AsyncIterable<ExecOutput> {
+    return exec(this.#guest(vm), start, options);
+  }
+
+  /** Output and end of a command of {@link startExec}, from what is kept of it on; leaving ends nothing. */
+  attachExec(
+    vm: string,
+    execId: string,
+    options: { input?: AsyncIterable<ExecInput | { stdinEnd: true }>; signal?: AbortSignal } = {},
+  ): AsyncIterable<ExecOutput> {
+    return attachExec(this.#guest(vm), execId, options);
+  }
+
+  /** Writes a file of the VM: others see the old content, or all of the new. `mode` is 0644 by default. */
+  async writeFile(
+    vm: string,
+    path: string,
+    content: Uint8Array | AsyncIterable<Uint8Array>,
+    options: { mode?: number; user?: string; signal?: AbortSignal } = {},
+  ): Promise<FileInfo> {
+    return writeFile(this.#guest(vm), path, content, options);
   }
 
   /** Starts a command that goes on by itself; its id. Its end is seen in {@link listExecs}. */

@@ -6,8 +6,17 @@ const allowed = "authorization,content-type,grpc-timeout,pitwall-vm,x-grpc-web,x
 
 /** Headers of every answer to a page of this origin; none for a page that may not call. `*` among the origins is any. */
 export function corsHeaders(origin: string | undefined, origins: readonly string[]): OutgoingHttpHeaders {
-  if (origin === undefined || !(origins.includes("*") || origins.includes(origin))) return {};
+  if (origin === undefined || !isListed(origin, origins)) return {};
   return { "access-control-allow-origin": origin, "access-control-expose-headers": exposed, vary: "origin" };
+}
+
+/** Whether a WebSocket may be opened from there, for which browsers ask nobody: `own` is the gateway's own origin. Only pages have any. */
+export function maySpeak(origin: string | undefined, own: string, origins: readonly string[]): boolean {
+  return origin === undefined || origin === own || isListed(origin, origins);
+}
+
+function isListed(origin: string, origins: readonly string[]): boolean {
+  return origins.includes("*") || origins.includes(origin);
 }
 
 /** Whether a page that may call asks that; `cors` are the headers for its origin. */

@@ -2,7 +2,7 @@
 import { constants } from "node:http2";
 import { PitwallError, statusDetails, statusOf } from "@pitwall/runtime";
 import { Status } from "nice-grpc";
-import type { CallHeaders } from "./headers.ts";
+import { headerLines, type CallHeaders } from "./headers.ts";
 
 export type Trailers = CallHeaders;
 
@@ -66,10 +66,7 @@ const trailersFlag = 0x80;
 
 /** The frame that carries trailers in a gRPC-Web body. */
 export function trailersFrame(trailers: Trailers): Buffer {
-  const lines = Object.entries(trailers).flatMap(([name, value]) =>
-    name.startsWith(":") || value === undefined ? [] : [value].flat().map((one) => `${name}: ${one}\r\n`),
-  );
-  const body = Buffer.from(lines.join(""), "latin1");
+  const body = headerLines(trailers);
   const head = Buffer.alloc(5);
   head[0] = trailersFlag;
   head.writeUInt32BE(body.length, 1);

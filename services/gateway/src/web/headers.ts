@@ -4,6 +4,9 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
 /** Headers by lower-case name; of a header that came several times, all its values. */
 export type CallHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
+/** A request's headers, names and values together. Node's own limit for HTTP/2 is what a client has acknowledged, which may be none yet. */
+export const maxHeaderBytes = 16 * 1024;
+
 /** Of the connection, of the browser, or of our own making: never forwarded. */
 const dropped: ReadonlySet<string> = new Set([
   ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings", "host", "te", "trailer", "expect"],
@@ -75,4 +78,12 @@ const notDown: ReadonlySet<string> = new Set([
 export function responseHeaders(upstream: CallHeaders): CallHeaders {
   const isMetadata = (name: string): boolean => !name.startsWith(":") && !name.startsWith("access-control-") && !notDown.has(name);
   return Object.fromEntries(Object.entries(upstream).filter(([name]) => isMetadata(name)));
+}
+
+/** One line for each value, without pseudo-headers. */
+export function headerLines(headers: CallHeaders): Buffer {
+  const lines = Object.entries(headers).flatMap(([name, value]) =>
+    name.startsWith(":") || value === undefined ? [] : [value].flat().map((one) => `${name}: ${one}\r\n`),
+  );
+  return Buffer.from(lines.join(""), "latin1");
 }

@@ -1,4 +1,4 @@
-// The web port: gRPC-Web, ingress and discovery on HTTP/1.1 and HTTP/2, and gRPC on HTTP/2.
+// The web port: gRPC-Web, ingress and discovery on HTTP/1.1 and HTTP/2, gRPC on HTTP/2, and calls over WebSocket.
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import {
   createServer as createHttp2Server,
@@ -14,18 +14,17 @@ import type { CertificateFiles } from "./certificate.ts";
 import { corsHeaders, isPreflight } from "./cors.ts";
 import { grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
-import { callHeaders, headerBytes } from "./headers.ts";
+import { callHeaders, headerBytes, maxHeaderBytes } from "./headers.ts";
 import { closeWhenIdle, idleLimits } from "./idle.ts";
 import { ingressTarget, type Ingress } from "./ingress.ts";
 import { firstBytesLimitMs, openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
 import { relay } from "./relay.ts";
 import { AllUnderway } from "./underway.ts";
+import { openSocketDoor, refuse } from "./socket-door.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
 const maxConcurrentStreams = 250;
-/** A request's headers, names and values together. Node's own limit for HTTP/2 is what a client has acknowledged, which may be none yet. */
-const maxHeaderBytes = 16 * 1024;
 
 export interface WebParts {
   readonly open: OpenUpstream;
@@ -97,17 +96,22 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       response.destroy();
     });
   });
+  const socketDoor = openSocketDoor({
+    corsOrigins: parts.corsOrigins,
+    isSecure: parts.tls !== undefined,
+    serve: (client) => void relay(client, open, underway, log),
+  });
   http1.emit("listening"); // it is given its connections, but only what listens looks after their time limits and knows which are idle
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    if (hasSeveralHosts(request)) return refuse(socket, 400, oneHost);
     const target = ingress && targetOf(request.url ?? "");
     if (target) void ingress.upgrade(request, socket, head, target);
-    else socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\n\r\n");
+    else socketDoor.upgrade(request, socket, head);
   });
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, headers, url = "" } = request;
-    // Node takes the first of several, another server the last: whom the request is for must not depend on who reads it.
-    if ((request.headersDistinct["host"] ?? []).length > 1) return send(response, { status: 400, headers: {}, body: "one host, please\n" });
+    if (hasSeveralHosts(request)) return send(response, { status: 400, headers: {}, body: `${oneHost}\n` });
     if (underway.isDraining) response.setHeader("connection", "close");
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
@@ -143,11 +147,18 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       listener.stop();
       for (const session of sessions) session.close(); // GOAWAY: calls that come now are for another gateway
       http1.closeIdleConnections();
+      socketDoor.stop();
       await underway.drain();
       http1.close(() => undefined);
       await listener[Symbol.asyncDispose]();
     },
   };
+}
+
+const oneHost = "one host, please";
+/** Node takes the first of several, another server the last: whom the request is for must not depend on who reads it. */
+function hasSeveralHosts({ headersDistinct }: IncomingMessage): boolean {
+  return (headersDistinct["host"] ?? []).length > 1;
 }
 
 function pathOf(url: string): string {
