@@ -17,3 +17,13 @@ function worded(line: string, count: number): string {
   const times = Math.abs(count) === 1 ? "" : ` (${Math.abs(count)})`;
   return `${count > 0 ? "+" : "-"}${line}${times}`;
 }
+
+/** What the system is made of: it must still be there. All else may go, and much of it is somebody else's: idle connections, neighbours, control groups. */
+const lasting =
+  /^(?:processes|files|rows|sums|rules|links|routes|mounts|namespaces): -|^(?:descriptors|sockets): -.* (?:listening|LISTEN|UNCONN)/;
+const passing = /^processes: -postgres: a connection/;
+
+/** Whether a difference is amiss: something more than before, or less of what must last. */
+export function isAmiss(line: string): boolean {
+  return /^\w+: \+/.test(line) || (lasting.test(line) && !passing.test(line));
+}

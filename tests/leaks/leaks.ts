@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { Pitwall, type Vm } from "@pitwall/sdk";
 import { run } from "../support/run.ts";
 import { startTestStack, type TestStack } from "../support/stack.ts";
-import { difference, type Lists } from "./difference.ts";
+import { difference, isAmiss, type Lists } from "./difference.ts";
 import { residentBytes, type Family } from "./family.ts";
 import { startSimulatedNodes } from "./fleet.ts";
 import { hostLists } from "./host.ts";
@@ -22,6 +22,7 @@ const simulatedNodes = 9;
 const projectCount = 4;
 const undeleteWindowMs = 1_500;
 const visitEvery = 10;
+const never = new AbortController().signal;
 
 export interface LeaksOptions {
   readonly vms: number;
@@ -33,23 +34,28 @@ export interface LeaksOptions {
   readonly say: (text: string) => void;
   /** How long what is left may take to go; default 90,000. */
   readonly patienceMs?: number;
+  /** Aborted, no more VMs are made; those that came and went are looked at all the same. */
+  readonly signal?: AbortSignal;
   /** Called on the way, with the installation: what it leaves behind must be found. */
   readonly meddle?: (pitwall: TestStack) => Promise<void>;
 }
 
 export interface LeaksResult {
   readonly driver: string;
+  /** That came and went. */
   readonly vms: number;
   readonly seconds: number;
-  /** What differs; empty is the goal. */
+  /** What differs and should not; empty is the goal. */
   readonly left: readonly string[];
+  /** What was there before and is not needed, such as an idle connection. */
+  readonly gone: readonly string[];
   /** Rows that there are more of before their time is over, by table, and how long they are kept. */
   readonly kept: Readonly<Record<string, string>>;
   readonly memory: Readonly<Record<string, MemoryOf>>;
 }
 
 export async function findLeaks(options: LeaksOptions): Promise<LeaksResult> {
-  const { vms, driver, concurrency, isAlone, say, patienceMs = settleLimitMs } = options;
+  const { vms, driver, concurrency, isAlone, say, patienceMs = settleLimitMs, signal = never } = options;
   await using parts = new AsyncDisposableStack();
   const dir = await temporaryFolder(parts);
   const pitwall = parts.use(await startTestStack({ env: environment(driver, dir) }));
@@ -68,10 +74,12 @@ export async function findLeaks(options: LeaksOptions): Promise<LeaksResult> {
     } else if (index % visitEvery === 0) await echo(stack.ports.web, await token(), vm);
   };
   const memory = openMemoryLog(() => residentBytes(family));
-  const round = async (count: number, prefix: string): Promise<void> => {
+  const round = async (count: number, prefix: string): Promise<number> => {
     const projects = await makeProjects(client, prefix);
-    await comeAndGo({ client, count, concurrency, projects, image, visit, onDone: (done) => progress(say, memory, done, count) });
+    const onDone = (done: number): void => progress(say, memory, done, count);
+    const made = await comeAndGo({ ...{ client, count, concurrency, projects, image, visit, onDone, signal } });
     for (const project of projects) await client.projects.delete(project);
+    return made;
   };
   const everything = async (but: Readonly<Record<string, unknown>>): Promise<Lists> => ({
     ...(await hostLists(family, ports, isAlone)),
@@ -84,18 +92,20 @@ export async function findLeaks(options: LeaksOptions): Promise<LeaksResult> {
   const rowsBefore = await countRows(query);
   memory.begin();
   const startedMs = performance.now();
-  await round(vms, "leaks");
+  const made = await round(vms, "leaks");
   const seconds = (performance.now() - startedMs) / 1_000;
   await options.meddle?.(pitwall);
-  say(`${vms} VMs came and went in ${seconds.toFixed(1)} s; waiting for what takes its time`);
-  const left = await untilSame(before, () => everything(kept), patienceMs);
+  say(`${made} VMs came and went in ${seconds.toFixed(1)} s; waiting for what takes its time`);
+  const differs = await untilSame(before, () => everything(kept), patienceMs);
+  const left = differs.filter(isAmiss);
   const rowsAfter = await countRows(query);
   memory.end();
   return {
     driver,
-    vms,
+    vms: made,
     seconds: Math.round(seconds * 10) / 10,
     left: [...left, ...(await afterTheWindows(pitwall, rowsBefore))],
+    gone: differs.filter((line) => !isAmiss(line)),
     kept: Object.fromEntries(
       Object.entries(kept).map(([table, time]) => [table, `${(rowsAfter[table] ?? 0) - (rowsBefore[table] ?? 0)} more, kept ${time}`]),
     ),
@@ -175,12 +185,12 @@ async function unchanging(look: () => Promise<Lists>, say: (text: string) => voi
   return last;
 }
 
-/** What differs still when there has been time for everything. */
+/** What differs still when nothing that does is amiss, or there has been time for everything. */
 async function untilSame(before: Lists, look: () => Promise<Lists>, patienceMs: number): Promise<string[]> {
   const deadline = performance.now() + patienceMs;
   for (;;) {
-    const left = difference(before, await look());
-    if (left.length === 0 || performance.now() > deadline) return left;
+    const differs = difference(before, await look());
+    if (!differs.some(isAmiss) || performance.now() > deadline) return differs;
     await delay(lookEveryMs);
   }
 }

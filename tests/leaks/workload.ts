@@ -18,14 +18,17 @@ export interface Workload {
   readonly visit: (vm: Vm, index: number) => Promise<void>;
   /** Called after each VM that has come and gone. */
   readonly onDone: (done: number) => void;
+  /** Aborted, no more come; those that are there go. */
+  readonly signal: AbortSignal;
 }
 
-/** Resolves when nothing is left of the last one. Throws for a VM that does not come, or does not go. */
-export async function comeAndGo({ client, count, concurrency, projects, image, visit, onDone }: Workload): Promise<void> {
+/** Resolves when nothing is left of the last one, to how many there were. Throws for a VM that does not come, or does not go. */
+export async function comeAndGo({ client, count, concurrency, projects, image, visit, onDone, signal }: Workload): Promise<number> {
   let done = 0;
   const indices = Array.from({ length: count }, (_, index) => index).values();
   const work = async (): Promise<void> => {
     for (const index of indices) {
+      if (signal.aborted) return;
       const project = projects[index % projects.length] ?? "";
       const { id } = await client.vms.create({ project, spec: { image, memBytes: BigInt(128 * 2 ** 20), cpuMillis: 500 } });
       const vm = await client.vms.wait(id);
@@ -36,6 +39,7 @@ export async function comeAndGo({ client, count, concurrency, projects, image, v
     }
   };
   await Promise.all(Array.from({ length: concurrency }, work));
+  return done;
 }
 
 /** A way into a simulated VM, whose ports echo, through the gateway and its node; it is closed once it has answered. */
