@@ -9,7 +9,7 @@ import { makeMakings } from "./makings.ts";
 import type { ProcessAnswer, ProcessTask } from "./worker.ts";
 
 const maxTold = 3;
-const answerLimitMs = 240_000;
+const answerLimitMs = 360_000;
 /** Of schedules in one world. */
 const perWorld = 10;
 

@@ -31,6 +31,7 @@ const guardedMs = 2_000;
 const driveAgainMs = 12_000;
 const lookMs = 25;
 const perRound = 3;
+const roundEveryMs = 1_500;
 const sshTries = 10;
 /** The user name of one who goes on to a VM from there. */
 const anyVm = "jump";
@@ -90,7 +91,8 @@ export async function direct(run: DirectedRun, installation: Installation, clien
   const drive = driveOf(run.point);
   let isOver = false;
   const driving = (async () => {
-    while (!isOver && drive === undefined) await traffic.round(); // what is driven needs VMs that stay
+    // What is driven needs VMs that stay. More rounds than this show no more, and take the machine's time.
+    while (!isOver && drive === undefined) await Promise.all([traffic.round(), systemClock.sleep(roundEveryMs)]);
   })();
   const deadline = systemClock.monotonicMs() + hitLimitMs;
   let isHit = false;

@@ -10,7 +10,11 @@ import type { Installation } from "./installation.ts";
 import { runsOf, type SeenVmm } from "./scanner.ts";
 import { nodeCount } from "./schedule.ts";
 
-const everyMs = 100;
+const everyMs = 250;
+/** Leases that a starved machine let run out are had again, and what they cost is made good, some time after. */
+const starvationLingersMs = 10_000;
+/** For a machine that does not come to itself. */
+const maxPutOffMs = 120_000;
 
 export interface Look extends Pick<History, "writes" | "losses" | "audited" | "events" | "final" | "stored"> {
   readonly vmms: readonly SeenVmm[];
@@ -43,14 +47,22 @@ async function look(installation: Installation): Promise<Look> {
   return { ...said, stored, vmms: installation.scanner.vmms.map((vmm) => ({ ...vmm })) };
 }
 
-/** The world as soon as all is as it should be, so that waiting longer shows nothing more; or, when the time is up, as it is then. */
+/**
+ * The world as soon as all is as it should be, so that waiting longer shows nothing more; or, when the time is up, as it is then. Time in which
+ * the machine lets nobody run does not count.
+ */
 export async function calmLook(installation: Installation, clients: Clients, limitMs: number): Promise<{ seen: Look; isCalm: boolean }> {
-  const deadline = systemClock.monotonicMs() + limitMs;
-  for (;;) {
+  const begunMs = systemClock.monotonicMs();
+  let putOffMs = 0;
+  for (let nowMs = begunMs; ;) {
     const seen = await look(installation);
     if (await isCalm(seen, installation, clients).catch(() => false)) return { seen, isCalm: true };
-    if (systemClock.monotonicMs() > deadline) return { seen, isCalm: false };
+    if (nowMs > begunMs + limitMs + putOffMs) return { seen, isCalm: false };
     await systemClock.sleep(everyMs);
+    const isStarved = Date.now() - installation.scanner.starvedAtMs < starvationLingersMs;
+    const beforeMs = nowMs;
+    nowMs = systemClock.monotonicMs();
+    if (isStarved) putOffMs = Math.min(maxPutOffMs, putOffMs + nowMs - beforeMs);
   }
 }
 

@@ -10,6 +10,7 @@ import { capacity, patienceMs, type Installation } from "./installation.ts";
 import { excused, judgeProcesses } from "./judges.ts";
 import { calmLook, runsIn, storedOf, type Look } from "./look.ts";
 import { findIntruders, intrudeAlways, measureAlways, reach, reachAlways } from "./probers.ts";
+import { starvedMs } from "./scanner.ts";
 import { concerns, firstFaultMs, type ProcessSchedule } from "./schedule.ts";
 import { heal, strike } from "./strike.ts";
 
@@ -26,11 +27,6 @@ const leastChanges = (5 * firstFaultMs) / 1_000;
 const trafficLimitMs = 15_000;
 /** The scanner's, and the clocks'. */
 const resolutionMs = 150;
-/**
- * A look at all processes that comes so late says that nobody got to run when they should. A lease of 3 s is renewed by five turns of
- * processes, one after the other (agent, controller, database, controller, agent): each so late is a lease that nobody let run out.
- */
-const starvedMs = 600;
 /** For a service to be up again, and for a node to find a controller. */
 const settleMs = 10_000;
 

@@ -9,6 +9,12 @@ const tickMs = 10;
 /** Of what the kernel cuts off the start time, and the time since boot: no VMM is taken to have begun before it did. */
 const roundingTicks = 2;
 
+/**
+ * A look at all processes that comes so late says that nobody got to run when they should. A lease of 3 s is renewed by five turns of
+ * processes, one after the other (agent, controller, database, controller, agent): each so late is a lease that nobody let run out.
+ */
+export const starvedMs = 600;
+
 /** A VMM that was seen. Times are wall-clock milliseconds; `toMs` is when it was seen last, undefined while it lives. */
 export interface SeenVmm {
   readonly pid: number;
@@ -51,6 +57,8 @@ export class Scanner implements Disposable {
   readonly unguarded: Unguarded[] = [];
   /** The longest time between two looks. */
   longestGapMs = 0;
+  /** When a look came so late, last, on the wall clock. */
+  starvedAtMs = 0;
 
   /** `agentOf` tells the agent's pid, while it has one. */
   constructor(dir: string, nodes: number, agentOf: (node: number) => number | undefined) {
@@ -84,7 +92,9 @@ export class Scanner implements Disposable {
 
   scan(): void {
     const nowMs = Date.now();
-    this.longestGapMs = Math.max(this.longestGapMs, nowMs - this.#lastScanMs);
+    const gapMs = nowMs - this.#lastScanMs;
+    this.longestGapMs = Math.max(this.longestGapMs, gapMs);
+    if (gapMs > starvedMs) this.starvedAtMs = nowMs;
     const next = new Map<number, Known>();
     const agents = new Map(Array.from({ length: this.#nodes }, (_, node) => [this.#agentOf(node), node]));
     const acting = new Set<number>();
