@@ -102,6 +102,15 @@ export class SimProcess {
         await this.#reaching();
         return result;
       },
+      write: async (statement, values) => {
+        await this.#reaching();
+        const rows = await this.#store.write<never>(statement, values).catch(async (error: unknown) => {
+          await this.running();
+          throw error;
+        });
+        await this.#reaching(); // away by now: it is written, and the answer lost
+        return rows;
+      },
       [Symbol.asyncDispose]: async () => undefined,
     };
   }

@@ -13,8 +13,10 @@ import type { Session } from "./sessions.ts";
 const tickMs = 250;
 /** Links that end together, as when their switch does, are one statement. */
 const endsAtOnce = 500;
-/** How often the database hears from a controller without nodes. */
-const beatMs = 1_000;
+/** How often the database hears from a controller that has no lease to renew. */
+const wordMs = 1_000;
+/** How often it hears that this controller is there, for others that ask: a third of how long they believe it (roster.ts). */
+const beatMs = 3_000;
 /** Of heartbeats: two may be late by as much as an agent's worst pause, 1 s. */
 const silenceInHeartbeats = 2.5;
 /** One pulse may be late by as much. */
@@ -51,7 +53,9 @@ export class Leases {
   readonly #writeEnd: (ended: SessionKey & { readonly reason: EndReason }) => Promise<void>;
   #awakeMs = 0;
   #renewedMs: number;
-  #beatMs = -beatMs;
+  #beatMs = -Infinity;
+  /** When the database was last asked anything here. */
+  #wordMs = -Infinity;
   #steadySinceMs: number;
 
   constructor(parts: LeaseParts) {
@@ -140,8 +144,10 @@ export class Leases {
     const wasAway = this.#isAway(nowMs);
     if (wasAway) this.#steadySinceMs = nowMs;
     const due = [...this.#heard].filter(([session, { sequence }]) => (sequence !== undefined || wasAway) && session.outbox.isOpen);
-    if (due.length === 0 && nowMs - this.#beatMs < beatMs) return;
-    if (nowMs - this.#beatMs >= beatMs) {
+    const isBeatDue = nowMs - this.#beatMs >= beatMs || (due.length === 0 && nowMs - this.#wordMs >= wordMs);
+    if (due.length === 0 && !isBeatDue) return;
+    this.#wordMs = nowMs;
+    if (isBeatDue) {
       await beat();
       this.#beatMs = nowMs;
     }

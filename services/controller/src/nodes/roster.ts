@@ -49,12 +49,10 @@ export class Roster {
   async seen(): Promise<void> {
     const { api, link } = this.#own;
     if (link === "") return;
-    await this.#store.change((em) =>
-      em.execute(
-        `insert into controller (id, api_address, link_address) values (?, ?, ?)
-         on conflict (id) do update set seen_time = now()`,
-        [this.#id, api, link],
-      ),
+    await this.#store.write(
+      `insert into controller (id, api_address, link_address) values (?, ?, ?)
+       on conflict (id) do update set seen_time = now()`,
+      [this.#id, api, link],
     );
   }
 

@@ -64,9 +64,8 @@ export async function beginSessions(
     labels: hello.labels,
     agent_version: hello.agentVersion,
   }));
-  const rows: { node_id: string; epoch: string }[] = await store.change((em) =>
-    em.execute(
-      `with hello as (
+  const rows = await store.write<{ node_id: string; epoch: string }>(
+    `with hello as (
          select * from jsonb_to_recordset(?::jsonb) as hello(id uuid, capability int, cpu_millis bigint, mem_bytes bigint,
            disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text)
        ), known as (
@@ -82,8 +81,7 @@ export async function beginSessions(
          renew_time = excluded.renew_time, lease_expire_time = excluded.lease_expire_time, end_time = null, end_reason = '',
          lost_time = null, change_time = now()
        returning node_id, epoch`,
-      [JSON.stringify(said), holder.id, holder.address, leaseMs],
-    ),
+    [JSON.stringify(said), holder.id, holder.address, leaseMs],
   );
   return new Map(rows.map(({ node_id, epoch }) => [node_id, BigInt(epoch)]));
 }
@@ -91,14 +89,12 @@ export async function beginSessions(
 /** Renews leases in one statement. The answer holds the nodes whose session is still the newest. */
 export async function renewLeases(store: Store, sessions: readonly SessionKey[], leaseMs: number): Promise<ReadonlySet<string>> {
   const held = sessions.map(({ nodeId, epoch }) => ({ node_id: nodeId, epoch: String(epoch) }));
-  const rows: { node_id: string }[] = await store.change((em) =>
-    em.execute(
-      `update node_session set renew_time = now(), lease_expire_time = now() + ? * interval '1 millisecond'
+  const rows = await store.write<{ node_id: string }>(
+    `update node_session set renew_time = now(), lease_expire_time = now() + ? * interval '1 millisecond'
        from jsonb_to_recordset(?::jsonb) as held(node_id uuid, epoch bigint)
        where node_session.node_id = held.node_id and node_session.epoch = held.epoch and end_time is null and lost_time is null
        returning node_session.node_id`,
-      [leaseMs, JSON.stringify(held)],
-    ),
+    [leaseMs, JSON.stringify(held)],
   );
   return new Set(rows.map(({ node_id }) => node_id));
 }
@@ -106,13 +102,11 @@ export async function renewLeases(store: Store, sessions: readonly SessionKey[],
 /** Writes in one statement that links ended, but for those whose nodes have newer ones. */
 export async function endSessions(store: Store, ended: readonly (SessionKey & { readonly reason: EndReason })[]): Promise<void> {
   const rows = ended.map(({ nodeId, epoch, reason }) => ({ node_id: nodeId, epoch: String(epoch), reason }));
-  await store.change((em) =>
-    em.execute(
-      `update node_session set end_time = now(), end_reason = reason, change_time = now()
+  await store.write(
+    `update node_session set end_time = now(), end_reason = reason, change_time = now()
        from jsonb_to_recordset(?::jsonb) as ended(node_id uuid, epoch bigint, reason text)
        where node_session.node_id = ended.node_id and node_session.epoch = ended.epoch and end_time is null`,
-      [JSON.stringify(rows)],
-    ),
+    [JSON.stringify(rows)],
   );
 }
 

@@ -37,18 +37,10 @@ export interface LossParts {
 
 /** One round. */
 export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
-  if (mayJudge(parts.leases.steadyForMs, parts.patience)) await judge(parts);
-  const affected: Guarded[] = await parts.store.read().execute(
-    `select vm.id, ${wasParked} from vm join node_session s using (node_id)
-     where (s.end_time is not null or s.lost_time is not null) and (s.lease_expire_time < now() or s.lost_time is not null)
-       and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST')
-              and (vm.reason not in ('NODE_LOST', 'NODE_UNREACHABLE') or s.lost_time is not null
-                and (vm.reason <> 'NODE_LOST' or vm.spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE'))
-            or vm.desired = ? and s.end_reason = 'fenced')
-       and ${isNotParked}
-     order by vm.id limit ?`,
-    [Desired.DESIRED_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED, Desired.DESIRED_DELETED, batch],
-  );
+  const found = await look(parts, mayJudge(parts.leases.steadyForMs, parts.patience));
+  const due = found.filter((row) => row.id === null);
+  for (const { node_id, epoch } of due) await judge(parts, node_id, epoch);
+  const affected = (due.length === 0 ? found : await look(parts, false)).filter((row) => row.id !== null);
   const round = { ...parts, placer: parts.placer.round() };
   for (const vm of affected) {
     await parts.parking.guard(vm, async () => {
@@ -58,31 +50,43 @@ export async function reconcileNodeLoss(parts: LossParts): Promise<void> {
   }
 }
 
-/** Marks the sessions whose lease and fence have had their time. */
-async function judge({ store, mutations, news, patience, failpoints, log }: LossParts): Promise<void> {
-  const due: { node_id: string; epoch: string }[] = await store.read().execute(
-    `select node_id, epoch from node_session
-     where lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now()`,
-    [patience.fenceMs],
-  );
-  for (const { node_id, epoch } of due) {
-    await mutations.system("NodeLost", async (change) => {
-      // Once more under the row's lock: a renewal, or a hello, may have come first.
-      const rows: unknown[] = await change.em.execute(
-        `update node_session set lost_time = now(), end_time = coalesce(end_time, now()), change_time = now()
+/** A session whose lease and fence have had their time, or a VM of a node that is away. One question: mostly there is neither. */
+type Found = { readonly id: null; readonly node_id: string; readonly epoch: string } | (Guarded & { readonly node_id: null });
+
+async function look({ store, patience }: LossParts, judges: boolean): Promise<Found[]> {
+  const sessions = `select null as id, false as was_parked, node_id, epoch from node_session
+     where lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now()`;
+  const vms = `select vm.id, ${wasParked}, null, null from vm join node_session s using (node_id)
+     where (s.end_time is not null or s.lost_time is not null) and (s.lease_expire_time < now() or s.lost_time is not null)
+       and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST')
+              and (vm.reason not in ('NODE_LOST', 'NODE_UNREACHABLE') or s.lost_time is not null
+                and (vm.reason <> 'NODE_LOST' or vm.spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE'))
+            or vm.desired = ? and s.end_reason = 'fenced')
+       and ${isNotParked}
+     order by vm.id limit ?`;
+  const ofVms = [Desired.DESIRED_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED, Desired.DESIRED_DELETED, batch];
+  const em = store.read();
+  return judges ? em.execute(`${sessions} union all (${vms})`, [patience.fenceMs, ...ofVms]) : em.execute(vms, ofVms);
+}
+
+/** Marks a session as lost. */
+async function judge({ mutations, news, patience, failpoints, log }: LossParts, node_id: string, epoch: string): Promise<void> {
+  await mutations.system("NodeLost", async (change) => {
+    // Once more under the row's lock: a renewal, or a hello, may have come first.
+    const rows: unknown[] = await change.em.execute(
+      `update node_session set lost_time = now(), end_time = coalesce(end_time, now()), change_time = now()
          where node_id = ? and epoch = ? and lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now() returning 1`,
-        [node_id, epoch, patience.fenceMs],
-      );
-      if (rows.length === 0) return;
-      await change.audit({ object: `node/${node_id}`, detail: { session: epoch } });
-      await failpoints.at("lease.lost.marked", node_id);
-      change.after(() => {
-        log.warn("a node is lost", { node: node_id, session: epoch });
-        news.tell();
-      });
+      [node_id, epoch, patience.fenceMs],
+    );
+    if (rows.length === 0) return;
+    await change.audit({ object: `node/${node_id}`, detail: { session: epoch } });
+    await failpoints.at("lease.lost.marked", node_id);
+    change.after(() => {
+      log.warn("a node is lost", { node: node_id, session: epoch });
+      news.tell();
     });
-    await failpoints.at("lease.lost.committed", node_id);
-  }
+  });
+  await failpoints.at("lease.lost.committed", node_id);
 }
 
 /** Whether the VM begins anew elsewhere. */

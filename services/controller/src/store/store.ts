@@ -41,6 +41,8 @@ export interface Store extends AsyncDisposable {
    * is called once the transaction is on disk.
    */
   change<T>(work: (em: EntityManager, after: (then: () => void) => void) => Promise<T>, options?: ChangeOptions): Promise<T>;
+  /** A change that is one statement: it is asked without a begin and a commit. Run anew as `change` is; the rows that it returns. */
+  write<T extends object>(statement: string, values: readonly unknown[]): Promise<T[]>;
 }
 
 /**
@@ -95,28 +97,32 @@ export async function openStore(url: string, steps = migrations, migratorUrl = u
     return result;
   }
 
+  async function tried<T>(once: () => Promise<T>): Promise<T> {
+    const wait = backoff(firstRetryMs, maxRetryMs);
+    for (let tries = 1; ; tries++) {
+      const trying = once();
+      underWay.add(trying);
+      try {
+        return await trying;
+      } catch (error) {
+        if (!(error instanceof DeadlockException)) throw error;
+        if (tries >= maxTries)
+          throw new PitwallError("unavailable", "others change the same at this moment; try again", {
+            reason: "CONTENTION",
+            cause: error,
+          });
+      } finally {
+        underWay.delete(trying);
+      }
+      await systemClock.sleep(firstRetryMs + wait.nextMs());
+    }
+  }
+
   return {
     read: () => orm.em.fork(),
-    async change(work, { undo = false } = {}) {
-      const wait = backoff(firstRetryMs, maxRetryMs);
-      for (let tries = 1; ; tries++) {
-        const trying = attempt(work, undo);
-        underWay.add(trying);
-        try {
-          return await trying;
-        } catch (error) {
-          if (!(error instanceof DeadlockException)) throw error;
-          if (tries >= maxTries)
-            throw new PitwallError("unavailable", "others change the same at this moment; try again", {
-              reason: "CONTENTION",
-              cause: error,
-            });
-        } finally {
-          underWay.delete(trying);
-        }
-        await systemClock.sleep(firstRetryMs + wait.nextMs());
-      }
-    },
+    change: (work, { undo = false } = {}) => tried(() => attempt(work, undo)),
+    write: <T extends object>(statement: string, values: readonly unknown[]) =>
+      tried(() => orm.em.fork().execute<T[]>(statement, [...values])),
     async [Symbol.asyncDispose]() {
       await Promise.allSettled(underWay);
       await orm.close();

@@ -1,6 +1,6 @@
 // The feed of VM changes: follows the events in the database, whichever controller wrote them, and hands them on in their order.
 //
-// It looks when this controller has committed a change, when another one says that it has, and once a second in any case.
+// It looks when this controller has committed a change, when another one says that it has, and every other second in any case.
 import { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { Outbox, PitwallError, systemClock, type Clock, type Log } from "@pitwall/runtime";
 import type { Signer } from "../mutation/signer.ts";
@@ -16,7 +16,7 @@ import {
   type VmEvent,
 } from "../store/vm-events.ts";
 
-const pollMs = 1_000;
+const pollMs = 2_000;
 /** How soon to look again for what a transaction that still runs holds up. */
 const unsettledMs = 5;
 const batchSize = 1_000;
