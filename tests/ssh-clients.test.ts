@@ -17,7 +17,7 @@ let dir: string;
 let config: string;
 
 beforeAll(async () => {
-  pitwall = await startTestStack();
+  pitwall = await startTestStack({ env: { gateway: { PITWALL_SSH_SESSIONS: "100", PITWALL_SSH_CHANNELS: "100" } } });
   dir = await mkdtemp(join(tmpdir(), "pitwall-clients-"));
   const client = pitwall.stack.client();
   await client.vms.create({ name: "box", spec: { image: await testImage(pitwall.provisioned.cacheDir, clientsImage) } });

@@ -39,6 +39,7 @@ export const testCommands: Readonly<Record<string, string>> = {
   curl: "curl",
   strace: "strace",
   ansible: "ansible-core",
+  "ssh-audit": "ssh-audit",
 };
 
 /** Those that are not on PATH (or in the places where Debian keeps what administrators run). */

@@ -1,7 +1,41 @@
 // The gateway's configuration.
-import { flag, hostPort, isLoopback, list, PitwallError, readConfig, secretFile, type HostPort } from "@pitwall/runtime";
+import {
+  duration,
+  flag,
+  hostPort,
+  isLoopback,
+  list,
+  messageChain,
+  PitwallError,
+  readConfig,
+  secretFile,
+  type HostPort,
+} from "@pitwall/runtime";
 import { z } from "zod";
+import type { SshLimits } from "./ssh/limits.ts";
+import { networks } from "./ssh/source.ts";
 import type { CertificateFiles } from "./web/certificate.ts";
+
+const count = z.coerce.number().int("must be a whole number").min(1, "must be at least 1");
+
+/** `FROM:FULL`. */
+const startups = z.string().transform((text, context) => {
+  const [, from, full] = /^(\d{1,6}):(\d{1,6})$/.exec(text) ?? [];
+  if (from === undefined || Number(from) < 1 || Number(full) < Number(from)) {
+    context.addIssue({ code: "custom", message: `expected FROM:FULL, two numbers of which the second is no smaller, got "${text}"` });
+    return z.NEVER;
+  }
+  return { from: Number(from), full: Number(full) };
+});
+
+const networkList = list.transform((texts, context) => {
+  try {
+    return networks(texts);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: messageChain(error) });
+    return z.NEVER;
+  }
+});
 
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
@@ -9,6 +43,15 @@ const schema = z.object({
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:8080"),
   PITWALL_SSH_LISTEN: hostPort.prefault("127.0.0.1:2222"),
   PITWALL_SSH_ADVERTISE: hostPort.optional(),
+  PITWALL_SSH_GREETING_TIMEOUT: duration.prefault("10s"),
+  PITWALL_SSH_LOGIN_TIMEOUT: duration.prefault("60s"),
+  PITWALL_SSH_TRIES: count.default(6),
+  PITWALL_SSH_STARTUPS: startups.prefault("50:100"),
+  PITWALL_SSH_PENALTY_EXEMPT: networkList.prefault("127.0.0.0/8,::1"),
+  PITWALL_SSH_SESSIONS: count.default(10),
+  PITWALL_SSH_CHANNELS: count.default(32),
+  PITWALL_SSH_IDLE_TIMEOUT: duration.prefault("30m"),
+  PITWALL_SSH_MAX_DURATION: duration.prefault("0s"),
   PITWALL_TUNNEL_LISTEN: hostPort.prefault("127.0.0.1:7443"),
   PITWALL_TUNNEL_ADVERTISE: hostPort.optional(),
   PITWALL_JOIN: z.string().optional(),
@@ -66,6 +109,20 @@ export function readLoneConfig(env: NodeJS.ProcessEnv): LoneConfig | undefined {
     listen: config.PITWALL_LISTEN,
     corsOrigins: config.PITWALL_CORS_ORIGINS,
     tls: tlsFiles(config),
+  };
+}
+
+export function sshLimits(config: GatewayConfig): SshLimits {
+  return {
+    greetingMs: config.PITWALL_SSH_GREETING_TIMEOUT,
+    loginMs: config.PITWALL_SSH_LOGIN_TIMEOUT,
+    tries: config.PITWALL_SSH_TRIES,
+    startups: config.PITWALL_SSH_STARTUPS,
+    penaltyExempt: config.PITWALL_SSH_PENALTY_EXEMPT,
+    sessions: config.PITWALL_SSH_SESSIONS,
+    channels: config.PITWALL_SSH_CHANNELS,
+    idleMs: config.PITWALL_SSH_IDLE_TIMEOUT,
+    durationMs: config.PITWALL_SSH_MAX_DURATION,
   };
 }
 

@@ -4,10 +4,11 @@ import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
 import { failpointsFrom, hostPortText, isLoopback, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
-import { readGatewayConfig, readLoneConfig, tlsFiles, type LoneConfig } from "./config.ts";
+import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
 import { openHostKey } from "./ssh/host-key.ts";
+import { hasCompiledCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
 import { openSessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
@@ -32,6 +33,8 @@ async function start(): Promise<AsyncDisposable> {
     log.warn(
       "the web port is cleartext and others than this machine reach it: tokens can be read on the way; set PITWALL_TLS_CERT and PITWALL_TLS_KEY",
     );
+  if (!hasCompiledCryptography())
+    log.warn("SSH runs several times slower than it could: its compiled cryptography is missing; see docs/ssh.md, Cryptography");
   const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
@@ -60,7 +63,10 @@ async function start(): Promise<AsyncDisposable> {
     await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise: address, identity, access: () => access.client(), ends, failpoints, log }),
   );
   const ssh = stack.use(
-    await openSshServer(config.PITWALL_SSH_LISTEN, { hostKey, access: () => access.client(), tunnels, failpoints, log }),
+    await openSshServer(config.PITWALL_SSH_LISTEN, {
+      ...{ hostKey, access: () => access.client(), tunnels, failpoints, log },
+      limits: sshLimits(config),
+    }),
   );
   const discovery = {
     issuer: config.PITWALL_ISSUER,

@@ -3,19 +3,26 @@ import { splice, type Log } from "@pitwall/runtime";
 import type { Connection } from "ssh2";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
+import type { Account } from "./limits.ts";
 import { parseTarget, type Login } from "./target.ts";
 
 const sshPort = 22;
 const loopbacks: ReadonlySet<string> = new Set(["localhost", "127.0.0.1", "::1"]);
 
-export function openForwards(client: Connection, login: Login, tunnels: Tunnels, log: Log): void {
+export function openForwards(client: Connection, login: Login, account: Account, tunnels: Tunnels, log: Log): void {
   client.on("tcpip", (accept, reject, { destIP, destPort }) => {
     const way = wayTo(login, destIP, destPort);
-    if (!way) return void reject();
+    if (!way || !account.openForward()) return void reject();
     tunnels.open({ credential: { $case: "sshPublicKey", value: login.publicKey } }, way.vm, way.target).then(
-      ({ stream }) => void splice(accept(), stream),
+      ({ stream }) => {
+        const channel = accept();
+        channel.once("close", () => account.closedForward());
+        account.watch(channel);
+        void splice(channel, stream);
+      },
       (error: unknown) => {
         log.debug("a forward was refused", { error });
+        account.closedForward();
         reject();
       },
     );

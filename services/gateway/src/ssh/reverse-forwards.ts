@@ -1,10 +1,12 @@
 // `ssh -R`: the VM's SSH server listens, and what comes goes back to the client.
 import { splice, type Log } from "@pitwall/runtime";
 import type { Client, Connection } from "ssh2";
+import type { Account } from "./limits.ts";
 import type { VmConnection } from "./vm-connection.ts";
+import { watchChannel } from "./windows.ts";
 
 /** Without a VM (a connection that only jumps) such requests are refused. */
-export function openReverseForwards(client: Connection, vm: VmConnection | undefined, log: Log): void {
+export function openReverseForwards(client: Connection, vm: VmConnection | undefined, account: Account, log: Log): void {
   const joined = new WeakSet<Client>();
   client.on("request", (accept, reject, name, info) => {
     if (!vm || (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") || !("bindPort" in info)) return void reject?.();
@@ -13,7 +15,7 @@ export function openReverseForwards(client: Connection, vm: VmConnection | undef
       (inner) => {
         if (!joined.has(inner)) {
           joined.add(inner);
-          pass(inner, client, log);
+          pass(inner, client, account, log);
         }
         if (name === "tcpip-forward") inner.forwardIn(bindAddr, bindPort, (error, port) => (error ? reject?.() : accept?.(port)));
         else inner.unforwardIn(bindAddr, bindPort, (error) => (error ? reject?.() : accept?.()));
@@ -26,13 +28,20 @@ export function openReverseForwards(client: Connection, vm: VmConnection | undef
   });
 }
 
-function pass(inner: Client, client: Connection, log: Log): void {
+function pass(inner: Client, client: Connection, account: Account, log: Log): void {
   inner.on("tcp connection", ({ destIP, destPort, srcIP, srcPort }, accept, reject) => {
+    if (!account.openForward()) return void reject();
     client.forwardOut(destIP, destPort, srcIP, srcPort, (error, outer) => {
       if (error) {
         log.debug("a client did not take a connection", { error });
-        reject();
-      } else void splice(accept(), outer);
+        account.closedForward();
+        return void reject();
+      }
+      outer.once("close", () => account.closedForward());
+      account.watch(outer);
+      const channel = accept();
+      watchChannel(channel, { overran: () => inner.destroy() });
+      void splice(channel, outer);
     });
   });
 }

@@ -1,122 +1,166 @@
 // The SSH door: lets in who has a key of the VM, and connects each connection to the SSH server in that VM.
-import { Socket } from "node:net";
-import { listen, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
-import ssh2, { type AuthContext, type Connection, type ParsedKey } from "ssh2";
-import { fromRpc, type AccessClient } from "../controller-link.ts";
+import { createServer, type Socket } from "node:net";
+import { listen, systemClock, type HostPort } from "@pitwall/runtime";
+import ssh2, { type AuthContext, type Connection } from "ssh2";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import { algorithms } from "./algorithms.ts";
+import { authenticate, type AuthenticateParts } from "./authenticate.ts";
 import { openForwards } from "./forwards.ts";
 import type { SshKeyPair } from "./host-key.ts";
+import { Account, type SshLimits } from "./limits.ts";
+import { Penalties, type Offence } from "./penalties.ts";
 import { openReverseForwards } from "./reverse-forwards.ts";
 import { openSessions } from "./sessions.ts";
-import { jumpUser, parseTarget, type Login } from "./target.ts";
+import { sourceOf } from "./source.ts";
+import { Startups, type Startup } from "./startups.ts";
+import type { Login } from "./target.ts";
 import { openVmConnection } from "./vm-connection.ts";
 
-const loginGraceMs = 30_000;
-/** Connections that have not yet proven a key. */
-const maxUnproven = 100;
-const maxAuthTries = 20;
-const authorizeLimitMs = 5_000;
+/** For a client to show what its sessions said last: told to disconnect, OpenSSH forgets that. */
+const lastWordsMs = 200;
+/** For it to hear that it is disconnected. */
+const farewellMs = 500;
 
-export interface SshParts {
+export interface SshParts extends AuthenticateParts {
   readonly hostKey: SshKeyPair;
-  readonly access: () => AccessClient;
+  readonly limits: SshLimits;
   readonly tunnels: Tunnels;
-  readonly failpoints: Failpoints;
-  readonly log: Log;
 }
 
 /** Disposing it ends all connections. */
 export async function openSshServer(at: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
-  const { log } = parts;
-  const connections = new Set<Connection>();
-  let unproven = 0;
-  const server = new ssh2.Server(
-    { hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall", keepaliveInterval: 30_000, keepaliveCountMax: 4 },
-    (client) => {
-      socketOf(client)?.setNoDelay(true); // the protocol asks and answers in small packets: Nagle's algorithm makes each wait for 40 ms
-      connections.add(client);
-      const grace = setTimeout(() => client.end(), loginGraceMs);
-      let isProven = false;
-      const proven = (): void => {
-        if (!isProven) unproven--;
-        isProven = true;
-        clearTimeout(grace);
-      };
-      unproven++;
-      client.on("error", (error) => log.debug("an SSH connection broke", { error }));
-      client.once("close", () => {
-        proven();
-        connections.delete(client);
-      });
-      if (unproven > maxUnproven) return void client.end();
-      let login: Login | undefined;
-      let tries = 0;
-      client.on("authentication", (context) => {
-        if (++tries > maxAuthTries) return void client.end();
-        void authenticate(context, parts).then((accepted) => {
-          login = accepted ?? login;
-          if (accepted) context.accept();
-        });
-      });
-      client.once("ready", () => {
-        proven();
-        if (login) serve(client, login, parts);
-      });
+  const { limits } = parts;
+  const visits = new Map<string, Visit>();
+  const startups = new Startups<Visit>(limits.startups.from, limits.startups.full);
+  const penalties = new Penalties(() => systemClock.monotonicMs());
+  // The library listens to nothing: it tells of a connection only once the client has said something, so its sockets are ours.
+  const ssh = new ssh2.Server(
+    {
+      ...{ hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall" },
+      ...{ keepaliveInterval: 30_000, keepaliveCountMax: 4 },
     },
+    (client, { ip, port }) => visits.get(peerOf(ip, port))?.greeted(client),
   );
+  // Without Nagle's algorithm: the protocol asks and answers in small packets, each of which would wait for 40 ms.
+  const server = createServer({ noDelay: true }, (socket) => {
+    const { remoteAddress: address = "", remotePort = 0 } = socket;
+    const source = sourceOf(address);
+    if (penalties.isRefused(source)) return void socket.destroy();
+    const charge = (offence: Offence): void => {
+      if (!limits.penaltyExempt.has(address)) penalties.charge(source, offence);
+    };
+    const peer = peerOf(address, remotePort);
+    const visit = new Visit(socket, source, { ...parts, charge, loggedIn: () => startups.ended(visit) });
+    visits.set(peer, visit);
+    socket.once("close", () => {
+      if (visits.get(peer) === visit) visits.delete(peer);
+      startups.ended(visit);
+    });
+    ssh.injectSocket(socket);
+    startups.began(visit)?.cut("too many connections wait for a login");
+  });
   const port = await listen(server, at, "gateway");
   return {
     port,
     async [Symbol.asyncDispose]() {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      for (const connection of connections) connection.end();
-      const timer = setTimeout(() => {
-        for (const connection of connections) socketOf(connection)?.destroy();
-      }, 500);
+      for (const visit of visits.values()) visit.end("the gateway stops");
       await closed;
-      clearTimeout(timer);
     },
   };
 }
 
-/** ssh2 has no public way to cut a connection whose peer does not answer (1.17, lib/server.js). */
-function socketOf(connection: Connection): Socket | undefined {
-  const socket: unknown = Reflect.get(connection, "_sock");
-  return socket instanceof Socket ? socket : undefined;
+const peerOf = (address: string, port: number): string => `${address} ${port}`;
+
+interface VisitParts extends SshParts {
+  readonly charge: (offence: Offence) => void;
+  readonly loggedIn: () => void;
 }
 
-/** Accepts a key that opens the VM: without a signature the client only asks whether it should sign. */
-async function authenticate(context: AuthContext, { access, failpoints, log }: SshParts): Promise<Login | undefined> {
-  const refuse = (): undefined => void context.reject(["publickey"]);
-  if (context.method !== "publickey") return refuse();
-  const target = context.username === jumpUser ? undefined : parseTarget(context.username);
-  if (!target && context.username !== jumpUser) return refuse();
-  const key = ssh2.utils.parseKey(`${context.key.algo.replace(/^rsa-sha2-\d+$/, "ssh-rsa")} ${context.key.data.toString("base64")}`);
-  if (key instanceof Error) return refuse();
-  const publicKey = `${key.type} ${key.getPublicSSH().toString("base64")}`;
-  try {
-    await access().authorizeSsh({ sshPublicKey: publicKey, vm: target?.vm ?? "" }, { timeoutMs: authorizeLimitMs });
-    await failpoints.at("ssh.key.authorized");
-  } catch (error) {
-    log.debug("an SSH key was not let in", { error: fromRpc(error) });
-    return refuse();
+/** One connection, from its socket to its end. */
+class Visit implements Startup {
+  readonly source: string;
+  readonly #socket: Socket;
+  readonly #parts: VisitParts;
+  readonly #timers = new DisposableStack();
+  readonly #sinceMs = systemClock.monotonicMs();
+  #client: Connection | undefined;
+  #account: Account | undefined;
+  #login: Login | undefined;
+  #requests = 0;
+  #refused = 0;
+
+  constructor(socket: Socket, source: string, parts: VisitParts) {
+    this.source = source;
+    this.#socket = socket;
+    this.#parts = parts;
+    const { limits, charge } = parts;
+    for (const limitMs of [limits.greetingMs, limits.loginMs]) this.#timers.use(systemClock.after(limitMs, () => this.#look()));
+    socket.once("close", () => {
+      this.#timers.dispose();
+      if (!this.#account) charge(this.#refused > 0 ? "refused-login" : "no-login");
+    });
   }
-  if (!context.signature || !context.blob) {
-    context.accept(); // "this key would do": the proof comes next
-    return undefined;
+
+  isSilent(): boolean {
+    return this.#socket.bytesRead === 0;
   }
-  return verifies(key, context.blob, context.signature, context.hashAlgo) ? { publicKey, target } : refuse();
-}
 
-function verifies(key: ParsedKey, blob: Buffer, signature: Buffer, hash: string | undefined): boolean {
-  return key.verify(blob, signature, hash);
-}
+  /** It has said what it speaks. */
+  greeted(client: Connection): void {
+    this.#client = client;
+    client.on("error", (error) => this.#parts.log.debug("an SSH connection broke", { error }));
+    client.on("authentication", (context) => void this.#authenticate(context));
+    client.once("ready", () => {
+      this.#parts.loggedIn();
+      if (this.#login) this.#serve(client, this.#login);
+    });
+  }
 
-function serve(client: Connection, login: Login, parts: SshParts): void {
-  const vm = login.target && openVmConnection(login.target, login.publicKey, parts.tunnels);
-  client.once("close", () => vm?.close());
-  openSessions(client, vm, parts);
-  openForwards(client, login, parts.tunnels, parts.log);
-  openReverseForwards(client, vm, parts.log);
+  /** With a farewell. */
+  end(why: string): void {
+    this.#parts.log.debug("an SSH connection is ended", { why });
+    this.#account?.endShown(why);
+    setTimeout(() => this.#client?.end(), this.#account ? lastWordsMs : 0);
+    setTimeout(() => this.#socket.destroy(), this.#client ? farewellMs : 0);
+  }
+
+  cut(why: string): void {
+    this.#parts.log.debug("an SSH connection is cut", { why });
+    this.#socket.destroy();
+  }
+
+  /** A client speaks at once; its user may have to find a passphrase. */
+  #look(): void {
+    const isInTime = this.#requests > 0 && systemClock.monotonicMs() - this.#sinceMs < this.#parts.limits.loginMs;
+    if (this.#account || isInTime) return;
+    this.#parts.charge("grace-exceeded");
+    this.cut("it did not log in in time");
+  }
+
+  async #authenticate(context: AuthContext): Promise<void> {
+    const { tries } = this.#parts.limits;
+    // For a key that would do a client asks twice: whether it should sign, and then with the signature.
+    if (this.#refused >= tries || ++this.#requests > 2 * tries) return this.end("too many tries to log in");
+    const outcome = await authenticate(context, this.#parts);
+    if (outcome === "refused") this.#refused += context.method === "none" ? 0 : 1;
+    if (typeof outcome === "string") return;
+    this.#login = outcome;
+    context.accept();
+  }
+
+  #serve(client: Connection, login: Login): void {
+    const { limits, tunnels, log, charge } = this.#parts;
+    const vm = login.target && openVmConnection(login.target, login.publicKey, tunnels);
+    client.once("close", () => vm?.close());
+    const overran = (): void => {
+      charge("overrun");
+      this.cut("it sent more than it was granted");
+    };
+    const account = new Account({ limits, clock: systemClock, end: (why) => this.end(why), overran });
+    this.#account = this.#timers.use(account);
+    openSessions(client, vm, account, this.#parts);
+    openForwards(client, login, account, tunnels, log);
+    openReverseForwards(client, vm, account, log);
+  }
 }

@@ -1,7 +1,9 @@
 // Sessions: each one of the client's becomes one in the VM, request by request.
 import { messageChain, PitwallError, type Failpoints, type Log } from "@pitwall/runtime";
 import type { ClientChannel, Connection, PseudoTtyOptions, ServerChannel, Session } from "ssh2";
+import type { Account } from "./limits.ts";
 import type { VmConnection } from "./vm-connection.ts";
+import { watchChannel } from "./windows.ts";
 
 const maxEnv = 64;
 
@@ -11,14 +13,16 @@ interface SessionParts {
 }
 
 /** Without a VM (a connection that only jumps) sessions are refused. */
-export function openSessions(client: Connection, vm: VmConnection | undefined, parts: SessionParts): void {
+export function openSessions(client: Connection, vm: VmConnection | undefined, account: Account, parts: SessionParts): void {
   client.on("session", (accept, reject) => {
-    if (!vm) return void reject();
-    bridge(accept(), vm, parts);
+    if (!vm || !account.openSession()) return void reject();
+    const session = accept();
+    session.once("close", () => account.closedSession());
+    bridge(session, vm, account, parts);
   });
 }
 
-function bridge(session: Session, vm: VmConnection, { failpoints, log }: SessionParts): void {
+function bridge(session: Session, vm: VmConnection, account: Account, { failpoints, log }: SessionParts): void {
   let pty: PseudoTtyOptions | undefined;
   const env: Record<string, string> = {};
   let inner: ClientChannel | undefined;
@@ -43,12 +47,14 @@ function bridge(session: Session, vm: VmConnection, { failpoints, log }: Session
 
   type Start = (use: (error: Error | undefined, channel: ClientChannel) => void) => void;
   const run = async (outer: ServerChannel, how: (client: Awaited<ReturnType<VmConnection["client"]>>) => Start): Promise<void> => {
+    account.watchShown(outer);
     try {
       const client = await vm.client();
       await failpoints.at("ssh.vm.connected");
       await new Promise<void>((resolve, reject) =>
         how(client)((error, channel) => {
           if (error) return reject(error);
+          watchChannel(channel, { overran: () => vm.close() });
           // At once: what has ended already says so right behind its beginning.
           if (outer.destroyed) channel.close();
           else join(outer, channel);
