@@ -23,7 +23,8 @@ create function ${schema}.see_vm() returns trigger language plpgsql as $$
         name, is_held, said_by, session)
       values (${nowMs}, tg_op, it.id, it.node_id, it.epoch, it.generation, it.observed_generation, it.desired, it.phase, it.cpu_millis,
         it.mem_bytes, coalesce(it.spec->'env'->>'REQUEST', ''), it.name, it.delete_time is not null,
-        coalesce(current_setting('pitwall.session', true), ''),
+        coalesce((select word from unnest(string_to_array(current_setting('pitwall.session', true), ' ')) as word
+            where word like it.node_id || '/%' limit 1), current_setting('pitwall.session', true), ''),
         coalesce((select node_id || '/' || s.epoch from node_session s where node_id = it.node_id), ''));
     return null;
   end $$;

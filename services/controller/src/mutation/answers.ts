@@ -19,19 +19,31 @@ export interface RememberedRequest {
  */
 export async function earlierAnswer(em: EntityManager, request: RememberedRequest): Promise<Buffer | undefined> {
   await em.execute("select pg_advisory_xact_lock(hashtextextended(?, 0))", [`${request.subject}\n${request.requestId}`]);
-  return knownAnswer(em, request);
+  const [known]: KnownRequest[] = await em.execute("select method, digest, answer from request where owner = ? and request_id = ?", [
+    ...[request.subject, request.requestId],
+  ]);
+  return known && answerOf(known, request);
 }
 
-/** The same without waiting for one that is under way. */
-export async function knownAnswer(
-  em: EntityManager,
-  { subject, requestId, action, digest }: RememberedRequest,
-): Promise<Buffer | undefined> {
-  const [known]: { method: string; digest: string; answer: Buffer | null }[] = await em.execute(
-    "select method, digest, answer from request where owner = ? and request_id = ?",
-    [subject, requestId],
+/** Lets in several requests, of which none must wait for another in a circle: all do it in the same order. */
+export async function enterAll(em: EntityManager, requests: readonly Pick<RememberedRequest, "subject" | "requestId">[]): Promise<void> {
+  if (requests.length === 0) return;
+  await em.execute(
+    `select count(pg_advisory_xact_lock(key)) from
+       (select hashtextextended(id, 0) as key from jsonb_array_elements_text(?::jsonb) as id order by 1 offset 0) as sorted`,
+    [JSON.stringify(requests.map(({ subject, requestId }) => `${subject}\n${requestId}`))],
   );
-  if (!known) return undefined;
+}
+
+/** A row of `request`. */
+export interface KnownRequest {
+  readonly method: string;
+  readonly digest: string;
+  readonly answer: Buffer | null;
+}
+
+/** Its answer, if it was the same request. Throws `invalid` otherwise. */
+export function answerOf(known: KnownRequest, { action, digest }: Pick<RememberedRequest, "action" | "digest">): Buffer {
   if (known.answer === null)
     throw new PitwallError(
       "race",
@@ -51,6 +63,28 @@ export async function rememberAnswer(em: EntityManager, request: RememberedReque
   await em.execute("insert into request (owner, request_id, method, digest, answer, create_time) values (?, ?, ?, ?, ?, now())", [
     ...[subject, requestId, action, digest, Buffer.from(answer)],
   ]);
+}
+
+/** An answer as {@link answersFrom} takes it. */
+export interface AnswerRecord {
+  readonly owner: string;
+  readonly request_id: string;
+  readonly method: string;
+  readonly digest: string;
+  /** Base64. */
+  readonly answer: string;
+}
+
+export function answerRecord({ subject, requestId, action, digest }: RememberedRequest, answer: Uint8Array): AnswerRecord {
+  return { owner: subject, request_id: requestId, method: action, digest, answer: Buffer.from(answer).toString("base64") };
+}
+
+/** SQL: writes an answer for each row of a set in which a JSON column holds one. */
+export function answersFrom(set: string, column: string): string {
+  return `insert into request (owner, request_id, method, digest, answer, create_time)
+    select one.owner, one.request_id, one.method, one.digest, decode(one.answer, 'base64'), now() from ${set}, jsonb_to_record(${set}.${column}) as one(
+      owner text, request_id uuid, method text, digest text, answer text)
+    where jsonb_typeof(${set}.${column}) = 'object'`;
 }
 
 /** Forgets those that are older. */

@@ -45,3 +45,36 @@ export async function writeAudit(
     ],
   );
 }
+
+/** An entry as {@link auditFrom} takes it. */
+export interface AuditEntryRecord {
+  readonly actor: string;
+  readonly subject: string;
+  readonly action: string;
+  readonly project_id: string | null;
+  readonly object: string;
+  readonly detail: Readonly<Record<string, unknown>>;
+  readonly request_id: string | null;
+  readonly generation: string;
+}
+
+export function auditRecord(
+  { actor, subject, action, requestId }: AuditOrigin,
+  { object, projectId, detail, generation }: AuditRecord,
+): AuditEntryRecord {
+  return {
+    ...{ actor, subject, action, object },
+    project_id: projectId ?? null,
+    detail: detail ?? {},
+    request_id: requestId === "" ? null : requestId,
+    generation: String(generation ?? 0n),
+  };
+}
+
+/** SQL: writes an entry for each row of a set, from a JSON column of it, in the order of another. */
+export function auditFrom(set: string, column: string, order: string): string {
+  return `insert into audit_entry (actor, subject, action, project_id, object, detail, request_id, generation)
+    select one.* from ${set}, jsonb_to_record(${set}.${column}) as one(
+      actor text, subject text, action text, project_id uuid, object text, detail jsonb, request_id uuid, generation bigint)
+    order by ${set}.${order}`;
+}

@@ -5,7 +5,7 @@ import { invalid, PitwallError, planted, type Clock } from "@pitwall/runtime";
 import type { Principal } from "../projects/principal.ts";
 import { quotaFault } from "../quota/quota.ts";
 import type { EntityManager, Store } from "../store/store.ts";
-import { earlierAnswer, knownAnswer, rememberAnswer, type RememberedRequest } from "./answers.ts";
+import { earlierAnswer, rememberAnswer, type RememberedRequest } from "./answers.ts";
 import { writeAudit, type AuditOrigin, type AuditRecord } from "./audit.ts";
 import { readPlan, signPlan, type Choice, type Planned } from "./plan-token.ts";
 import type { Signer } from "./signer.ts";
@@ -53,6 +53,12 @@ export interface MutationCall<Req, Res> {
   work(change: Change): Promise<Res>;
 }
 
+export interface Leavings {
+  readonly origin: AuditOrigin;
+  /** By which its answer is remembered; undefined: it has no id. */
+  readonly request: RememberedRequest | undefined;
+}
+
 export class Mutations {
   readonly #store: Store;
   readonly #signer: Signer;
@@ -94,20 +100,21 @@ export class Mutations {
     });
   }
 
-  /** What an earlier, identical request was answered with, before anything costly is done; undefined: nothing yet, or it has no id. */
-  async answered<Req extends object, Res>({
-    service,
-    method,
-    caller,
-    request,
-  }: Omit<MutationCall<Req, Res>, "work">): Promise<Res | undefined> {
-    const { requestId = "", validateOnly = false }: Given = request;
-    if (requestId === "" || validateOnly) return undefined;
-    if (!uuid.test(requestId)) throw invalid("request_id", "must be a UUID in lower case");
+  /**
+   * What a call leaves besides its effect, for a change that several of them are made in; undefined for one that only asks, or applies a
+   * plan: it is run alone. Throws `invalid` for a bad request id.
+   */
+  leavings<Req extends object, Res>({ service, method, caller, request }: Omit<MutationCall<Req, Res>, "work">): Leavings | undefined {
+    const { requestId = "", validateOnly = false, planToken = "" }: Given = request;
+    if (requestId !== "" && !uuid.test(requestId)) throw invalid("request_id", "must be a UUID in lower case");
+    if (validateOnly || planToken !== "") return undefined;
     const action = `${service.name}/${method.name}`;
-    const remembered = { subject: originOf(caller).actor, requestId, action, digest: digestOf(method, request, {}) };
-    const answer = await knownAnswer(this.#store.read(), remembered);
-    return answer && method.responseType.decode(answer);
+    const origin = { ...originOf(caller), action, requestId };
+    const isRemembered = requestId !== "" && !planted("create-twice");
+    return {
+      origin,
+      request: isRemembered ? { subject: origin.actor, requestId, action, digest: digestOf(method, request, {}) } : undefined,
+    };
   }
 
   /** An entry for an accepted call whose effect is not in the database; it comes before the effect. `action` is `Service/Method`. */

@@ -123,6 +123,22 @@ export async function holdsSession(em: EntityManager, { nodeId, epoch }: Session
   return rows.length > 0;
 }
 
+/**
+ * The same for several sessions in one change; their nodes. A session that somebody has at this moment, as a newer hello of its node, is
+ * left out, and is to be asked about alone: nobody waits here. `pitwall.session` has a word for each.
+ */
+export async function holdSessions(em: EntityManager, sessions: readonly SessionKey[]): Promise<ReadonlySet<string>> {
+  const rows: { node_id: string }[] = await em.execute(
+    `with held as materialized (
+       select node_session.node_id, given.epoch from node_session join jsonb_to_recordset(?::jsonb) as given(node_id uuid, epoch bigint)
+         on node_session.node_id = given.node_id and (node_session.epoch = given.epoch or ?)
+       where lost_time is null for key share of node_session skip locked)
+     select node_id, set_config('pitwall.session', (select string_agg(concat(node_id, '/', epoch), ' ') from held), true) from held`,
+    [JSON.stringify(sessions.map(({ nodeId, epoch }) => ({ node_id: nodeId, epoch: String(epoch) }))), planted("old-session-writes")],
+  );
+  return new Set(rows.map(({ node_id }) => node_id));
+}
+
 /** The newest session of each node, or of one. */
 export async function seenSessions(em: EntityManager, nodeId?: string): Promise<ReadonlyMap<string, SeenSession>> {
   const rows: Row[] = await em.execute(

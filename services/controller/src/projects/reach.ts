@@ -16,22 +16,51 @@ export interface Reached {
  * there and what the principal has no role in are one question to the database with one answer: nothing.
  */
 export async function reachProject(em: EntityManager, principal: Principal, reference: string, least: ProjectRole): Promise<Reached> {
-  const which = whichProject(principal, reference);
+  const which = sqlOf(whichProject(principal, reference));
   const found = await visible(em, principal, `select project.id, role from project ${withRole} where ${which.sql}`, [which.value]);
   const project = found && (await em.findOne(ProjectEntity, { id: found.id }));
   if (!project) throw projectNotFound(reference);
   return { project, role: allowed(found.role, least, `the project ${project.name}`) };
 }
 
+/** By what a project is found, and its value. */
 interface Which {
-  /** Of `project`, with one placeholder. */
-  readonly sql: string;
+  readonly column: "id" | "name" | "personal_of";
   readonly value: string;
 }
 
 function whichProject({ subject, token }: Principal, reference: string): Which {
-  if (reference !== "") return { sql: uuid.test(reference) ? "project.id = ?" : "project.name = ?", value: reference };
-  return token ? { sql: "project.id = ?", value: token.projectId } : { sql: "project.personal_of = ?", value: subject };
+  if (reference !== "") return { column: uuid.test(reference) ? "id" : "name", value: reference };
+  return token ? { column: "id", value: token.projectId } : { column: "personal_of", value: subject };
+}
+
+/** Of `project`, with one placeholder. */
+const sqlOf = ({ column, value }: Which): { readonly sql: string; readonly value: string } => ({ sql: `project.${column} = ?`, value });
+
+/** What is asked about several projects in one question, as JSON that {@link soughtProjects} reads. */
+export function seekProject(principal: Principal, reference: string): Record<string, unknown> {
+  const { column, value } = whichProject(principal, reference);
+  const { subject, token, isAdmin } = principal;
+  return { [`project_${column}`]: value, member: subject, is_admin: isAdmin, only_project: token?.projectId ?? null };
+}
+
+/** SQL: the project and the principal's role in it, for each row of the set `given`, which has these columns beside others. */
+export const soughtColumns =
+  "project_id uuid, project_name text, project_personal_of text, member text, is_admin boolean, only_project uuid";
+export const soughtProjects = `given
+  left join project by_id on by_id.id = given.project_id left join project by_name on by_name.name = given.project_name
+  left join project by_owner on by_owner.personal_of = given.project_personal_of
+  left join lateral (
+    select coalesce(by_id.id, by_name.id, by_owner.id) as id, coalesce(by_id.name, by_name.name, by_owner.name) as name) as project on true
+  left join project_member on project_member.project_id = project.id and project_member.subject = given.member`;
+/** SQL: whether it is the principal's to see; the same question whether it is there or not. */
+export const isVisible =
+  "project.id is not null and (project_member.role is not null or given.is_admin) and (given.only_project is null or project.id = given.only_project)";
+
+/** The role that counts, of a project that is the principal's to see. Throws `denied` below `least`. */
+export function roleIn({ token }: Principal, role: string | null, least: ProjectRole, what: string): ProjectRole {
+  const own = projectRoles.find((known) => known === role) ?? "viewer"; // an administrator's
+  return allowed(token ? lesser(token.role, own) : own, least, what);
 }
 
 const withRole = "left join project_member on project_member.project_id = project.id and project_member.subject = ?";
@@ -79,7 +108,7 @@ function whichVm(principal: Principal, reference: string): { readonly sql: strin
   if (slash === 0) return { sql: "false and vm.name = ?", values: [reference] };
   const project = whichProject(principal, slash === -1 ? "" : reference.slice(0, slash));
   const named = "vm.name = ? and vm.delete_time is null";
-  return { sql: `${project.sql} and ${named}`, values: [project.value, reference.slice(slash + 1)] };
+  return { sql: `${sqlOf(project).sql} and ${named}`, values: [project.value, reference.slice(slash + 1)] };
 }
 
 function allowed(role: ProjectRole, least: ProjectRole, what: string): ProjectRole {

@@ -31,19 +31,27 @@ test("a flood is read at the pace that is allowed, a burst at once", () => {
   expect(pace.take()).toBe(0);
 });
 
-test("a backlog is taken in its order, once it may; who brings more than there is room for waits for one place", async () => {
+const reportOf = (vmId: number): VmReport => VmReport.fromPartial({ vmId: String(vmId) });
+
+test("a backlog is taken in its order, once it may, some at once; who brings more than there is room for waits", async () => {
   const ready = Promise.withResolvers<void>();
   const failures: unknown[] = [];
-  const backlog = new Backlog({ ready: ready.promise, onFailure: (error) => failures.push(error), signal: new AbortController().signal });
-  const taken: number[] = [];
-  const gates = Array.from({ length: 300 }, () => Promise.withResolvers<void>());
-  let added = 0;
+  const taken: string[] = [];
+  let [gate, calls, added] = [Promise.withResolvers<void>(), 0, 0];
+  const backlog = new Backlog({
+    ready: ready.promise,
+    async take(reports) {
+      calls++;
+      await gate.promise;
+      taken.push(...reports.map(({ vmId }) => vmId));
+    },
+    onFailure: (error) => failures.push(error),
+    signal: new AbortController().signal,
+  });
+  const all = Array.from({ length: 300 }, (_, index) => index);
   const adding = (async () => {
-    for (const [index, gate] of gates.entries()) {
-      await backlog.add(async () => {
-        await gate.promise;
-        taken.push(index);
-      });
+    for (const index of all) {
+      await backlog.add(reportOf(index));
       added++;
     }
   })();
@@ -51,32 +59,51 @@ test("a backlog is taken in its order, once it may; who brings more than there i
   const room = added;
   expect(room).toBeGreaterThan(100);
   expect(room).toBeLessThan(300);
-  gates[0]?.resolve();
-  await turn();
-  expect([taken, added]).toEqual([[], room]);
+  expect(calls).toBe(0);
   ready.resolve();
   await turn();
-  expect([taken, added]).toEqual([[0], room + 1]);
-  for (const gate of gates) gate.resolve();
+  expect([calls, taken]).toEqual([1, []]);
+  const first = gate;
+  gate = Promise.withResolvers();
+  first.resolve();
+  await turn();
+  expect(calls).toBe(2);
+  expect(taken.length).toBeGreaterThan(1);
+  expect(added).toBeGreaterThan(room);
+  gate.resolve();
   await adding;
   await backlog.done();
-  expect(taken).toEqual(gates.map((_, index) => index));
+  expect(taken).toEqual(all.map(String));
+  expect(calls).toBeLessThan(100);
   expect(failures).toEqual([]);
 });
 
 test("after something that could not be taken, or the end, nothing of a backlog is taken any more", async () => {
   const ends = new AbortController();
   const failures: unknown[] = [];
-  const options = { ready: Promise.resolve(), onFailure: (error: unknown) => failures.push(error), signal: ends.signal };
-  const [broken, over] = [new Backlog(options), new Backlog(options)];
   const taken: string[] = [];
-  await broken.add(async () => void taken.push("first"));
-  await broken.add(() => Promise.reject(new Error("the database is away")));
-  await broken.add(async () => void taken.push("after the failure"));
-  await broken.done();
-  await over.add(async () => ends.abort());
-  await over.add(async () => void taken.push("after the end"));
-  await over.done();
-  expect(taken).toEqual(["first"]);
+  const backlogOf = (take: (vmId: string | undefined) => void): Backlog =>
+    new Backlog({
+      ready: Promise.resolve(),
+      take: async (reports) => {
+        for (const { vmId } of reports) taken.push(vmId);
+        take(reports[0]?.vmId);
+      },
+      onFailure: (error: unknown) => failures.push(error),
+      signal: ends.signal,
+    });
+  const broken = backlogOf((vmId) => {
+    if (vmId === "2") throw new Error("the database is away");
+  });
+  for (const vmId of [1, 2, 3]) {
+    await broken.add(reportOf(vmId));
+    await broken.done();
+  }
+  const over = backlogOf(() => ends.abort());
+  for (const vmId of [4, 5]) {
+    await over.add(reportOf(vmId));
+    await over.done();
+  }
+  expect(taken).toEqual(["1", "2", "4"]);
   expect(failures).toEqual([new Error("the database is away")]);
 });

@@ -11,6 +11,8 @@ const burst = 2_000;
 const perSecond = 100;
 /** Reports of one node that were read and not taken yet: some hundred bytes each, 2 KiB at most. */
 const backlogLimit = 256;
+/** Of them, so many are taken together. */
+const takenAtOnce = 32;
 
 /**
  * A report whose words can be kept: those that are too long lose their ends, and a zero byte, which no database keeps, is shown. Some of
@@ -57,6 +59,8 @@ export class Pace {
 export interface BacklogOptions {
   /** Nothing is taken before. */
   readonly ready: Promise<void>;
+  /** Takes what was added in a row. */
+  readonly take: (reports: readonly VmReport[]) => Promise<void>;
   /** Something could not be taken; what came after it is not taken either. */
   readonly onFailure: (error: unknown) => void;
   /** Nothing more is taken once it aborts. */
@@ -65,49 +69,55 @@ export interface BacklogOptions {
 }
 
 /**
- * What a session's node has said and nobody has taken yet, in its order: it is taken at the pace that is allowed, while its reader goes on
- * with heartbeats. Who brings more than there is room for waits until one is taken.
+ * What a session's node has said of its VMs and nobody has taken yet, in its order: it is taken at the pace that is allowed, what has come
+ * meanwhile together, while its reader goes on with heartbeats. Who brings more than there is room for waits until something is taken.
  */
 export class Backlog {
   readonly #options: BacklogOptions;
   readonly #pace: Pace;
-  #last: Promise<void>;
-  #waiting = 0;
+  readonly #waiting: VmReport[] = [];
+  #isTaking: Promise<void> | undefined;
   #hasFailed = false;
   #taken = Promise.withResolvers<void>();
 
   constructor(options: BacklogOptions) {
     this.#options = options;
     this.#pace = new Pace(options.clock);
-    this.#last = options.ready;
   }
 
   /** Resolves when there is room for more. */
-  async add(take: () => Promise<void>): Promise<void> {
-    this.#waiting++;
-    this.#last = this.#last.then(() => this.#takeOne(take));
-    while (this.#waiting >= backlogLimit) await this.#taken.promise;
+  async add(report: VmReport): Promise<void> {
+    this.#waiting.push(report);
+    this.#isTaking ??= this.#takeAll();
+    while (this.#waiting.length >= backlogLimit) await this.#taken.promise;
   }
 
   /** Resolves when all that was added is taken, or will not be. */
   async done(): Promise<void> {
-    await this.#last;
+    await this.#isTaking;
   }
 
-  async #takeOne(take: () => Promise<void>): Promise<void> {
-    const { signal, clock, onFailure } = this.#options;
+  async #takeAll(): Promise<void> {
+    const { ready, signal } = this.#options;
+    await ready;
+    while (this.#waiting.length > 0) {
+      const some = this.#waiting.splice(0, takenAtOnce);
+      if (!this.#hasFailed && !signal.aborted) await this.#take(some);
+      this.#taken.resolve();
+      this.#taken = Promise.withResolvers();
+    }
+    this.#isTaking = undefined;
+  }
+
+  async #take(reports: readonly VmReport[]): Promise<void> {
+    const { take, signal, clock, onFailure } = this.#options;
     try {
-      if (this.#hasFailed || signal.aborted) return;
-      await take();
-      const waitMs = this.#pace.take();
+      await take(reports);
+      const waitMs = Math.max(...reports.map(() => this.#pace.take()));
       if (waitMs > 0) await sleepOrAbort(waitMs, signal, clock);
     } catch (error) {
       this.#hasFailed = true;
       onFailure(error);
-    } finally {
-      this.#waiting--;
-      this.#taken.resolve();
-      this.#taken = Promise.withResolvers();
     }
   }
 }

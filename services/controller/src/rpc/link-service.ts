@@ -1,5 +1,12 @@
 // LinkService: one session of one node, from its hello to its end.
-import type { ConnectRequest, ConnectResponse, Hello, Inventory, LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
+import type {
+  ConnectRequest,
+  ConnectResponse,
+  Hello,
+  Inventory,
+  LinkServiceImplementation,
+  VmReport,
+} from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
@@ -105,7 +112,8 @@ async function listen(
     log.debug("a node's stream broke", { node: session.nodeId, error });
     session.outbox.close();
   };
-  const backlog = new Backlog({ ready: taken, onFailure, signal, clock: parts.clock });
+  const take = (some: readonly VmReport[]): Promise<void> => reports.takeAll(session, some);
+  const backlog = new Backlog({ ready: taken, take, onFailure, signal, clock: parts.clock });
   try {
     for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {
       const { message } = next.value;
@@ -113,17 +121,14 @@ async function listen(
         case "heartbeat":
           leases.heard(session, message.value.sequence);
           break;
-        case "report": {
-          const report = bounded(message.value);
-          await backlog.add(() => reports.take(session, report));
+        case "report":
+          await backlog.add(bounded(message.value));
           continue; // at the backlog's pace
-        }
-        case "inventory": {
-          const inventory = boundedInventory(message.value);
-          await backlog.add(() => reports.takeInventory(session, inventory));
-          await backlog.done(); // one at a time: it may be large
-          continue;
-        }
+        case "inventory":
+          await backlog.done(); // it is newer
+          await taken;
+          if (session.outbox.isOpen) await reports.takeInventory(session, boundedInventory(message.value));
+          break;
         case "tunnelRefusal":
           log.warn("a node could not reach a gateway", { node: session.nodeId, vm: message.value.vmId, reason: message.value.reason });
           break;

@@ -1,6 +1,7 @@
 // The database: opened, migrated, read, and changed in transactions that may run side by side.
 import {
   CheckConstraintViolationException,
+  ConstraintViolationException,
   DeadlockException,
   DriverException,
   LockMode,
@@ -149,6 +150,11 @@ export async function databaseNowMs(em: EntityManager): Promise<number> {
 /** Whether a change failed because another row has its key. */
 export function isKeyTaken(error: unknown): boolean {
   return error instanceof UniqueConstraintViolationException;
+}
+
+/** Whether a change failed because the database does not allow what it writes, whatever that is. */
+export function isRefused(error: unknown): boolean {
+  return error instanceof ConstraintViolationException;
 }
 
 /** Whether a change failed because the node that it chose is full. */

@@ -13,20 +13,22 @@ import {
 } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, systemClock, toDuration, type Failpoints } from "@pitwall/runtime";
 import type { Credentials } from "../credentials/credentials.ts";
-import type { Change, Mutations } from "../mutation/mutations.ts";
+import type { AuditRecord } from "../mutation/audit.ts";
+import type { Change, Leavings, Mutations } from "../mutation/mutations.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Principal } from "../projects/principal.ts";
-import { reachProject, type Reached } from "../projects/reach.ts";
 import { observeQuota } from "../quota/quota.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
 import { databaseNowMs, isKeyTaken, isNodeFull, type Store } from "../store/store.ts";
+import type { BeforeCreate, KnownBefore, ReachedId } from "./before-create.ts";
+import type { Creates } from "./creates.ts";
 import { checkVmName, makeName } from "./names.ts";
 import { planOf } from "./plan.ts";
 import { StaleFleet, type Placer } from "./placer.ts";
 import type { Recorder } from "./recorder.ts";
 import { checkSpec } from "./spec.ts";
 import { durationMs } from "./ttl.ts";
-import { resourcesOf } from "./wanted.ts";
+import { antiAffinityOf, resourcesOf } from "./wanted.ts";
 
 /** How often another node is sought after others were quicker. */
 const maxPlacements = 5;
@@ -39,6 +41,8 @@ export interface CreateParts {
   readonly images: ImageSources;
   readonly credentials: Credentials;
   readonly recorder: Recorder;
+  readonly beforeCreate: (asked: BeforeCreate) => Promise<KnownBefore>;
+  readonly creates: Creates;
   readonly failpoints: Failpoints;
 }
 
@@ -67,20 +71,24 @@ export async function createVm(
   const spec = checkSpec(request.spec);
   const ttlMs = durationMs("ttl", request.ttl);
   const name = request.name === "" ? makeName() : checkVmName(request.name);
-  const reader = parts.store.read();
-  const reached = await reachProject(reader, caller, request.project, "member");
-  const earlier = await parts.mutations.answered(call);
+  const leavings = parts.mutations.leavings(call);
+  const { earlier, hasCredentials, ...reached } = await parts.beforeCreate({ caller, reference: request.project, leavings });
   if (earlier) return earlier;
   // Before the image is resolved. A request with an id may be a repeat of one that makes the VM at this moment.
-  if (request.requestId === "" && (await reader.count(VmEntity, { projectId: reached.project.id, name, deleteTime: null })) > 0)
+  if (request.requestId === "" && (await parts.store.read().count(VmEntity, { projectId: reached.project.id, name, deleteTime: null })) > 0)
     throw nameTaken(name);
-  const credentialsFor = await parts.credentials.forProject(reached.project.id);
+  const credentialsFor = hasCredentials ? await parts.credentials.forProject(reached.project.id) : undefined;
   const image = await parts.images.resolve(spec.image, signal, { credentialsFor });
   if (request.strict) refuseIgnored(image);
   const { deleteProtection } = request;
   const wanted: NewVm = { name, spec, imageDigest: image.digest, owner: caller.subject, startedMs, ttlMs, deleteProtection };
   const vmId = randomUUID();
   await parts.failpoints.at("create.api.validated", vmId);
+  const together = await makeTogether(parts, leavings, reached, { ...wanted, vmId });
+  if (together) {
+    await parts.failpoints.at("create.api.committed", vmId);
+    return together;
+  }
   for (let tries = 1; ; tries++) {
     try {
       const made = await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, { ...wanted, vmId }) });
@@ -100,11 +108,43 @@ export async function createVm(
   }
 }
 
-async function place(parts: CreateParts, change: Change, reached: Reached, wanted: NewVm & { vmId: string }): Promise<CreateVmResponse> {
+/** Undefined: it is to be made alone. */
+async function makeTogether(
+  parts: CreateParts,
+  leavings: Leavings | undefined,
+  { project }: ReachedId,
+  wanted: NewVm & { readonly vmId: string },
+): Promise<CreateVmResponse | undefined> {
+  const { spec, imageDigest, vmId, ttlMs } = wanted;
+  // What is to keep away from others waits for them, and the end of a life is counted on the database's clock.
+  if (!leavings || ttlMs !== undefined || antiAffinityOf(spec).length > 0) return undefined;
+  const request = { vmId, projectId: project.id, imageDigest, spec, resources: resourcesOf({ ...spec, ...placed }) };
+  try {
+    const made = await parts.creates.make({
+      request,
+      leavings,
+      rowOn: (nodeId) => ({ ...newRow(wanted, project.id, nodeId), id: vmId }),
+      entryOf: (row) => entryOf(row, spec),
+    });
+    if (made?.vm?.id !== vmId) parts.placer.release(vmId);
+    return made;
+  } catch (error) {
+    parts.placer.release(vmId);
+    throw error;
+  }
+}
+
+const placed = { desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED };
+
+function entryOf(row: VmRow, { image }: VmSpec): AuditRecord {
+  const { id, projectId, generation, name, imageDigest, nodeId: node } = row;
+  return { object: `vm/${id}`, projectId, generation, detail: { name, image, imageDigest, node } };
+}
+
+async function place(parts: CreateParts, change: Change, reached: ReachedId, wanted: NewVm & { vmId: string }): Promise<CreateVmResponse> {
   const { project, role } = reached;
   const { spec, imageDigest, vmId } = wanted;
-  const resources = resourcesOf({ ...spec, desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED });
-  const request = { vmId, projectId: project.id, imageDigest, spec, resources };
+  const request = { vmId, projectId: project.id, imageDigest, spec, resources: resourcesOf({ ...spec, ...placed }) };
   const node = await parts.placer.place(change, request);
   await parts.failpoints.at("create.sched.locked", vmId);
   if (!change.validateOnly) parts.placer.reserve(request, node.id);
@@ -112,12 +152,7 @@ async function place(parts: CreateParts, change: Change, reached: Reached, wante
   const expireTime = wanted.ttlMs === undefined ? null : new Date((await databaseNowMs(change.em)) + wanted.ttlMs);
   const row = change.em.create(VmEntity, { ...newRow(wanted, project.id, node.id), id: vmId, expireTime });
   const vm = await parts.recorder.changed(change, row, { tellNode: true });
-  await change.audit({
-    object: `vm/${row.id}`,
-    projectId: project.id,
-    generation: row.generation,
-    detail: { name: row.name, image: spec.image, imageDigest: row.imageDigest, node: node.id },
-  });
+  await change.audit(entryOf(row, spec));
   await parts.failpoints.at("create.sched.placed", vmId);
   return { vm, plan: planOf(change, { etag: "", node, role, project: project.name, quota: await quota() }) };
 }

@@ -45,6 +45,13 @@ export class Placer {
     this.#view.reserve(placedVm(vmId, nodeId, facts));
   }
 
+  /** The best node in the view, reserved; undefined: there is none. What else must hold ({@link readyNode}) is still to be looked at. */
+  reserveBest(request: PlaceRequest): string | undefined {
+    const best = place(this.#view.fleet, wantedOf(request), Math.floor(this.#random() * maxSeed));
+    if (best) this.reserve(request, best.nodeId);
+    return best?.nodeId;
+  }
+
   /** The change came to nothing, or was only asked about. */
   release(vmId: string): void {
     this.#view.release(vmId);
@@ -109,6 +116,9 @@ export class Placer {
 
 const wouldDo: ReadonlySet<Why> = new Set(["scored-lower", "not-compared"]);
 
+/** SQL: what must hold of `node` and its session `s` for VMs to be placed there. */
+export const readyNode = "not node.cordoned and s.end_time is null and s.lost_time is null and s.lease_expire_time > now()";
+
 /**
  * Whether the node is ready now, and none that the VM keeps away from has come meanwhile: changes that place VMs of one group wait for each
  * other. Throws {@link StaleFleet}.
@@ -118,8 +128,7 @@ async function hold(em: EntityManager, nodeId: string, vmId: string, { project, 
     if (label)
       await em.execute("select pg_advisory_xact_lock(hashtextextended(?, 1))", [JSON.stringify([project, label.key, label.value])]);
   const ready: unknown[] = await em.execute(
-    `select 1 from node join node_session s on s.node_id = node.id
-     where node.id = ? and not cordoned and end_time is null and lost_time is null and lease_expire_time > now()`,
+    `select 1 from node join node_session s on s.node_id = node.id where node.id = ? and ${readyNode}`,
     [nodeId],
   );
   if (ready.length === 0) throw new StaleFleet("the node is not ready any more");

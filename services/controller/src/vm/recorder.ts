@@ -2,6 +2,7 @@
 import { Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
+import { writeReported, type LockedVm } from "../store/vm-batch.ts";
 import { nextRevision, vmNames, writeVmEvent } from "../store/vm-rows.ts";
 import type { Feed } from "./feed.ts";
 import { toGone, toVm } from "./wire.ts";
@@ -29,6 +30,22 @@ export class Recorder {
     await writeVmEvent(em, { ...eventOf(row), tellNode, body: Vm.encode(vm).finish() });
     after(() => this.#feed.committed());
     return vm;
+  }
+
+  /** The same for what nodes reported of VMs that were locked together. */
+  async reported({ em, after }: Recorded, vms: readonly LockedVm[]): Promise<void> {
+    const now = new Date();
+    const changed = vms.map(({ row, revision, names }) => {
+      Object.assign(row, { revision, updateTime: now });
+      return { row, event: { ...eventOf(row), tellNode: false, body: Vm.encode(toVm(row, names)).finish() } };
+    });
+    await writeReported(em, changed);
+    this.committed(after);
+  }
+
+  /** Events are written by others in this change. */
+  committed(after: Recorded["after"]): void {
+    after(() => this.#feed.committed());
   }
 
   /** Removes the row: nothing is left of the VM. */

@@ -4,21 +4,32 @@ import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Exit, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { planted, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
-import { holdsSession } from "../nodes/session-rows.ts";
+import { holdSessions, holdsSession } from "../nodes/session-rows.ts";
 import { gather } from "../nodes/gather.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
 import { VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
+import { lockVms, type LockedVm } from "../store/vm-batch.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletion, lostReason } from "./assignments.ts";
 import { reportedPhases } from "./lifecycle.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
+import { resourcesOf } from "./wanted.ts";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const refusalEveryMs = 60_000;
 /** Nodes whose inventories are taken together are one question to the database. */
 const nodesAtOnce = 500;
+/** Nodes whose reports are taken together are one change; reports that are taken together of each. */
+const nodesInChange = 50;
+const reportsInChange = 64;
+
+/** What a session's node says, in its order. */
+interface Said {
+  readonly session: Session;
+  readonly reports: readonly VmReport[];
+}
 
 interface Parts {
   readonly store: Store;
@@ -35,6 +46,7 @@ export class Reports {
   readonly #failpoints: Failpoints;
   readonly #log: Log;
   readonly #rowsOf = gather((nodeIds: readonly string[]) => this.#rowsOfAll(nodeIds), nodesAtOnce);
+  readonly #together = gather((all: readonly Said[]) => this.#takeTogether(all), nodesInChange);
   /** When a session's claims were last written down, by the monotonic clock. */
   readonly #refusedMs = new WeakMap<Session, number>();
 
@@ -51,10 +63,13 @@ export class Reports {
     // A look without locks: it spares what is no news a change. What is news is decided on anew under the VM's lock.
     const rows = await this.#rowsOf(session.nodeId);
     const known = new Map(rows.map((row) => [row.id, row]));
-    for (const report of inventory.vms) {
-      if (!session.outbox.isOpen) return; // of no use to anybody any more: the next hello says it
+    const news = inventory.vms.filter((report) => {
       const row = known.get(report.vmId);
-      if (!row || !saysNothingNew(row, report)) await this.take(session, report);
+      return !row || !saysNothingNew(row, report);
+    });
+    for (let from = 0; from < news.length; from += reportsInChange) {
+      if (!session.outbox.isOpen) return; // of no use to anybody any more: the next hello says it
+      await this.takeAll(session, news.slice(from, from + reportsInChange));
     }
     if (!inventory.complete && !planted("partial-is-complete")) return;
     const present = new Set(inventory.vms.map(({ vmId }) => vmId));
@@ -67,14 +82,55 @@ export class Reports {
     return nodeIds.map((nodeId) => byNode.get(nodeId) ?? []);
   }
 
+  /**
+   * Reports of one session in their order, in one change with those of others. What is only passed through is not written: a VM is then as
+   * its last report says.
+   */
+  async takeAll(session: Session, reports: readonly VmReport[]): Promise<void> {
+    for (const report of await this.#together({ session, reports })) await this.#take(session, report);
+  }
+
+  /** Of each session, what could not be taken together with others, and is to be taken alone. */
+  async #takeTogether(all: readonly Said[]): Promise<VmReport[][]> {
+    const observed: string[] = [];
+    const left = await this.#store.change(async (em, after) => {
+      observed.length = 0;
+      const ids = new Set(all.flatMap(({ reports }) => reports.flatMap(({ vmId }) => (uuid.test(vmId) ? [vmId] : []))));
+      const locked = await lockVms(em, [...ids]);
+      const held = await holdSessions(
+        em,
+        all.map(({ session }) => session),
+      );
+      const changed = new Set<LockedVm>();
+      const alone = all.map(({ session, reports }) => {
+        const waiting = new Set<string>();
+        return reports.filter((report) => {
+          const vm = held.has(session.nodeId) ? locked.get(report.vmId) : undefined;
+          if (!vm || waiting.has(report.vmId) || !isPlain(session, vm.row, report)) return waiting.add(report.vmId);
+          if (!isCurrent(vm.row, report)) return false;
+          observed.push(report.vmId);
+          const said = observedIn(vm.row, report);
+          if (isSaid(vm.row, said)) return false;
+          Object.assign(vm.row, said);
+          changed.add(vm);
+          return false;
+        });
+      });
+      if (changed.size > 0) await this.#recorder.reported({ em, after }, [...changed]);
+      return alone;
+    });
+    for (const vmId of observed) await this.#failpoints.at("outbox.acked", vmId);
+    return left;
+  }
+
   /** One report. A VM that is not the node's is to be deleted there. */
-  async take(session: Session, report: VmReport): Promise<void> {
+  async #take(session: Session, report: VmReport): Promise<void> {
     const taken = await this.#store.change(async (em, after) => {
       const row = uuid.test(report.vmId) ? await lockVm(em, report.vmId) : undefined;
       if (!(await holdsSession(em, session))) return "refused";
       if (row && isClaim(session, report, row)) await this.#refused(em, session, row);
       if (!row || row.nodeId !== session.nodeId) return report.phase === Phase.PHASE_GONE ? "refused" : "stray";
-      if (row.epoch !== report.epoch || report.generation < row.observedGeneration) return "refused";
+      if (!isCurrent(row, report)) return "refused";
       const change = { em, after };
       if (report.phase !== Phase.PHASE_GONE) await this.#observe(change, row, report);
       else if (row.desired === Desired.DESIRED_DELETED) {
@@ -149,10 +205,24 @@ function isSaid(row: VmRow, said: Partial<VmRow>): boolean {
   return isDeepStrictEqual({ ...row, ...said }, { ...row });
 }
 
+/** Whether it speaks of the row's placement, and of no older wish than the last one did. */
+function isCurrent(row: VmRow, report: VmReport): boolean {
+  return row.epoch === report.epoch && report.generation >= row.observedGeneration;
+}
+
+/** Whether a report can be taken together with others: nothing but its VM's row is locked or written for it. */
+function isPlain(session: Session, row: VmRow, report: VmReport): boolean {
+  if (row.nodeId !== session.nodeId || isClaim(session, report, row)) return false;
+  if (report.phase === Phase.PHASE_GONE || !reportedPhases.has(report.phase)) return false;
+  const becomes = { ...row, phase: report.phase, ...(takesUpSpec(row, report) && sizeOf(row)) };
+  return isDeepStrictEqual(resourcesOf(becomes), resourcesOf(row)); // else triggers write what its node and its project give
+}
+
 /** Whether a report of the VM's node would change nothing. */
 function saysNothingNew(row: VmRow, report: VmReport): boolean {
-  const isOfRow = row.epoch === report.epoch && report.generation >= row.observedGeneration;
-  return isOfRow && report.phase !== Phase.PHASE_GONE && reportedPhases.has(report.phase) && isSaid(row, observedIn(row, report));
+  return (
+    isCurrent(row, report) && report.phase !== Phase.PHASE_GONE && reportedPhases.has(report.phase) && isSaid(row, observedIn(row, report))
+  );
 }
 
 /** One that is to be deleted is gone when the node says so: an assignment of it may be on its way, behind the inventory that lacks it. */

@@ -5,7 +5,9 @@ import type { Signer } from "../mutation/signer.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachableProjects, reachProject, reachVm } from "../projects/reach.ts";
 import { NodeEntity, ProjectEntity, VmEntity } from "../store/entities.ts";
+import { beforeCreate } from "./before-create.ts";
 import { createVm, type CreateParts } from "./create.ts";
+import { Creates } from "./creates.ts";
 import type { Feed } from "./feed.ts";
 import { listVms, type Page } from "./listing.ts";
 import { Moves } from "./moves.ts";
@@ -14,24 +16,26 @@ import { toVm } from "./wire.ts";
 
 const batchSize = 1_000;
 
-interface Parts extends CreateParts {
+interface Parts extends Omit<CreateParts, "creates" | "beforeCreate"> {
   readonly feed: Feed;
   readonly signer: Signer;
 }
 
 export class Vms {
   readonly #parts: Parts;
+  readonly #creating: CreateParts;
   readonly feed: Feed;
   readonly moves: Moves;
 
   constructor(parts: Parts) {
     this.#parts = parts;
+    this.#creating = { ...parts, creates: new Creates(parts), beforeCreate: beforeCreate(parts.store) };
     this.feed = parts.feed;
     this.moves = new Moves(parts);
   }
 
   create(caller: Principal, request: CreateVmRequest, signal: AbortSignal): Promise<CreateVmResponse> {
-    return createVm(this.#parts, caller, request, signal);
+    return createVm(this.#creating, caller, request, signal);
   }
 
   /** Throws `not-found`, also for VMs that are not the caller's to see, and `unavailable` when it is not of `minGeneration` yet. */

@@ -46,7 +46,7 @@ export function wantedOf({ projectId, imageDigest, spec, resources }: PlacementF
 }
 
 /** A VM without the label keeps away from nobody. */
-function antiAffinityOf({ placement, labels }: VmSpec): Group[] {
+export function antiAffinityOf({ placement, labels }: VmSpec): Group[] {
   const group = placement && labelGroup(placement, labels);
   return group?.label ? [{ label: group.label, domain: placement?.failureDomainLabel ?? "" }] : [];
 }
