@@ -36,6 +36,33 @@ describe("a token is accepted", () => {
   });
 });
 
+describe("a token that was good a moment ago", () => {
+  const clock = { aheadMs: 0, monotonicMs: () => performance.now() + clock.aheadMs, wallMs: () => Date.now() + clock.aheadMs };
+
+  test("is good again, for a while, and not beyond its end", async () => {
+    clock.aheadMs = 0;
+    const verifier = openVerifier({ issuer, audience: "pitwall", clock });
+    const [token, short] = [await sign(), await sign({ exp: now() + 5 })];
+    const first = await verifier.verify(token);
+    await verifier.verify(short);
+    expect(await verifier.verify(token)).toBe(first);
+    clock.aheadMs = 6_000;
+    expect(await verifier.verify(token)).toBe(first);
+    const again = await verifier.verify(short); // verified anew: by the time that everybody else has, it is good still
+    expect(again.expiresAt.getTime()).toBeLessThan(clock.wallMs());
+    clock.aheadMs = 11_000;
+    expect(await verifier.verify(token)).not.toBe(first);
+  });
+
+  test("says nothing of another with the same words", async () => {
+    const verifier = openVerifier({ issuer, audience: "pitwall" });
+    const token = await sign();
+    await verifier.verify(token);
+    const end = token.at(-2) === "A" ? "B" : "A";
+    await expect(verifier.verify(`${token.slice(0, -2)}${end}${token.at(-1)}`)).rejects.toMatchObject({ reason: "TOKEN_INVALID" });
+  });
+});
+
 describe("a token is refused", () => {
   const reasonOf = async (token: string | undefined): Promise<unknown> => {
     const error: unknown = await openVerifier({ issuer, audience: "pitwall" })

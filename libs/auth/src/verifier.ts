@@ -1,5 +1,5 @@
 // Verifies access tokens of one OIDC issuer for one audience (RFC 8725, RFC 9068).
-import { isLoopback, PitwallError, planted } from "@pitwall/runtime";
+import { isLoopback, PitwallError, planted, systemClock, type Clock } from "@pitwall/runtime";
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from "jose";
 import { z } from "zod";
 import { isApiToken } from "./api-token.ts";
@@ -8,6 +8,9 @@ const algorithms = ["RS256", "PS256", "ES256", "EdDSA"];
 const clockToleranceSeconds = 5;
 const maxTokenBytes = 8192;
 const discoveryLimitMs = 5_000;
+/** A token that was good a moment ago is not verified again: that costs more than all else of many a call. */
+const knownForMs = 10_000;
+const maxKnown = 1_000;
 const accessTypes: ReadonlySet<string> = new Set(["at+jwt", "application/at+jwt", "jwt"]);
 
 export interface Verified {
@@ -28,7 +31,8 @@ export interface Verifier {
 const discovery = z.object({ issuer: z.string(), jwks_uri: z.url() });
 
 /** Nothing is fetched before the first token. Plain HTTP is taken from issuers on this machine only. */
-export function openVerifier(options: { issuer: string; audience: string }): Verifier {
+export function openVerifier(options: { issuer: string; audience: string; clock?: Pick<Clock, "monotonicMs" | "wallMs"> }): Verifier {
+  const known = new KnownTokens(options.clock ?? systemClock);
   const issuer = options.issuer;
   let keys: Promise<JWTVerifyGetKey> | undefined;
   const keysOnce = (): Promise<JWTVerifyGetKey> => {
@@ -42,6 +46,8 @@ export function openVerifier(options: { issuer: string; audience: string }): Ver
     async verify(authorization) {
       if (isApiToken(authorization)) throw invalidToken("an API token is no JWT");
       const token = bearer(authorization);
+      const verified = known.find(token);
+      if (verified) return verified;
       try {
         const { payload } = await jwtVerify(token, await keysOnce(), {
           algorithms,
@@ -53,7 +59,7 @@ export function openVerifier(options: { issuer: string; audience: string }): Ver
         requireAccessToken(token, payload);
         const { sub, exp } = payload;
         if (sub === undefined || sub === "" || exp === undefined) throw invalidToken("it names nobody");
-        return { subject: sub, expiresAt: new Date(exp * 1000), claims: payload };
+        return known.add(token, { subject: sub, expiresAt: new Date(exp * 1000), claims: payload });
       } catch (error) {
         const refusal = translate(error, issuer, options.audience);
         if (planted("allow-without-keys") && refusal instanceof PitwallError && refusal.fault === "unavailable") {
@@ -64,6 +70,34 @@ export function openVerifier(options: { issuer: string; audience: string }): Ver
       }
     },
   };
+}
+
+/** Tokens that were found to be good, each for a while and no longer than it is good. */
+class KnownTokens {
+  readonly #clock: Pick<Clock, "monotonicMs" | "wallMs">;
+  /** The oldest first. */
+  readonly #known = new Map<string, { readonly verified: Verified; readonly sinceMs: number }>();
+
+  constructor(clock: Pick<Clock, "monotonicMs" | "wallMs">) {
+    this.#clock = clock;
+  }
+
+  find(token: string): Verified | undefined {
+    const known = this.#known.get(token);
+    if (!known) return undefined;
+    const { verified, sinceMs } = known;
+    const isGood = verified.expiresAt.getTime() > this.#clock.wallMs() && this.#clock.monotonicMs() - sinceMs < knownForMs;
+    if (!isGood) this.#known.delete(token);
+    return isGood ? verified : undefined;
+  }
+
+  add(token: string, verified: Verified): Verified {
+    this.#known.delete(token);
+    this.#known.set(token, { verified, sinceMs: this.#clock.monotonicMs() });
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > maxKnown && oldest !== undefined) this.#known.delete(oldest);
+    return verified;
+  }
 }
 
 function bearer(authorization: string | undefined): string {

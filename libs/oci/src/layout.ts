@@ -7,7 +7,8 @@ import { imageNotFound, malformed } from "./image-error.ts";
 import type { LayerDescriptor, ResolvedImage } from "./image.ts";
 
 const refName = "org.opencontainers.image.ref.name";
-const indexName = "index.json";
+/** The only document of a layout that is not named by its content. */
+export const indexName = "index.json";
 
 /** Where the files of a layout are. Names are relative to it, with `/`. */
 export interface LayoutFiles {

@@ -1,17 +1,21 @@
 // Where images come from: one door for registries, layouts and archives.
 import { realpath, stat } from "node:fs/promises";
-import { relative, isAbsolute } from "node:path";
+import { isAbsolute, join, relative } from "node:path";
 import { PitwallError, systemClock, type Clock } from "@pitwall/runtime";
 import { ArchiveFile } from "./archive-file.ts";
 import type { CredentialsFor } from "./credentials.ts";
 import { resolveDockerArchive, type ArchivedImage } from "./docker-archive.ts";
 import { imageNotFound, malformed } from "./image-error.ts";
-import type { ImageSources } from "./image.ts";
-import { layoutInArchive, layoutInFolder, openLayoutBlob, resolveLayout, type LayoutFiles } from "./layout.ts";
+import type { ImageSources, ResolvedImage } from "./image.ts";
+import { indexName, layoutInArchive, layoutInFolder, openLayoutBlob, resolveLayout, type LayoutFiles } from "./layout.ts";
 import { formatReference, parseReference } from "./reference.ts";
 import { openRegistryClient } from "./registry.ts";
 
 const keptArchives = 16;
+/** Of images in folders, what their documents say. */
+const keptLayouts = 64;
+/** Two writes of a file so close to each other may bear the same time. */
+const settledMs = 2_000;
 
 interface OpenArchive {
   readonly file: ArchiveFile;
@@ -42,15 +46,17 @@ export interface ImageSourceOptions {
 
 /** Reads images from wherever a reference says. */
 export function openImageSources(options: ImageSourceOptions): ImageSources {
+  const clock = options.clock ?? systemClock;
   const registry = openRegistryClient({
     insecureHosts: new Set(options.insecureRegistries),
     privateHosts: new Set(options.privateRegistries),
     mirrors: options.mirrors ?? new Map(),
     certificates: options.certificates,
     credentialsFor: options.credentialsFor ?? (async () => undefined),
-    clock: options.clock ?? systemClock,
+    clock,
   });
   const archives = new Map<string, OpenArchive>();
+  const layouts = new Map<string, ResolvedImage>();
 
   /** The real path, if it is below a root: links must not lead out. */
   async function allowed(path: string, reference: string): Promise<string> {
@@ -94,6 +100,22 @@ export function openImageSources(options: ImageSourceOptions): ImageSources {
     return layoutInArchive((await archiveAt(reference.path, spelled)).file);
   }
 
+  /** A layout's documents are read again when its index has changed; all else of it is named by its content. */
+  async function layoutImage(path: string, spelled: string, tag: string | undefined, digest: string | undefined): Promise<ResolvedImage> {
+    const dir = await allowed(path, spelled);
+    const index = await stat(join(dir, indexName), { bigint: true }).catch(() => undefined);
+    const version = index && [index.ino, index.size, index.mtimeNs, index.ctimeNs].join(":");
+    const key = JSON.stringify([dir, spelled, tag, digest, version]);
+    const known = version === undefined ? undefined : layouts.get(key);
+    if (known) return known;
+    const image = await resolveLayout(layoutInFolder(dir), spelled, tag, digest);
+    const isSettled = index !== undefined && clock.wallMs() - Number(index.ctimeMs) > settledMs;
+    if (isSettled) layouts.set(key, image);
+    const [oldest] = layouts.keys();
+    if (layouts.size > keptLayouts && oldest !== undefined) layouts.delete(oldest);
+    return image;
+  }
+
   return {
     async resolve(text, signal, { digest, credentialsFor } = {}) {
       const reference = parseReference(text);
@@ -103,6 +125,8 @@ export function openImageSources(options: ImageSourceOptions): ImageSources {
           return registry.resolve(reference, spelled, signal, { ...(digest !== undefined && { digest }), credentialsFor });
         case "docker-archive":
           return (await dockerImage(reference.path, spelled, reference.tag, digest)).found.image;
+        case "oci":
+          return layoutImage(reference.path, spelled, reference.tag, digest);
         default:
           return resolveLayout(await layoutOf(reference, spelled), spelled, reference.tag, digest);
       }

@@ -132,10 +132,13 @@ export class Credentials {
     projectIds: readonly string[],
   ): Promise<(projectId: string, image: string) => ImageCredential | undefined> {
     if (projectIds.length === 0) return () => undefined;
+    const some: unknown[] = await em.execute("select 1 from registry_credential where project_id = any(?::uuid[]) limit 1", [
+      `{${projectIds.join(",")}}`,
+    ]);
+    if (some.length === 0) return () => undefined; // as it is with most: cheaper to know than entities are to make
     const rows = await em.find(RegistryCredentialEntity, { projectId: { $in: [...projectIds] } });
     const byKey = new Map(rows.map((row) => [aboutOf(row), row]));
     return (projectId, image) => {
-      if (byKey.size === 0) return undefined;
       const registry = registryOfImage(parseReference(image, "image"));
       const row = registry === undefined ? undefined : byKey.get(aboutOf({ projectId, registry }));
       return row && toImageCredential(row.registry, this.#open(row));

@@ -2,7 +2,7 @@
 //
 // The key is in the database, so that all controllers of an installation have it: what one signed, every other takes. The signature keeps
 // clients from making tokens up; it gives no rights, and whoever reads the database has no use for it.
-import { createHmac, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHmac, createSecretKey, randomBytes, timingSafeEqual } from "node:crypto";
 import type { Store } from "../store/store.ts";
 
 const secretBytes = 32;
@@ -26,8 +26,9 @@ export async function openSigner(store: Store): Promise<Signer> {
 }
 
 export function signerOf(secret: Uint8Array): Signer {
+  const key = createSecretKey(secret);
   const signatureOf = (purpose: string, payload: string): Buffer =>
-    createHmac("sha256", secret).update(`${purpose}\0${payload}`).digest().subarray(0, signatureBytes);
+    createHmac("sha256", key).update(`${purpose}\0${payload}`).digest().subarray(0, signatureBytes);
   return {
     sign: (purpose, payload) => `${payload}.${signatureOf(purpose, payload).toString("base64url")}`,
     verify(purpose, token) {

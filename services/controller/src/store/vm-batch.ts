@@ -8,6 +8,13 @@ import type { EntityManager } from "./store.ts";
 import { columnNames, recordTypes, toVmRow, vmColumns, vmRecord } from "./vm-columns.ts";
 import type { NewVmEvent, VmNames } from "./vm-rows.ts";
 
+/** Without locks; those that are there. */
+export async function readVms(em: EntityManager, by: "id" | "node_id", ids: readonly string[]): Promise<VmRow[]> {
+  if (ids.length === 0) return [];
+  const rows: Record<string, unknown>[] = await em.execute(`select ${vmColumns} from vm where ${by} = any(?::uuid[])`, [arrayOf(ids)]);
+  return rows.map(toVmRow);
+}
+
 export interface LockedVm {
   readonly row: VmRow;
   /** Its next. */
@@ -27,12 +34,11 @@ interface LockedRow extends Readonly<Record<string, unknown>> {
 export async function lockVms(em: EntityManager, ids: readonly string[]): Promise<ReadonlyMap<string, LockedVm>> {
   const rows: LockedRow[] = await em.execute(
     `with locked as materialized (
-       select vm.*, vm.xmin as version from vm where id in (select id::uuid from jsonb_array_elements_text(?::jsonb) as id)
-       for update of vm skip locked)
+       select vm.*, vm.xmin as version from vm where id = any(?::uuid[]) for update skip locked)
      select pg_current_xact_id()::text as own, version::text, nextval('vm_revision') as next, ${vmColumns},
        (select name from node where node.id = vm.node_id) as node_name, (select name from project where project.id = vm.project_id) as project_name
      from locked as vm`,
-    [JSON.stringify(ids)],
+    [arrayOf(ids)],
   );
   return new Map(
     rows.flatMap((found) => {
@@ -63,13 +69,19 @@ export async function writeReported(
     `with given as materialized (
        select * from jsonb_to_recordset(?::jsonb) as given(${recordTypes(reported)}, at int, project_id uuid, node_id uuid, body text)),
      changed as (
-       update vm set ${set.map((name) => `${name} = given.${name}`).join(", ")} from given where vm.id = given.id)
+       update vm set ${set.map((name) => `${name} = given.${name}`).join(", ")} from given where vm.id = given.id and vm.id = any(?::uuid[]))
      insert into vm_event (vm_id, project_id, node_id, revision, tell_node, body)
      select id, project_id, node_id, revision, false, decode(body, 'base64') from given order by at`,
-    [JSON.stringify(changed.map(({ row, event }, at) => ({ ...vmRecord(row, reported), at, ...eventRecord(event) })))],
+    [
+      JSON.stringify(changed.map(({ row, event }, at) => ({ ...vmRecord(row, reported), at, ...eventRecord(event) }))),
+      arrayOf(changed.map(({ row }) => row.id)),
+    ],
   );
 }
 
 function eventRecord({ projectId, nodeId, body }: NewVmEvent): Record<string, unknown> {
   return { project_id: projectId, node_id: nodeId, body: Buffer.from(body).toString("base64") };
 }
+
+/** Ids as PostgreSQL writes an array of them: it then knows how few they are, and looks each up. */
+const arrayOf = (ids: readonly string[]): string => `{${ids.join(",")}}`;

@@ -5,8 +5,9 @@ import { planted, sleepOrAbort, systemClock, type Clock, type Failpoints, type L
 import type { Credentials } from "../credentials/credentials.ts";
 import { gather } from "../nodes/gather.ts";
 import type { Sessions } from "../nodes/sessions.ts";
-import { VmEntity, type VmRow } from "../store/entities.ts";
+import type { VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
+import { readVms } from "../store/vm-batch.ts";
 import type { Feed } from "./feed.ts";
 import { toAssignment } from "./wire.ts";
 
@@ -41,7 +42,11 @@ export class Assignments {
 
   async #allOf(asked: readonly Asked[]): Promise<Assignment[][]> {
     const em = this.#store.read();
-    const rows = await em.find(VmEntity, { nodeId: { $in: asked.map(({ nodeId }) => nodeId) } });
+    const rows = await readVms(
+      em,
+      "node_id",
+      asked.map(({ nodeId }) => nodeId),
+    );
     const nodes = new Map(rows.map(({ id, nodeId }) => [id, nodeId]));
     const byNode = Map.groupBy(await this.#assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId));
     return asked.map(({ nodeId, inventory }) => {
@@ -63,7 +68,7 @@ export class Assignments {
   /** Of these VMs, by node. Those that are gone are left out. */
   async of(vmIds: readonly string[]): Promise<ReadonlyMap<string, Assignment[]>> {
     const em = this.#store.read();
-    const rows = vmIds.length === 0 ? [] : await em.find(VmEntity, { id: { $in: [...vmIds] } });
+    const rows = await readVms(em, "id", vmIds);
     const nodes = new Map(rows.map(({ id, nodeId }) => [id, nodeId]));
     return Map.groupBy(await this.#assignmentsOf(em, rows), ({ vmId }) => nodes.get(vmId) ?? "");
   }
@@ -72,8 +77,7 @@ export class Assignments {
   async #assignmentsOf(em: EntityManager, rows: readonly VmRow[]): Promise<Assignment[]> {
     const wanted = rows.filter((row) => !isLost(row) && !(planted("forget-on-send") && wasTold(row)));
     const projectIds = [...new Set(wanted.map(({ projectId }) => projectId))];
-    const keys = await keysOf(em, projectIds);
-    const credentialOf = await this.#credentials.forNode(em, projectIds);
+    const [keys, credentialOf] = await Promise.all([keysOf(em, projectIds), this.#credentials.forNode(em, projectIds)]);
     return wanted.map((row) => ({
       ...toAssignment(row, keys.get(row.projectId) ?? []),
       imageCredential: row.desired === Desired.DESIRED_DELETED ? undefined : credentialOf(row.projectId, VmSpec.fromJSON(row.spec).image),

@@ -7,9 +7,9 @@ import { writeAudit } from "../mutation/audit.ts";
 import { holdSessions, holdsSession } from "../nodes/session-rows.ts";
 import { gather } from "../nodes/gather.ts";
 import type { Session, Sessions } from "../nodes/sessions.ts";
-import { VmEntity, type VmRow } from "../store/entities.ts";
+import type { VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
-import { lockVms, type LockedVm } from "../store/vm-batch.ts";
+import { lockVms, readVms, type LockedVm } from "../store/vm-batch.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletion, lostReason } from "./assignments.ts";
 import { reportedPhases } from "./lifecycle.ts";
@@ -78,7 +78,7 @@ export class Reports {
   }
 
   async #rowsOfAll(nodeIds: readonly string[]): Promise<VmRow[][]> {
-    const byNode = Map.groupBy(await this.#store.read().find(VmEntity, { nodeId: { $in: [...nodeIds] } }), ({ nodeId }) => nodeId);
+    const byNode = Map.groupBy(await readVms(this.#store.read(), "node_id", nodeIds), ({ nodeId }) => nodeId);
     return nodeIds.map((nodeId) => byNode.get(nodeId) ?? []);
   }
 
