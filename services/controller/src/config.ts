@@ -16,6 +16,7 @@ const schema = z.object({
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:7000"),
   PITWALL_LINK_LISTEN: hostPort.prefault("127.0.0.1:7001"),
+  PITWALL_OPS_LISTEN: hostPort.optional(),
   PITWALL_ADVERTISE: list.default([]),
   PITWALL_DATABASE_URL: databaseUrl.optional(),
   PITWALL_DATABASE_MIGRATOR_URL: databaseUrl.optional(),

@@ -20,6 +20,7 @@ import {
   errorBoundary,
   isLoopback,
   keepalive,
+  openOperations,
   PitwallError,
   hostPortText,
   portInUse,
@@ -119,6 +120,8 @@ export interface Controller extends AsyncDisposable {
   readonly api: string;
   /** The same of the link. */
   readonly link: string;
+  /** Of operations; undefined when there is none. */
+  readonly ops: number | undefined;
 }
 
 export async function startController(config: ControllerConfig, { log, failpoints, path }: Surroundings): Promise<Controller> {
@@ -128,6 +131,15 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const { url: databaseUrl, migratorUrl } = await databaseOf(config, stack, { log, path });
   const store = stack.use(await openStore(databaseUrl, undefined, migratorUrl));
   const caDir = config.PITWALL_CA_DIR ?? join(stateDir, "ca");
+  const sessions = new Sessions();
+  const operations = stack.use(
+    await openOperations({
+      at: config.PITWALL_OPS_LISTEN,
+      service: "controller",
+      levels: [{ name: "pitwall_controller_links", help: "Nodes whose link is here.", read: () => [...sessions.all()].length }],
+      notReady: async () => void (await store.read().execute("select 1")),
+    }),
+  );
   const ca = await openInstallationCa(store, caDir);
   const { PITWALL_SECRETS_KEY_FILE: secretsKeyFile } = config;
   const box = await openSecretBox(secretsKeyFile ?? join(caDir, "secrets.key"), secretsKeyFile !== undefined);
@@ -135,7 +147,6 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const notices = stack.use(openNotices(databaseUrl, log));
   const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
   const images = openImageSources(imageSourceOptions(config));
-  const sessions = new Sessions();
   const roster = new Roster(store, randomUUID());
   const holder = (): { id: string; address: string } => ({ id: roster.id, address: roster.own.link });
   const { PITWALL_HEARTBEAT: heartbeatMs, PITWALL_LEASE: leaseMs } = config;
@@ -264,9 +275,10 @@ export async function startController(config: ControllerConfig, { log, failpoint
     await failpoints.at("lease.resigned").catch((error: unknown) => log.warn("a failpoint threw", { error }));
     sessions.drain("the controller stops");
   });
+  stack.defer(async () => operations.stopping());
   if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, enroll, ca.certificate);
   const parts = stack.move();
-  return { ...addresses, [Symbol.asyncDispose]: () => parts.disposeAsync() };
+  return { ...addresses, ops: operations.port, [Symbol.asyncDispose]: () => parts.disposeAsync() };
 }
 
 /** What controllers work as, and what changes the schema. */

@@ -8,6 +8,6 @@ await runMain(log, async () => {
   const failpoints = failpointsFrom(process.env, log);
   const config = readControllerConfig(process.env);
   const controller = await startController(config, { log, failpoints, path: process.env["PATH"] ?? "" });
-  process.stdout.write(`${JSON.stringify({ ready: true, api: controller.api, link: controller.link })}\n`);
+  process.stdout.write(`${JSON.stringify({ ready: true, api: controller.api, link: controller.link, ops: controller.ops })}\n`);
   return controller;
 });

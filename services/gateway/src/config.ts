@@ -1,5 +1,6 @@
 // The gateway's configuration.
 import {
+  bytes,
   duration,
   flag,
   hostPort,
@@ -15,8 +16,27 @@ import { z } from "zod";
 import type { SshLimits } from "./ssh/limits.ts";
 import { networks } from "./ssh/source.ts";
 import type { CertificateFiles } from "./web/certificate.ts";
+import { defaultLimits, type WebLimits } from "./web/limits.ts";
 
 const count = z.coerce.number().int("must be a whole number").min(1, "must be at least 1");
+
+const size = bytes.refine((all) => all > 0, "must be more than nothing");
+const time = duration.refine((ms) => ms >= 100 && ms <= 86_400_000, "must be from 100ms to 1d");
+
+/** Of the web port. */
+const limitSettings = {
+  PITWALL_MAX_CONNECTIONS: count.default(defaultLimits.connections),
+  PITWALL_MAX_CONNECTIONS_PER_SOURCE: count.default(defaultLimits.connectionsPerSource),
+  PITWALL_MAX_CALLS: count.default(defaultLimits.calls),
+  PITWALL_MAX_CALLS_PER_SOURCE: count.default(defaultLimits.callsPerSource),
+  PITWALL_MAX_CALLS_PER_CONNECTION: count.default(defaultLimits.callsPerConnection),
+  PITWALL_MAX_MESSAGE: size.prefault(`${defaultLimits.messageBytes}`),
+  PITWALL_MAX_CALL: size.prefault(`${defaultLimits.callBytes}`),
+  PITWALL_MAX_HEADERS: size.prefault(`${defaultLimits.headerBytes}`),
+  PITWALL_HEADERS_TIMEOUT: time.prefault(`${defaultLimits.headersMs}ms`),
+  PITWALL_REQUEST_TIMEOUT: time.prefault(`${defaultLimits.requestMs}ms`),
+  PITWALL_IDLE_TIMEOUT: time.prefault(`${defaultLimits.idleMs}ms`),
+};
 
 /** `FROM:FULL`. */
 const startups = z.string().transform((text, context) => {
@@ -41,6 +61,8 @@ const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:8080"),
+  PITWALL_OPS_LISTEN: hostPort.optional(),
+  ...limitSettings,
   PITWALL_SSH_LISTEN: hostPort.prefault("127.0.0.1:2222"),
   PITWALL_SSH_ADVERTISE: hostPort.optional(),
   PITWALL_SSH_GREETING_TIMEOUT: duration.prefault("10s"),
@@ -71,6 +93,8 @@ const loopback = hostPort.refine(({ host }) => isLoopback(host), "must be a loop
 const loneSchema = z.object({
   PITWALL_LOG_LEVEL: schema.shape.PITWALL_LOG_LEVEL,
   PITWALL_LISTEN: loopback.prefault("127.0.0.1:8080"),
+  PITWALL_OPS_LISTEN: schema.shape.PITWALL_OPS_LISTEN,
+  ...limitSettings,
   PITWALL_CORS_ORIGINS: schema.shape.PITWALL_CORS_ORIGINS,
   PITWALL_TLS_CERT: schema.shape.PITWALL_TLS_CERT,
   PITWALL_TLS_KEY: schema.shape.PITWALL_TLS_KEY,
@@ -86,6 +110,8 @@ export interface LoneConfig {
   readonly listen: HostPort;
   readonly corsOrigins: readonly string[];
   readonly tls: CertificateFiles | undefined;
+  readonly operations: HostPort | undefined;
+  readonly limits: WebLimits;
 }
 
 /** Throws `invalid` with all faults. */
@@ -109,6 +135,24 @@ export function readLoneConfig(env: NodeJS.ProcessEnv): LoneConfig | undefined {
     listen: config.PITWALL_LISTEN,
     corsOrigins: config.PITWALL_CORS_ORIGINS,
     tls: tlsFiles(config),
+    operations: config.PITWALL_OPS_LISTEN,
+    limits: webLimits(config),
+  };
+}
+
+export function webLimits(config: Pick<GatewayConfig, keyof typeof limitSettings>): WebLimits {
+  return {
+    connections: config.PITWALL_MAX_CONNECTIONS,
+    connectionsPerSource: config.PITWALL_MAX_CONNECTIONS_PER_SOURCE,
+    calls: config.PITWALL_MAX_CALLS,
+    callsPerSource: config.PITWALL_MAX_CALLS_PER_SOURCE,
+    callsPerConnection: config.PITWALL_MAX_CALLS_PER_CONNECTION,
+    messageBytes: config.PITWALL_MAX_MESSAGE,
+    callBytes: config.PITWALL_MAX_CALL,
+    headerBytes: config.PITWALL_MAX_HEADERS,
+    headersMs: config.PITWALL_HEADERS_TIMEOUT,
+    requestMs: config.PITWALL_REQUEST_TIMEOUT,
+    idleMs: config.PITWALL_IDLE_TIMEOUT,
   };
 }
 

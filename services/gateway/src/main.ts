@@ -3,10 +3,11 @@ import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
 import { openIdentity } from "@pitwall/enroll";
-import { failpointsFrom, hostPortText, isLoopback, logLevel, openLog, PitwallError, runMain } from "@pitwall/runtime";
-import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, type LoneConfig } from "./config.ts";
+import { failpointsFrom, hostPortText, isLoopback, logLevel, openLog, openOperations, PitwallError, runMain } from "@pitwall/runtime";
+import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, webLimits, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess } from "./controller-link.ts";
+import { GatewayMetrics } from "./metrics.ts";
 import { openHostKey } from "./ssh/host-key.ts";
 import { hasCompiledCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
@@ -56,15 +57,32 @@ async function start(): Promise<AsyncDisposable> {
   const hostKey = await openHostKey(join(stateDir, "ssh_host_key"));
   const access = stack.use(openAccess(identity, log));
   const api = stack.use(openApi(identity, log));
+  const metrics = new GatewayMetrics();
+  const operations = stack.use(
+    await openOperations({
+      at: config.PITWALL_OPS_LISTEN,
+      service: "gateway",
+      registry: metrics.registry,
+      notReady: async () => void (await api.session()),
+    }),
+  );
   const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
   const address = (port: number): string => hostPortText({ host: tunnelHost, port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
   const ends = stack.use(openSessionEnds(() => access.client(), log));
   const tunnels = stack.use(
-    await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise: address, identity, access: () => access.client(), ends, failpoints, log }),
+    await openTunnels(config.PITWALL_TUNNEL_LISTEN, {
+      advertise: address,
+      identity,
+      access: () => access.client(),
+      ends,
+      failpoints,
+      metrics,
+      log,
+    }),
   );
   const ssh = stack.use(
     await openSshServer(config.PITWALL_SSH_LISTEN, {
-      ...{ hostKey, access: () => access.client(), tunnels, failpoints, log },
+      ...{ hostKey, access: () => access.client(), tunnels, failpoints, metrics, log },
       limits: sshLimits(config),
     }),
   );
@@ -84,21 +102,29 @@ async function start(): Promise<AsyncDisposable> {
       discovery,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
       tls,
+      limits: webLimits(config),
+      metrics,
       log,
     }),
   );
+  stack.defer(async () => operations.stopping());
   stack.defer(() => failpoints.at("gateway.draining"));
   process.stdout.write(
-    `${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine })}\n`,
+    `${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, ops: operations.port, sshHostKey: hostKey.publicLine })}\n`,
   );
   return stack.move();
 }
 
 /** The web port alone, in front of any gRPC server: no controller, no tunnels, and nobody is asked who they are. */
-async function startLone({ upstream, listen, corsOrigins, tls }: LoneConfig): Promise<AsyncDisposable> {
+async function startLone({ upstream, listen, corsOrigins, tls, operations: at, limits }: LoneConfig): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
   const calls = stack.use(openLoneUpstream(upstream, log));
-  const web = stack.use(await openWebServer(listen, { open: calls.open, corsOrigins, tls, log }));
-  process.stdout.write(`${JSON.stringify({ ready: true, port: web.port, web: web.port })}\n`);
+  const metrics = new GatewayMetrics();
+  const operations = stack.use(
+    await openOperations({ at, service: "gateway", registry: metrics.registry, notReady: async () => void (await calls.reach()) }),
+  );
+  const web = stack.use(await openWebServer(listen, { open: calls.open, corsOrigins, tls, limits, metrics, log }));
+  stack.defer(async () => operations.stopping());
+  process.stdout.write(`${JSON.stringify({ ready: true, port: web.port, web: web.port, ops: operations.port })}\n`);
   return stack.move();
 }

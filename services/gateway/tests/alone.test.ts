@@ -58,3 +58,25 @@ it.each([
 ])("refuses %s", async (_, env, words) => {
   expect(await refusal(env)).toEqual({ code: 2, said: words });
 });
+
+it("has a port of its own for operations: ready while its upstream answers, and what was called", async () => {
+  const upstream = await openUpstream((stream) => {
+    stream.respond({ ":status": 200, "content-type": "application/grpc", "grpc-status": "0" }, { endStream: true });
+  });
+  await using gateway = await startLoneGateway(upstream.port, ["--ops-listen", "127.0.0.1:0"]);
+  const { ops } = JSON.parse(gateway.line) as { ops: number };
+  const get = async (path: string): Promise<[number, string]> => {
+    const answer = await fetch(`http://127.0.0.1:${ops}${path}`);
+    return [answer.status, await answer.text()];
+  };
+  expect(await get("/healthz")).toEqual([200, "ok\n"]);
+  expect(await get("/readyz")).toEqual([200, "ready\n"]);
+  await call(gateway.port, Buffer.from([0, 0, 0, 0, 0]));
+  const lines = (await get("/metrics"))[1].split("\n");
+  expect(lines).toContain('pitwall_gateway_calls_total{protocol="grpc-web",method="/a.B/C",code="0"} 1');
+  expect(lines).toContain('pitwall_gateway_answer_seconds_count{protocol="grpc-web"} 1');
+  expect(lines).toContain("pitwall_gateway_calls 0");
+  await upstream[Symbol.asyncDispose]();
+  const [status, why] = await get("/readyz");
+  expect([status, why]).toEqual([503, expect.stringMatching(/^the upstream cannot be reached right now; try again: /)]);
+});

@@ -5,6 +5,8 @@ import { ClientError, Status } from "nice-grpc-common";
 import { errorDetailsClientMiddleware, type RichClientError } from "nice-grpc-error-details";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { overSocket } from "../../../clients/ts-sdk/src/socket-transport.ts";
+import { GatewayMetrics } from "../src/metrics.ts";
+import { defaultLimits } from "../src/web/limits.ts";
 import { openLoneUpstream } from "../src/web/lone-upstream.ts";
 import { openWebServer } from "../src/web/server.ts";
 import { bytesDefinition, openBytesUpstream, type BytesUpstream } from "./support/grpc-upstream.ts";
@@ -20,7 +22,10 @@ async function start(): Promise<Parts> {
   onTestFinished(() => upstream[Symbol.asyncDispose]());
   const lone = openLoneUpstream({ host: "127.0.0.1", port: upstream.port }, silentLog);
   onTestFinished(() => lone[Symbol.dispose]());
-  const web = await openWebServer({ host: "127.0.0.1", port: 0 }, { open: lone.open, corsOrigins: [], log: silentLog });
+  const web = await openWebServer(
+    { host: "127.0.0.1", port: 0 },
+    { open: lone.open, corsOrigins: [], limits: defaultLimits, metrics: new GatewayMetrics(), log: silentLog },
+  );
   onTestFinished(() => web[Symbol.asyncDispose]());
   const client = createClientFactory()
     .use(errorDetailsClientMiddleware)

@@ -8,6 +8,8 @@ import { silentLog } from "@pitwall/runtime";
 import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { openDoor } from "../src/web/door.ts";
+import { GatewayMetrics } from "../src/metrics.ts";
+import { defaultLimits } from "../src/web/limits.ts";
 import { openLoneUpstream } from "../src/web/lone-upstream.ts";
 import { openWebServer } from "../src/web/server.ts";
 import type { OpenUpstream } from "../src/web/upstreams.ts";
@@ -28,7 +30,10 @@ async function start(
     await guard(headers["authorization"]?.toString());
     return lone.open(path, headers);
   };
-  const web = await openWebServer({ host: "127.0.0.1", port: 0 }, { open, corsOrigins: [origin], log: silentLog });
+  const web = await openWebServer(
+    { host: "127.0.0.1", port: 0 },
+    { open, corsOrigins: [origin], limits: defaultLimits, metrics: new GatewayMetrics(), log: silentLog },
+  );
   onTestFinished(() => web[Symbol.asyncDispose]());
   return { port: web.port, upstream, web };
 }

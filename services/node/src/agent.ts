@@ -33,8 +33,14 @@ export interface AgentParts extends Omit<MachineHost, "onReport" | "fence"> {
   answerImages(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
 }
 
+export interface Agent extends AsyncDisposable {
+  /** Whether a controller has acknowledged a heartbeat, not too long ago. */
+  isLeaseHeld(): boolean;
+  vmCount(): number;
+}
+
 /** Adopts what an earlier run left, then keeps a link. Disposing it lets go of the VMs, which run on, and says goodbye. */
-export async function startAgent(parts: AgentParts): Promise<AsyncDisposable> {
+export async function startAgent(parts: AgentParts): Promise<Agent> {
   const { clock, failpoints, fence, log, capacity } = parts;
   await using stack = new AsyncDisposableStack();
   await failpoints.at("rejoin.agent.start");
@@ -79,5 +85,10 @@ export async function startAgent(parts: AgentParts): Promise<AsyncDisposable> {
     },
   );
   stack.use(link);
-  return stack.move();
+  const owned = stack.move();
+  return {
+    isLeaseHeld: () => lease.isHeld(),
+    vmCount: () => machines.inventory().vms.length,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
 }

@@ -2,7 +2,7 @@
 import { availableParallelism, hostname, totalmem } from "node:os";
 import { imageSourceSettings } from "@pitwall/oci";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
-import { bytes, duration, readConfig, secretFile } from "@pitwall/runtime";
+import { bytes, duration, hostPort, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
 
 const longestImageMs = 24 * 3_600_000;
@@ -16,6 +16,7 @@ const schema = z.object({
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   PITWALL_JOIN: z.string().optional(),
   PITWALL_JOIN_FILE: secretFile.optional(),
+  PITWALL_OPS_LISTEN: hostPort.optional(),
   PITWALL_NAME: z
     .string()
     .regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be lower-case letters, digits and dashes, beginning with a letter, at most 63")

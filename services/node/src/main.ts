@@ -4,7 +4,17 @@ import { freemem } from "node:os";
 import { join } from "node:path";
 import { openIdentity } from "@pitwall/enroll";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
-import { exists, failpointsFrom, logLevel, openLog, runMain, systemClock, systemRandom, type Failpoints } from "@pitwall/runtime";
+import {
+  exists,
+  failpointsFrom,
+  logLevel,
+  openLog,
+  openOperations,
+  runMain,
+  systemClock,
+  systemRandom,
+  type Failpoints,
+} from "@pitwall/runtime";
 import { startAgent, type AgentFence } from "./agent.ts";
 import { hostCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from "./config.ts";
 import { openGuest } from "./guest/client.ts";
@@ -53,7 +63,7 @@ async function start(): Promise<AsyncDisposable> {
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT, failpoints }));
   const capacity = hostCapacity(config, Number(await freeDisk(stateDir)));
   const fence = await fenceOf(config, failpoints, stack);
-  stack.use(
+  const agent = stack.use(
     await startAgent({
       clock,
       random: systemRandom,
@@ -77,8 +87,26 @@ async function start(): Promise<AsyncDisposable> {
       answerImages: (command, signal) => answer(images, command, signal),
     }),
   );
+  const operations = stack.use(
+    await openOperations({
+      at: config.PITWALL_OPS_LISTEN,
+      service: "node",
+      levels: [
+        { name: "pitwall_node_vms", help: "VMs that this node has, in whichever phase.", read: agent.vmCount },
+        {
+          name: "pitwall_node_lease_held",
+          help: "1 while a controller acknowledges its heartbeats.",
+          read: () => Number(agent.isLeaseHeld()),
+        },
+      ],
+      notReady: async () => (agent.isLeaseHeld() ? undefined : "no controller acknowledges its heartbeats"),
+    }),
+  );
+  stack.defer(async () => operations.stopping());
   const { id, name } = identity;
-  process.stdout.write(`${JSON.stringify({ ready: true, id, name, driver: driver.name, acceleration: probed.acceleration })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ ready: true, id, name, ops: operations.port, driver: driver.name, acceleration: probed.acceleration })}\n`,
+  );
   return stack.move();
 }
 

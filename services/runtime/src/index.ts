@@ -12,6 +12,7 @@ export * from "./listen.ts";
 export * from "./keepalive.ts";
 export * from "./log.ts";
 export * from "./main.ts";
+export * from "./operations.ts";
 export * from "./outbox.ts";
 export * from "./planted.ts";
 export * from "./process-identity.ts";

@@ -48,6 +48,7 @@ const join = [
   flag("PITWALL_JOIN", "string", "what `pitwall join-token` prints; for the first start only"),
   flag("PITWALL_JOIN_FILE", "file", "a file with that string", { kind: "path" }),
 ];
+const operations = flag("PITWALL_OPS_LISTEN", "host:port", "where /healthz, /readyz and /metrics are served", { default: "nowhere" });
 const tokens = [
   flag("PITWALL_ISSUER", "url", "the OIDC issuer of users' tokens"),
   flag("PITWALL_AUDIENCE", "word", "the audience of users' tokens", { default: "pitwall" }),
@@ -58,6 +59,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     ...everyService("controller"),
     flag("PITWALL_LISTEN", "host:port", "where the API is served", { default: "127.0.0.1:7000" }),
     flag("PITWALL_LINK_LISTEN", "host:port", "where nodes and gateways connect", { default: "127.0.0.1:7001" }),
+    operations,
     flag("PITWALL_ADVERTISE", "names", "names and addresses in its certificate; the first is in join strings", {
       default: "the hosts it listens on",
     }),
@@ -87,6 +89,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
   node: [
     ...everyService("node"),
     ...join,
+    operations,
     flag("PITWALL_NAME", "name", "the node's name", { default: "the host's name" }),
     flag("PITWALL_DRIVER", "driver", "auto, qemu or sim", { default: "auto" }),
     flag("PITWALL_KERNEL", "file", "the guest kernel", { kind: "path", default: "/var/lib/pitwall/vmlinux" }),
@@ -116,6 +119,18 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     ...join,
     flag("PITWALL_NAME", "name", "the gateway's name", { default: "gateway" }),
     flag("PITWALL_LISTEN", "host:port", "where gRPC-Web, gRPC and HTTP are served", { default: "127.0.0.1:8080" }),
+    operations,
+    flag("PITWALL_MAX_CONNECTIONS", "number", "connections of the web port at once", { default: "10000" }),
+    flag("PITWALL_MAX_CONNECTIONS_PER_SOURCE", "number", "the same, from one address", { default: "1000" }),
+    flag("PITWALL_MAX_CALLS", "number", "calls at once", { default: "10000" }),
+    flag("PITWALL_MAX_CALLS_PER_SOURCE", "number", "the same, from one address", { default: "2000" }),
+    flag("PITWALL_MAX_CALLS_PER_CONNECTION", "number", "the same, on one connection of HTTP/2", { default: "250" }),
+    flag("PITWALL_MAX_MESSAGE", "size", "one message of a call's requests", { default: "4Mi" }),
+    flag("PITWALL_MAX_CALL", "size", "all requests of a call", { default: "64Gi" }),
+    flag("PITWALL_MAX_HEADERS", "size", "headers of a request", { default: "16Ki" }),
+    flag("PITWALL_HEADERS_TIMEOUT", "duration", "until a request's headers have come", { default: "10s" }),
+    flag("PITWALL_REQUEST_TIMEOUT", "duration", "until a gRPC-Web request has come, whole", { default: "1m" }),
+    flag("PITWALL_IDLE_TIMEOUT", "duration", "how long a connection of HTTP/2 is kept without a call", { default: "5m" }),
     flag("PITWALL_SSH_LISTEN", "host:port", "where SSH is served", { default: "127.0.0.1:2222" }),
     flag("PITWALL_SSH_ADVERTISE", "host:port", "what SSH clients are told to dial", { default: "the SSH listener's address" }),
     flag("PITWALL_SSH_GREETING_TIMEOUT", "duration", "how long an SSH client may take until it begins to log in", { default: "10s" }),

@@ -2,6 +2,7 @@
 import { createServer, type Socket } from "node:net";
 import { listen, systemClock, type HostPort } from "@pitwall/runtime";
 import ssh2, { type AuthContext, type Connection } from "ssh2";
+import type { GatewayMetrics } from "../metrics.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import { algorithms } from "./algorithms.ts";
 import { authenticate, type AuthenticateParts } from "./authenticate.ts";
@@ -25,11 +26,12 @@ export interface SshParts extends AuthenticateParts {
   readonly hostKey: SshKeyPair;
   readonly limits: SshLimits;
   readonly tunnels: Tunnels;
+  readonly metrics: GatewayMetrics;
 }
 
 /** Disposing it ends all connections. */
 export async function openSshServer(at: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
-  const { limits } = parts;
+  const { limits, metrics } = parts;
   const visits = new Map<string, Visit>();
   const startups = new Startups<Visit>(limits.startups.from, limits.startups.full);
   const penalties = new Penalties(() => systemClock.monotonicMs());
@@ -45,19 +47,27 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
   const server = createServer({ noDelay: true }, (socket) => {
     const { remoteAddress: address = "", remotePort = 0 } = socket;
     const source = sourceOf(address);
-    if (penalties.isRefused(source)) return void socket.destroy();
+    if (penalties.isRefused(source)) {
+      metrics.refuse("ssh_penalty");
+      return void socket.destroy();
+    }
     const charge = (offence: Offence): void => {
       if (!limits.penaltyExempt.has(address)) penalties.charge(source, offence);
     };
     const peer = peerOf(address, remotePort);
     const visit = new Visit(socket, source, { ...parts, charge, loggedIn: () => startups.ended(visit) });
     visits.set(peer, visit);
+    metrics.enter("ssh_connections");
     socket.once("close", () => {
       if (visits.get(peer) === visit) visits.delete(peer);
+      metrics.leave("ssh_connections");
       startups.ended(visit);
     });
     ssh.injectSocket(socket);
-    startups.began(visit)?.cut("too many connections wait for a login");
+    const tooMany = startups.began(visit);
+    if (!tooMany) return;
+    metrics.refuse("ssh_startups");
+    tooMany.cut("too many connections wait for a login");
   });
   const port = await listen(server, at, "gateway");
   return {
@@ -135,13 +145,17 @@ class Visit implements Startup {
     const isInTime = this.#requests > 0 && systemClock.monotonicMs() - this.#sinceMs < this.#parts.limits.loginMs;
     if (this.#account || isInTime) return;
     this.#parts.charge("grace-exceeded");
+    this.#parts.metrics.refuse("ssh_time");
     this.cut("it did not log in in time");
   }
 
   async #authenticate(context: AuthContext): Promise<void> {
     const { tries } = this.#parts.limits;
     // For a key that would do a client asks twice: whether it should sign, and then with the signature.
-    if (this.#refused >= tries || ++this.#requests > 2 * tries) return this.end("too many tries to log in");
+    if (this.#refused >= tries || ++this.#requests > 2 * tries) {
+      this.#parts.metrics.refuse("ssh_tries");
+      return this.end("too many tries to log in");
+    }
     const outcome = await authenticate(context, this.#parts);
     if (outcome === "refused") this.#refused += context.method === "none" ? 0 : 1;
     if (typeof outcome === "string") return;
@@ -155,6 +169,7 @@ class Visit implements Startup {
     client.once("close", () => vm?.close());
     const overran = (): void => {
       charge("overrun");
+      this.#parts.metrics.refuse("ssh_overrun");
       this.cut("it sent more than it was granted");
     };
     const account = new Account({ limits, clock: systemClock, end: (why) => this.end(why), overran });

@@ -1,6 +1,7 @@
 // Sessions: each one of the client's becomes one in the VM, request by request.
 import { messageChain, PitwallError, type Failpoints, type Log } from "@pitwall/runtime";
 import type { ClientChannel, Connection, PseudoTtyOptions, ServerChannel, Session } from "ssh2";
+import type { GatewayMetrics } from "../metrics.ts";
 import type { Account } from "./limits.ts";
 import type { VmConnection } from "./vm-connection.ts";
 import { watchChannel } from "./windows.ts";
@@ -9,6 +10,7 @@ const maxEnv = 64;
 
 interface SessionParts {
   readonly failpoints: Failpoints;
+  readonly metrics: GatewayMetrics;
   readonly log: Log;
 }
 
@@ -17,7 +19,11 @@ export function openSessions(client: Connection, vm: VmConnection | undefined, a
   client.on("session", (accept, reject) => {
     if (!vm || !account.openSession()) return void reject();
     const session = accept();
-    session.once("close", () => account.closedSession());
+    parts.metrics.enter("ssh_sessions");
+    session.once("close", () => {
+      parts.metrics.leave("ssh_sessions");
+      account.closedSession();
+    });
     bridge(session, vm, account, parts);
   });
 }

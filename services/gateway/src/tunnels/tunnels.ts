@@ -6,6 +6,7 @@ import type { Identity } from "@pitwall/enroll";
 import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { listen, PitwallError, readLine, systemClock, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
+import type { GatewayMetrics } from "../metrics.ts";
 import { Placements } from "./placements.ts";
 import type { SessionEnds } from "./session-ends.ts";
 
@@ -44,11 +45,13 @@ export interface TunnelsParts {
   readonly access: () => AccessClient;
   readonly ends: SessionEnds;
   readonly failpoints: Failpoints;
+  readonly metrics: GatewayMetrics;
   readonly log: Log;
 }
 
 /** Listens for nodes. */
-export async function openTunnels(at: HostPort, { advertise, identity, access, ends, failpoints, log }: TunnelsParts): Promise<Tunnels> {
+export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tunnels> {
+  const { advertise, identity, access, ends, failpoints, metrics, log } = parts;
   const waiting = new Map<string, Waiting>();
   const sockets = new Set<TLSSocket>();
   const placements = new Placements();
@@ -139,6 +142,8 @@ export async function openTunnels(at: HostPort, { advertise, identity, access, e
           stream.destroy();
           throw error;
         }
+        metrics.enter("tunnels");
+        stream.once("close", () => metrics.leave("tunnels"));
         return { stream, vmId, sshHostKey, subject };
       } catch (error) {
         if (!isRefusal(error)) session.cameToNothing();

@@ -4,7 +4,7 @@ import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { Transform, type Readable, type TransformCallback, type Writable } from "node:stream";
 import { PitwallError } from "@pitwall/runtime";
 import { trailersFrame } from "./grpc-reply.ts";
-import { stopListening, wasCut } from "./grpc.ts";
+import { addressOf, stopListening, wasCut } from "./grpc.ts";
 import { codecOf, type CallHeaders } from "./headers.ts";
 import type { CallClient } from "./relay.ts";
 
@@ -28,6 +28,7 @@ export interface WebRequest {
 
 export function grpcWebClientOnHttp1(request: IncomingMessage, response: ServerResponse, web: WebRequest): CallClient {
   return webClient(web, request, response, {
+    source: request.socket.remoteAddress,
     wasCut: () => !request.complete,
     canAnswer: () => !response.destroyed,
     respond(headers) {
@@ -44,6 +45,7 @@ export function grpcWebClientOnHttp1(request: IncomingMessage, response: ServerR
 
 export function grpcWebClientOnHttp2(stream: ServerHttp2Stream, web: WebRequest): CallClient {
   return webClient(web, stream, stream, {
+    source: addressOf(stream),
     wasCut: () => wasCut(stream),
     canAnswer: () => !stream.destroyed && !stream.closed,
     respond: (headers) => stream.respond({ ":status": 200, ...headers }),
@@ -55,6 +57,7 @@ export function grpcWebClientOnHttp2(stream: ServerHttp2Stream, web: WebRequest)
 }
 
 interface Transport {
+  readonly source: string | undefined;
   wasCut(): boolean;
   canAnswer(): boolean;
   respond(headers: OutgoingHttpHeaders): void;
@@ -72,6 +75,8 @@ function webClient({ path, headers, kind, always }: WebRequest, input: Readable,
     transport.respond({ ...metadata, ...always, "content-type": webType(contentType, kind) });
   };
   return {
+    protocol: "grpc-web",
+    source: transport.source,
     path,
     headers,
     body: decoder ?? input,

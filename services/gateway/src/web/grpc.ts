@@ -14,6 +14,8 @@ export function grpcClient(stream: ServerHttp2Stream, path: string, headers: Cal
   const contentType = String(headers["content-type"]);
   const canAnswer = (): boolean => !stream.destroyed && !stream.closed;
   return {
+    protocol: "grpc",
+    source: addressOf(stream),
     path,
     headers,
     body: stream,
@@ -32,6 +34,11 @@ export function grpcClient(stream: ServerHttp2Stream, path: string, headers: Cal
     onDrain: (resume) => void stream.on("drain", resume),
     onGone: (gone) => void stream.once("close", gone),
   };
+}
+
+/** Where its client is. */
+export function addressOf({ session }: ServerHttp2Stream): string | undefined {
+  return session?.destroyed === false ? session.socket.remoteAddress : undefined;
 }
 
 function endWith(stream: ServerHttp2Stream, trailers: Trailers): void {

@@ -4,9 +4,6 @@ import type { IncomingHttpHeaders, OutgoingHttpHeaders } from "node:http2";
 /** Headers by lower-case name; of a header that came several times, all its values. */
 export type CallHeaders = Readonly<Record<string, string | string[] | undefined>>;
 
-/** A request's headers, names and values together. Node's own limit for HTTP/2 is what a client has acknowledged, which may be none yet. */
-export const maxHeaderBytes = 16 * 1024;
-
 /** Of the connection, of the browser, or of our own making: never forwarded. */
 const dropped: ReadonlySet<string> = new Set([
   ...["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings", "host", "te", "trailer", "expect"],

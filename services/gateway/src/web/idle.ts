@@ -7,7 +7,8 @@ export interface IdleLimits {
   readonly nextMs: number;
 }
 
-export const idleLimits: IdleLimits = { firstMs: 20_000, nextMs: 300_000 };
+/** To the first call. */
+export const firstCallMs = 20_000;
 /** What a client may take to hear that its connection ends. */
 const goodbyeMs = 1_000;
 

@@ -3,19 +3,23 @@ import { createServer as createTcpServer, type Server, type Socket } from "node:
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { listen, type HostPort, type Log } from "@pitwall/runtime";
 import { openCertificate, type CertificateFiles } from "./certificate.ts";
+import type { Refusal } from "./limits.ts";
 
 /** How HTTP/2 with prior knowledge begins, RFC 9113 section 3.4. */
 const http2Preface = "PRI";
 /** What was sent last is on its way when its stream has ended. */
 const lastBytesMs = 500;
-/** From a connection's begin to its TLS handshake, and to its first bytes. */
-export const firstBytesLimitMs = 10_000;
 
 export interface ListenerParts {
   /** Without it the port is cleartext. */
   readonly tls?: CertificateFiles;
   readonly onHttp1: (socket: Socket) => void;
   readonly onHttp2: (socket: Socket) => void;
+  /** Whether it is let in; else it has been closed. */
+  readonly onConnection: (socket: Socket) => boolean;
+  /** From a connection's begin to its TLS handshake, and to its first bytes. */
+  readonly limitMs: number;
+  readonly onRefused: (why: Refusal) => void;
   readonly log: Log;
 }
 
@@ -26,21 +30,30 @@ export interface Listener extends AsyncDisposable {
 }
 
 /** Disposing it closes all connections: at once those that have said nothing yet, others half a second later, if they do not end by themselves. */
-export async function openListener(at: HostPort, { tls, onHttp1, onHttp2, log }: ListenerParts): Promise<Listener> {
+export async function openListener(at: HostPort, parts: ListenerParts): Promise<Listener> {
+  const { tls, onHttp1, onHttp2, onConnection, limitMs, onRefused, log } = parts;
   const sockets = new Set<Socket>();
   const silent = new Set<Socket>();
   const speak = (socket: Socket): void => {
     socket.on("error", () => undefined);
     silent.add(socket);
-    socket.once("close", () => silent.delete(socket)).setTimeout(firstBytesLimitMs, () => socket.destroy());
+    socket
+      .once("close", () => silent.delete(socket))
+      .setTimeout(limitMs, () => {
+        onRefused("headers_time");
+        socket.destroy();
+      });
+    let first = Buffer.alloc(0);
     const decide = (): void => {
-      const first: unknown = socket.read();
-      if (!Buffer.isBuffer(first)) return void socket.once("readable", decide);
+      const read: unknown = socket.read();
+      if (Buffer.isBuffer(read)) first = Buffer.concat([first, read]);
+      const begins = first.subarray(0, http2Preface.length).toString("latin1");
+      if (begins.length < http2Preface.length && http2Preface.startsWith(begins)) return void socket.once("readable", decide);
       socket.setTimeout(0);
       socket.removeAllListeners("timeout");
       silent.delete(socket);
       socket.unshift(first);
-      (first.subarray(0, http2Preface.length).toString("latin1") === http2Preface ? onHttp2 : onHttp1)(socket);
+      (begins === http2Preface ? onHttp2 : onHttp1)(socket);
     };
     socket.once("readable", decide);
   };
@@ -52,14 +65,16 @@ export async function openListener(at: HostPort, { tls, onHttp1, onHttp2, log }:
   let server: Server;
   if (tls) {
     const certificate = stack.use(openCertificate(tls, (renewed) => secure.setSecureContext(renewed), log));
-    const options = { ...certificate.context, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: firstBytesLimitMs, noDelay: true };
+    const options = { ...certificate.context, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: limitMs, noDelay: true };
     const secure = createTlsServer(options, speakSecured);
     secure.on("tlsClientError", (error) => log.debug("a TLS handshake failed", { error }));
     server = secure;
   } else server = createTcpServer({ noDelay: true }, speak);
-  server.on("connection", (socket: Socket) => {
+  server.prependListener("connection", (socket: Socket) => {
+    socket.on("error", () => undefined);
+    if (!onConnection(socket)) return;
     sockets.add(socket);
-    socket.on("error", () => undefined).once("close", () => sockets.delete(socket));
+    socket.once("close", () => sockets.delete(socket));
   });
   const port = await listen(server, at, "gateway");
   const closed = new Promise<void>((resolve) => server.once("close", resolve));

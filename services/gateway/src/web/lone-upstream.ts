@@ -19,6 +19,8 @@ interface Connection {
 /** Disposing it ends the connections, and the calls on them. */
 export interface LoneUpstream extends Disposable {
   readonly open: OpenUpstream;
+  /** Resolves when it answers. Throws `unavailable`. */
+  reach(): Promise<void>;
 }
 
 export function openLoneUpstream({ host, port }: HostPort, log: Log): LoneUpstream {
@@ -61,6 +63,7 @@ export function openLoneUpstream({ host, port }: HostPort, log: Log): LoneUpstre
   }
 
   return {
+    reach: async () => void (await connection()),
     async open(path, headers) {
       const used = await connection();
       const call = used.session.request(upstreamHeaders(path, headers));

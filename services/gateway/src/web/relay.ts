@@ -9,14 +9,23 @@ import { deadlineTrailers, httpTrailers, resetTrailers, statusTrailers, type Tra
 import { grpcTimeoutMs } from "./grpc-timeout.ts";
 import { callHeaders, responseHeaders, type CallHeaders } from "./headers.ts";
 import { unreachable } from "./unreachable.ts";
+import type { GatewayMetrics, Protocol } from "../metrics.ts";
+import type { Admission } from "./admission.ts";
+import type { WebLimits } from "./limits.ts";
+import { Meter } from "./meter.ts";
 import type { AllUnderway } from "./underway.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
 /** The upstream knows the deadline too, and what it says then is worth more than what we can say. */
 const deadlineGraceMs = 50;
+/** The status of a call whose client has gone, which it does not hear. */
+const cancelled = "1";
 
 /** The client's side of a call, whatever protocol it speaks. */
 export interface CallClient {
+  readonly protocol: Protocol;
+  /** The address that it comes from. */
+  readonly source: string | undefined;
   readonly path: string;
   readonly headers: CallHeaders;
   /** Messages, framed as gRPC frames them. It fails when they are not whole. */
@@ -36,9 +45,19 @@ export interface CallClient {
   onGone(gone: () => void): void;
 }
 
+export interface RelayParts {
+  readonly open: OpenUpstream;
+  readonly underway: AllUnderway;
+  readonly admission: Admission;
+  readonly limits: WebLimits;
+  readonly metrics: GatewayMetrics;
+  readonly log: Log;
+}
+
 /** Serves one call. Never throws: a failure is its status. */
-export async function relay(client: CallClient, open: OpenUpstream, underway: AllUnderway, log: Log): Promise<void> {
+export async function relay(client: CallClient, { open, underway, admission, limits, metrics, log }: RelayParts): Promise<void> {
   const { path, headers, body } = client;
+  const counted = metrics.begin(client.protocol, path);
   let call: ClientHttp2Stream | undefined;
   let begunAtMs: number | undefined;
   let isOver = false;
@@ -46,10 +65,13 @@ export async function relay(client: CallClient, open: OpenUpstream, underway: Al
   const leave = (): void => {
     isOver = true;
     clearTimeout(timer);
+    clearTimeout(late);
+    counted.ended(cancelled);
     if (call && !(call.readableEnded && call.writableEnded)) call.close(constants.NGHTTP2_CANCEL);
   };
   const finish = (trailers: Trailers): void => {
     if (isOver) return;
+    counted.ended(String(trailers["grpc-status"]));
     leave();
     body.unpipe().resume(); // what is still coming is of no use
     try {
@@ -65,20 +87,41 @@ export async function relay(client: CallClient, open: OpenUpstream, underway: Al
     finish(statusTrailers(error));
   };
   const timeoutMs = grpcTimeoutMs(headers["grpc-timeout"]);
+  const isWhole = (): boolean => body.readableEnded;
+  const late =
+    client.protocol === "grpc-web"
+      ? setTimeout(() => {
+          if (isWhole()) return;
+          metrics.refuse("request_time");
+          fail(new PitwallError("deadline", `the request was not whole within ${limits.requestMs} ms`, { reason: "REQUEST_TOO_SLOW" }));
+        }, limits.requestMs)
+      : undefined;
   const timer = timeoutMs === undefined ? undefined : setTimeout(() => finish(deadlineTrailers), timeoutMs + deadlineGraceMs);
   client.onGone(leave);
   client.onGone(underway.add({ begunAtMs: () => begunAtMs, end: () => fail(stopping()) }));
   body.on("error", (error) => (error instanceof PitwallError ? fail(error) : undefined)); // another one means that the client goes
 
   try {
+    client.onGone(admission.call(client.source));
     call = await open(path, headers);
     if (isOver) return void call.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
     receive(call, client, finish, fail);
-    call.once("response", () => (begunAtMs = performance.now()));
+    call.once("response", () => {
+      begunAtMs = performance.now();
+      counted.answered();
+    });
     const sent = call;
     // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
     const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
-    if (body.readableEnded) return end(); // one without a byte ends by itself while its upstream is being opened
+    if (isWhole()) return end(); // one without a byte ends by itself while its upstream is being opened
+    const meter = new Meter(limits, metrics.refuse);
+    body.on("data", (piece: Buffer) => {
+      try {
+        if (!isOver) meter.take(piece);
+      } catch (error) {
+        fail(error);
+      }
+    });
     body.once("end", end).pipe(sent, { end: false });
   } catch (error) {
     fail(error);

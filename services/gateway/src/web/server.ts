@@ -1,6 +1,7 @@
 // The web port: gRPC-Web, ingress and discovery on HTTP/1.1 and HTTP/2, gRPC on HTTP/2, and calls over WebSocket.
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import {
+  constants,
   createServer as createHttp2Server,
   Http2ServerRequest,
   Http2ServerResponse,
@@ -9,22 +10,27 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
-import type { HostPort, Log } from "@pitwall/runtime";
+import { messageChain, type HostPort, type Log } from "@pitwall/runtime";
+import type { GatewayMetrics } from "../metrics.ts";
+import { Admission } from "./admission.ts";
 import type { CertificateFiles } from "./certificate.ts";
 import { corsHeaders, isPreflight } from "./cors.ts";
-import { grpcClient, isGrpc } from "./grpc.ts";
+import { addressOf, grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
-import { callHeaders, headerBytes, maxHeaderBytes } from "./headers.ts";
-import { closeWhenIdle, idleLimits } from "./idle.ts";
+import { callHeaders, headerBytes } from "./headers.ts";
+import { closeWhenIdle, firstCallMs } from "./idle.ts";
 import { ingressTarget, type Ingress } from "./ingress.ts";
-import { firstBytesLimitMs, openListener } from "./listener.ts";
+import type { Refusal, WebLimits } from "./limits.ts";
+import { openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
 import { relay } from "./relay.ts";
 import { AllUnderway } from "./underway.ts";
 import { openSocketDoor, refuse } from "./socket-door.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
-const maxConcurrentStreams = 250;
+/** A connection may ping and change its settings so often at once, and once in so many milliseconds thereafter. */
+const controlBurst = 100;
+const controlEveryMs = 500;
 
 export interface WebParts {
   readonly open: OpenUpstream;
@@ -36,17 +42,22 @@ export interface WebParts {
   readonly corsOrigins: readonly string[];
   /** Without it the port is cleartext. */
   readonly tls?: CertificateFiles | undefined;
+  readonly limits: WebLimits;
+  readonly metrics: GatewayMetrics;
   readonly log: Log;
 }
 
 /** Disposing it takes no more connections and calls, lets those end that are under way ({@link AllUnderway}), and closes the rest. */
 export async function openWebServer(at: HostPort, parts: WebParts): Promise<AsyncDisposable & { readonly port: number }> {
-  const { open, ingress, log } = parts;
+  const { open, ingress, limits, metrics, log } = parts;
   const underway = new AllUnderway();
+  const admission = new Admission(limits, metrics.refuse);
+  const relayed = { open, underway, admission, limits, metrics, log };
   const sessions = new Set<ServerHttp2Session>();
   const http2 = createHttp2Server({
-    settings: { maxConcurrentStreams, initialWindowSize: 1 << 20 },
+    settings: { maxConcurrentStreams: limits.callsPerConnection, maxHeaderListSize: limits.headerBytes, initialWindowSize: 1 << 20 },
     maxSessionInvalidFrames: 100,
+    maxSettings: 32,
     // A call that is reset is reset at its upstream too, which takes only so many on a connection that all users share.
     streamResetBurst: 200,
     streamResetRate: 33,
@@ -56,31 +67,39 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   );
   http2.on("session", (session) => {
     sessions.add(session);
-    closeWhenIdle(session, idleLimits);
+    closeWhenIdle(session, { firstMs: Math.min(firstCallMs, limits.idleMs), nextMs: limits.idleMs });
+    limitControl(session, metrics.refuse);
+    const { remoteAddress, remotePort } = session.socket; // it is gone once the session was destroyed, and streams may be told of after that
+    session.once("stream", () => admission.spoke({ remoteAddress, remotePort }));
     session.once("close", () => sessions.delete(session));
   });
-  http2.on("sessionError", (error) => log.debug("an HTTP/2 connection broke", { error }));
+  http2.on("sessionError", (error) => {
+    metrics.refuse("http2");
+    log.debug("an HTTP/2 connection broke", { error });
+  });
 
   function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: string[]): void {
-    if (headerBytes(raw) > maxHeaderBytes) {
+    if (stream.closed || stream.destroyed) return; // reset in the same breath: nobody waits for it
+    if (headerBytes(raw) > limits.headerBytes) {
+      metrics.refuse("header_bytes");
       stream.on("error", () => undefined);
       return stream.respond({ ":status": 431 }, { endStream: true });
     }
     const path = headers[":path"] ?? "";
     const type = headers["content-type"];
     const isPost = headers[":method"] === "POST";
-    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), open, underway, log);
+    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), relayed);
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = isPost ? grpcWebKind(type) : undefined;
     if (kind) {
       const web = { path: pathOf(path), headers: callHeaders(headers, raw), kind, always };
-      return void relay(grpcWebClientOnHttp2(stream, web), open, underway, log);
+      return void relay(grpcWebClientOnHttp2(stream, web), relayed);
     }
     stream.on("error", () => undefined);
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
     if (target && ingress) {
       const [request, response] = [new Http2ServerRequest(stream, headers, {}, raw), new Http2ServerResponse(stream)];
-      isUnderway(response);
+      if (isTooMuch(response, addressOf(stream))) return;
       return void ingress.serve(request, response, target);
     }
     const { status, body, headers: own } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
@@ -89,8 +108,9 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   }
 
   // What goes into a VM may take as long as it likes: no limit on whole requests.
-  const limits = { headersTimeout: firstBytesLimitMs, requestTimeout: 0, connectionsCheckingInterval: 1_000 };
-  const http1 = createHttpServer({ maxHeaderSize: maxHeaderBytes, ...limits }, (request, response) => {
+  const times = { headersTimeout: limits.headersMs, requestTimeout: 0, connectionsCheckingInterval: 1_000 };
+  const http1 = createHttpServer({ maxHeaderSize: limits.headerBytes, ...times }, (request, response) => {
+    admission.spoke(request.socket);
     void serve(request, response).catch((error: unknown) => {
       log.error("a request failed", { error });
       response.destroy();
@@ -99,10 +119,19 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   const socketDoor = openSocketDoor({
     corsOrigins: parts.corsOrigins,
     isSecure: parts.tls !== undefined,
-    serve: (client) => void relay(client, open, underway, log),
+    limits,
+    onRefused: metrics.refuse,
+    serve: (client) => void relay(client, relayed),
   });
   http1.emit("listening"); // it is given its connections, but only what listens looks after their time limits and knows which are idle
+  http1.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+    const [why, status] = whyRefused(error);
+    metrics.refuse(why);
+    if (socket.writable && error.code !== "ECONNRESET") refuse(socket, status, "the request cannot be read");
+    else socket.destroy();
+  });
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
+    admission.spoke(request.socket);
     if (hasSeveralHosts(request)) return refuse(socket, 400, oneHost);
     const target = ingress && targetOf(request.url ?? "");
     if (target) void ingress.upgrade(request, socket, head, target);
@@ -117,28 +146,42 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
     if (kind) {
       const web = { path: pathOf(url), headers: callHeaders(headers, request.rawHeaders), kind, always };
-      return relay(grpcWebClientOnHttp1(request, response, web), open, underway, log);
+      return relay(grpcWebClientOnHttp1(request, response, web), relayed);
     }
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
     const target = ingress && !isPreflight(method, always) ? targetOf(url) : undefined;
     if (target && ingress) {
-      isUnderway(response);
-      return ingress.serve(request, response, target);
+      return isTooMuch(response, request.socket.remoteAddress) ? undefined : ingress.serve(request, response, target);
     }
     send(response, plainReply(method, pathOf(url), always, parts.discovery));
   }
 
-  /** A way into a VM has no words for its end. */
-  function isUnderway(response: ServerResponse | Http2ServerResponse): void {
+  /** Has answered a request for a way into a VM that is one too many; follows the others. Such a way has no words for its end. */
+  function isTooMuch(response: ServerResponse | Http2ServerResponse, address: string | undefined): boolean {
+    try {
+      response.once("close", admission.call(address));
+    } catch (error) {
+      response.statusCode = 429;
+      response.end(`${messageChain(error)}\n`);
+      return true;
+    }
     let begunAtMs: number | undefined;
     const looked = (): number | undefined => (response.headersSent ? (begunAtMs ??= performance.now()) : undefined);
     response.once("close", underway.add({ begunAtMs: looked, end: () => response.destroy() }));
+    return false;
   }
 
   const listener = await openListener(at, {
     ...(parts.tls && { tls: parts.tls }),
     onHttp1: (socket) => void http1.emit("connection", socket),
     onHttp2: (socket) => void http2.emit("connection", socket),
+    onConnection(socket) {
+      const isIn = admission.connect(socket, () => metrics.leave("connections"));
+      if (isIn) metrics.enter("connections");
+      return isIn;
+    },
+    limitMs: limits.headersMs,
+    onRefused: metrics.refuse,
     log,
   });
   return {
@@ -159,6 +202,28 @@ const oneHost = "one host, please";
 /** Node takes the first of several, another server the last: whom the request is for must not depend on who reads it. */
 function hasSeveralHosts({ headersDistinct }: IncomingMessage): boolean {
   return (headersDistinct["host"] ?? []).length > 1;
+}
+
+/** What Node found wrong with a request of HTTP/1.1. */
+function whyRefused({ code }: NodeJS.ErrnoException): [Refusal, number] {
+  if (code === "HPE_HEADER_OVERFLOW") return ["header_bytes", 431];
+  if (code === "ERR_HTTP_REQUEST_TIMEOUT") return ["headers_time", 408];
+  return ["bad_request", 400];
+}
+
+/** Ends a connection that does little but ask for answers of the protocol's own. */
+function limitControl(session: ServerHttp2Session, onRefused: (why: Refusal) => void): void {
+  let spent = 0;
+  let at = performance.now();
+  const count = (why: Refusal) => (): void => {
+    const now = performance.now();
+    spent = Math.max(0, spent - (now - at) / controlEveryMs) + 1;
+    at = now;
+    if (spent <= controlBurst || session.destroyed) return;
+    onRefused(why);
+    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
+  };
+  session.on("ping", count("pings")).on("remoteSettings", count("settings"));
 }
 
 function pathOf(url: string): string {

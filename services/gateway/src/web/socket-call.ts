@@ -24,8 +24,14 @@ const pingEveryMs = 20_000;
 /** What a call ends with whose status is said. */
 const closeCode = 1000;
 
-/** For {@link relay}. `headers` are what the client began with. */
-export function socketClient(socket: WebSocket, path: string, headers: CallHeaders): CallClient {
+export interface SocketRequest {
+  readonly path: string;
+  readonly source: string | undefined;
+  /** What the client began with. */
+  readonly headers: CallHeaders;
+}
+
+export function socketClient(socket: WebSocket, { path, source, headers }: SocketRequest): CallClient {
   const body = new Body((count) => socket.send(creditMessage(count)));
   const gone: (() => void)[] = [];
   const resume: (() => void)[] = [];
@@ -82,6 +88,8 @@ export function socketClient(socket: WebSocket, path: string, headers: CallHeade
   keepAlive(socket);
 
   return {
+    protocol: "websocket",
+    source,
     path,
     headers,
     body,

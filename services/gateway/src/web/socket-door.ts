@@ -3,8 +3,7 @@ import { STATUS_CODES, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { maySpeak } from "./cors.ts";
-import { maxHeaderBytes } from "./headers.ts";
-import { firstBytesLimitMs } from "./listener.ts";
+import type { Refusal, WebLimits } from "./limits.ts";
 import type { CallClient } from "./relay.ts";
 import { socketClient } from "./socket-call.ts";
 import { maxDataBytes, parseHeaders, SocketFault, socketProtocol } from "./socket-messages.ts";
@@ -14,6 +13,8 @@ const goodbyeMs = 2_000;
 
 export interface SocketDoorParts {
   readonly corsOrigins: readonly string[];
+  readonly limits: Pick<WebLimits, "headerBytes" | "headersMs">;
+  readonly onRefused: (why: Refusal) => void;
   readonly isSecure: boolean;
   readonly serve: (client: CallClient) => void;
 }
@@ -25,7 +26,7 @@ export interface SocketDoor {
   stop(): void;
 }
 
-export function openSocketDoor({ corsOrigins, isSecure, serve }: SocketDoorParts): SocketDoor {
+export function openSocketDoor({ corsOrigins, limits, onRefused, isSecure, serve }: SocketDoorParts): SocketDoor {
   const server = new WebSocketServer({
     noServer: true,
     clientTracking: false,
@@ -46,14 +47,17 @@ export function openSocketDoor({ corsOrigins, isSecure, serve }: SocketDoorParts
     const offered = (headers["sec-websocket-protocol"] ?? "").split(/\s*,\s*/);
     if (!offered.includes(socketProtocol)) return { status: 400, words: `this address takes the subprotocol ${socketProtocol}` };
     const { origin, host } = headers;
-    if (!maySpeak(origin, `${isSecure ? "https" : "http"}://${host}`, corsOrigins))
-      return { status: 403, words: "pages of this origin may not call; PITWALL_CORS_ORIGINS lists those that may" };
-    return undefined;
+    if (maySpeak(origin, `${isSecure ? "https" : "http"}://${host}`, corsOrigins)) return undefined;
+    onRefused("origin");
+    return { status: 403, words: "pages of this origin may not call; PITWALL_CORS_ORIGINS lists those that may" };
   }
 
-  function receive(socket: WebSocket, path: string): void {
+  function receive(socket: WebSocket, { url: path = "", socket: { remoteAddress: source } }: IncomingMessage): void {
     unnamed.add(socket);
-    const late = setTimeout(() => socket.close(1008, "the call's headers did not come in time"), firstBytesLimitMs);
+    const late = setTimeout(() => {
+      onRefused("headers_time");
+      socket.close(1008, "the call's headers did not come in time");
+    }, limits.headersMs);
     socket.on("error", () => undefined); // it has been told, with a close code
     socket.once("close", () => {
       clearTimeout(late);
@@ -63,7 +67,7 @@ export function openSocketDoor({ corsOrigins, isSecure, serve }: SocketDoorParts
       clearTimeout(late);
       unnamed.delete(socket);
       try {
-        serve(socketClient(socket, path, parseHeaders(message, isBinary, maxHeaderBytes)));
+        serve(socketClient(socket, { path, source, headers: parseHeaders(message, isBinary, limits.headerBytes) }));
       } catch (error) {
         if (!(error instanceof SocketFault)) throw error;
         socket.close(error.code, error.message);
@@ -75,7 +79,7 @@ export function openSocketDoor({ corsOrigins, isSecure, serve }: SocketDoorParts
     upgrade(request, socket, head) {
       const refused = refusal(request);
       if (refused) return refuse(socket, refused.status, refused.words);
-      server.handleUpgrade(request, socket, head, (opened) => receive(opened, request.url ?? ""));
+      server.handleUpgrade(request, socket, head, (opened) => receive(opened, request));
     },
     stop() {
       isStopped = true;

@@ -2,7 +2,9 @@
 import type { ServerHttp2Stream } from "node:http2";
 import { silentLog } from "@pitwall/runtime";
 import { onTestFinished } from "vitest";
+import { GatewayMetrics } from "../../src/metrics.ts";
 import type { CertificateFiles } from "../../src/web/certificate.ts";
+import { defaultLimits, type WebLimits } from "../../src/web/limits.ts";
 import { openLoneUpstream } from "../../src/web/lone-upstream.ts";
 import { openWebServer } from "../../src/web/server.ts";
 import { openUpstream, type Upstream } from "./upstream.ts";
@@ -15,16 +17,20 @@ export const text = { "content-type": "application/grpc-web-text+proto" };
 /** The port of a gateway before an upstream that serves each call so. */
 export async function gatewayBefore(
   serve: Parameters<typeof openUpstream>[0],
-  { settings = {}, tls }: { settings?: object; tls?: CertificateFiles } = {},
-): Promise<{ port: number; upstream: Upstream }> {
+  { settings = {}, tls, limits = {} }: { settings?: object; tls?: CertificateFiles; limits?: Partial<WebLimits> } = {},
+): Promise<{ port: number; upstream: Upstream; metrics: GatewayMetrics }> {
   const upstream = await openUpstream(serve, settings);
   onTestFinished(() => upstream[Symbol.asyncDispose]());
   const lone = openLoneUpstream({ host: "127.0.0.1", port: upstream.port }, silentLog);
   onTestFinished(() => lone[Symbol.dispose]());
   const corsOrigins = ["https://console.example.com"];
-  const web = await openWebServer({ host: "127.0.0.1", port: 0 }, { open: lone.open, corsOrigins, tls, log: silentLog });
+  const metrics = new GatewayMetrics();
+  const web = await openWebServer(
+    { host: "127.0.0.1", port: 0 },
+    { open: lone.open, corsOrigins, tls, limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
+  );
   onTestFinished(() => web[Symbol.asyncDispose]());
-  return { port: web.port, upstream };
+  return { port: web.port, upstream, metrics };
 }
 
 /** Answers with these messages and an OK once the request has ended. */
