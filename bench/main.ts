@@ -11,6 +11,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   boot: async () => (await import("./boot.ts")).boot,
   guest: async () => (await import("./guest.ts")).guest,
   control: async () => (await import("./control.ts")).control,
+  ssh: async () => (await import("./ssh.ts")).ssh,
   place: async () => (await import("./place.ts")).place,
 };
 

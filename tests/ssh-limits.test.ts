@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
 import { run } from "./support/run.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
 
-const idleSeconds = 8;
+const idleSeconds = 6;
 /** Of this machine, and not of the exempt ones below. */
 const elsewhere = "127.0.0.2";
 
@@ -49,7 +49,10 @@ async function loggedIn(username: string): Promise<Client> {
 }
 
 const exec = (client: Client, command: string): Promise<ClientChannel> =>
-  new Promise((resolve, reject) => client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel))));
+  new Promise((resolve, reject) => {
+    void closeOf(client).then(() => reject(new Error("the connection has ended"))); // which the library does not tell otherwise
+    client.exec(command, (error, channel) => (error ? reject(error) : resolve(channel)));
+  });
 
 it("cuts 2,000 silent connections while others log in", async () => {
   const silent: Socket[] = [];
@@ -103,11 +106,11 @@ it("refuses for a while a source that fails to log in again and again, and no ot
 
 it("opens ten sessions on a connection, and another when one has ended", async () => {
   const client = await loggedIn("door");
-  const first = await exec(client, "cat");
+  const first = await exec(client, "while sleep 0.3; do echo; done"); // so that it is not idle, however slow this machine is
   for (let session = 1; session < 10; session++) await exec(client, "cat");
   await expect(exec(client, "true")).rejects.toThrow("Channel open failure");
   const closed = once(first.resume(), "close");
-  first.end();
+  first.close();
   await closed;
   const next = await exec(client, "echo here");
   const [said] = (await once(next, "data")) as [Buffer];
@@ -122,6 +125,46 @@ it("counts forwards, too", async () => {
     );
   for (let channel = 0; channel < 12; channel++) await forward();
   await expect(forward()).rejects.toThrow("Channel open failure");
+});
+
+/** Nothing that the gateway reaches, and nobody else should through it. */
+const elsewheres: readonly (readonly [string, number])[] = [
+  ...(
+    [
+      "10.0.2.2",
+      "10.0.2.15",
+      "169.254.169.254",
+      "192.168.0.1",
+      "0.0.0.0",
+      "127.0.0.2",
+      "::",
+      "[::1]",
+      "fe80::1",
+      "::ffff:127.0.0.1",
+    ] as const
+  ).map((host) => [host, 22] as const),
+  ...(["localhost.", "LOCALHOST", "2130706433", "0x7f000001", "017700000001", "127.1", "localhost.localdomain"] as const).map(
+    (host) => [host, 22] as const,
+  ),
+  ["door", 23],
+  ["other", 22],
+  ["../door", 22],
+];
+
+it.each(["door", "jump"])("dials nothing else for who has logged in as %s", async (username) => {
+  const client = await loggedIn(username);
+  const forward = (host: string, port: number): Promise<string> =>
+    new Promise((resolve) =>
+      client.forwardOut("127.0.0.1", 0, host, port, (error) => resolve(error ? "refused" : `dialled ${host}:${port}`)),
+    );
+  const own =
+    username === "jump" ? [["127.0.0.1", pitwall.stack.ports.web] as const, ["localhost", 22] as const, ["::1", 22] as const] : [];
+  const answers = await Promise.all([...elsewheres, ...own].map(async ([host, port]) => forward(host, port)));
+  expect(answers).toEqual([...elsewheres, ...own].map(() => "refused"));
+  const socket = await new Promise<string>((resolve) =>
+    client.openssh_forwardOutStreamLocal("/run/x.sock", (error) => resolve(error ? "refused" : "dialled")),
+  );
+  expect(socket).toBe("refused");
 });
 
 it("cuts a client that sends more than it was granted", async () => {

@@ -6,6 +6,7 @@ import type { Channel } from "@grpc/grpc-js";
 import { silentLog, systemClock } from "@pitwall/runtime";
 import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
 import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
+import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { ChannelCredentials, createChannel, createClientFactory, Metadata, type Client } from "nice-grpc";
 import pg from "pg";
@@ -18,6 +19,7 @@ export interface AdminApi {
   readonly vms: Client<typeof VmServiceDefinition>;
   readonly nodes: Client<typeof NodeServiceDefinition>;
   readonly images: Client<typeof ImageServiceDefinition>;
+  readonly profile: Client<typeof ProfileServiceDefinition>;
 }
 
 export interface Controller extends ServiceProcess {
@@ -124,6 +126,7 @@ function clients(channel: Channel, token: string): AdminApi {
     vms: factory.create(VmServiceDefinition, channel, defaults),
     nodes: factory.create(NodeServiceDefinition, channel, defaults),
     images: factory.create(ImageServiceDefinition, channel, defaults),
+    profile: factory.create(ProfileServiceDefinition, channel, defaults),
   };
 }
 

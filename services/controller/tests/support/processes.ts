@@ -10,6 +10,7 @@ const services = join(import.meta.dirname, "..", "..", "..");
 export interface ServiceProcess extends AsyncDisposable {
   /** What it printed when it was ready. */
   readonly ready: Readonly<Record<string, unknown>>;
+  readonly pid: number;
   /** Everything that it has logged. */
   log(): string;
   signal(name: NodeJS.Signals): void;
@@ -28,6 +29,7 @@ export async function startProcess(name: string, env: Readonly<Record<string, st
   const ended = once(child, "exit");
   const running = {
     log: () => said,
+    pid: child.pid ?? 0,
     signal: (signal: NodeJS.Signals) => void child.kill(signal),
     ended,
     async [Symbol.asyncDispose]() {

@@ -30,8 +30,14 @@ export interface Tunnels {
   close(): void;
 }
 
+/** Those of which a way leads into the VM. */
+interface Reachable {
+  /** Throws `not-found`. */
+  get(vmId: string): Pick<ReturnType<Machines["get"]>, "report" | "dial">;
+}
+
 export interface TunnelParts {
-  readonly machines: Machines;
+  readonly machines: Reachable;
   readonly identity: Pick<Identity, "tls">;
   readonly clock: Clock;
   readonly failpoints: Failpoints;
@@ -91,7 +97,7 @@ export function openTunnels({ machines, identity, clock, failpoints, log }: Tunn
 }
 
 /** Only into the placement that is meant: what is left of an older one is nobody's any more. */
-async function dialGuest(machines: Machines, { vmId, epoch, target }: TunnelRequest, signal: AbortSignal): Promise<Duplex> {
+async function dialGuest(machines: Reachable, { vmId, epoch, target }: TunnelRequest, signal: AbortSignal): Promise<Duplex> {
   if (!target) throw new PitwallError("invalid", "the request has no target");
   const machine = machines.get(vmId);
   if (machine.report.epoch !== epoch && !planted("gateway-ignores-epoch"))
