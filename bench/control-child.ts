@@ -1,5 +1,5 @@
 // Processes of the benchmark's own that are told what to do over IPC, and answer one thing at a time.
-import { fork, type ChildProcess } from "node:child_process";
+import { execFileSync, fork, type ChildProcess } from "node:child_process";
 import { join } from "node:path";
 
 /** Disposing it kills the process. */
@@ -8,9 +8,11 @@ export interface Child extends AsyncDisposable {
   ask(order: object): Promise<unknown>;
 }
 
-/** `file` is one beside this one. */
-export function startChild(file: string): Child {
+/** `file` is one beside this one. With a core it runs there alone. */
+export function startChild(file: string, core?: number): Child {
   const child = fork(join(import.meta.dirname, file), { execArgv: ["--disable-warning=DEP0123", "--expose-gc"] });
+  if (core !== undefined)
+    execFileSync("taskset", ["--all-tasks", "--cpu-list", "--pid", String(core), String(child.pid)], { stdio: "ignore" });
   return {
     async ask(order) {
       const answer = answerOf(child, file);

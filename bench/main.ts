@@ -12,6 +12,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   guest: async () => (await import("./guest.ts")).guest,
   control: async () => (await import("./control.ts")).control,
   ssh: async () => (await import("./ssh.ts")).ssh,
+  gateway: async () => (await import("./gateway.ts")).gateway,
   place: async () => (await import("./place.ts")).place,
 };
 

@@ -1,5 +1,6 @@
 // What tests and benchmarks use of the quick start.
 export { openSshAccess, type SshAccess } from "./ssh-access.ts";
+export { cacheDir } from "./provision/cache.ts";
 export { command } from "./provision/command.ts";
 export { provision, type Provisioned } from "./provision/provision.ts";
 export { installPackages, testCommands } from "./provision/packages.ts";

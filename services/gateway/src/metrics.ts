@@ -50,6 +50,12 @@ export class GatewayMetrics {
     registers: [this.registry],
   });
   readonly #levels = new Map<Level, Gauge>();
+  readonly #counters = new Map<string, Counter.Internal>();
+  readonly #answersOf: Readonly<Record<Protocol, Histogram.Internal<"protocol">>> = {
+    grpc: this.#answers.labels({ protocol: "grpc" }),
+    "grpc-web": this.#answers.labels({ protocol: "grpc-web" }),
+    websocket: this.#answers.labels({ protocol: "websocket" }),
+  };
 
   constructor() {
     for (const [level, help] of Object.entries(levels) as [Level, string][])
@@ -60,18 +66,27 @@ export class GatewayMetrics {
   /** Of /SERVICE/METHOD. */
   begin(protocol: Protocol, path: string): CallMetrics {
     const begun = performance.now();
+    const answers = this.#answersOf[protocol];
     this.enter("calls");
     let hasEnded = false;
     return {
-      answered: () => this.#answers.observe({ protocol }, (performance.now() - begun) / 1000),
+      answered: () => answers.observe((performance.now() - begun) / 1000),
       ended: (code) => {
         if (hasEnded) return;
         hasEnded = true;
         this.leave("calls");
         if (code === "0" && this.#methods.size < maxMethods) this.#methods.add(path);
-        this.#calls.inc({ protocol, method: this.#methods.has(path) ? path : "other", code });
+        this.#counterOf(protocol, this.#methods.has(path) ? path : "other", code).inc();
       },
     };
+  }
+
+  /** Finding it by its labels costs as much as all else of a call's counting. */
+  #counterOf(protocol: Protocol, method: string, code: string): Counter.Internal {
+    const key = `${protocol} ${method} ${code}`;
+    const known = this.#counters.get(key) ?? this.#calls.labels({ protocol, method, code });
+    this.#counters.set(key, known);
+    return known;
   }
 
   readonly refuse = (reason: Refusal): void => this.#refused.inc({ reason });

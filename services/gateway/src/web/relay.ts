@@ -67,13 +67,14 @@ export async function relay(client: CallClient, { open, underway, admission, lim
     clearTimeout(timer);
     clearTimeout(late);
     counted.ended(cancelled);
+    leaveAdmission?.();
     if (call && !(call.readableEnded && call.writableEnded)) call.close(constants.NGHTTP2_CANCEL);
   };
   const finish = (trailers: Trailers): void => {
     if (isOver) return;
     counted.ended(String(trailers["grpc-status"]));
     leave();
-    body.unpipe().resume(); // what is still coming is of no use
+    body.resume(); // what is still coming is of no use
     try {
       client.finish(trailers);
     } catch (error) {
@@ -97,32 +98,43 @@ export async function relay(client: CallClient, { open, underway, admission, lim
         }, limits.requestMs)
       : undefined;
   const timer = timeoutMs === undefined ? undefined : setTimeout(() => finish(deadlineTrailers), timeoutMs + deadlineGraceMs);
-  client.onGone(leave);
-  client.onGone(underway.add({ begunAtMs: () => begunAtMs, end: () => fail(stopping()) }));
+  const leaveUnderway = underway.add({ begunAtMs: () => begunAtMs, end: () => fail(stopping()) });
+  let leaveAdmission: (() => void) | undefined;
+  client.onGone(() => {
+    leave();
+    leaveUnderway();
+  });
   body.on("error", (error) => (error instanceof PitwallError ? fail(error) : undefined)); // another one means that the client goes
 
   try {
-    client.onGone(admission.call(client.source));
+    leaveAdmission = admission.call(client.source);
     call = await open(path, headers);
     if (isOver) return void call.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
-    receive(call, client, finish, fail);
-    call.once("response", () => {
+    const answered = (): void => {
       begunAtMs = performance.now();
       counted.answered();
-    });
+    };
+    receive(call, client, { isOver: () => isOver, answered, finish, fail });
     const sent = call;
     // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
     const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
     if (isWhole()) return end(); // one without a byte ends by itself while its upstream is being opened
     const meter = new Meter(limits, metrics.refuse);
+    // Not piped: that costs ten listeners a call.
+    let isHeldBack = false;
     body.on("data", (piece: Buffer) => {
+      if (isOver || sent.closed || sent.destroyed) return;
       try {
-        if (!isOver) meter.take(piece);
+        meter.take(piece);
       } catch (error) {
-        fail(error);
+        return fail(error);
       }
+      if (sent.write(piece)) return;
+      body.pause();
+      if (!isHeldBack) sent.on("drain", () => body.resume());
+      isHeldBack = true;
     });
-    body.once("end", end).pipe(sent, { end: false });
+    body.once("end", end);
   } catch (error) {
     fail(error);
   }
@@ -132,7 +144,14 @@ function stopping(): PitwallError {
   return new PitwallError("unavailable", "the gateway is stopping; call again", { reason: "GATEWAY_STOPPING" });
 }
 
-function receive(call: ClientHttp2Stream, client: CallClient, finish: (trailers: Trailers) => void, fail: (error: unknown) => void): void {
+interface Receiver {
+  isOver(): boolean;
+  answered(): void;
+  finish(trailers: Trailers): void;
+  fail(error: unknown): void;
+}
+
+function receive(call: ClientHttp2Stream, client: CallClient, { isOver, answered, finish, fail }: Receiver): void {
   const { session } = call;
   let trailers: Trailers | undefined;
   let lost: Error | undefined;
@@ -140,6 +159,7 @@ function receive(call: ClientHttp2Stream, client: CallClient, finish: (trailers:
     if (error.code !== "ERR_HTTP2_STREAM_ERROR") lost = error;
   });
   call.once("close", () => {
+    if (isOver()) return;
     if (lost || session?.destroyed) fail(unreachable(lost));
     else finish(resetTrailers(call.rstCode));
   });
@@ -147,6 +167,7 @@ function receive(call: ClientHttp2Stream, client: CallClient, finish: (trailers:
     call.resume().once("end", () => finish(alone)); // read to its end, it is done and needs no reset
   };
   call.once("response", (parsed: IncomingHttpHeaders, flags: number, raw?: readonly string[]) => {
+    answered();
     const headers = callHeaders(parsed, raw);
     const contentType = parsed["content-type"] ?? "";
     const hasStatus = parsed["grpc-status"] !== undefined;

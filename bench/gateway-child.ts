@@ -1,0 +1,40 @@
+// The gateway under measurement, in a process of its own: its web port in front of a gRPC server, with tokens verified as in an installation.
+import { openVerifier } from "@pitwall/auth";
+import { openDoor } from "@pitwall/gateway/src/web/door.ts";
+import { defaultLimits } from "@pitwall/gateway/src/web/limits.ts";
+import { openLoneUpstream } from "@pitwall/gateway/src/web/lone-upstream.ts";
+import { openWebServer } from "@pitwall/gateway/src/web/server.ts";
+import { GatewayMetrics } from "@pitwall/gateway/src/metrics.ts";
+import { openLog } from "@pitwall/runtime";
+import { z } from "zod";
+
+const setup = z.object({ backend: z.number(), issuer: z.string(), audience: z.string() });
+
+process.once("message", (first) => {
+  const { backend, issuer, audience } = setup.parse(first);
+  void listen(backend, openDoor(openVerifier({ issuer, audience })));
+  process.on("message", () => {
+    globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+    const { user, system } = process.cpuUsage();
+    process.send?.({ rssBytes: process.memoryUsage.rss(), cpuMs: (user + system) / 1000 });
+  });
+});
+
+async function listen(backend: number, door: ReturnType<typeof openDoor>): Promise<void> {
+  const log = openLog("gateway", "warn");
+  const lone = openLoneUpstream({ host: "127.0.0.1", port: backend }, log);
+  const web = await openWebServer(
+    { host: "127.0.0.1", port: 0 },
+    {
+      async open(path, headers) {
+        await door(headers["authorization"]?.toString());
+        return lone.open(path, headers);
+      },
+      corsOrigins: [],
+      limits: { ...defaultLimits, callsPerConnection: 1_000 },
+      metrics: new GatewayMetrics(),
+      log,
+    },
+  );
+  process.send?.({ port: web.port });
+}
