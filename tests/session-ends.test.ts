@@ -1,6 +1,7 @@
 // SSH sessions in the audit log: their ends with the bytes that went through, also when the gateway is killed under them.
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { Pitwall, ProjectRole } from "@pitwall/sdk";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { run } from "./support/run.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
@@ -43,6 +44,30 @@ it("a session's end tells how much went which way", async () => {
   expect(end?.fromVmBytes).toBeLessThan(3.15 * mib);
   expect(end?.seconds).toBeGreaterThan(0);
   expect(await pitwall.query("select id from access_session")).toEqual([]);
+});
+
+it("a session whose key is taken away ends within seconds, and so does a command whose token is revoked", async () => {
+  const client = pitwall.stack.client();
+  const before = (await ends()).length;
+  const [program = "", ...args] = pitwall.ssh.commandFor("visited");
+  const child = spawn(program, [...args, "echo here; sleep 600"], { stdio: ["ignore", "pipe", "ignore"] });
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  expect((await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next()).value).toBe("here");
+  const { token, secret } = await client.projects.createToken({ role: ProjectRole.PROJECT_ROLE_MEMBER });
+  const program2 = new Pitwall({ endpoint: pitwall.stack.endpoint, token: secret });
+  const said = program2.exec("visited", { argv: ["sh", "-c", "echo here; sleep 600"] })[Symbol.asyncIterator]();
+  expect((await said.next()).value).toMatchObject({ $case: "stdout" });
+
+  const [key] = await client.listSshKeys();
+  const taken = performance.now();
+  await client.deleteSshKey(key?.fingerprint ?? "");
+  await client.projects.revokeToken("", token?.id ?? "");
+  await expect(said.next()).rejects.toMatchObject({ code: "PERMISSION_DENIED", reason: "ACCESS_REVOKED" });
+  await gone;
+  expect(performance.now() - taken).toBeLessThan(5_000);
+  await expect.poll(ends, { timeout: 20_000, interval: 100 }).toHaveLength(before + 2);
+  expect((await run([...pitwall.ssh.commandFor("visited"), "true"])).code).toBe(255);
+  await client.addSshKey(key?.publicKey ?? "");
 });
 
 it("a session whose gateway is killed is over in the log as soon as the gateway is back", async () => {

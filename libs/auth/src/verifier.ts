@@ -100,6 +100,15 @@ class KnownTokens {
   }
 }
 
+/** Whose a JWT is by its own words, which must have been verified before; undefined for what is none. `authorization` as above. */
+export function claimedSubject(authorization: string): string | undefined {
+  try {
+    return decodeJwt(bearer(authorization)).sub;
+  } catch {
+    return undefined;
+  }
+}
+
 function bearer(authorization: string | undefined): string {
   const token = /^Bearer ([A-Za-z0-9._~+/=-]+)$/i.exec(authorization ?? "")?.[1];
   if (token === undefined) {

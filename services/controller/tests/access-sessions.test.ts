@@ -3,7 +3,7 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { openIdentity } from "@pitwall/enroll";
-import { AccessServiceDefinition, type OpenTunnelResponse, type TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
+import { AccessServiceDefinition, type Caller, type OpenTunnelResponse, type TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProjectRole } from "@pitwall/proto/pitwall/v1/project.ts";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
@@ -141,6 +141,51 @@ describe("a way into a VM", () => {
     );
     const many = Array.from({ length: 1_001 }, () => ({ sessionId: randomUUID() }));
     expect(await refusalOf(gateway.endSessions({ ended: many }))).toBe("INVALID_ARGUMENT ended: holds 1001 sessions; the limit is 1000");
+  });
+});
+
+describe("a tunnel that is open", () => {
+  const publicKey = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGpn0LK8uQ5HgVmGTGjHqwIbZbWVmrGGGrpzq1x7iTRs";
+  const { PROJECT_ROLE_VIEWER: viewer, PROJECT_ROLE_MEMBER: member } = ProjectRole;
+  const role = (as: ProjectRole): Promise<unknown> => ada.projects.setProjectMember({ project: "team", subject: "bob", role: as });
+  const bearer = (value: string): Caller => ({ credential: { $case: "bearerToken", value } });
+
+  it("is lost with the role, the key or the token that it was opened with, and with nothing else", async () => {
+    await role(member);
+    const bob = await pitwall.as("bob");
+    await bob.profile.addSshKey({ publicKey });
+    const { token, secret } = await bob.projects.createApiToken({ project: "team", role: member });
+    const { vmId: vm } = await open({ sessionId: randomUUID() });
+    const callers = {
+      ada: bearer(await pitwall.token("ada")),
+      bob: bearer(await pitwall.token("bob")),
+      "bob's token, expired since": bearer(await pitwall.token("bob", "-1h")),
+      "bob's API token": bearer(secret),
+      "bob's key": { credential: { $case: "sshPublicKey" as const, value: publicKey } },
+    };
+    const lost = async (method = ""): Promise<string[]> => {
+      const tunnels = Object.values(callers).map((caller) => ({ caller, vm, method }));
+      const answer = await gateway.checkTunnels({ tunnels });
+      return answer.lost.map((at) => Object.keys(callers)[at] ?? "");
+    };
+    expect(await lost()).toEqual([]);
+    await ada.projects.revokeApiToken({ project: "team", id: token?.id ?? "" });
+    expect(await lost()).toEqual(["bob's API token"]);
+    await role(viewer);
+    const ofBob = Object.keys(callers).filter((name) => name !== "ada");
+    expect(await lost()).toEqual(ofBob);
+    expect(await lost("GuestService/ReadLogs")).toEqual(["bob's API token", "bob's key"]); // a viewer may
+    await role(member);
+    const [key] = (await bob.profile.listSshKeys({})).keys;
+    await bob.profile.deleteSshKey({ fingerprint: key?.fingerprint ?? "" });
+    expect(await lost()).toEqual(["bob's API token", "bob's key"]);
+    await ada.projects.removeProjectMember({ project: "team", subject: "bob" });
+    expect(await lost()).toEqual(ofBob);
+  });
+
+  it("is not asked for with more than 500 others", async () => {
+    const many = Array.from({ length: 501 }, () => ({ caller: bearer("x"), vm: "x", method: "" }));
+    expect(await refusalOf(gateway.checkTunnels({ tunnels: many }))).toBe("INVALID_ARGUMENT tunnels: holds 501; the limit is 500");
   });
 });
 

@@ -12,7 +12,7 @@ const aloneRefreshMs = 2_000;
 const refreshLimitMs = 5_000;
 
 type WholeClient = Client<typeof AccessServiceDefinition, { timeoutMs?: number }>;
-export type AccessClient = Pick<WholeClient, "authorizeSsh" | "openTunnel" | "endSessions">;
+export type AccessClient = Pick<WholeClient, "authorizeSsh" | "openTunnel" | "endSessions" | "checkTunnels">;
 
 interface Connection {
   readonly link: string;
@@ -95,6 +95,7 @@ export function openAccess(identity: Identity, log: Log): ControllerAccess {
     authorizeSsh: (request, options) => anywhere((access) => access.authorizeSsh(request, options)),
     openTunnel: (request, options) => anywhere((access) => access.openTunnel(request, options)),
     endSessions: (request, options) => anywhere((access) => access.endSessions(request, options)),
+    checkTunnels: (request, options) => anywhere((access) => access.checkTunnels(request, options)),
   };
   return {
     client: () => client,

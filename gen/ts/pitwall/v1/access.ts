@@ -86,6 +86,25 @@ export interface OpenTunnelResponse {
   sessionId: string;
 }
 
+export interface CheckTunnelsRequest {
+  tunnels: CheckedTunnel[];
+}
+
+export interface CheckedTunnel {
+  caller:
+    | Caller
+    | undefined;
+  /** An id. */
+  vm: string;
+  /** As in OpenTunnelRequest. */
+  method: string;
+}
+
+export interface CheckTunnelsResponse {
+  /** Indexes into `tunnels`, from 0. */
+  lost: number[];
+}
+
 export interface EndSessionsRequest {
   ended: EndedSession[];
   /** The gateway has just started: all sessions that it had before are over, and nobody knows how much went through them. */
@@ -1048,6 +1067,261 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
   },
 };
 
+function createBaseCheckTunnelsRequest(): CheckTunnelsRequest {
+  return { tunnels: [] };
+}
+
+export const CheckTunnelsRequest: MessageFns<CheckTunnelsRequest> = {
+  encode(message: CheckTunnelsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tunnels) {
+      CheckedTunnel.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CheckTunnelsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCheckTunnelsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tunnels.push(CheckedTunnel.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CheckTunnelsRequest {
+    return {
+      tunnels: globalThis.Array.isArray(object?.tunnels)
+        ? object.tunnels.map((e: any) => CheckedTunnel.fromJSON(e))
+        : [],
+    };
+  },
+
+  toJSON(message: CheckTunnelsRequest): unknown {
+    const obj: any = {};
+    if (message.tunnels?.length) {
+      obj.tunnels = message.tunnels.map((e) => CheckedTunnel.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CheckTunnelsRequest>): CheckTunnelsRequest {
+    return CheckTunnelsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CheckTunnelsRequest>): CheckTunnelsRequest {
+    const message = createBaseCheckTunnelsRequest();
+    message.tunnels = object.tunnels?.map((e) => CheckedTunnel.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseCheckedTunnel(): CheckedTunnel {
+  return { caller: undefined, vm: "", method: "" };
+}
+
+export const CheckedTunnel: MessageFns<CheckedTunnel> = {
+  encode(message: CheckedTunnel, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.caller !== undefined) {
+      Caller.encode(message.caller, writer.uint32(10).fork()).join();
+    }
+    if (message.vm !== "") {
+      writer.uint32(18).string(message.vm);
+    }
+    if (message.method !== "") {
+      writer.uint32(26).string(message.method);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CheckedTunnel {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCheckedTunnel();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.caller = Caller.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.method = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CheckedTunnel {
+    return {
+      caller: isSet(object.caller) ? Caller.fromJSON(object.caller) : undefined,
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      method: isSet(object.method) ? globalThis.String(object.method) : "",
+    };
+  },
+
+  toJSON(message: CheckedTunnel): unknown {
+    const obj: any = {};
+    if (message.caller !== undefined) {
+      obj.caller = Caller.toJSON(message.caller);
+    }
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.method !== "") {
+      obj.method = message.method;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CheckedTunnel>): CheckedTunnel {
+    return CheckedTunnel.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CheckedTunnel>): CheckedTunnel {
+    const message = createBaseCheckedTunnel();
+    message.caller = (object.caller !== undefined && object.caller !== null)
+      ? Caller.fromPartial(object.caller)
+      : undefined;
+    message.vm = object.vm ?? "";
+    message.method = object.method ?? "";
+    return message;
+  },
+};
+
+function createBaseCheckTunnelsResponse(): CheckTunnelsResponse {
+  return { lost: [] };
+}
+
+export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
+  encode(message: CheckTunnelsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.lost.length !== 0) {
+      writer.uint32(10).fork();
+      for (const v of message.lost) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CheckTunnelsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCheckTunnelsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag === 8) {
+              message.lost.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 10) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.lost.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CheckTunnelsResponse {
+    return { lost: globalThis.Array.isArray(object?.lost) ? object.lost.map((e: any) => globalThis.Number(e)) : [] };
+  },
+
+  toJSON(message: CheckTunnelsResponse): unknown {
+    const obj: any = {};
+    if (message.lost?.length) {
+      obj.lost = message.lost.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CheckTunnelsResponse>): CheckTunnelsResponse {
+    return CheckTunnelsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CheckTunnelsResponse>): CheckTunnelsResponse {
+    const message = createBaseCheckTunnelsResponse();
+    message.lost = object.lost?.map((e) => e) || [];
+    return message;
+  },
+};
+
 function createBaseEndSessionsRequest(): EndSessionsRequest {
   return { ended: [], started: false };
 }
@@ -1367,6 +1641,18 @@ export const AccessServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Which of these tunnels, open already, lead where their caller may no longer go: the gateway ends them. A JWT that has expired since
+     * counts as whose it was. INVALID_ARGUMENT: more than 500.
+     */
+    checkTunnels: {
+      name: "CheckTunnels",
+      requestType: CheckTunnelsRequest as typeof CheckTunnelsRequest,
+      requestStream: false,
+      responseType: CheckTunnelsResponse as typeof CheckTunnelsResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -1396,6 +1682,14 @@ export interface AccessServiceImplementation<CallContextExt = {}> {
     request: EndSessionsRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<EndSessionsResponse>>;
+  /**
+   * Which of these tunnels, open already, lead where their caller may no longer go: the gateway ends them. A JWT that has expired since
+   * counts as whose it was. INVALID_ARGUMENT: more than 500.
+   */
+  checkTunnels(
+    request: CheckTunnelsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CheckTunnelsResponse>>;
 }
 
 export interface AccessServiceClient<CallOptionsExt = {}> {
@@ -1424,6 +1718,14 @@ export interface AccessServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<EndSessionsRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<EndSessionsResponse>;
+  /**
+   * Which of these tunnels, open already, lead where their caller may no longer go: the gateway ends them. A JWT that has expired since
+   * counts as whose it was. INVALID_ARGUMENT: more than 500.
+   */
+  checkTunnels(
+    request: DeepPartial<CheckTunnelsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CheckTunnelsResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

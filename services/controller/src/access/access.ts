@@ -3,12 +3,13 @@ import type {
   AuthorizeSshRequest,
   AuthorizeSshResponse,
   Caller,
+  CheckedTunnel,
   OpenTunnelRequest,
   OpenTunnelResponse,
 } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { hostPort, invalid, PitwallError, type Failpoints } from "@pitwall/runtime";
+import { hostPort, invalid, PitwallError, type Failpoints, type Fault } from "@pitwall/runtime";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
@@ -22,6 +23,8 @@ import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
+const maxChecked = 500;
+const endsTunnels: ReadonlySet<Fault> = new Set(["unauthenticated", "denied", "not-found"]);
 
 export interface AccessParts {
   readonly store: Store;
@@ -87,6 +90,22 @@ export class Access {
     return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner, sessionId: isLogged ? sessionId : "" };
   }
 
+  /** Which of these, open already, lead where their caller may no longer go; their indexes. */
+  async lost(tunnels: readonly CheckedTunnel[]): Promise<number[]> {
+    if (tunnels.length > maxChecked) throw invalid("tunnels", `holds ${tunnels.length}; the limit is ${maxChecked}`);
+    const lost: number[] = [];
+    for (const [at, { caller, vm, method }] of tunnels.entries()) {
+      try {
+        await this.#reach(caller, vm, method, (authorization) => this.#authenticator.stillIs(authorization));
+      } catch (error) {
+        // What cannot be found out ends nothing.
+        if (!(error instanceof PitwallError) || !endsTunnels.has(error.fault)) throw error;
+        lost.push(at);
+      }
+    }
+    return lost;
+  }
+
   /** A link that moves to another controller is found there: it is asked for twice. */
   async #tunnel(nodeId: string, request: TunnelRequest, signal: AbortSignal): Promise<void> {
     const first = await this.#links.of(nodeId);
@@ -122,11 +141,16 @@ export class Access {
     }
   }
 
-  async #reach(caller: Caller | undefined, vm: string, method: string): Promise<Reaching> {
+  async #reach(
+    caller: Caller | undefined,
+    vm: string,
+    method: string,
+    authenticate = (authorization: string) => this.#authenticator.authenticate(authorization),
+  ): Promise<Reaching> {
     const em = this.#store.read();
     switch (caller?.credential?.$case) {
       case "bearerToken": {
-        const principal = await this.#authenticator.authenticate(`Bearer ${caller.credential.value}`);
+        const principal = await authenticate(`Bearer ${caller.credential.value}`);
         const least = (method === "" ? undefined : this.#leastFor(method)) ?? "member";
         holdToken(principal, method, least);
         return { row: await reachVm(em, principal, vm, least), ...originOf(principal) };

@@ -1,5 +1,5 @@
 // Turns what a caller presents into a principal.
-import { isApiToken, type Verifier } from "@pitwall/auth";
+import { claimedSubject, isApiToken, type Verifier } from "@pitwall/auth";
 import type { Principal } from "../projects/principal.ts";
 import type { Projects } from "../projects/projects.ts";
 import type { Tokens } from "../tokens/tokens.ts";
@@ -27,5 +27,12 @@ export class Authenticator {
     const username = typeof preferred === "string" ? preferred : "";
     await this.#projects.welcome({ subject, username });
     return { subject, username, isAdmin: this.#admins.has(subject), token: undefined };
+  }
+
+  /** Of a header that was authenticated when something long began. A JWT is not asked again: it may have expired since. Throws as above. */
+  async stillIs(authorization: string): Promise<Principal> {
+    if (isApiToken(authorization)) return this.#tokens.authenticate(authorization);
+    const subject = claimedSubject(authorization) ?? "";
+    return { subject, username: "", isAdmin: this.#admins.has(subject), token: undefined };
   }
 }

@@ -104,7 +104,12 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     ExportAudit: fleet(false),
   },
   "pitwall.v1.LinkService": { Connect: by("node") },
-  "pitwall.v1.AccessService": { AuthorizeSsh: by("gateway"), OpenTunnel: by("gateway"), EndSessions: by("gateway") },
+  "pitwall.v1.AccessService": {
+    AuthorizeSsh: by("gateway"),
+    OpenTunnel: by("gateway"),
+    EndSessions: by("gateway"),
+    CheckTunnels: by("gateway"),
+  },
   "pitwall.v1.EnrollService": { Join: row("anyone", "none", undefined, true), Renew: by("member"), ListControllers: by("member") },
   "pitwall.v1.RelayService": { RelayTunnel: by("controller"), RelayImageCommand: by("controller"), RelayAssignments: by("controller") },
   "grpc.reflection.v1.ServerReflection": { ServerReflectionInfo: row("user", "none", undefined, false) },

@@ -35,6 +35,7 @@ export function accessService(access: Access): AccessServiceImplementation<Calle
   return {
     authorizeSsh: (request) => access.authorizeSsh(request),
     openTunnel: (request, context) => access.openTunnel(request, memberIn(context).id, context.signal),
+    checkTunnels: async ({ tunnels }) => ({ lost: await access.lost(tunnels) }),
     async endSessions(request, context) {
       await access.sessions.end(memberIn(context).id, request);
       return {};

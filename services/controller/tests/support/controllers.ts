@@ -41,8 +41,8 @@ export interface TestControllers extends AsyncDisposable {
   withHeader(authorization: string | undefined, controller?: number): Calls;
   /** To the API of the first controller, for raw calls. */
   readonly channel: Channel;
-  /** An access token of a subject. */
-  token(subject: string): Promise<string>;
+  /** An access token of a subject; `expires` is from now, as jose reads it. */
+  token(subject: string, expires?: string): Promise<string>;
   /** Starts one controller more; its index. */
   add(env?: Readonly<Record<string, string>>): Promise<number>;
   /** A join string for one node. */
@@ -124,7 +124,7 @@ export async function startControllers(count = 1, env: Readonly<Record<string, s
     as,
     withHeader,
     channel: channelOf(0),
-    token: (subject) => issuer.token(subject),
+    token: (subject, expires) => issuer.token(subject, expires),
     add,
     async joinNode(name) {
       const { nodes } = await as(admin);

@@ -4,8 +4,8 @@ import { exportJWK, generateKeyPair, SignJWT } from "jose";
 
 export interface Issuer extends Disposable {
   readonly url: string;
-  /** An access token of this subject. */
-  token(subject: string): Promise<string>;
+  /** An access token of this subject; `expires` is from now, as jose reads it. */
+  token(subject: string, expires?: string): Promise<string>;
 }
 
 export async function startIssuer(): Promise<Issuer> {
@@ -21,14 +21,14 @@ export async function startIssuer(): Promise<Issuer> {
   url = typeof address === "object" ? `http://127.0.0.1:${address?.port}` : "";
   return {
     url,
-    token: (subject) =>
+    token: (subject, expires = "1h") =>
       new SignJWT({ preferred_username: subject })
         .setProtectedHeader({ alg: "ES256", kid: "one", typ: "at+jwt" })
         .setIssuer(url)
         .setAudience("pitwall")
         .setSubject(subject)
-        .setIssuedAt()
-        .setExpirationTime("1h")
+        .setIssuedAt("-2h")
+        .setExpirationTime(expires)
         .sign(privateKey),
     [Symbol.dispose]() {
       server.closeAllConnections();

@@ -7,6 +7,7 @@ import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { listen, PitwallError, readLine, systemClock, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 import type { GatewayMetrics } from "../metrics.ts";
+import { LiveTunnels } from "./live-tunnels.ts";
 import { Placements } from "./placements.ts";
 import type { SessionEnds } from "./session-ends.ts";
 
@@ -55,6 +56,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
   const waiting = new Map<string, Waiting>();
   const sockets = new Set<TLSSocket>();
   const placements = new Placements();
+  const live = new LiveTunnels(access, log);
   let unproven = 0;
 
   const context = (): { key: string; cert: string; ca: string } => identity.tls();
@@ -142,6 +144,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           stream.destroy();
           throw error;
         }
+        live.follow({ caller, vm: vmId, method }, stream);
         metrics.enter("tunnels");
         stream.once("close", () => metrics.leave("tunnels"));
         return { stream, vmId, sshHostKey, subject };
@@ -155,6 +158,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       }
     },
     async [Symbol.asyncDispose]() {
+      await live[Symbol.asyncDispose]();
       for (const socket of sockets) socket.destroy();
       await new Promise((resolve) => server.close(resolve));
     },

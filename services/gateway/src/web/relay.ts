@@ -160,7 +160,8 @@ function receive(call: ClientHttp2Stream, client: CallClient, { isOver, answered
   });
   call.once("close", () => {
     if (isOver()) return;
-    if (lost || session?.destroyed) fail(unreachable(lost));
+    if (lost instanceof PitwallError) fail(lost);
+    else if (lost || session?.destroyed) fail(unreachable(lost));
     else finish(resetTrailers(call.rstCode));
   });
   const finishAlone = (alone: Trailers): void => {

@@ -53,6 +53,8 @@ export function upstreams(door: Door, api: ControllerApi, tunnels: Tunnels): Ope
     const { authorization: _, ...rest } = upstreamHeaders(path, headers); // the guest has no business with it
     const call = session.request(rest);
     call.once("close", () => session.close(() => stream.destroy()));
+    // It says why, when the gateway itself ended it.
+    stream.once("error", (error) => error instanceof PitwallError && call.destroy(error));
     return call;
   };
 }

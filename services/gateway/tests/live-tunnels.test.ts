@@ -1,0 +1,56 @@
+// Open ways into VMs whose callers lose what let them in. The controller's side is in services/controller/tests/access-sessions.test.ts.
+import { once } from "node:events";
+import { PassThrough } from "node:stream";
+import type { CheckedTunnel } from "@pitwall/proto/pitwall/v1/access.ts";
+import { silentLog } from "@pitwall/runtime";
+import { ClientError, Status } from "nice-grpc";
+import { expect, it, onTestFinished } from "vitest";
+import { LiveTunnels } from "../src/tunnels/live-tunnels.ts";
+
+const checked = (key: string): CheckedTunnel => ({
+  caller: { credential: { $case: "sshPublicKey", value: key } },
+  vm: "v",
+  method: "",
+});
+
+/** Before a controller that answers so. */
+function tunnels(answer: (asked: readonly unknown[]) => number[]): LiveTunnels {
+  const live = new LiveTunnels(() => ({ checkTunnels: async ({ tunnels: asked = [] }) => ({ lost: answer(asked) }) }), silentLog);
+  onTestFinished(() => live[Symbol.asyncDispose]());
+  return live;
+}
+
+it("end within seconds, those of others do not, and those that came alike are asked for once", async () => {
+  const asked: number[] = [];
+  const live = tunnels((all) => {
+    asked.push(all.length);
+    return [0];
+  });
+  const streams = [new PassThrough(), new PassThrough(), new PassThrough()] as const;
+  live.follow(checked("gone"), streams[0]);
+  live.follow(checked("gone"), streams[1]);
+  live.follow(checked("stays"), streams[2]);
+  const begun = performance.now();
+  const [error] = await Promise.all([once(streams[0], "close").catch((reason: unknown) => reason), once(streams[1], "error")]);
+  expect(error).toMatchObject({ fault: "denied", reason: "ACCESS_REVOKED" });
+  expect(performance.now() - begun).toBeLessThan(5_000);
+  expect(streams[2].destroyed).toBe(false);
+  expect(asked).toEqual([2]);
+  streams[2].destroy();
+});
+
+it.each([
+  ["no controller is there", Status.UNAVAILABLE],
+  ["the controller is of the version before", Status.UNIMPLEMENTED],
+])("go on while %s", async (_, code) => {
+  let asked = 0;
+  const live = tunnels(() => {
+    asked++;
+    throw new ClientError("CheckTunnels", code, "no");
+  });
+  const stream = new PassThrough();
+  live.follow(checked("a"), stream);
+  await expect.poll(() => asked, { timeout: 8_000 }).toBe(2);
+  expect(stream.destroyed).toBe(false);
+  stream.destroy();
+});
