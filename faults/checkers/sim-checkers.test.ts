@@ -6,7 +6,7 @@ import { judgeSim, simCheckers } from "./sim-checkers.ts";
 const write = (change: Partial<SimWrite>): SimWrite => ({
   ...{ seq: 1, atMs: 0, op: "UPDATE", vm: "a", node: "n1", epoch: 1, generation: 1, observed: 1, request: "r", name: "one" },
   ...{ ownsName: true, desired: Desired.DESIRED_RUNNING, wish: "running", phase: Phase.PHASE_RUNNING, cpuMillis: 100, memBytes: 100 },
-  ...{ saidBy: "n1/1", session: "n1/1" },
+  ...{ reason: "", saidBy: "n1/1", session: "n1/1" },
   ...change,
 });
 const born = write({ op: "INSERT", observed: 0, phase: Phase.PHASE_PLACED, saidBy: "" });
@@ -40,6 +40,11 @@ const deleted = call({ kind: "delete", requestId: "d", fromMs: 10, toMs: 11, gen
 
 /** Each spoils the good history in one way; the invariant must say so. */
 const bad: readonly (readonly [invariant: string, name: string, change: Partial<SimHistory>])[] = [
+  [
+    "I4",
+    "a VM that was said to be lost, and was not",
+    { writes: [born, write({ phase: Phase.PHASE_FAILED, reason: "VM_LOST" }), write({})] },
+  ],
   ["I7", "two processes of one number", { runs: [run({}), run({ vm: "b", dir: "/b", fromMs: 20 })] }],
   ["I7", "two VMs in one folder", { runs: [run({}), run({ vm: "b", pid: 2, fromMs: 20 })] }],
   ["I7", "two VMs of one name", { writes: [born, write({ vm: "b", op: "INSERT" })] }],

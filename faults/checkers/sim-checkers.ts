@@ -35,6 +35,15 @@ const nothingShared: SimChecker = ({ runs, writes, final }) => {
   return wrong;
 };
 
+/** I4: here no node ever loses a disk, so no VM may be said to be lost, not even for a moment: the next word of its node may mend it. */
+const nothingSaidLost: SimChecker = ({ writes }) => {
+  const said = Map.groupBy(
+    writes.filter(({ reason }) => reason === "VM_LOST"),
+    ({ vm }) => vm,
+  );
+  return [...said].map(([vm, [first]]) => `${vm}: was said to be lost at ${first?.atMs} ms`);
+};
+
 /** I12: what a node says is written by its newest session alone. */
 const noOldWord: SimChecker = ({ writes }) =>
   writes
@@ -54,6 +63,7 @@ const worksAgain: SimChecker = ({ probe: { runningMs, goneMs } }) => {
 };
 
 export const simCheckers: Readonly<Record<string, SimChecker>> = {
+  I4: nothingSaidLost,
   I7: nothingShared,
   I10: answersFitAnOrder,
   I12: noOldWord,

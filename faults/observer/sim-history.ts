@@ -16,6 +16,8 @@ export interface SimWrite extends RowWrite {
   /** No other VM may have it. One that was deleted, and can be brought back or could be until now, has left its name to others. */
   readonly ownsName: boolean;
   readonly wish: Wish;
+  /** Of its phase. */
+  readonly reason: string;
   /** `NODE/EPOCH` of the session by whose word the row was written; empty: by nobody's. */
   readonly saidBy: string;
   /** The same of the newest session of the row's node at that moment. */

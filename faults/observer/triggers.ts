@@ -15,14 +15,14 @@ export function historyTriggers({ schema, nowMs, originMs }: TriggerOptions): st
 create table ${schema}.vm_write (seq bigserial primary key, at_ms bigint not null, op text not null, vm uuid not null, node uuid not null,
   epoch bigint not null, generation bigint not null, observed bigint not null, desired int not null, phase int not null,
   cpu_millis bigint not null, mem_bytes bigint not null, request text not null, name text not null, is_held boolean not null,
-  said_by text not null, session text not null);
+  reason text not null, said_by text not null, session text not null);
 create function ${schema}.see_vm() returns trigger language plpgsql as $$
   declare it vm; begin
     if tg_op = 'DELETE' then it := old; else it := new; end if;
     insert into ${schema}.vm_write (at_ms, op, vm, node, epoch, generation, observed, desired, phase, cpu_millis, mem_bytes, request,
-        name, is_held, said_by, session)
+        name, is_held, reason, said_by, session)
       values (${nowMs}, tg_op, it.id, it.node_id, it.epoch, it.generation, it.observed_generation, it.desired, it.phase, it.cpu_millis,
-        it.mem_bytes, coalesce(it.spec->'env'->>'REQUEST', ''), it.name, it.delete_time is not null,
+        it.mem_bytes, coalesce(it.spec->'env'->>'REQUEST', ''), it.name, it.delete_time is not null, it.reason,
         coalesce((select word from unnest(string_to_array(current_setting('pitwall.session', true), ' ')) as word
             where word like it.node_id || '/%' limit 1), current_setting('pitwall.session', true), ''),
         coalesce((select node_id || '/' || s.epoch from node_session s where node_id = it.node_id), ''));

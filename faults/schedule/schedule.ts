@@ -68,6 +68,8 @@ export interface Schedule {
   readonly controllers: number;
   /** For how long a deleted VM can be brought back; 0: not at all. */
   readonly undeleteWindowMs: number;
+  /** Until then nothing breaks. */
+  readonly firstFaultMs: number;
   readonly ops: readonly Op[];
   readonly nodeOps: readonly NodeOp[];
   readonly faults: readonly Fault[];
@@ -77,7 +79,7 @@ export interface Schedule {
 const left = /^(create\.(pull|flatten)|tunnel|create\.api\.replied|lease\.resigned)/;
 
 /** The failpoints that are passed in this layer. */
-const steps = (Object.keys(failpointList) as FailpointName[]).filter(isStep); // the keys of that very list
+export const steps = (Object.keys(failpointList) as FailpointName[]).filter(isStep); // the keys of that very list
 
 function isStep(name: FailpointName): name is StepName {
   const { owner, kind } = failpointList[name];
@@ -93,8 +95,41 @@ const places: Readonly<Partial<Record<FaultKind, readonly StepName[]>>> = {
 const controllerCount = 2;
 /** Until then nodes link. */
 export const trafficFromMs = 1_000;
-export const firstFaultMs = 2_000;
-const lastFaultMs = 14_000;
+
+/** How much a schedule holds. */
+interface Scope {
+  readonly vms: readonly [least: number, most: number];
+  /** So many creates come before the first fault, however few VMs there are: what counts as traffic. */
+  readonly earlyCreates: number;
+  /** When they come at the latest. */
+  readonly earlyUntilMs: number;
+  readonly firstFaultMs: number;
+  readonly lastFaultMs: number;
+  readonly faults: readonly [least: number, most: number];
+  readonly mostNodeOps: number;
+  /** Owners go on for so long after the last fault has begun. */
+  readonly afterMs: number;
+  /** Of faults. */
+  readonly longChance: number;
+  readonly longMs: readonly [least: number, most: number];
+  readonly longestMs: readonly [least: number, most: number];
+}
+
+export const scopes = {
+  small: {
+    ...{ vms: [2, 5], earlyCreates: 2, faults: [2, 5], mostNodeOps: 2 },
+    ...{ earlyUntilMs: 1_200, firstFaultMs: 1_400, lastFaultMs: 6_000, afterMs: 1_500 },
+    ...{ longChance: 0.4, longMs: [5_000, 20_000], longestMs: [15_000, 22_000] },
+  },
+  /** What more VMs show, more schedules do as well. Nodes have room for two thirds of them (world.ts). */
+  large: {
+    ...{ vms: [6, 16], earlyCreates: 6, faults: [3, 8], mostNodeOps: 4 },
+    ...{ earlyUntilMs: 1_500, firstFaultMs: 2_000, lastFaultMs: 14_000, afterMs: 3_000 },
+    ...{ longChance: 0.4, longMs: [5_000, 20_000], longestMs: [15_000, 25_000] },
+  },
+} as const satisfies Readonly<Record<string, Scope>>;
+/** Of all schedules: most of what goes wrong does so with little, and then sooner (docs/faults.md, "Small or large"). */
+const smallShare = 0.9;
 
 /** The chances of each change, and of reads, beside each create; by profile. */
 const profiles = [
@@ -102,20 +137,18 @@ const profiles = [
   { start: 0.5, stop: 0.6, restart: 0.3, update: 0.3, rename: 0.1, delete: 0.8, undelete: 0.4, get: 0.2 },
   { start: 0.3, stop: 0.3, restart: 0.2, update: 0.2, rename: 0.2, delete: 0.3, undelete: 0.2, get: 1.5 },
 ] as const;
-/** So many creates come before the first fault, however few VMs there are: what counts as traffic. */
-const earlyCreates = 6;
-/** Few: what many VMs show, more schedules do as well. Nodes have room for two thirds of them (world.ts). */
-const mostVms = 16;
 const windowMs = 5_000;
-/** Owners go on for so long after the last fault has begun. */
-const afterMs = 3_000;
+/** Faults that wait at a failpoint come more often than others: there are many places. */
+const drawnKinds = faultKinds.flatMap((kind) => Array<FaultKind>({ "crash-at": 6, "disk-broken-at": 2 }[kind as string] ?? 1).fill(kind));
 
-/** Times are milliseconds since the begin. */
-export function makeSchedule(seed: string): Schedule {
+/** Times are milliseconds since the begin. `scope`: instead of the one that the seed draws. */
+export function makeSchedule(seed: string, scope?: keyof typeof scopes): Schedule {
   const random = seededRandom(seed, "schedule");
+  const drawn = random() < smallShare ? "small" : "large";
+  const { earlyCreates, earlyUntilMs, firstFaultMs, lastFaultMs, afterMs, ...size }: Scope = scopes[scope ?? drawn];
   const whole = (from: number, to: number): number => from + Math.floor(random() * (to - from + 1));
   const nodes = whole(1, 3);
-  const vms = whole(earlyCreates, mostVms);
+  const vms = whole(...size.vms);
   const profile = profiles[whole(0, profiles.length - 1)] ?? profiles[0];
   const reschedules = random();
   const controller = (): number => whole(0, controllerCount - 1);
@@ -123,7 +156,7 @@ export function makeSchedule(seed: string): Schedule {
   for (let vm = 0; vm < vms; vm++) {
     // A third of them late, so that there is traffic amid faults.
     const isEarly = vm < earlyCreates || random() < 0.5;
-    const atMs = isEarly ? whole(trafficFromMs, firstFaultMs - 500) : whole(firstFaultMs, lastFaultMs);
+    const atMs = isEarly ? whole(trafficFromMs, earlyUntilMs) : whole(firstFaultMs, lastFaultMs);
     ops.push({ kind: "create", atMs, vm, moves: random() < reschedules, controller: controller() });
     for (const kind of [...changes, "get"] as const)
       for (let chance: number = profile[kind]; random() < chance; chance -= 1)
@@ -135,18 +168,18 @@ export function makeSchedule(seed: string): Schedule {
           controller: controller(),
         });
   }
-  const nodeOps = Array.from({ length: random() < 0.5 ? 0 : whole(1, 4) }, (): NodeOp => {
+  const nodeOps = Array.from({ length: random() < 0.5 ? 0 : whole(1, size.mostNodeOps) }, (): NodeOp => {
     const kind = (["cordon", "uncordon", "drain"] as const)[whole(0, 2)] ?? "cordon";
     return { kind, atMs: whole(firstFaultMs, lastFaultMs), node: whole(0, nodes - 1), controller: controller() };
   });
-  const faults = Array.from({ length: whole(3, 8) }, (): Fault => {
-    const kind = faultKinds[whole(0, faultKinds.length - 1)] ?? "agent-crash";
-    const long = random() < 0.4;
+  const faults = Array.from({ length: whole(...size.faults) }, (): Fault => {
+    const kind = drawnKinds[whole(0, drawnKinds.length - 1)] ?? "agent-crash";
+    const long = random() < size.longChance;
     const step = places[kind]?.[whole(0, places[kind].length - 1)];
     return {
       kind,
       atMs: whole(firstFaultMs, lastFaultMs),
-      forMs: longKinds.has(kind) ? whole(15_000, 25_000) : long ? whole(5_000, 20_000) : whole(50, 5_000),
+      forMs: longKinds.has(kind) ? whole(...size.longestMs) : long ? whole(...size.longMs) : whole(50, 5_000),
       victim: isOfController({ kind, step }) ? controller() : whole(0, nodes - 1),
       controller: random() < 0.5 ? undefined : controller(),
       step,
@@ -154,7 +187,7 @@ export function makeSchedule(seed: string): Schedule {
   });
   const byTime = (a: { readonly atMs: number }, b: { readonly atMs: number }): number => a.atMs - b.atMs;
   return {
-    ...{ seed, nodes, controllers: controllerCount, undeleteWindowMs: random() < 0.5 ? 0 : windowMs },
+    ...{ seed, nodes, controllers: controllerCount, undeleteWindowMs: random() < 0.5 ? 0 : windowMs, firstFaultMs },
     ...{ ops: ops.toSorted(byTime), nodeOps: nodeOps.toSorted(byTime), faults: faults.toSorted(byTime) },
   };
 }

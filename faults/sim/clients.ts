@@ -54,6 +54,7 @@ export class Clients {
   readonly #ids = new Map<number, string>();
   readonly calls: SimCall[] = [];
   readonly watched: Watched[] = [];
+  readonly #phases = new Map<string, Phase>();
 
   constructor(options: ClientOptions) {
     this.#options = options;
@@ -62,6 +63,11 @@ export class Clients {
   /** Undefined: nobody was told of it. */
   idOf(vm: number): string | undefined {
     return this.#ids.get(vm);
+  }
+
+  /** As the watch showed it last; undefined: it did not, or nobody was told of the VM. */
+  phaseOf(vm: number): Phase | undefined {
+    return this.#phases.get(this.#ids.get(vm) ?? "");
   }
 
   /** The last try's answer; undefined: none was made, as nobody was told of the VM. */
@@ -171,7 +177,10 @@ export class Clients {
           const next = await Promise.race([stream.next(), stopped]).catch(() => undefined);
           if (next === undefined || next.done === true || stop.aborted) break;
           const { vm, resumeToken: token } = next.value;
-          if (vm) this.watched.push({ vm: vm.id, revision: Number(vm.etag), isGone: vm.phase === Phase.PHASE_GONE });
+          if (vm) {
+            this.watched.push({ vm: vm.id, revision: Number(vm.etag), isGone: vm.phase === Phase.PHASE_GONE });
+            this.#phases.set(vm.id, vm.phase);
+          }
           if (token !== "") resumeToken = token;
         }
       }

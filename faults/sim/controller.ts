@@ -32,8 +32,8 @@ import type { SimProcess } from "./process.ts";
 
 const heartbeatMs = 1_000;
 export const leaseMs = 10_000;
-/** A quarter as often as by default: most of what an idle controller asks its database is asked by this. */
-const reconcileMs = 2_000;
+/** A sixth as often as by default: most of what an idle controller asks its database is asked by this. */
+const reconcileMs = 3_000;
 
 export interface SimControllerParts {
   readonly process: SimProcess;

@@ -1,7 +1,7 @@
 // One schedule, run and judged.
 import { judgeSim } from "../checkers/sim-checkers.ts";
 import type { History } from "../observer/history.ts";
-import { firstFaultMs, trafficFromMs, type Schedule } from "../schedule/schedule.ts";
+import { trafficFromMs, type Schedule } from "../schedule/schedule.ts";
 import type { Verdict } from "../thread.ts";
 import { runSchedule, type WorldParts } from "./world.ts";
 
@@ -13,7 +13,7 @@ export async function runAndJudge(schedule: Schedule, parts: WorldParts): Promis
   return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations: judgeSim(history) };
 }
 
-function hadTraffic({ faults }: Schedule, { calls }: History): boolean {
+function hadTraffic({ faults, firstFaultMs }: Schedule, { calls }: History): boolean {
   const firstMs = faults[0]?.atMs ?? Infinity;
   const changes = calls.filter(({ kind, outcome, toMs }) => kind !== "get" && outcome === "ok" && toMs <= firstMs).length;
   return changes >= (leastPerSecond * (Math.min(firstMs, firstFaultMs) - trafficFromMs)) / 1_000;

@@ -10,7 +10,6 @@ import type { SimController } from "./controller.ts";
 const limit = 100_000;
 /** A copy of a message may come so much later. */
 const lateMs = { from: 100, to: 5_000 };
-const lookMs = 50;
 /** Pings, of both ends: libs' keepalive. */
 const noticedMs = 10_000;
 
@@ -61,15 +60,16 @@ export class Network {
   }
 
   #has(kind: Trouble["kind"], node: number, controller: number, way: Way): boolean {
-    const nowMs = this.#options.clock.monotonicMs();
-    return this.#troubles.some(
+    return this.#endMs(kind, node, controller, way) > this.#options.clock.monotonicMs();
+  }
+
+  /** When the last of such troubles ends, or has ended. */
+  #endMs(kind: Trouble["kind"], node: number, controller: number, way: Way): number {
+    const its = this.#troubles.filter(
       (trouble) =>
-        trouble.kind === kind &&
-        trouble.node === node &&
-        (trouble.controller ?? controller) === controller &&
-        trouble.ways.includes(way) &&
-        trouble.untilMs > nowMs,
+        trouble.kind === kind && trouble.node === node && (trouble.controller ?? controller) === controller && trouble.ways.includes(way),
     );
+    return Math.max(-Infinity, ...its.map(({ untilMs }) => untilMs));
   }
 
   /** How the agent of a node reaches controllers: one after the other, beginning with any. */
@@ -161,10 +161,12 @@ export class Network {
   /** Rejects when it was blocked for so long that both ends have noticed. */
   async #open(node: number, index: number, way: Way): Promise<void> {
     const { clock } = this.#options;
-    const sinceMs = clock.monotonicMs();
-    while (this.#has("blocked", node, index, way)) {
-      if (clock.monotonicMs() - sinceMs > noticedMs) throw new Error("the connection timed out");
-      await clock.sleep(lookMs);
+    const noticedAtMs = clock.monotonicMs() + noticedMs;
+    for (;;) {
+      const [nowMs, endMs] = [clock.monotonicMs(), this.#endMs("blocked", node, index, way)];
+      if (endMs <= nowMs) return;
+      if (nowMs >= noticedAtMs) throw new Error("the connection timed out");
+      await clock.sleep(Math.min(endMs, noticedAtMs) - nowMs);
     }
   }
 }

@@ -65,7 +65,7 @@ export class SimProcess {
 
   /** Goes on when the process does: never, once it is dead. */
   async running(): Promise<void> {
-    while (this.isPaused && !this.died.aborted) await this.#clock.sleep(lookMs);
+    while (this.isPaused && !this.died.aborted) await this.#clock.sleep(this.#pausedUntilMs - this.#clock.monotonicMs());
     if (this.died.aborted) await new Promise(() => undefined);
   }
 

@@ -12,6 +12,7 @@ interface WriteRow extends Record<string, unknown> {
   readonly request: string;
   readonly name: string;
   readonly is_held: boolean;
+  readonly reason: string;
   readonly said_by: string;
   readonly session: string;
 }
@@ -66,7 +67,7 @@ function toWrite(row: WriteRow): SimWrite {
     ...{ seq: number("seq"), atMs: number("at_ms"), op: row.op, vm: row.vm, node: row.node, request: row.request, name: row.name },
     ...{ epoch: number("epoch"), generation: number("generation"), observed: number("observed"), phase: number("phase") },
     ...{ desired, cpuMillis: number("cpu_millis"), memBytes: number("mem_bytes") },
-    ...{ ownsName: !row.is_held, wish: wishOf(desired, row.is_held), saidBy: row.said_by, session: row.session },
+    ...{ ownsName: !row.is_held, wish: wishOf(desired, row.is_held), reason: row.reason, saidBy: row.said_by, session: row.session },
   };
 }
 

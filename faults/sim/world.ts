@@ -318,24 +318,19 @@ class World {
       while (!(await isMade()) && this.#clock.monotonicMs() - fromMs < probeLimitMs) await this.#clock.sleep(lookMs);
     };
     this.#doing(created());
-    const runningMs = await this.#awaited(fromMs, async () => {
-      const made = (await finalVms(this.#parts.database)).find((row) => row.vm === this.#clients.idOf(vm));
-      return made?.phase === Phase.PHASE_RUNNING;
-    });
+    const runningMs = await this.#awaited(fromMs, () => this.#clients.phaseOf(vm) === Phase.PHASE_RUNNING);
     this.#doing(ask("delete"));
-    const goneMs = await this.#awaited(this.#clock.monotonicMs(), async () => {
-      const isThere = (await finalVms(this.#parts.database)).some((row) => row.vm === this.#clients.idOf(vm));
-      return runningMs !== undefined && !isThere && this.#underWay === 0;
-    });
-    await this.#clock.advance(lookMs); // the watch's part of it
+    const isGone = (): boolean => this.#clients.phaseOf(vm) === Phase.PHASE_GONE;
+    const goneMs = await this.#awaited(this.#clock.monotonicMs(), () => runningMs !== undefined && isGone() && this.#underWay === 0);
+    await this.#clock.advance(probeLookMs); // the watch's part of what else was written
     return { runningMs, goneMs };
   }
 
   /** After how long it was so; undefined: it never was. */
-  async #awaited(fromMs: number, holds: () => Promise<boolean>): Promise<number | undefined> {
+  async #awaited(fromMs: number, holds: () => boolean): Promise<number | undefined> {
     while (this.#clock.monotonicMs() - fromMs < probeLimitMs) {
       await this.#clock.advance(probeLookMs);
-      if (await holds()) return this.#clock.monotonicMs() - fromMs;
+      if (holds()) return this.#clock.monotonicMs() - fromMs;
     }
     return undefined;
   }

@@ -9,7 +9,16 @@ const fault = (of: Pick<Fault, "kind" | "victim" | "atMs" | "forMs"> & Partial<F
   ...{ controller: undefined, step: undefined },
   ...of,
 });
-const nothing: Schedule = { seed: "found", nodes: 1, controllers: 2, undeleteWindowMs: 0, ops: [], nodeOps: [], faults: [] };
+const nothing: Schedule = {
+  seed: "found",
+  nodes: 1,
+  controllers: 2,
+  undeleteWindowMs: 0,
+  firstFaultMs: 2_000,
+  ops: [],
+  nodeOps: [],
+  faults: [],
+};
 
 const found: Readonly<Record<string, Schedule>> = {
   // It was sent away by the one and waited in vain for the other. The first had missed little itself, and judged as if nothing had been.

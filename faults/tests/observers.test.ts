@@ -11,7 +11,7 @@ test(
   async () => {
     await using installation = await openInstallation(process.env["PATH"] ?? "");
     await using parts = await openParts(installation);
-    const seen = await runSchedule({ ...makeSchedule("observed/1"), nodes: 2, faults: [] }, parts);
+    const seen = await runSchedule({ ...makeSchedule("observed/1", "large"), nodes: 2, faults: [] }, parts);
 
     const answered = seen.calls.filter(({ outcome }) => outcome === "ok");
     expect(answered.length).toBeGreaterThan(10);
