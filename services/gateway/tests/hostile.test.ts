@@ -2,9 +2,10 @@
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { startLoneGateway } from "./support/children.ts";
 import { answer, frame, gatewayBefore } from "./support/gateway-before.ts";
 import { callBlock, endHeaders, endStream, frameKind, frameOf, headerBlock, RawHttp2 } from "./support/raw-http2.ts";
-import { call, call2, session2, trailersOf, webHeaders } from "./support/upstream.ts";
+import { call, call2, openUpstream, session2, trailersOf, webHeaders } from "./support/upstream.ts";
 
 type Gateway = Awaited<ReturnType<typeof gatewayBefore>>;
 type Limits = NonNullable<NonNullable<Parameters<typeof gatewayBefore>[1]>["limits"]>;
@@ -277,5 +278,54 @@ describe("a flood of", () => {
     await isServed(gateway.port);
     expect(arrived).toBeLessThan(connections * 260);
     expect(gateway.upstream.sessions.size).toBe(1);
+  });
+});
+
+describe("the gateway's memory", () => {
+  const mib = 2 ** 20;
+  const mayGrow = 64 * mib;
+
+  it("grows little under 2,000 silent connections, 100 MB of headers and 250 calls in frames of a byte", { timeout: 60_000 }, async () => {
+    await using upstream = await openUpstream((stream, headers) => {
+      if (headers["x-hang"] === undefined) answer(stream, frame);
+      else stream.resume();
+    });
+    await using gateway = await startLoneGateway(upstream.port, ["--ops-listen", "127.0.0.1:0"]);
+    const { ops } = JSON.parse(gateway.line) as { ops: number };
+    const rss = async (): Promise<number> => {
+      const text = await (await fetch(`http://127.0.0.1:${ops}/metrics`)).text();
+      return Number(/^process_resident_memory_bytes (\d+)/m.exec(text)?.[1]);
+    };
+    for (let at = 0; at < 200; at++) await call(gateway.port, frame);
+    const before = await rss();
+    expect(before).toBeGreaterThan(mib);
+
+    for (let at = 0; at < 20; at++) await Promise.all(Array.from({ length: 100 }, () => socketTo(gateway.port)));
+    await isServed(gateway.port);
+    expect((await rss()) - before).toBeLessThan(mayGrow);
+
+    for (let sent = 0; sent < 100 * mib;) {
+      using client = new RawHttp2(gateway.port);
+      client.say(frameKind.headers, 0, 1, callBlock());
+      for (let at = 0; at < 1_000 && !client.socket.destroyed; at++) {
+        const block = headerBlock({ [`x-${at}`]: "y".repeat(16_000) });
+        client.say(frameKind.continuation, 0, 1, block);
+        sent += block.length;
+        await client.flushed();
+      }
+      await client.closed;
+    }
+    await isServed(gateway.port);
+    expect((await rss()) - before).toBeLessThan(mayGrow);
+
+    const client = raw(gateway.port);
+    for (let at = 0; at < 250; at++) {
+      client.say(frameKind.headers, endHeaders, 2 * at + 1, callBlock({ "x-hang": "1" }));
+      client.say(frameKind.data, 0, 2 * at + 1, message(100_000).subarray(0, 5));
+      for (let byte = 0; byte < 300; byte++) client.say(frameKind.data, 0, 2 * at + 1, Buffer.alloc(1));
+      await client.flushed();
+    }
+    await isServed(gateway.port);
+    expect((await rss()) - before).toBeLessThan(mayGrow);
   });
 });

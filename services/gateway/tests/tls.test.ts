@@ -12,7 +12,9 @@ import { connect as connectTls, type SecureVersion, type TLSSocket } from "node:
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, it, onTestFinished } from "vitest";
 import type { CertificateFiles } from "../src/web/certificate.ts";
+import type { WebLimits } from "../src/web/limits.ts";
 import { answer, frame, gatewayBefore } from "./support/gateway-before.ts";
+import { openSocket } from "./support/socket-caller.ts";
 import { call2, trailersOf, webHeaders } from "./support/upstream.ts";
 
 let dir: string;
@@ -30,9 +32,9 @@ async function makePair(name: string): Promise<CertificateFiles> {
   return files;
 }
 
-async function securedGateway(name: string): Promise<{ port: number; files: CertificateFiles }> {
+async function securedGateway(name: string, limits: Partial<WebLimits> = {}): Promise<{ port: number; files: CertificateFiles }> {
   const files = await makePair(name);
-  const { port } = await gatewayBefore((stream) => answer(stream, frame), { tls: files });
+  const { port } = await gatewayBefore((stream) => answer(stream, frame), { tls: files, limits });
   return { port, files };
 }
 
@@ -65,6 +67,27 @@ it("speaks HTTP/2 to who offers it, with gRPC-Web and gRPC, and HTTP/1.1 to othe
   const chunks: Buffer[] = [];
   for await (const chunk of reply) chunks.push(chunk as Buffer); // no encoding is set
   expect(trailersOf(Buffer.concat(chunks))).toBe("grpc-status: 0\r\n");
+});
+
+it("takes calls over WebSocket, and of pages of its own origin those alone that came with TLS, too", async () => {
+  const { port } = await securedGateway("socket");
+  const path = "/a.B/C";
+  using caller = await openSocket(port, { path, isSecure: true, headers: { origin: `https://127.0.0.1:${port}` } });
+  const { data, trailers } = await caller.begin().say(0, frame).halfClose().all();
+  expect(data.equals(frame)).toBe(true);
+  expect(trailers).toContain("grpc-status: 0");
+  const other = openSocket(port, { path, isSecure: true, headers: { origin: `http://127.0.0.1:${port}` } });
+  await expect(other).rejects.toThrow("HTTP status 403");
+});
+
+it("closes no connection for a new one that is at work, below TLS as well", async () => {
+  const { port } = await securedGateway("working", { connectionsPerSource: 2 });
+  const working = [1, 2].map(() => connectHttp2(`https://127.0.0.1:${port}`, { rejectUnauthorized: false }));
+  onTestFinished(() => working.forEach((session) => session.destroy()));
+  for (const session of working) expect(trailersOf((await call2(session, frame)).body)).toBe("grpc-status: 0\r\n");
+  const third = connectTcp(port, "127.0.0.1");
+  await once(third.on("error", () => undefined).resume(), "close");
+  for (const session of working) expect(trailersOf((await call2(session, frame)).body)).toBe("grpc-status: 0\r\n");
 });
 
 it.each<[string, SecureVersion, boolean]>([

@@ -12,14 +12,19 @@ interface Opening {
   readonly path?: string;
   readonly protocol?: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** With TLS, whatever the certificate. */
+  readonly isSecure?: boolean;
 }
 
 /** Resolves when it is open. Rejects with the HTTP status that it was refused with. */
 export async function openSocket(
   port: number,
-  { path = "/test.Bytes/Echo", protocol = "pitwall-grpc.v1", headers = {} }: Opening = {},
+  { path = "/test.Bytes/Echo", protocol = "pitwall-grpc.v1", headers = {}, isSecure = false }: Opening = {},
 ): Promise<SocketCaller> {
-  const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, protocol === "" ? [] : [protocol], { headers });
+  const socket = new WebSocket(`${isSecure ? "wss" : "ws"}://127.0.0.1:${port}${path}`, protocol === "" ? [] : [protocol], {
+    headers,
+    rejectUnauthorized: false,
+  });
   const caller = new SocketCaller(socket);
   await new Promise<void>((resolve, reject) => {
     socket.once("open", resolve);
