@@ -62,6 +62,15 @@ describe("one VM", () => {
     expect(await cli("ssh", "cli", "--", "echo in; exit 7")).toMatchObject({ code: 7, stdout: "in\n" });
   });
 
+  it("ssh logs in by a certificate of its own, of which nothing is left", async () => {
+    const made = (): Promise<unknown[]> => pitwall.query("select from audit_entry where action = 'VmService/IssueSshCertificate'");
+    const before = (await made()).length;
+    const keys = (await cli("keys", "ls", "-o", "json")).stdout;
+    expect(await cli("ssh", "cli", "--", "true")).toMatchObject({ code: 0 });
+    expect((await made()).length).toBe(before + 1);
+    expect((await cli("keys", "ls", "-o", "json")).stdout).toBe(keys); // the profile knows no key of it
+  });
+
   it("logs shows what its process wrote", async () => {
     expect(await cli("logs", "cli", "--tail", "3")).toMatchObject({ code: 0 });
   });

@@ -108,6 +108,15 @@ export class Vms {
     return present((await this.#raw.extendVm(extendRequest(vm, ttlMs, options, {}), { retry: true })).vm);
   }
 
+  /**
+   * A certificate for an `ssh-ed25519 …` key, which opens the VM by SSH to its holder as to the caller: a line of a `-cert.pub` file. Whoever logs
+   * in with it before `expireTime`, ten minutes from now, stays.
+   */
+  async issueSshCertificate(vm: string, publicKey: string): Promise<{ certificate: string; expireTime: Date }> {
+    const { certificate, expireTime } = await this.#raw.issueSshCertificate({ vm, publicKey }, { retry: true });
+    return { certificate, expireTime: present(expireTime) };
+  }
+
   async update(vm: string, update: VmUpdate, options: ChangeOptions = {}): Promise<Vm> {
     return present((await this.#raw.updateVm(updateRequest(vm, update, options, {}), { retry: true })).vm);
   }

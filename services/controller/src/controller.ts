@@ -38,6 +38,7 @@ import { ServerReflection, ServerReflectionService } from "nice-grpc-server-refl
 import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
 import { LiveCalls } from "./access/live-calls.ts";
+import { SshCertificates } from "./access/ssh-certificates.ts";
 import { AuditLog } from "./audit/audit-log.ts";
 import { startSequencer } from "./audit/sequencer.ts";
 import { openSigningKey } from "./audit/signing-key.ts";
@@ -167,6 +168,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   stack.use(startSequencer(store, await openSigningKey(caDir), log));
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);
+  const certificates = new SshCertificates({ store, mutations, authority: ca.sshAuthority, clock: systemClock });
   const tokens = new Tokens({ store, mutations });
   const live = stack.use(new LiveCalls((ids) => tokens.valid(ids), log));
   const members = new Members({ store, mutations });
@@ -205,7 +207,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     .use(refuseZeroBytes)
     .use(lost.refuse);
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
-  api.add(lost.noticing(VmServiceDefinition), vmService(vms, roles, failpoints));
+  api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, roles, failpoints }));
   api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles));
@@ -238,7 +240,10 @@ export async function startController(config: ControllerConfig, { log, failpoint
     }),
   );
   link.add(RelayServiceDefinition, relayService(links));
-  link.add(AccessServiceDefinition, accessService(new Access({ store, links, authenticator, feed, failpoints, leastFor: guestLeast })));
+  link.add(
+    AccessServiceDefinition,
+    accessService(new Access({ store, links, authenticator, feed, certificates, failpoints, leastFor: guestLeast })),
+  );
   link.add(EnrollServiceDefinition, enrollService(enroll, roster));
 
   const advertised = names[0] ?? "127.0.0.1";

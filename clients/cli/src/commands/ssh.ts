@@ -6,7 +6,9 @@ import { runChild } from "../child.ts";
 import { CliError } from "../failure.ts";
 import { addItem } from "../input/pairs.ts";
 import type { Shell } from "../shell.ts";
+import { configFolder } from "../account/config-folder.ts";
 import { openSshAccess } from "../ssh/access.ts";
+import { certifiedKey, type CertifiedKey } from "../ssh/certificate.ts";
 import { chosenKey, withKey, type KeyOption } from "../ssh/chosen-key.ts";
 import { asArguments } from "../ssh/options.ts";
 import { checkedVm, parseDestination } from "../ssh/places.ts";
@@ -30,11 +32,13 @@ export function declare(command: Command, shell: Shell): void {
     .option("-L, --forward <spec>", "as ssh's -L, such as 8000:localhost:80; may be repeated", addItem)
     .option("-N, --forward-only", "run nothing: only forward")
     .description(
-      "Logs in to a VM with OpenSSH. The connection goes through the gateway, which cannot read it; both host keys are pinned. " +
+      "Logs in to a VM with OpenSSH, by a certificate that is made for this one login from your sign-in. The connection goes through the " +
+        "gateway, which cannot read it; both host keys are pinned. " +
         "Returns ssh's exit code, which is the command's own. For scp, sftp and rsync see `pitwall ssh-config`.",
     )
     .action(async (destination: string, words: readonly string[], options: Options) => {
-      const args = await inSession(shell, options, (session) => sshArguments(shell, session, destination, words, options));
+      const { args, key } = await inSession(shell, options, (session) => sshArguments(shell, session, destination, words, options));
+      await using _key = key;
       // The shell that runs the ProxyCommand must be one whose quoting is known.
       shell.endWith(await runChild("ssh", args, shell.signals, { env: { ...shell.env, SHELL: "/bin/sh" } }));
     });
@@ -46,20 +50,23 @@ async function sshArguments(
   destination: string,
   words: readonly string[],
   options: Options,
-): Promise<string[]> {
+): Promise<{ readonly args: string[]; readonly key: CertifiedKey | undefined }> {
   const { user, vm: name } = parseDestination(destination);
-  const key = await chosenKey(options, shell.folder);
-  const [access, vm] = await Promise.all([
-    openSshAccess(shell, session, key),
-    session.pitwall.vms.get(name).then((found) => running(shell, session, found)),
-  ]);
-  return [
+  const chosen = await chosenKey(options, shell.folder);
+  const vm = await session.pitwall.vms.get(name).then((found) => running(shell, session, found));
+  await using parts = new AsyncDisposableStack();
+  const key = chosen === undefined ? await certifiedKey(configFolder(shell.env), session, vm) : undefined;
+  if (key) parts.use(key);
+  const access = await openSshAccess(shell, session, chosen ?? key?.file);
+  const args = [
     ...["-F", "none", ...asArguments(await access.optionsFor(vm))],
     ...(options.tty === true ? ["-t"] : []),
     ...(options.forwardOnly === true ? ["-N"] : []),
     ...(options.forward ?? []).flatMap((spec) => ["-L", spec]),
     ...["--", `${user}@${checkedVm(vm).name}`, ...words],
   ];
+  parts.move(); // who asked for it disposes of the key
+  return { args, key };
 }
 
 /** A VM on its way is waited for; one that nobody asked to run is not. */

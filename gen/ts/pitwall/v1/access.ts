@@ -5,6 +5,7 @@
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
 import { Duration } from "../../google/protobuf/duration.ts";
+import { Timestamp } from "../../google/protobuf/timestamp.ts";
 
 export const protobufPackage = "pitwall.v1";
 
@@ -21,7 +22,16 @@ export interface Caller {
     | //
     /** The key that the client proved to have, `ssh-ed25519 AAAA…`. */
     { $case: "sshPublicKey"; value: string }
+    | { $case: "sshCertificate"; value: SshCertificateLogin }
     | undefined;
+}
+
+/** A certificate of this installation's, with whose key the client logged in: a connection may outlive it. */
+export interface SshCertificateLogin {
+  /** As it is on the wire. */
+  certificate: Uint8Array;
+  /** When the client proved to have its key: at most 24 h ago. */
+  loginTime: Date | undefined;
 }
 
 /** What a tunnel ends at inside the VM. */
@@ -52,6 +62,8 @@ export interface AuthorizeSshRequest {
   sshPublicKey: string;
   /** Name or id; empty: only whether the key is known. */
   vm: string;
+  /** Of this key, as it is on the wire; empty: the key speaks for itself. */
+  sshCertificate: Uint8Array;
 }
 
 export interface AuthorizeSshResponse {
@@ -136,6 +148,9 @@ export const Caller: MessageFns<Caller> = {
       case "sshPublicKey":
         writer.uint32(18).string(message.credential.value);
         break;
+      case "sshCertificate":
+        SshCertificateLogin.encode(message.credential.value, writer.uint32(26).fork()).join();
+        break;
     }
     return writer;
   },
@@ -169,6 +184,17 @@ export const Caller: MessageFns<Caller> = {
             message.credential = { $case: "sshPublicKey", value: reader.string() };
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.credential = {
+              $case: "sshCertificate",
+              value: SshCertificateLogin.decode(reader, reader.uint32()),
+            };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -191,6 +217,10 @@ export const Caller: MessageFns<Caller> = {
         ? { $case: "sshPublicKey", value: globalThis.String(object.sshPublicKey) }
         : isSet(object.ssh_public_key)
         ? { $case: "sshPublicKey", value: globalThis.String(object.ssh_public_key) }
+        : isSet(object.sshCertificate)
+        ? { $case: "sshCertificate", value: SshCertificateLogin.fromJSON(object.sshCertificate) }
+        : isSet(object.ssh_certificate)
+        ? { $case: "sshCertificate", value: SshCertificateLogin.fromJSON(object.ssh_certificate) }
         : undefined,
     };
   },
@@ -201,6 +231,8 @@ export const Caller: MessageFns<Caller> = {
       obj.bearerToken = message.credential.value;
     } else if (message.credential?.$case === "sshPublicKey") {
       obj.sshPublicKey = message.credential.value;
+    } else if (message.credential?.$case === "sshCertificate") {
+      obj.sshCertificate = SshCertificateLogin.toJSON(message.credential.value);
     }
     return obj;
   },
@@ -223,7 +255,105 @@ export const Caller: MessageFns<Caller> = {
         }
         break;
       }
+      case "sshCertificate": {
+        if (object.credential?.value !== undefined && object.credential?.value !== null) {
+          message.credential = {
+            $case: "sshCertificate",
+            value: SshCertificateLogin.fromPartial(object.credential.value),
+          };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseSshCertificateLogin(): SshCertificateLogin {
+  return { certificate: new Uint8Array(0), loginTime: undefined };
+}
+
+export const SshCertificateLogin: MessageFns<SshCertificateLogin> = {
+  encode(message: SshCertificateLogin, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.certificate.length !== 0) {
+      writer.uint32(10).bytes(message.certificate);
+    }
+    if (message.loginTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.loginTime), writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SshCertificateLogin {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSshCertificateLogin();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.certificate = reader.bytes();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.loginTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SshCertificateLogin {
+    return {
+      certificate: isSet(object.certificate) ? bytesFromBase64(object.certificate) : new Uint8Array(0),
+      loginTime: isSet(object.loginTime)
+        ? fromJsonTimestamp(object.loginTime)
+        : isSet(object.login_time)
+        ? fromJsonTimestamp(object.login_time)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SshCertificateLogin): unknown {
+    const obj: any = {};
+    if (message.certificate.length !== 0) {
+      obj.certificate = base64FromBytes(message.certificate);
+    }
+    if (message.loginTime !== undefined) {
+      obj.loginTime = message.loginTime.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SshCertificateLogin>): SshCertificateLogin {
+    return SshCertificateLogin.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SshCertificateLogin>): SshCertificateLogin {
+    const message = createBaseSshCertificateLogin();
+    message.certificate = object.certificate ?? new Uint8Array(0);
+    message.loginTime = object.loginTime ?? undefined;
     return message;
   },
 };
@@ -545,7 +675,7 @@ export const GuestApiTarget: MessageFns<GuestApiTarget> = {
 };
 
 function createBaseAuthorizeSshRequest(): AuthorizeSshRequest {
-  return { sshPublicKey: "", vm: "" };
+  return { sshPublicKey: "", vm: "", sshCertificate: new Uint8Array(0) };
 }
 
 export const AuthorizeSshRequest: MessageFns<AuthorizeSshRequest> = {
@@ -555,6 +685,9 @@ export const AuthorizeSshRequest: MessageFns<AuthorizeSshRequest> = {
     }
     if (message.vm !== "") {
       writer.uint32(18).string(message.vm);
+    }
+    if (message.sshCertificate.length !== 0) {
+      writer.uint32(26).bytes(message.sshCertificate);
     }
     return writer;
   },
@@ -588,6 +721,14 @@ export const AuthorizeSshRequest: MessageFns<AuthorizeSshRequest> = {
             message.vm = reader.string();
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.sshCertificate = reader.bytes();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -608,6 +749,11 @@ export const AuthorizeSshRequest: MessageFns<AuthorizeSshRequest> = {
         ? globalThis.String(object.ssh_public_key)
         : "",
       vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      sshCertificate: isSet(object.sshCertificate)
+        ? bytesFromBase64(object.sshCertificate)
+        : isSet(object.ssh_certificate)
+        ? bytesFromBase64(object.ssh_certificate)
+        : new Uint8Array(0),
     };
   },
 
@@ -619,6 +765,9 @@ export const AuthorizeSshRequest: MessageFns<AuthorizeSshRequest> = {
     if (message.vm !== "") {
       obj.vm = message.vm;
     }
+    if (message.sshCertificate.length !== 0) {
+      obj.sshCertificate = base64FromBytes(message.sshCertificate);
+    }
     return obj;
   },
 
@@ -629,6 +778,7 @@ export const AuthorizeSshRequest: MessageFns<AuthorizeSshRequest> = {
     const message = createBaseAuthorizeSshRequest();
     message.sshPublicKey = object.sshPublicKey ?? "";
     message.vm = object.vm ?? "";
+    message.sshCertificate = object.sshCertificate ?? new Uint8Array(0);
     return message;
   },
 };
@@ -1728,6 +1878,31 @@ export interface AccessServiceClient<CallOptionsExt = {}> {
   ): Promise<CheckTunnelsResponse>;
 }
 
+function bytesFromBase64(b64: string): Uint8Array {
+  if ((globalThis as any).Buffer) {
+    return Uint8Array.from((globalThis as any).Buffer.from(b64, "base64"));
+  } else {
+    const bin = globalThis.atob(b64);
+    const arr = new Uint8Array(bin.length);
+    for (let i = 0; i < bin.length; ++i) {
+      arr[i] = bin.charCodeAt(i);
+    }
+    return arr;
+  }
+}
+
+function base64FromBytes(arr: Uint8Array): string {
+  if ((globalThis as any).Buffer) {
+    return (globalThis as any).Buffer.from(arr).toString("base64");
+  } else {
+    const bin: string[] = [];
+    arr.forEach((byte) => {
+      bin.push(globalThis.String.fromCharCode(byte));
+    });
+    return globalThis.btoa(bin.join(""));
+  }
+}
+
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 
 export type DeepPartial<T> = T extends bigint ? string | number | bigint
@@ -1736,6 +1911,28 @@ export type DeepPartial<T> = T extends bigint ? string | number | bigint
   : T extends { $case: string; value: unknown } ? { $case: T["$case"]; value?: DeepPartial<T["value"]> }
   : T extends {} ? { [K in keyof T]?: DeepPartial<T[K]> }
   : Partial<T>;
+
+function toTimestamp(date: Date): Timestamp {
+  const seconds = BigInt(Math.trunc(date.getTime() / 1_000));
+  const nanos = (date.getTime() % 1_000) * 1_000_000;
+  return { seconds, nanos };
+}
+
+function fromTimestamp(t: Timestamp): Date {
+  let millis = (globalThis.Number(t.seconds.toString()) || 0) * 1_000;
+  millis += (t.nanos || 0) / 1_000_000;
+  return new globalThis.Date(millis);
+}
+
+function fromJsonTimestamp(o: any): Date {
+  if (o instanceof globalThis.Date) {
+    return o;
+  } else if (typeof o === "string") {
+    return new globalThis.Date(o);
+  } else {
+    return fromTimestamp(Timestamp.fromJSON(o));
+  }
+}
 
 function isSet(value: any): boolean {
   return value !== null && value !== undefined;

@@ -812,6 +812,18 @@ export interface WaitVmResponse {
   vm: Vm | undefined;
 }
 
+export interface IssueSshCertificateRequest {
+  vm: string;
+  /** `ssh-ed25519 AAAA…`; made for this, and thrown away after it. */
+  publicKey: string;
+}
+
+export interface IssueSshCertificateResponse {
+  /** `ssh-ed25519-cert-v01@openssh.com AAAA…`, whose only principal is the VM's id. */
+  certificate: string;
+  expireTime: Date | undefined;
+}
+
 function createBaseVm(): Vm {
   return {
     id: "",
@@ -5756,6 +5768,184 @@ export const WaitVmResponse: MessageFns<WaitVmResponse> = {
   },
 };
 
+function createBaseIssueSshCertificateRequest(): IssueSshCertificateRequest {
+  return { vm: "", publicKey: "" };
+}
+
+export const IssueSshCertificateRequest: MessageFns<IssueSshCertificateRequest> = {
+  encode(message: IssueSshCertificateRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.publicKey !== "") {
+      writer.uint32(18).string(message.publicKey);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IssueSshCertificateRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIssueSshCertificateRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.publicKey = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): IssueSshCertificateRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      publicKey: isSet(object.publicKey)
+        ? globalThis.String(object.publicKey)
+        : isSet(object.public_key)
+        ? globalThis.String(object.public_key)
+        : "",
+    };
+  },
+
+  toJSON(message: IssueSshCertificateRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.publicKey !== "") {
+      obj.publicKey = message.publicKey;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<IssueSshCertificateRequest>): IssueSshCertificateRequest {
+    return IssueSshCertificateRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<IssueSshCertificateRequest>): IssueSshCertificateRequest {
+    const message = createBaseIssueSshCertificateRequest();
+    message.vm = object.vm ?? "";
+    message.publicKey = object.publicKey ?? "";
+    return message;
+  },
+};
+
+function createBaseIssueSshCertificateResponse(): IssueSshCertificateResponse {
+  return { certificate: "", expireTime: undefined };
+}
+
+export const IssueSshCertificateResponse: MessageFns<IssueSshCertificateResponse> = {
+  encode(message: IssueSshCertificateResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.certificate !== "") {
+      writer.uint32(10).string(message.certificate);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.expireTime), writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IssueSshCertificateResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIssueSshCertificateResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.certificate = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.expireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): IssueSshCertificateResponse {
+    return {
+      certificate: isSet(object.certificate) ? globalThis.String(object.certificate) : "",
+      expireTime: isSet(object.expireTime)
+        ? fromJsonTimestamp(object.expireTime)
+        : isSet(object.expire_time)
+        ? fromJsonTimestamp(object.expire_time)
+        : undefined,
+    };
+  },
+
+  toJSON(message: IssueSshCertificateResponse): unknown {
+    const obj: any = {};
+    if (message.certificate !== "") {
+      obj.certificate = message.certificate;
+    }
+    if (message.expireTime !== undefined) {
+      obj.expireTime = message.expireTime.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<IssueSshCertificateResponse>): IssueSshCertificateResponse {
+    return IssueSshCertificateResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<IssueSshCertificateResponse>): IssueSshCertificateResponse {
+    const message = createBaseIssueSshCertificateResponse();
+    message.certificate = object.certificate ?? "";
+    message.expireTime = object.expireTime ?? undefined;
+    return message;
+  },
+};
+
 /**
  * Creates VMs and moves them through their life. A caller sees the VMs of the projects where it has a role: what it may not see is
  * NOT_FOUND. `vm` is an id, a name in the caller's personal project, or `PROJECT/NAME`.
@@ -5891,6 +6081,15 @@ export const VmServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** A certificate for an SSH key, which opens this VM to its holder as to the caller, for ten minutes: connections go on after that. */
+    issueSshCertificate: {
+      name: "IssueSshCertificate",
+      requestType: IssueSshCertificateRequest as typeof IssueSshCertificateRequest,
+      requestStream: false,
+      responseType: IssueSshCertificateResponse as typeof IssueSshCertificateResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -5930,6 +6129,11 @@ export interface VmServiceImplementation<CallContextExt = {}> {
   ): Promise<DeepPartial<UndeleteVmResponse>>;
   /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
   waitVm(request: WaitVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<WaitVmResponse>>;
+  /** A certificate for an SSH key, which opens this VM to its holder as to the caller, for ten minutes: connections go on after that. */
+  issueSshCertificate(
+    request: IssueSshCertificateRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<IssueSshCertificateResponse>>;
 }
 
 export interface VmServiceClient<CallOptionsExt = {}> {
@@ -5968,6 +6172,11 @@ export interface VmServiceClient<CallOptionsExt = {}> {
   ): Promise<UndeleteVmResponse>;
   /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
   waitVm(request: DeepPartial<WaitVmRequest>, options?: CallOptions & CallOptionsExt): Promise<WaitVmResponse>;
+  /** A certificate for an SSH key, which opens this VM to its holder as to the caller, for ten minutes: connections go on after that. */
+  issueSshCertificate(
+    request: DeepPartial<IssueSshCertificateRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<IssueSshCertificateResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

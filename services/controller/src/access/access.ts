@@ -20,6 +20,7 @@ import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
+import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
 
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
@@ -31,6 +32,7 @@ export interface AccessParts {
   readonly links: NodeLinks;
   readonly authenticator: Authenticator;
   readonly feed: Pick<Feed, "subscribe">;
+  readonly certificates: Pick<SshCertificates, "userNow" | "userAtLogin">;
   readonly failpoints: Failpoints;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
   readonly leastFor: (method: string) => ProjectRole | undefined;
@@ -41,22 +43,30 @@ export class Access {
   readonly #links: NodeLinks;
   readonly #authenticator: Authenticator;
   readonly #feed: AccessParts["feed"];
+  readonly #certificates: AccessParts["certificates"];
   readonly #failpoints: Failpoints;
   readonly #leastFor: AccessParts["leastFor"];
   readonly sessions: OpenSessions;
 
-  constructor({ store, links, authenticator, feed, failpoints, leastFor }: AccessParts) {
+  constructor({ store, links, authenticator, feed, certificates, failpoints, leastFor }: AccessParts) {
     this.#store = store;
     this.#links = links;
     this.#authenticator = authenticator;
     this.#feed = feed;
+    this.#certificates = certificates;
     this.#failpoints = failpoints;
     this.#leastFor = leastFor;
     this.sessions = new OpenSessions(store);
   }
 
-  async authorizeSsh({ sshPublicKey, vm }: AuthorizeSshRequest): Promise<AuthorizeSshResponse> {
+  async authorizeSsh({ sshPublicKey, sshCertificate, vm }: AuthorizeSshRequest): Promise<AuthorizeSshResponse> {
     const em = this.#store.read();
+    if (sshCertificate.length > 0) {
+      const user = this.#certificates.userNow(sshCertificate);
+      if (vm === "") return { subject: user.subject, vmId: "", sshHostKey: "" };
+      const { row } = await findByCertificate(em, user, vm);
+      return { subject: user.subject, vmId: row.id, sshHostKey: row.sshHostKey };
+    }
     if (vm === "") {
       const { fingerprint, line } = parseSshKey(sshPublicKey, "ssh_public_key");
       // A key that was given with a VM may jump as well: what it reaches is decided when it asks for a VM.
@@ -96,7 +106,7 @@ export class Access {
     const lost: number[] = [];
     for (const [at, { caller, vm, method }] of tunnels.entries()) {
       try {
-        await this.#reach(caller, vm, method, (authorization) => this.#authenticator.stillIs(authorization));
+        await this.#reach(caller, vm, method, true);
       } catch (error) {
         // What cannot be found out ends nothing.
         if (!(error instanceof PitwallError) || !endsTunnels.has(error.fault)) throw error;
@@ -141,22 +151,21 @@ export class Access {
     }
   }
 
-  async #reach(
-    caller: Caller | undefined,
-    vm: string,
-    method: string,
-    authenticate = (authorization: string) => this.#authenticator.authenticate(authorization),
-  ): Promise<Reaching> {
+  /** `isOpen`: it was let in before, and may stay unless something was taken away. */
+  async #reach(caller: Caller | undefined, vm: string, method: string, isOpen = false): Promise<Reaching> {
     const em = this.#store.read();
     switch (caller?.credential?.$case) {
       case "bearerToken": {
-        const principal = await authenticate(`Bearer ${caller.credential.value}`);
+        const authorization = `Bearer ${caller.credential.value}`;
+        const principal = await (isOpen ? this.#authenticator.stillIs(authorization) : this.#authenticator.authenticate(authorization));
         const least = (method === "" ? undefined : this.#leastFor(method)) ?? "member";
         holdToken(principal, method, least);
         return { row: await reachVm(em, principal, vm, least), ...originOf(principal) };
       }
       case "sshPublicKey":
         return findByKey(em, caller.credential.value, vm);
+      case "sshCertificate":
+        return findByCertificate(em, this.#certificates.userAtLogin(caller.credential.value, isOpen), vm);
       case undefined:
         throw invalid("caller", "is required");
     }
@@ -224,6 +233,13 @@ async function findByKey(em: EntityManager, publicKey: string, vm: string): Prom
   // One key given with VMs of the same name in several projects: only an id is clear.
   if (!match || more.length > 0) throw vmNotFound(vm);
   return { row: match, actor: `key:${fingerprint}`, subject: match.owner };
+}
+
+/** The VM that a certificate was made for, if its user still may. */
+async function findByCertificate(em: EntityManager, { subject, vms }: CertifiedUser, vm: string): Promise<Reaching> {
+  const row = await reachVm(em, keyHolder(subject), vm, "member").catch(() => undefined);
+  if (!row || !vms.includes(row.id)) throw vmNotFound(vm);
+  return { row, actor: subject, subject };
 }
 
 /** Whoever has a user's key is that user, and no administrator. */

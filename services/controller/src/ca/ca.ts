@@ -1,6 +1,6 @@
 // The installation's certificate authority: a key on disk, certificates for controllers, and for members that join.
 import "reflect-metadata"; // @peculiar/x509 wants it and does not bring it
-import { createHash, randomBytes } from "node:crypto";
+import { createHash, randomBytes, type KeyObject } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
@@ -20,6 +20,7 @@ import {
   type PublicKey,
 } from "@peculiar/x509";
 import { invalid, systemClock, writeFileAtomic } from "@pitwall/runtime";
+import { sshAuthority } from "./ssh-authority.ts";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const minuteMs = 60_000;
@@ -47,6 +48,8 @@ export interface Ca {
   readonly certificate: string;
   /** Hex SHA-256 of the certificate's DER. */
   readonly fingerprint: string;
+  /** Signs users' SSH certificates. */
+  readonly sshAuthority: KeyObject;
   /** A key and certificate for the controller `id`, reached by these DNS names and IP addresses. It is a client too: of other controllers. */
   issueController(id: string, names: readonly string[]): Promise<KeyPair>;
   /** A certificate for the key of a request, for 24 h unless `lifeMs` says otherwise; nothing else of the request is used. Throws `invalid` for a bad one. */
@@ -110,6 +113,7 @@ export async function openCa(dir: string): Promise<Ca> {
   const pem = certificate.toString("pem");
   return {
     certificate: `${pem}\n`,
+    sshAuthority: sshAuthority(der),
     fingerprint: createHash("sha256").update(Buffer.from(certificate.rawData)).digest("hex"),
     async issueController(id, serverNames) {
       const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);

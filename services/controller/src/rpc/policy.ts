@@ -43,6 +43,7 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     RenameVm: changes("vm"),
     ExtendVm: changes("vm"),
     WaitVm: reads("vm"),
+    IssueSshCertificate: row("person", "vm", "member", true),
   },
   "pitwall.v1.GuestService": {
     Exec: changes("vm"),

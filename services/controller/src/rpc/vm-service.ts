@@ -2,13 +2,21 @@
 import type { VmServiceImplementation, WatchVmsResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Failpoints } from "@pitwall/runtime";
 import type { LiveCalls } from "../access/live-calls.ts";
+import type { SshCertificates } from "../access/ssh-certificates.ts";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit } from "./page.ts";
 import { waitVm, watchVms } from "./watch.ts";
 import { whileMember } from "./while-member.ts";
 
-export function vmService(vms: Vms, roles: LiveCalls, failpoints: Failpoints): VmServiceImplementation<CallerContext> {
+export interface VmServiceParts {
+  readonly vms: Vms;
+  readonly certificates: Pick<SshCertificates, "issue">;
+  readonly roles: LiveCalls;
+  readonly failpoints: Failpoints;
+}
+
+export function vmService({ vms, certificates, roles, failpoints }: VmServiceParts): VmServiceImplementation<CallerContext> {
   const { moves } = vms;
   return {
     async createVm(request, context) {
@@ -29,6 +37,7 @@ export function vmService(vms: Vms, roles: LiveCalls, failpoints: Failpoints): V
     updateVm: (request, context) => moves.update(userOf(context), request),
     renameVm: (request, context) => moves.rename(userOf(context), request),
     extendVm: (request, context) => moves.extend(userOf(context), request),
+    issueSshCertificate: (request, context) => certificates.issue(userOf(context), request),
     async waitVm(request, context) {
       const caller = userOf(context);
       const looked = { vm: request.vm, project: "" };

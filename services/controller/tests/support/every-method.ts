@@ -76,6 +76,9 @@ const bodies: Readonly<Record<string, (touched: Touched) => object>> = {
   "VmService/UpdateVm": () => ({ value: { deleteProtection: false }, updateMask: ["delete_protection"] }),
   "VmService/RenameVm": () => ({ name: "renamed" }),
   "VmService/ExtendVm": () => ({ ttl: { seconds: 60n, nanos: 0 } }),
+  "VmService/IssueSshCertificate": () => ({
+    publicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+  }),
   "ImageService/ResolveImage": ({ image }) => ({ image }),
   "ImageService/CheckImage": ({ image }) => ({ image }),
   "ImageService/PullImage": ({ image }) => ({ image }),

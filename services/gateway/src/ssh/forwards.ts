@@ -13,7 +13,7 @@ export function openForwards(client: Connection, login: Login, account: Account,
   client.on("tcpip", (accept, reject, { destIP, destPort }) => {
     const way = wayTo(login, destIP, destPort);
     if (!way || !account.openForward()) return void reject();
-    tunnels.open({ credential: { $case: "sshPublicKey", value: login.publicKey } }, way.vm, way.target).then(
+    tunnels.open(login.caller, way.vm, way.target).then(
       ({ stream }) => {
         const channel = accept();
         channel.once("close", () => account.closedForward());

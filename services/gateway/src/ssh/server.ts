@@ -120,7 +120,12 @@ class Visit implements Startup {
   greeted(client: Connection): void {
     this.#client = client;
     client.on("error", (error) => this.#parts.log.debug("an SSH connection broke", { error }));
-    client.on("authentication", (context) => void this.#authenticate(context));
+    client.on("authentication", (context) => {
+      this.#authenticate(context).catch((error: unknown) => {
+        this.#parts.log.warn("a login failed", { error });
+        this.cut("its login failed");
+      });
+    });
     client.once("ready", () => {
       this.#parts.loggedIn();
       if (this.#login) this.#serve(client, this.#login);
@@ -165,7 +170,7 @@ class Visit implements Startup {
 
   #serve(client: Connection, login: Login): void {
     const { limits, tunnels, log, charge } = this.#parts;
-    const vm = login.target && openVmConnection(login.target, login.publicKey, tunnels);
+    const vm = login.target && openVmConnection(login.target, login.caller, tunnels);
     client.once("close", () => vm?.close());
     const overran = (): void => {
       charge("overrun");

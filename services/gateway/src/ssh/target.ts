@@ -1,4 +1,5 @@
 // What an SSH user name asks for.
+import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 
 /** A VM, and the user in it; no VM for a connection that only jumps. */
 export interface SshTarget {
@@ -10,6 +11,8 @@ export interface SshTarget {
 export interface Login {
   /** `ssh-ed25519 AAAA…`, proven. */
   readonly publicKey: string;
+  /** As a controller is told: that key, or a certificate of it. */
+  readonly caller: Caller;
   /** Undefined on a connection that only jumps. */
   readonly target: SshTarget | undefined;
 }

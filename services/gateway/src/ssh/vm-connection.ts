@@ -1,5 +1,6 @@
 // The gateway's own SSH connection to a VM, opened when first needed and shared by the channels of one client.
 import type { Duplex } from "node:stream";
+import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 import { PitwallError } from "@pitwall/runtime";
 import ssh2, { type Client } from "ssh2";
 import type { Tunnels } from "../tunnels/tunnels.ts";
@@ -15,7 +16,7 @@ export interface VmConnection {
 }
 
 /** The key in use is made for this connection, and the VM lets it in on this tunnel only. The VM's host key must be the one its node reported. */
-export function openVmConnection({ vm, user }: SshTarget, publicKey: string, tunnels: Tunnels): VmConnection {
+export function openVmConnection({ vm, user }: SshTarget, caller: Caller, tunnels: Tunnels): VmConnection {
   let opening: Promise<Client> | undefined;
   let current: Client | undefined;
   let isClosed = false;
@@ -23,7 +24,7 @@ export function openVmConnection({ vm, user }: SshTarget, publicKey: string, tun
   async function open(): Promise<Client> {
     const keys = makeKeyPair();
     const target = { target: { $case: "ssh" as const, value: { sessionKey: keys.publicLine } } };
-    const { stream, sshHostKey } = await tunnels.open({ credential: { $case: "sshPublicKey", value: publicKey } }, vm, target);
+    const { stream, sshHostKey } = await tunnels.open(caller, vm, target);
     const client = new ssh2.Client();
     current = client;
     if (isClosed) stream.destroy();
