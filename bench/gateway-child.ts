@@ -9,12 +9,13 @@ import { openLog } from "@pitwall/runtime";
 import { z } from "zod";
 
 const setup = z.object({ backend: z.number(), issuer: z.string(), audience: z.string() });
+const order = z.object({ isCollected: z.boolean() });
 
 process.once("message", (first) => {
   const { backend, issuer, audience } = setup.parse(first);
   void listen(backend, openDoor(openVerifier({ issuer, audience })));
-  process.on("message", () => {
-    globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
+  process.on("message", (message) => {
+    if (order.parse(message).isCollected) globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
     const { user, system } = process.cpuUsage();
     process.send?.({ rssBytes: process.memoryUsage.rss(), cpuMs: (user + system) / 1000 });
   });

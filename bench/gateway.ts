@@ -26,7 +26,7 @@ interface Issuer extends AsyncDisposable {
 }
 
 export async function gateway({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {
-  const [rounds, requests, serial] = quick ? [2, 8_000, 1_000] : [5, 40_000, 4_000];
+  const [rounds, requests, serial] = quick ? [2, 15_000, 1_000] : [5, 40_000, 4_000];
   await using stack = new AsyncDisposableStack();
   const peers = await providePeers(say);
   const dir = await mkdtemp(join(tmpdir(), "pitwall-bench-gateway-"));
@@ -56,7 +56,10 @@ export async function gateway({ quick, say }: BenchOptions): Promise<Readonly<Re
     for (const target of [port, peer.port]) await perSecond(load(target, kind), Math.ceil(requests / 4)); // warm
     const all: { ours: Awaited<ReturnType<typeof measured>>; theirs: Awaited<ReturnType<typeof measured>> }[] = [];
     for (let at = 0; at < rounds; at++)
-      all.push({ ours: await measured(port, async () => (await usageOf(child)).cpuMs), theirs: await measured(peer.port, peer.cpuMs) });
+      all.push({
+        ours: await measured(port, async () => (await usageOf(child, false)).cpuMs),
+        theirs: await measured(peer.port, peer.cpuMs),
+      });
     const value = round(median(all.map(({ ours, theirs }) => ours.rate / theirs.rate)));
     const [pitwall, other] = [median(all.map(({ ours }) => ours.rate)), median(all.map(({ theirs }) => theirs.rate))];
     const [cpu, otherCpu] = [median(all.map(({ ours }) => ours.cpuUs)), median(all.map(({ theirs }) => theirs.cpuUs))];
@@ -96,14 +99,14 @@ async function startGateway(stack: AsyncDisposableStack, backend: number, issuer
   return { child, port };
 }
 
-/** After a garbage collection. */
-async function usageOf(child: Child): Promise<{ rssBytes: number; cpuMs: number }> {
-  return z.object({ rssBytes: z.number(), cpuMs: z.number() }).parse(await child.ask({}));
+/** After a garbage collection, when that is asked for. */
+async function usageOf(child: Child, isCollected: boolean): Promise<{ rssBytes: number; cpuMs: number }> {
+  return z.object({ rssBytes: z.number(), cpuMs: z.number() }).parse(await child.ask({ isCollected }));
 }
 
 /** Memory that 1,000 streams take, and how late their messages are, against the same without a proxy. */
 async function streaming(child: Child, port: number, backend: number, token: string, forMs: number): Promise<Record<string, Metric>> {
-  const rss = async (): Promise<number> => (await usageOf(child)).rssBytes;
+  const rss = async (): Promise<number> => (await usageOf(child, true)).rssBytes;
   const late: Record<"direct" | "through", number> = { direct: 0, through: 0 };
   {
     await using ticking = await openTicking(backend, streams, token);
