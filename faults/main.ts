@@ -8,7 +8,7 @@ import { runDirected, runProcessCampaign, runProcessTasks } from "./process/camp
 import { directedSeedsOf } from "./process/directed.ts";
 
 const usage =
-  "usage: npm run faults -- [--schedules N] [--from N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR]\n       npm run faults -- --layer process --directed[=NAME,…] [--workers N] [--logs DIR]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
+  "usage: npm run faults -- [--schedules N] [--from N] [--seed S] [--layer sim|process] [--replay SEED] [--workers N] [--logs DIR] [--pace N]\n       npm run faults -- --layer process --directed[=NAME,…] [--workers N] [--logs DIR] [--pace N]\n       npm run faults -- --planted NUMBER|all [--schedules N] [--seed S] [--workers N]";
 const say = (text: string): void => void process.stderr.write(`${text}\n`);
 
 try {
@@ -24,6 +24,7 @@ try {
       workers: { type: "string", default: String(availableParallelism()) },
       replay: { type: "string" },
       logs: { type: "string", default: "" },
+      pace: { type: "string" },
     },
   });
   const { seed, layer, replay, planted, logs, directed } = values;
@@ -35,8 +36,11 @@ try {
   if (!Number.isInteger(from) || from < 0) throw new Error(`--from: must be a whole number from 0, got ${values.from}\n${usage}`);
   if (!Number.isInteger(workers) || workers < 1)
     throw new Error(`--workers: must be a whole number from 1, got ${values.workers}\n${usage}`);
+  const pace = values.pace === undefined ? undefined : Number(values.pace);
+  if (pace !== undefined && !(Number.isInteger(pace) && pace >= 1 && pace <= 10))
+    throw new Error(`--pace: must be a whole number from 1 to 10, got ${values.pace}\n${usage}`);
   const stop = new AbortController();
-  const options = { workers, path: process.env["PATH"] ?? "", say, signal: stop.signal };
+  const options = { workers, path: process.env["PATH"] ?? "", say, signal: stop.signal, ...(pace !== undefined && { pace }) };
   if (planted !== undefined) {
     const bugs = planted === "all" ? plantedBugs : plantedBugs.filter((_, index) => String(index + 1) === planted);
     if (bugs.length === 0) throw new Error(`--planted: must be all, or a number up to ${plantedBugs.length}, got ${planted}\n${usage}`);

@@ -1,5 +1,6 @@
 // A campaign of the layer of processes: schedules by seed, in a few worlds side by side. A world that is not clean afterwards is replaced.
 import { once } from "node:events";
+import { availableParallelism, loadavg } from "node:os";
 import type { ChildProcess } from "node:child_process";
 import { join } from "node:path";
 import { systemClock } from "@pitwall/runtime";
@@ -9,13 +10,21 @@ import { makeMakings } from "./makings.ts";
 import type { ProcessAnswer, ProcessTask } from "./worker.ts";
 
 const maxTold = 3;
-const answerLimitMs = 360_000;
+const answerLimitMs = 240_000;
+
 /** Of schedules in one world. */
 const perWorld = 10;
+/** How many processes want each CPU, and how many times as long as on a machine of its own all that hangs on leases then takes. */
+const paces = [
+  { load: 10, pace: 3 },
+  { load: 4, pace: 2 },
+];
 
 export interface ProcessCampaignOptions extends CampaignOptions {
   /** A folder that takes the services' logs of schedules that failed; empty: they go. */
   readonly logs: string;
+  /** All that hangs on leases takes so many times as long; default: as the machine's load is. */
+  readonly pace?: number;
 }
 
 /** Why nothing can be run here; undefined: it can. */
@@ -49,11 +58,12 @@ export async function runDirected(
 export async function runProcessTasks(
   tasks: readonly ProcessTask[],
   seed: string,
-  { workers, path, say, logs, signal }: Omit<ProcessCampaignOptions, "schedules" | "from" | "seed">,
+  { workers, path, say, logs, signal, pace = paceHere() }: Omit<ProcessCampaignOptions, "schedules" | "from" | "seed">,
 ): Promise<CampaignResult> {
   const whyNot = await whyNotIsolated();
   if (whyNot !== undefined) throw new Error(`the layer process cannot run here: ${whyNot}`);
-  await using makings = await makeMakings(path, say);
+  if (pace > 1) say(`leases last ${pace} times as long: this machine is busy, or --pace says so`);
+  await using makings = await makeMakings(path, pace, say);
   const isOver = (): boolean => signal?.aborted === true;
   const waiting = [...tasks];
   const answers: ProcessAnswer[] = [];
@@ -65,7 +75,7 @@ export async function runProcessTasks(
         for (let next = waiting.shift(); next !== undefined && !isOver(); next = waiting.shift()) {
           world ??= await World.start([JSON.stringify(makings), logs]);
           const sinceMs = systemClock.monotonicMs();
-          const answer = await world.run(next, signal);
+          const answer = await world.run(next, pace, signal);
           if (isOver()) return; // the answer is that of an end amid the run
           answers.push(answer);
           if (answer.violations.length > 0) say(told(answer));
@@ -90,6 +100,12 @@ export async function runProcessTasks(
   };
 }
 
+/** Leases that are lost because nobody gets to run show nothing of the system. */
+function paceHere(): number {
+  const load = (loadavg()[0] ?? 0) / availableParallelism();
+  return paces.find((one) => load > one.load)?.pace ?? 1;
+}
+
 /** A worker with all that it started. */
 class World implements AsyncDisposable {
   readonly #child: ChildProcess;
@@ -105,14 +121,15 @@ class World implements AsyncDisposable {
     return new World(await startIsolated(join(import.meta.dirname, "worker.ts"), args));
   }
 
-  async run(task: ProcessTask, signal?: AbortSignal): Promise<ProcessAnswer> {
+  async run(task: ProcessTask, pace: number, signal?: AbortSignal): Promise<ProcessAnswer> {
     const seed = typeof task === "string" ? task : task.seed;
     this.#child.send(task);
-    const limit = AbortSignal.any([AbortSignal.timeout(answerLimitMs), ...(signal ? [signal] : [])]);
+    const limitMs = answerLimitMs * (pace + 1); // the calm may be put off
+    const limit = AbortSignal.any([AbortSignal.timeout(limitMs), ...(signal ? [signal] : [])]);
     const [answer] = (await Promise.race([
       once(this.#child, "message", { signal: limit }),
       this.#gone.then(() => [broken(seed, "the world ended")]),
-    ]).catch(() => [broken(seed, `it took longer than ${answerLimitMs} ms`)])) as [ProcessAnswer]; // worker.ts sends nothing else
+    ]).catch(() => [broken(seed, `it took longer than ${limitMs} ms`)])) as [ProcessAnswer]; // worker.ts sends nothing else
     return answer;
   }
 

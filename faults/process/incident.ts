@@ -20,11 +20,15 @@ import { signalAll, strike } from "./strike.ts";
 /** The node, and the controller, whose process is armed. */
 const victim = 0;
 const armedController = 1;
-/** Longer than a node's lease and its fence's time: others take over meanwhile. A fifth of the design's 30 s. */
+/** Longer than a node's lease and its fence's time: others take over meanwhile. A fifth of the design's 30 s. Times the pace, as all of these. */
 const stopMs = 6_000;
 /** An assignment is repeated after 10 s, a lost node judged after as long; all are slower on a slow machine. */
 const hitLimitMs = 90_000;
+/** Longer than any run. */
+const untilHealedMs = 3_600_000;
 const settleLimitMs = 15_000;
+/** For a VM to run. */
+const bootMs = 3_000;
 /** For a node that is linked to hold its lease, and to have told its fence. */
 const guardedMs = 2_000;
 /** A drive that came too early for its place comes again. */
@@ -48,18 +52,18 @@ const before: Partial<Readonly<Record<FailpointName, string>>> = {
 
 type Drive = (installation: Installation) => Promise<unknown>;
 
-const loseAnotherNode: Drive = async ({ nodes }) => nodes[2]?.kill(hitLimitMs);
+const loseAnotherNode: Drive = async ({ nodes }) => nodes[2]?.kill(untilHealedMs);
 /** Once its fence has VMs to guard again. */
 const killAgent: Drive = async (installation) => {
   await installation.nodesAreReady();
-  await systemClock.sleep(guardedMs);
-  installation.nodes[victim]?.kill(stopMs);
+  await systemClock.sleep(guardedMs * installation.pace);
+  installation.nodes[victim]?.kill(stopMs * installation.pace);
 };
 
 /** What drives a process through a place besides traffic and its own start. */
 const drives: Partial<Readonly<Record<FailpointName, Drive>>> = {
   "lease.expired.seen": (installation) =>
-    strike(installation, { kind: "node-partition", atMs: 0, forMs: stopMs, victim, controller: undefined }),
+    strike(installation, { kind: "node-partition", atMs: 0, forMs: stopMs * installation.pace, victim, controller: undefined }),
   "lease.session.ended": async ({ nodes }) => nodes[2]?.kill(0),
   "lease.resigned": async ({ controllers }) => controllers[armedController]?.end(),
   "lease.lost.marked": loseAnotherNode,
@@ -77,6 +81,11 @@ function driveOf(point: FailpointName): Drive | undefined {
   return drives[point] ?? (point.startsWith("tunnel.") && point !== "tunnel.closed" ? async () => undefined : undefined);
 }
 
+/** Whether the place is passed for a VM that outlives its agent: fences end those that may move. */
+function isOutlived(point: FailpointName): boolean {
+  return before[point] !== undefined || point === "rejoin.adopt" || point.startsWith("tunnel.");
+}
+
 /** Whether something is wrong with a node in the run. */
 export function concernsNode({ owner }: DirectedRun, node: number): boolean {
   return owner === "controller" || owner === "gateway" || node === victim;
@@ -85,22 +94,25 @@ export function concernsNode({ owner }: DirectedRun, node: number): boolean {
 /** Resolves to whether the place was struck. */
 export async function direct(run: DirectedRun, installation: Installation, clients: Clients): Promise<boolean> {
   const struckIn = join(installation.dir, "log", `struck-${randomUUID()}`);
-  const traffic = new Traffic(installation, clients, before[run.point] === undefined); // what outlives an agent: fences end what may move
+  const traffic = new Traffic(installation, clients, !isOutlived(run.point));
   await traffic.begin();
   const arming = arm(run, installation, struckIn);
   const drive = driveOf(run.point);
   let isOver = false;
   const driving = (async () => {
     // What is driven needs VMs that stay. More rounds than this show no more, and take the machine's time.
-    while (!isOver && drive === undefined) await Promise.all([traffic.round(), systemClock.sleep(roundEveryMs)]);
+    while (!isOver && drive === undefined) await Promise.all([traffic.round(), systemClock.sleep(roundEveryMs * installation.pace)]);
   })();
-  const deadline = systemClock.monotonicMs() + hitLimitMs;
+  const limitMs = hitLimitMs * installation.pace;
+  const deadline = systemClock.monotonicMs() + limitMs;
   let isHit = false;
   const driven = (async () => {
-    await Promise.race([arming, systemClock.sleep(hitLimitMs)]);
+    await Promise.race([arming, systemClock.sleep(limitMs)]);
     while (!isHit && !isOver) {
+      if (drive) await traffic.everywhere();
       await drive?.(installation);
-      for (let waitedMs = 0; waitedMs < driveAgainMs && !isHit && !isOver; waitedMs += lookMs) await systemClock.sleep(lookMs);
+      for (let waitedMs = 0; waitedMs < driveAgainMs * installation.pace && !isHit && !isOver; waitedMs += lookMs)
+        await systemClock.sleep(lookMs);
     }
   })();
   while (!isHit && systemClock.monotonicMs() < deadline) {
@@ -109,7 +121,7 @@ export async function direct(run: DirectedRun, installation: Installation, clien
   }
   installation.controllers[victim]?.heal();
   installation.nodes[2]?.heal();
-  if (run.action === "stop" && isHit) await systemClock.sleep(stopMs);
+  if (run.action === "stop" && isHit) await systemClock.sleep(stopMs * installation.pace);
   isOver = true;
   await Promise.all([driving, driven]);
   if (run.owner === "fence") await installation.nodes[victim]?.restart({}); // whose fences would all be armed
@@ -131,10 +143,10 @@ async function knockWithKey(installation: Installation): Promise<void> {
 /** Resolves when the process is up, or the one after it. */
 async function arm(
   { point, owner, action }: DirectedRun,
-  { controllers, gateway, nodes, scanner }: Installation,
+  { controllers, gateway, nodes, scanner, pace }: Installation,
   log: string,
 ): Promise<void> {
-  const what = action === "stop" ? `stop:${stopMs}ms` : action;
+  const what = action === "stop" ? `stop:${stopMs * pace}ms` : action;
   const env = (armed: string): Record<string, string> => ({
     PITWALL_FAILPOINTS: armed,
     PITWALL_ALLOW_FAILPOINTS: "1",
@@ -146,7 +158,7 @@ async function arm(
     case "controller":
       // Not both at once: nodes that find no controller wait longer and longer before they try again.
       await restart(controllers[armedController]);
-      controllers[victim]?.kill(hitLimitMs); // all goes to the other one, until it was struck
+      controllers[victim]?.kill(untilHealedMs); // all goes to the other one, until it was struck
       return;
     case "gateway":
       await restart(gateway);
@@ -166,7 +178,7 @@ async function arm(
 class Traffic {
   readonly #installation: Installation;
   readonly #clients: Clients;
-  /** Whether VMs may begin anew elsewhere: one of seven may not all the same. */
+  /** Whether VMs may begin anew elsewhere: one of four that come and go may not all the same. */
   readonly #moves: boolean;
   #made = 0;
 
@@ -176,23 +188,28 @@ class Traffic {
     this.#moves = moves;
   }
 
-  /** VMs that run, on each node one: places that are driven are passed for what runs there. Asked for at once they might come together. */
   async begin(): Promise<void> {
+    // One after the other: asked for at once they might come together.
     for (let node = 0; node < nodeCount; node++) await this.#create(this.#installation.image, 1);
-    const deadline = systemClock.monotonicMs() + settleLimitMs;
-    for (;;) {
-      while ((await this.#runningOn()).length < this.#made && systemClock.monotonicMs() < deadline) await systemClock.sleep(lookMs);
-      if (new Set(await this.#runningOn()).size === nodeCount || systemClock.monotonicMs() > deadline) return;
-      await this.#create(this.#installation.image, 1);
-    }
+    await this.everywhere();
   }
 
-  /** Of each VM that runs. */
-  async #runningOn(): Promise<string[]> {
-    const rows = await this.#installation.database.query<{ node: string }>("select node_id as node from vm where phase = $1", [
-      Phase.PHASE_RUNNING,
-    ]);
-    return rows.map(({ node }) => node);
+  /** On each node a VM runs: places that are driven are passed for what runs there. One of a node that was lost for a moment has moved. */
+  async everywhere(): Promise<void> {
+    const { pace } = this.#installation;
+    const nowMs = (): number => systemClock.monotonicMs();
+    const deadline = nowMs() + settleLimitMs * pace;
+    for (let askedMs = nowMs(); (await this.#nodesThatRun()).size < nodeCount && nowMs() < deadline; await systemClock.sleep(lookMs))
+      if (nowMs() > askedMs + bootMs * pace) {
+        await this.#create(this.#installation.image, 1);
+        askedMs = nowMs();
+      }
+  }
+
+  /** Nodes on which a VM runs. */
+  async #nodesThatRun(): Promise<Set<string>> {
+    const running = "select distinct node_id as node from vm where phase = $1";
+    return new Set((await this.#installation.database.query<{ node: string }>(running, [Phase.PHASE_RUNNING])).map(({ node }) => node));
   }
 
   /** Three VMs of an image that no node has ever seen come; the three before them go. */
@@ -215,7 +232,11 @@ class Traffic {
 
   async #all(kind: "create" | "stop" | "delete", from: number, image: string, count = perRound): Promise<void> {
     const vms = Array.from({ length: count }, (_, index) => from + index);
-    await Promise.all(vms.map((vm) => this.#clients.call({ kind, atMs: 0, vm, moves: this.#moves && vm % 7 !== 6, image })));
+    await Promise.all(
+      vms.map((vm) =>
+        this.#clients.call({ kind, atMs: 0, vm, moves: this.#moves && !(image !== this.#installation.image && vm % 4 === 3), image }),
+      ),
+    );
   }
 
   async #newImage(): Promise<string> {

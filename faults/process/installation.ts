@@ -1,4 +1,5 @@
-// All of Pitwall in one world: PostgreSQL, two controllers, a gateway and three nodes, each a real process; times are three tenths of the usual.
+// All of Pitwall in one world: PostgreSQL, two controllers, a gateway and three nodes, each a real process; times are three tenths of the
+// usual, or that times the pace of a machine that is busy.
 import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { startIssuer, type Issuer } from "@pitwall/controller/tests/support/issuer.ts";
@@ -13,10 +14,10 @@ import { controllerCount, nodeCount } from "./schedule.ts";
 import { Service, type UnexpectedEnd } from "./service.ts";
 
 /** Shorter ones do not outlast a machine of two CPUs on which thirty processes start. */
-const lease = "3s";
-const heartbeat = "600ms";
+const leaseMs = 3_000;
+const heartbeatMs = 600;
 /** Of the controllers, in the judges' words: the lease, and half of it again for the fence. */
-export const patienceMs = 4_500;
+const patience = 1.5;
 export const capacity = { cpuMillis: 1_000, memBytes: 2 ** 31 };
 const nodeDiskBytes = 192 * 2 ** 20;
 const webPort = 8080;
@@ -37,6 +38,8 @@ export class Installation implements AsyncDisposable {
   readonly imageRoot: string;
   /** Of nodes, by their index. */
   readonly nodeIds: readonly string[];
+  /** All that hangs on leases takes so many times as long. */
+  readonly pace: number;
   readonly #issuer: Issuer;
   readonly #parts: AsyncDisposableStack;
 
@@ -50,6 +53,7 @@ export class Installation implements AsyncDisposable {
     this.image = parts.image;
     this.imageRoot = parts.imageRoot;
     this.nodeIds = parts.nodeIds;
+    this.pace = parts.pace;
     this.#issuer = parts.issuer;
     this.#parts = stack;
   }
@@ -57,6 +61,7 @@ export class Installation implements AsyncDisposable {
   /** In `dir`, an empty folder of this world. */
   static async start(makings: Makings, dir: string): Promise<Installation> {
     await using stack = new AsyncDisposableStack();
+    const { pace } = makings;
     await mkdir(join(dir, "log"));
     await makeNetwork(nodeCount, controllerCount);
     const databaseAddresses = Array.from({ length: controllerCount }, (_, index) => databaseAddress(index));
@@ -81,8 +86,8 @@ export class Installation implements AsyncDisposable {
           PITWALL_CA_DIR: join(dir, "ca"),
           PITWALL_ISSUER: issuer.url,
           PITWALL_ADMIN_SUBJECTS: admin,
-          PITWALL_HEARTBEAT: heartbeat,
-          PITWALL_LEASE: lease,
+          PITWALL_HEARTBEAT: `${heartbeatMs * pace}ms`,
+          PITWALL_LEASE: `${leaseMs * pace}ms`,
           PITWALL_READS_PER_SECOND: "0",
           PITWALL_CHANGES_PER_SECOND: "0",
           ...(index === 0 && { PITWALL_BOOTSTRAP_DIR: join(dir, "bootstrap") }),
@@ -127,11 +132,14 @@ export class Installation implements AsyncDisposable {
       };
       nodes.push(start({ name: `node-${index}`, program: "node" }, env));
     }
-    const scanner = stack.use(new Scanner(dir, nodeCount, (node) => nodes[node]?.pid));
+    const scanner = stack.use(new Scanner(dir, nodeCount, pace, (node) => nodes[node]?.pid));
     const said = await Promise.all(nodes.map((node) => node.ready()));
     const nodeIds = said.map(({ id }) => String(id));
     const { image, imageRoot } = makings;
-    const made = new Installation({ dir, database, controllers, gateway, nodes, scanner, image, imageRoot, nodeIds, issuer }, stack.move());
+    const made = new Installation(
+      { dir, database, controllers, gateway, nodes, scanner, image, imageRoot, nodeIds, pace, issuer },
+      stack.move(),
+    );
     await made.nodesAreReady();
     await made.makeProject();
     return made;
@@ -139,6 +147,11 @@ export class Installation implements AsyncDisposable {
 
   get services(): readonly Service[] {
     return [...this.controllers, this.gateway, ...this.nodes];
+  }
+
+  /** In which a node may come back before it is judged lost. */
+  get patienceMs(): number {
+    return leaseMs * patience * this.pace;
   }
 
   /** Ends that nobody brought about, since the last time this was asked. */
@@ -202,6 +215,7 @@ interface InstallationParts {
   readonly image: string;
   readonly imageRoot: string;
   readonly nodeIds: readonly string[];
+  readonly pace: number;
   readonly issuer: Issuer;
   readonly parts: AsyncDisposableStack;
 }

@@ -35,6 +35,8 @@ export interface Makings {
   /** A data folder to copy, and its password. */
   readonly database: string;
   readonly password: string;
+  /** All that hangs on leases takes so many times as long. */
+  readonly pace: number;
   /** The faults that can be brought about here. */
   readonly kinds: readonly ProcessFaultKind[];
 }
@@ -49,7 +51,7 @@ create function seen.ms() returns bigint language sql volatile as
 ${historyTriggers({ schema: "seen", nowMs: "seen.ms()", originMs: "(select ms from seen.origin)" })}`;
 
 /** Disposing it removes what was made. `path` is where commands are found. */
-export async function makeMakings(path: string, say: (line: string) => void): Promise<Makings & AsyncDisposable> {
+export async function makeMakings(path: string, pace: number, say: (line: string) => void): Promise<Makings & AsyncDisposable> {
   await using parts = new AsyncDisposableStack();
   const { cacheDir } = await provision(say, testCommands);
   const dir = await mkdtemp(join(tmpdir(), "pitwall-makings-"));
@@ -77,7 +79,7 @@ export async function makeMakings(path: string, say: (line: string) => void): Pr
   if (fakeTime === "") say("clocks do not jump: there is no libfaketime here");
   const done = parts.move();
   return {
-    ...{ path, powerunit, image, password, fakeTime, compiled },
+    ...{ path, pace, powerunit, image, password, fakeTime, compiled },
     kinds: processFaults.filter((kind) => fakeTime !== "" || !kind.endsWith("-clock-jump")),
     fence: `${await provideBreakable(cacheDir, say)}-fence`, // with nothing armed it is the one that is shipped
     imageRoot: join(dir, "images"),

@@ -6,18 +6,17 @@ import { Phase } from "@pitwall/sdk";
 import { judge } from "../checkers/checkers.ts";
 import type { Call, History, Trouble, Violation } from "../observer/history.ts";
 import { Clients } from "./clients.ts";
-import { capacity, patienceMs, type Installation } from "./installation.ts";
+import { capacity, type Installation } from "./installation.ts";
 import { excused, judgeProcesses } from "./judges.ts";
 import { calmLook, runsIn, storedOf, type Look } from "./look.ts";
 import { findIntruders, intrudeAlways, measureAlways, reach, reachAlways } from "./probers.ts";
-import { starvedMs } from "./scanner.ts";
 import { concerns, firstFaultMs, type ProcessSchedule } from "./schedule.ts";
 import { heal, strike } from "./strike.ts";
 
 /** How long the calm may last, from when nothing is broken and everybody was answered. Not a fifth: reconnecting and judging of nodes have
  * waits of their own. */
 const calmLimitMs = 60_000;
-/** After all are deleted. */
+/** After all are deleted. Times the pace, as the next one. */
 const emptyLimitMs = 20_000;
 const probeLimitMs = 20_000;
 const lookMs = 100;
@@ -113,7 +112,7 @@ export async function runProcessSchedule(
     watched: clients.watched,
     runs: runsIn(seen, installation, originMs),
     troubles: troublesOf(schedule, lateMs, incident, installation, Date.now() - originMs),
-    ...{ capacity, patienceMs, resolutionMs },
+    ...{ capacity, patienceMs: installation.patienceMs, resolutionMs },
   };
   const idOf = (node: number): string => nodeIds[node] ?? String(node);
   const placed = seen.vmms.map((vmm) => ({ ...vmm, node: idOf(vmm.node) }));
@@ -172,13 +171,13 @@ async function endToEnd(installation: Installation): Promise<{ probe: string[]; 
   try {
     const spec = { image: installation.image, cpuMillis: 100, memBytes: 128n << 20n, diskBytes: 64n << 20n };
     const made = await vms.create({ name: "probe", spec });
-    const running = await vms.wait(made.id, { timeoutMs: probeLimitMs });
+    const running = await vms.wait(made.id, { timeoutMs: probeLimitMs * installation.pace });
     if (running.phase !== Phase.PHASE_RUNNING) probe.push(`a new VM got to phase ${running.phase}: ${running.message}`);
     else if ((await reach(installation, "probe")).vm !== made.id) probe.push("a new VM's name leads elsewhere");
   } catch (error) {
     probe.push(`a new VM could not be created and reached: ${messageChain(error)}`);
   }
-  const deadline = systemClock.monotonicMs() + emptyLimitMs;
+  const deadline = systemClock.monotonicMs() + emptyLimitMs * installation.pace;
   let left: string[] = [];
   try {
     const ids: string[] = [];
@@ -217,14 +216,13 @@ function troublesOf(
   { faults }: ProcessSchedule,
   lateMs: number,
   incident: Incident | undefined,
-  { nodeIds, scanner }: Installation,
+  { nodeIds, scanner, pace }: Installation,
   untilMs: number,
 ): Trouble[] {
-  const isStarved = scanner.longestGapMs > starvedMs;
   return nodeIds.flatMap((node, index) => [
-    ...(isStarved || incident?.concerns(index) === true ? [{ node, fromMs: 0, toMs: untilMs }] : []),
+    ...(scanner.wasStarved || incident?.concerns(index) === true ? [{ node, fromMs: 0, toMs: untilMs }] : []),
     ...faults
       .filter((fault) => concerns(fault, index))
-      .map(({ atMs, forMs }) => ({ node, fromMs: atMs + lateMs, toMs: atMs + lateMs + forMs + settleMs })),
+      .map(({ atMs, forMs }) => ({ node, fromMs: atMs + lateMs, toMs: atMs + lateMs + forMs + settleMs * pace })),
   ]);
 }

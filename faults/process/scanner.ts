@@ -13,7 +13,7 @@ const roundingTicks = 2;
  * A look at all processes that comes so late says that nobody got to run when they should. A lease of 3 s is renewed by five turns of
  * processes, one after the other (agent, controller, database, controller, agent): each so late is a lease that nobody let run out.
  */
-export const starvedMs = 600;
+const starvedMs = 600;
 
 /** A VMM that was seen. Times are wall-clock milliseconds; `toMs` is when it was seen last, undefined while it lives. */
 export interface SeenVmm {
@@ -55,15 +55,17 @@ export class Scanner implements Disposable {
   #lastScanMs = Date.now();
   readonly vmms: SeenVmm[] = [];
   readonly unguarded: Unguarded[] = [];
-  /** The longest time between two looks. */
-  longestGapMs = 0;
-  /** When a look came so late, last, on the wall clock. */
+  readonly #starvedMs: number;
+  /** Whether a look came too late since it last forgot. */
+  wasStarved = false;
+  /** When a look came too late, last, on the wall clock. */
   starvedAtMs = 0;
 
-  /** `agentOf` tells the agent's pid, while it has one. */
-  constructor(dir: string, nodes: number, agentOf: (node: number) => number | undefined) {
+  /** `agentOf` tells the agent's pid, while it has one. Leases last `pace` times as long. */
+  constructor(dir: string, nodes: number, pace: number, agentOf: (node: number) => number | undefined) {
     this.#dir = dir;
     this.#nodes = nodes;
+    this.#starvedMs = starvedMs * pace;
     this.#agentOf = agentOf;
     this.#bootMs = Date.now() - Number(readFileSync("/proc/uptime", "latin1").split(" ", 1)[0]) * 1000;
     this.#timer = setInterval(() => this.scan(), everyMs);
@@ -82,7 +84,7 @@ export class Scanner implements Disposable {
   forget(): void {
     this.vmms.splice(0, this.vmms.length, ...this.living);
     this.unguarded.length = 0;
-    this.longestGapMs = 0;
+    this.wasStarved = false;
   }
 
   /** Pids of a node's processes, by what they are. */
@@ -92,9 +94,10 @@ export class Scanner implements Disposable {
 
   scan(): void {
     const nowMs = Date.now();
-    const gapMs = nowMs - this.#lastScanMs;
-    this.longestGapMs = Math.max(this.longestGapMs, gapMs);
-    if (gapMs > starvedMs) this.starvedAtMs = nowMs;
+    if (nowMs - this.#lastScanMs > this.#starvedMs) {
+      this.wasStarved = true;
+      this.starvedAtMs = nowMs;
+    }
     const next = new Map<number, Known>();
     const agents = new Map(Array.from({ length: this.#nodes }, (_, node) => [this.#agentOf(node), node]));
     const acting = new Set<number>();

@@ -33,9 +33,14 @@ starting.catch(() => undefined); // heard below
 
 function drawn(seed: string): { schedule: ProcessSchedule; incident?: Incident } {
   const run = directedRunOf(seed);
-  if (!run) return { schedule: makeProcessSchedule(seed, kinds) };
+  if (!run) return { schedule: paced(makeProcessSchedule(seed, kinds)) };
   const happen: Incident["happen"] = (installation, clients) => direct(run, installation, clients);
   return { schedule: { seed, ops: [], faults: [] }, incident: { happen, concerns: (node) => concernsNode(run, node) } };
+}
+
+/** What outlasts a lease is to do so at any pace. */
+function paced({ faults, ...schedule }: ProcessSchedule): ProcessSchedule {
+  return { ...schedule, faults: faults.map((fault) => ({ ...fault, forMs: fault.forMs * makings.pace })) };
 }
 
 async function answer(task: ProcessTask): Promise<ProcessAnswer> {

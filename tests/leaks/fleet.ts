@@ -16,6 +16,7 @@ export async function startSimulatedNodes(stack: Stack, count: number): Promise<
   const log = openSync(join(stack.stateDir, "log", "fleet.log"), "a", 0o600);
   const child = spawn(process.execPath, ["--disable-warning=DEP0123", join(root, "services", "node", "src", "main.ts")], {
     stdio: ["ignore", "pipe", log],
+    detached: true, // a signal for all of a terminal's processes is not for this one: its VMs are to go first
     env: {
       PATH: process.env["PATH"],
       TMPDIR: process.env["TMPDIR"],
