@@ -108,9 +108,9 @@ export class Access {
       try {
         await this.#reach(caller, vm, method, true);
       } catch (error) {
-        // What cannot be found out ends nothing.
-        if (!(error instanceof PitwallError) || !endsTunnels.has(error.fault)) throw error;
-        lost.push(at);
+        // What cannot be found out ends nothing, and keeps nobody from finding out about the others.
+        if (!(error instanceof PitwallError)) throw error;
+        if (endsTunnels.has(error.fault)) lost.push(at);
       }
     }
     return lost;
