@@ -14,6 +14,7 @@ export * from "./log.ts";
 export * from "./main.ts";
 export * from "./operations.ts";
 export * from "./outbox.ts";
+export * from "./parts.ts";
 export * from "./planted.ts";
 export * from "./process-identity.ts";
 export * from "./random.ts";

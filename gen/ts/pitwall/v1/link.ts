@@ -75,6 +75,12 @@ export interface Inventory {
   vms: VmReport[];
   /** Only a complete inventory proves that a VM is absent. */
   complete: boolean;
+  /**
+   * An inventory that is too large for one message comes in several, the first in the hello: this one is `part` of `part_count`, from 1. All
+   * of them together, none missing, are complete. Absent: it is whole.
+   */
+  part?: number | undefined;
+  partCount?: number | undefined;
 }
 
 /** What the node observed of one VM. */
@@ -135,6 +141,9 @@ export interface Assignments {
   assignments: Assignment[];
   /** The list is all that this node has: sent after each welcome. A node never deletes a VM because it is absent; it is told. */
   complete: boolean;
+  /** To nodes of capability 4 or more, as in `Inventory`. */
+  part?: number | undefined;
+  partCount?: number | undefined;
 }
 
 /** Everything that one VM should be. */
@@ -908,7 +917,7 @@ export const Hello_LabelsEntry: MessageFns<Hello_LabelsEntry> = {
 };
 
 function createBaseInventory(): Inventory {
-  return { vms: [], complete: false };
+  return { vms: [], complete: false, part: undefined, partCount: undefined };
 }
 
 export const Inventory: MessageFns<Inventory> = {
@@ -918,6 +927,12 @@ export const Inventory: MessageFns<Inventory> = {
     }
     if (message.complete !== false) {
       writer.uint32(16).bool(message.complete);
+    }
+    if (message.part !== undefined) {
+      writer.uint32(24).uint32(message.part);
+    }
+    if (message.partCount !== undefined) {
+      writer.uint32(32).uint32(message.partCount);
     }
     return writer;
   },
@@ -951,6 +966,22 @@ export const Inventory: MessageFns<Inventory> = {
             message.complete = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.part = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.partCount = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -967,6 +998,12 @@ export const Inventory: MessageFns<Inventory> = {
     return {
       vms: globalThis.Array.isArray(object?.vms) ? object.vms.map((e: any) => VmReport.fromJSON(e)) : [],
       complete: isSet(object.complete) ? globalThis.Boolean(object.complete) : false,
+      part: isSet(object.part) ? globalThis.Number(object.part) : undefined,
+      partCount: isSet(object.partCount)
+        ? globalThis.Number(object.partCount)
+        : isSet(object.part_count)
+        ? globalThis.Number(object.part_count)
+        : undefined,
     };
   },
 
@@ -978,6 +1015,12 @@ export const Inventory: MessageFns<Inventory> = {
     if (message.complete !== false) {
       obj.complete = message.complete;
     }
+    if (message.part !== undefined) {
+      obj.part = Math.round(message.part);
+    }
+    if (message.partCount !== undefined) {
+      obj.partCount = Math.round(message.partCount);
+    }
     return obj;
   },
 
@@ -988,6 +1031,8 @@ export const Inventory: MessageFns<Inventory> = {
     const message = createBaseInventory();
     message.vms = object.vms?.map((e) => VmReport.fromPartial(e)) || [];
     message.complete = object.complete ?? false;
+    message.part = object.part ?? undefined;
+    message.partCount = object.partCount ?? undefined;
     return message;
   },
 };
@@ -1779,7 +1824,7 @@ export const HeartbeatAck: MessageFns<HeartbeatAck> = {
 };
 
 function createBaseAssignments(): Assignments {
-  return { assignments: [], complete: false };
+  return { assignments: [], complete: false, part: undefined, partCount: undefined };
 }
 
 export const Assignments: MessageFns<Assignments> = {
@@ -1789,6 +1834,12 @@ export const Assignments: MessageFns<Assignments> = {
     }
     if (message.complete !== false) {
       writer.uint32(16).bool(message.complete);
+    }
+    if (message.part !== undefined) {
+      writer.uint32(24).uint32(message.part);
+    }
+    if (message.partCount !== undefined) {
+      writer.uint32(32).uint32(message.partCount);
     }
     return writer;
   },
@@ -1822,6 +1873,22 @@ export const Assignments: MessageFns<Assignments> = {
             message.complete = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.part = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.partCount = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1840,6 +1907,12 @@ export const Assignments: MessageFns<Assignments> = {
         ? object.assignments.map((e: any) => Assignment.fromJSON(e))
         : [],
       complete: isSet(object.complete) ? globalThis.Boolean(object.complete) : false,
+      part: isSet(object.part) ? globalThis.Number(object.part) : undefined,
+      partCount: isSet(object.partCount)
+        ? globalThis.Number(object.partCount)
+        : isSet(object.part_count)
+        ? globalThis.Number(object.part_count)
+        : undefined,
     };
   },
 
@@ -1851,6 +1924,12 @@ export const Assignments: MessageFns<Assignments> = {
     if (message.complete !== false) {
       obj.complete = message.complete;
     }
+    if (message.part !== undefined) {
+      obj.part = Math.round(message.part);
+    }
+    if (message.partCount !== undefined) {
+      obj.partCount = Math.round(message.partCount);
+    }
     return obj;
   },
 
@@ -1861,6 +1940,8 @@ export const Assignments: MessageFns<Assignments> = {
     const message = createBaseAssignments();
     message.assignments = object.assignments?.map((e) => Assignment.fromPartial(e)) || [];
     message.complete = object.complete ?? false;
+    message.part = object.part ?? undefined;
+    message.partCount = object.partCount ?? undefined;
     return message;
   },
 };

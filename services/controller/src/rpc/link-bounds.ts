@@ -1,11 +1,13 @@
 // What one node may cost its controller, however it behaves.
-import type { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { sleepOrAbort, systemClock, type Clock } from "@pitwall/runtime";
+import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { sleepOrAbort, systemClock, Whole, type Clock } from "@pitwall/runtime";
 
 const maxMessageBytes = 1024;
 const maxReasonBytes = 64;
 const maxHostKeyBytes = 1024;
 const uuidLength = 36;
+/** That a node may say that it has. */
+const mostVms = 20_000;
 /** All VMs of a full node may come up at once; more than that is read slowly, and HTTP/2 makes the node wait. */
 const burst = 2_000;
 const perSecond = 100;
@@ -26,6 +28,42 @@ export function bounded(report: VmReport): VmReport {
     reason: cut(report.reason, maxReasonBytes),
     sshHostKey: cut(report.sshHostKey, maxHostKeyBytes),
   };
+}
+
+export function boundedInventory({ vms, complete }: Inventory): Inventory {
+  return { vms: vms.map(bounded), complete };
+}
+
+/** What a session begins with: in the hello, or in parts of which it holds the first. Only when all of them have come is it complete. */
+export class FirstInventory {
+  readonly #parts = new Whole<VmReport>(mostVms);
+  readonly #whole = Promise.withResolvers<Inventory>();
+  #isWhole = false;
+
+  /** Throws `invalid` for what is no first part. */
+  constructor(first: Inventory = { vms: [], complete: false }) {
+    this.#add(first);
+  }
+
+  /** Never, if the node does not say the rest. */
+  get whole(): Promise<Inventory> {
+    return this.#whole.promise;
+  }
+
+  /** Whether a later message is a part of it. Throws `invalid` when one is missing before it, or there are too many VMs. */
+  takes(later: Inventory): boolean {
+    if (this.#isWhole || later.partCount === undefined) return false;
+    this.#add(later);
+    return true;
+  }
+
+  #add(some: Inventory): void {
+    const { vms, complete } = boundedInventory(some);
+    const all = this.#parts.add(vms, some);
+    if (!all) return;
+    this.#isWhole = true;
+    this.#whole.resolve({ vms: [...all], complete: complete || some.partCount !== undefined });
+  }
 }
 
 /** At most so many bytes of UTF-8, no half of a character, and no zero byte. */

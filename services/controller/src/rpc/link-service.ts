@@ -1,13 +1,12 @@
 // LinkService: one session of one node, from its hello to its end.
-import type {
-  ConnectRequest,
-  ConnectResponse,
-  Hello,
-  Inventory,
-  LinkServiceImplementation,
-  VmReport,
+import {
+  Assignment,
+  type ConnectRequest,
+  type ConnectResponse,
+  type LinkServiceImplementation,
+  type VmReport,
 } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
+import { inParts, partOf, PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { ControllerAddress } from "../nodes/roster.ts";
@@ -15,7 +14,12 @@ import type { Session, Sessions } from "../nodes/sessions.ts";
 import type { Assignments } from "../vm/assignments.ts";
 import type { Reports } from "../vm/reports.ts";
 import { memberIn, type CallerContext } from "./identity.ts";
-import { Backlog, bounded, Pace } from "./link-bounds.ts";
+import { Backlog, bounded, boundedInventory, FirstInventory, Pace } from "./link-bounds.ts";
+
+/** Of a list of assignments, in one message. */
+const partBytes = 512 * 1024;
+/** docs/link.md: nodes that take lists in parts. */
+const partsCapability = 4;
 
 export interface LinkParts {
   readonly reports: Reports;
@@ -43,17 +47,18 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       const first = await messages.next();
       const hello = first.done === true ? undefined : first.value.message;
       if (hello?.$case !== "hello") throw new PitwallError("invalid", "the first message must be a hello", { field: "message" });
+      const inventory = new FirstInventory(hello.value.inventory);
       const session = await nodes.begin(nodeId, hello.value);
       leases.begin(session, parts.receivedFrom?.(context.peer));
       log.info("a node linked", { node: nodeId, session: session.epoch, vms: hello.value.inventory?.vms.length ?? 0 });
       const stop = new AbortController();
       const taken = Promise.withResolvers<void>();
-      void listen(session, messages, parts, taken.promise, stop.signal);
+      void listen({ session, inventory, messages, taken: taken.promise, signal: stop.signal }, parts);
       context.signal.addEventListener("abort", () => session.outbox.close(), { once: true });
       try {
         await failpoints.at("lease.session.begun", nodeId);
         yield await welcome(session, parts);
-        void answer(session, hello.value, taken.resolve, parts).catch((error: unknown) => session.outbox.fail(error));
+        void answer(session, inventory, taken.resolve, parts).catch((error: unknown) => session.outbox.fail(error));
         yield* session.outbox;
       } finally {
         stop.abort();
@@ -81,31 +86,38 @@ async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: 
 }
 
 /** A hello is answered with all that its node should be. That is work for the database: heartbeats are acknowledged meanwhile. */
-async function answer(session: Session, { inventory: said }: Hello, onTaken: () => void, parts: LinkParts): Promise<void> {
-  const inventory = boundedInventory(said ?? { vms: [], complete: false });
+async function answer(session: Session, said: FirstInventory, onTaken: () => void, parts: LinkParts): Promise<void> {
+  const inventory = await said.whole;
   await parts.reports.takeInventory(session, inventory);
   onTaken();
   const assignments = await parts.assignments.all(session.nodeId, inventory);
   await parts.failpoints.at("lease.snapshot.sent", session.nodeId);
-  session.outbox.push({ message: { $case: "assignments", value: { assignments, complete: true } } });
+  const bytesOf = (assignment: Assignment): number => Assignment.encode(assignment).finish().length;
+  const lists = session.capability >= partsCapability ? inParts(assignments, bytesOf, partBytes) : [assignments];
+  for (const [index, some] of lists.entries()) {
+    const value = { assignments: some, complete: lists.length === 1, ...partOf(index, lists.length) };
+    session.outbox.push({ message: { $case: "assignments", value } });
+  }
   // What an incomplete inventory leaves out may have changed while nobody listened, and is said by nobody unless it is asked for.
   const told = new Set(inventory.vms.map(({ vmId }) => vmId));
   const untold = inventory.complete ? [] : assignments.filter(({ vmId }) => !told.has(vmId));
   if (untold.length > 0) session.outbox.push({ message: { $case: "assignments", value: { assignments: untold, complete: false } } });
 }
 
+interface Listening {
+  readonly session: Session;
+  readonly inventory: FirstInventory;
+  readonly messages: AsyncIterator<ConnectRequest>;
+  /** The hello's inventory, which is older than all that follows it. */
+  readonly taken: Promise<void>;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Takes what the node says. What it says of VMs is work for the database, and waits for what came before it: heartbeats do not wait for that.
  * The end of its stream ends the session.
  */
-async function listen(
-  session: Session,
-  messages: AsyncIterator<ConnectRequest>,
-  parts: LinkParts,
-  /** The hello's inventory, which is older than all that follows it. */
-  taken: Promise<void>,
-  signal: AbortSignal,
-): Promise<void> {
+async function listen({ session, inventory, messages, taken, signal }: Listening, parts: LinkParts): Promise<void> {
   const { reports, leases, log } = parts;
   const pace = new Pace(parts.clock);
   const onFailure = (error: unknown): void => {
@@ -125,6 +137,7 @@ async function listen(
           await backlog.add(bounded(message.value));
           continue; // at the backlog's pace
         case "inventory":
+          if (inventory.takes(message.value)) break;
           await backlog.done(); // it is newer
           await taken;
           if (session.outbox.isOpen) await reports.takeInventory(session, boundedInventory(message.value));
@@ -151,8 +164,4 @@ async function listen(
   } catch (error) {
     onFailure(error);
   }
-}
-
-function boundedInventory({ vms, complete }: Inventory): Inventory {
-  return { vms: vms.map(bounded), complete };
 }

@@ -8,6 +8,7 @@ import {
   type Assignment,
   type ConnectRequest,
   type ConnectResponse,
+  type Inventory,
   type Welcome,
 } from "@pitwall/proto/pitwall/v1/link.ts";
 import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
@@ -17,6 +18,8 @@ import { ChannelCredentials, createChannel, createClient, type Client } from "ni
 import { eventually, type AdminApi, type Installation } from "./installation.ts";
 
 const capability = 2;
+/** docs/link.md: lists in parts. */
+const partsCapability = 4;
 
 /** Disposing it breaks the stream, without a goodbye. */
 export interface SpokenLink extends AsyncDisposable {
@@ -36,6 +39,8 @@ export interface HelloOptions {
   readonly cpuMillis?: number;
   /** Whether the inventory says that it is. Default: true. */
   readonly complete?: boolean;
+  /** The inventory, instead of one of `vms`, each part in a message of its own. */
+  readonly parts?: readonly Inventory[];
 }
 
 export interface SpokenNode {
@@ -72,8 +77,9 @@ async function openLink(
   identity: Identity,
   address: string,
   vms: readonly VmReport[],
-  { cpuMillis = 64_000, complete = true }: HelloOptions = {},
+  { cpuMillis = 64_000, complete = true, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
 ): Promise<SpokenLink> {
+  const [inventory, ...rest] = parts;
   const { key, cert, ca } = identity.tls();
   const channel = createChannel(address, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)), {
     "grpc.use_local_subchannel_pool": 1,
@@ -87,14 +93,15 @@ async function openLink(
       $case: "hello",
       value: {
         agentVersion: "test",
-        capability,
+        capability: parts.some(({ partCount }) => partCount !== undefined) ? partsCapability : capability,
         capacity: { cpuMillis: BigInt(cpuMillis), memBytes: 2n ** 40n, diskBytes: 2n ** 44n },
         drivers: [{ name: "sim", version: "1", acceleration: "none" }],
         labels: {},
-        inventory: { vms: [...vms], complete },
+        inventory,
       },
     },
   });
+  for (const value of rest) outbox.push({ message: { $case: "inventory", value } });
   let failure: unknown;
   let isOver = false;
   const ended = (async () => {

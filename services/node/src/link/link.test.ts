@@ -1,5 +1,5 @@
-import type { Assignments, ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
-import { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { Assignment, Assignments, ConnectResponse, Inventory } from "@pitwall/proto/pitwall/v1/link.ts";
+import { ConnectRequest, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { failpointsFrom, noFailpoints, Outbox, seededRandom, silentLog, toDuration, VirtualClock } from "@pitwall/runtime";
 import { expect, onTestFinished, test } from "vitest";
@@ -9,6 +9,13 @@ import { openLink, type Link } from "./link.ts";
 const hello = { agentVersion: "", capability: 3, capacity: undefined, drivers: [], labels: {}, inventory: undefined };
 const ttlMs = 10_000;
 const empty: Assignments = { assignments: [], complete: false };
+
+interface Begin {
+  readonly readMs: number;
+  readonly assigned: readonly Assignments[];
+  readonly onAssignments: (clock: VirtualClock, list: Assignments) => Promise<void>;
+  readonly inventory?: Inventory;
+}
 
 interface Run {
   readonly clock: VirtualClock;
@@ -21,7 +28,7 @@ interface Run {
 }
 
 /** A node whose controller reads a message in `readMs`, acknowledges heartbeats, and says all this with the welcome. */
-function begin(options: { readMs: number; assigned: readonly Assignments[]; onAssignments: (clock: VirtualClock) => Promise<void> }): Run {
+function begin(options: Begin): Run {
   const clock = new VirtualClock();
   const heard: ConnectRequest["message"][] = [];
   const fence = { deadlineMs: 0, renew: () => undefined };
@@ -53,9 +60,9 @@ function begin(options: { readMs: number; assigned: readonly Assignments[]; onAs
       },
     },
     {
-      hello: () => hello,
+      hello: () => ({ ...hello, inventory: options.inventory }),
       available: async () => ({ cpuMillis: 0n, memBytes: 0n, diskBytes: 0n }),
-      onAssignments: () => options.onAssignments(clock),
+      onAssignments: (list) => options.onAssignments(clock, list),
       onTunnel: async () => undefined,
       onImageCommand: async ({ requestId }) => ({ requestId, reason: "", message: "", inventory: undefined, freed: undefined }),
     },
@@ -76,6 +83,52 @@ test("heartbeats go before all that VMs have to say: a slow controller costs no 
   expect(count(run, "heartbeat")).toBeGreaterThan(100);
   const told = run.heard.flatMap((message) => (message?.$case === "report" ? [message.value.vmId] : []));
   expect(told).toEqual(Array.from({ length: reports }, (_, i) => String(i)));
+});
+
+test("what a node has comes in as many messages as it takes, none of them too large, and only what came in one is complete", async () => {
+  const inventory = (length: number): Inventory => {
+    const vms = Array.from({ length }, (_, n) =>
+      VmReport.fromPartial({ vmId: String(n), phase: Phase.PHASE_RUNNING, message: "x".repeat(300), sshHostKey: "k".repeat(100) }),
+    );
+    return { vms, complete: true };
+  };
+  const saidOf = async (has: Inventory): Promise<Inventory[]> => {
+    const run = begin({ readMs: 0, assigned: [], onAssignments: async () => undefined, inventory: has });
+    await run.clock.advance(500);
+    for (const message of run.heard) expect(ConnectRequest.encode({ message }).finish().length).toBeLessThan(2 ** 20);
+    return run.heard.flatMap((message) => {
+      if (message?.$case === "hello") return message.value.inventory ?? [];
+      return message?.$case === "inventory" ? message.value : [];
+    });
+  };
+  expect(await saidOf(inventory(3))).toEqual([inventory(3)]);
+  const many = inventory(6_000);
+  const parts = await saidOf(many);
+  expect(parts.length).toBeGreaterThan(1);
+  expect(parts.map(({ complete, part, partCount }) => [complete, part, partCount])).toEqual(
+    parts.map((_, index) => [false, index + 1, parts.length]),
+  );
+  expect(parts.flatMap(({ vms }) => vms)).toEqual(many.vms);
+});
+
+test("a complete list that comes in parts is taken once, as one; with a part missing it is not taken, and the session begins anew", async () => {
+  const assigned = (vmId: string): Assignment => ({
+    ...{ vmId, vmName: "", generation: 1n, epoch: 1n, desired: 1, spec: undefined, imageDigest: "", authorizedKeys: [] },
+    ...{ restartGeneration: 1n, imageCredential: undefined },
+  });
+  const list = (vmId: string, part: number, partCount: number): Assignments => ({
+    ...{ assignments: [assigned(vmId)], complete: false, part, partCount },
+  });
+  const taken: [string[], boolean][] = [];
+  const onAssignments = async (_: VirtualClock, { assignments, complete }: Assignments): Promise<void> =>
+    void taken.push([assignments.map(({ vmId }) => vmId), complete]);
+  const whole = begin({ readMs: 0, assigned: [list("a", 1, 3), list("b", 2, 3), list("c", 3, 3)], onAssignments });
+  await whole.clock.advance(500);
+  expect(taken).toEqual([[["a", "b", "c"], true]]);
+  const cut = begin({ readMs: 0, assigned: [list("a", 1, 3), list("c", 3, 3)], onAssignments });
+  await cut.clock.advance(2_000);
+  expect(taken.length).toBe(1);
+  expect(count(cut, "hello")).toBeGreaterThan(1);
 });
 
 test("acknowledgements are heard while assignments wait for a slow disk, which take their turns", async () => {

@@ -1,22 +1,26 @@
 // The node's end of the link: connects, says hello with all it has, heartbeats, reports; and again after each break.
 import type {
+  Assignment,
   Assignments,
   ConnectRequest,
   Hello,
   ImageAnswer,
   ImageCommand,
   TunnelRequest,
-  VmReport,
   Welcome,
 } from "@pitwall/proto/pitwall/v1/link.ts";
+import { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import {
   backoff,
   fromDuration,
+  inParts,
   Outbox,
+  partOf,
   PitwallError,
   sleepOrAbort,
+  Whole,
   type Clock,
   type Failpoints,
   type Log,
@@ -30,6 +34,10 @@ const outboxLimit = 10_000;
 /** Lists of assignments that may wait for the one that is being taken. */
 const listsLimit = 10_000;
 const welcomeLimitMs = 10_000;
+/** Of an inventory, in one message: half of what a controller reads. */
+const partBytes = 512 * 1024;
+/** VMs of one node. */
+const listLimit = 100_000;
 
 export interface LinkHandlers {
   /** What the node has when a session begins. */
@@ -73,9 +81,10 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
     giveUpSession = giveUp;
     const watchdog = new Watchdog(clock, giveUp);
     const lists = new Outbox<Assignments>(listsLimit);
+    const whole = new Whole<Assignment>(listLimit);
     const taking = takeLists(lists, signal).catch((error: unknown) => abort.abort(error));
     try {
-      messages.push({ message: { $case: "hello", value: handlers.hello() } });
+      for (const message of helloOf(handlers.hello())) messages.push({ message });
       outbox = messages; // at once: what is reported from now on, the hello does not say
       lease.sent(0n);
       await failpoints.at("rejoin.inventory.sent");
@@ -92,9 +101,12 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
             watchdog.heard();
             await lease.acknowledged(message.value.sequence);
             break;
-          case "assignments":
-            if (!lists.push(message.value)) giveUp("more is asked for than this node can take");
+          case "assignments": {
+            const all = whole.add(message.value.assignments, message.value);
+            const complete = message.value.complete || message.value.partCount !== undefined;
+            if (all && !lists.push({ assignments: [...all], complete })) giveUp("more is asked for than this node can take");
             break;
+          }
           case "tunnel":
             void tunnel(message.value, messages);
             break;
@@ -185,6 +197,18 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
       await running;
     },
   };
+}
+
+/** A hello, and behind it what of its inventory does not fit into it. */
+function helloOf(hello: Hello): NonNullable<ConnectRequest["message"]>[] {
+  const { vms = [], complete = false } = hello.inventory ?? {};
+  const parts = inParts(vms, (report) => VmReport.encode(report).finish().length, partBytes);
+  const inventories = parts.map((some, index) => ({
+    ...{ vms: some, complete: complete && parts.length === 1 },
+    ...partOf(index, parts.length),
+  }));
+  const [inventory, ...rest] = inventories;
+  return [{ $case: "hello", value: { ...hello, inventory } }, ...rest.map((value) => ({ $case: "inventory" as const, value }))];
 }
 
 /** Gives up when nothing was heard for the agreed time. */
