@@ -45,11 +45,12 @@ export class Images {
   }
 
   async list(signal: AbortSignal): Promise<Held> {
-    const { answers, skippedNodes } = await this.#askAll(() => ({ $case: "inventory", value: {} }), signal);
+    const asking = this.#askAll(() => ({ $case: "inventory", value: {} }), signal);
+    const [{ answers, skippedNodes }, placed] = await Promise.all([asking, this.#parts.placed()]);
     const inventories = new Map<string, ImageInventory>();
     for (const { name, answer } of answers) inventories.set(name, answer.inventory ?? { images: [] });
     const vmCounts = new Map<string, number>();
-    for (const { digest, vmCount } of await this.#parts.placed()) vmCounts.set(digest, (vmCounts.get(digest) ?? 0) + vmCount);
+    for (const { digest, vmCount } of placed) vmCounts.set(digest, (vmCounts.get(digest) ?? 0) + vmCount);
     return { images: mergeInventories(inventories, vmCounts), skippedNodes };
   }
 
@@ -128,9 +129,9 @@ export class Images {
     signal: AbortSignal,
   ): Promise<{ readonly answers: readonly { readonly name: string; readonly answer: ImageAnswer }[]; readonly skippedNodes: string[] }> {
     const limited = AbortSignal.any([signal, AbortSignal.timeout(answerLimitMs)]);
-    const links = await this.#parts.links.all();
+    const [links, nodes] = await Promise.all([this.#parts.links.all(), this.#parts.nodes.names()]);
     const asked = await Promise.all(
-      (await this.#parts.nodes.names()).map(async (node) => {
+      nodes.map(async (node) => {
         const answer = await able(links, node)
           ?.ask(command(node.id), limited)
           .catch(() => undefined);

@@ -1,7 +1,7 @@
 // What one session's node was asked and has not answered yet. A question ends with its answer, its signal, or the session.
 import { randomUUID } from "node:crypto";
 import type { ConnectResponse, ImageAnswer, ImageCommand } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError, type Outbox } from "@pitwall/runtime";
+import { onAbort, PitwallError, type Outbox } from "@pitwall/runtime";
 
 export class Questions {
   readonly #outbox: Outbox<ConnectResponse>;
@@ -17,15 +17,14 @@ export class Questions {
     signal.throwIfAborted();
     const requestId = randomUUID();
     const answer = Promise.withResolvers<ImageAnswer>();
-    const leave = (): void => answer.reject(signal.reason);
-    signal.addEventListener("abort", leave, { once: true });
+    const stay = onAbort(signal, () => answer.reject(signal.reason));
     this.#open.set(requestId, answer);
     try {
       if (this.#isClosed || !this.#outbox.push({ message: { $case: "imageCommand", value: { requestId, command } } })) throw ended();
       return await answer.promise;
     } finally {
       this.#open.delete(requestId);
-      signal.removeEventListener("abort", leave);
+      stay();
     }
   }
 

@@ -84,5 +84,17 @@ function openTrace(path: string | undefined, clock: Clock, stack: AsyncDisposabl
     file.end();
     await written;
   });
-  return lineTrace(clock, (line) => file.write(line));
+  let isCorked = false;
+  return lineTrace(clock, (line) => {
+    // What is said in one turn is one write: each would be a call of the system.
+    if (!isCorked) {
+      isCorked = true;
+      file.cork();
+      setImmediate(() => {
+        isCorked = false;
+        file.uncork();
+      });
+    }
+    file.write(line);
+  });
 }
