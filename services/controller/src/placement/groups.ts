@@ -1,4 +1,5 @@
 // Counts of VMs per group and failure domain: what anti-affinity forbids and spread counts.
+import { Counts } from "./counts.ts";
 import { unset, type LabelIndex } from "./label-index.ts";
 import type { Group, PlacedVm } from "./wanted.ts";
 
@@ -8,8 +9,8 @@ export type LabelsByKey = (key: string) => LabelIndex | undefined;
 /** Some VMs, counted by node and by the values of each label that was ever asked for. */
 export class Tally {
   readonly #labels: LabelsByKey;
-  readonly #byNode = new Map<number, number>();
-  readonly #byLabel = new Map<string, Map<number, number>>();
+  readonly #byNode = new Counts();
+  readonly #byLabel = new Map<string, Counts>();
 
   constructor(labels: LabelsByKey) {
     this.#labels = labels;
@@ -20,26 +21,20 @@ export class Tally {
   }
 
   /** Counts by node, or by the id of the label's value. */
-  by(domain: string): ReadonlyMap<number, number> {
+  by(domain: string): Counts {
     if (domain === "") return this.#byNode;
     const known = this.#byLabel.get(domain);
     if (known) return known;
-    const [index, counts] = [this.#labels(domain), new Map<number, number>()];
-    for (const [node, count] of this.#byNode) addTo(counts, index?.idOf(node) ?? unset, count);
+    const [index, counts] = [this.#labels(domain), new Counts()];
+    for (const [node, count] of this.#byNode) counts.add(index?.idOf(node) ?? unset, count);
     if (index) this.#byLabel.set(domain, counts); // whoever asks names the label: only those of nodes are kept
     return counts;
   }
 
   add(node: number, count: 1 | -1): void {
-    addTo(this.#byNode, node, count);
-    for (const [domain, counts] of this.#byLabel) addTo(counts, this.#labels(domain)?.idOf(node) ?? unset, count);
+    this.#byNode.add(node, count);
+    for (const [domain, counts] of this.#byLabel) counts.add(this.#labels(domain)?.idOf(node) ?? unset, count);
   }
-}
-
-function addTo(counts: Map<number, number>, key: number, count: number): void {
-  const sum = (counts.get(key) ?? 0) + count;
-  if (sum === 0) counts.delete(key);
-  else counts.set(key, sum);
 }
 
 type Seen = Pick<PlacedVm, "project" | "labels" | "antiAffinity">;

@@ -2,6 +2,7 @@
 //
 // Made for one decision; everything that is looked up by a name is looked up once, since many nodes are asked. What is the same for all
 // nodes of a class (a label with few values) is asked apart from what is a node's own.
+import type { Counts } from "./counts.ts";
 import type { Fleet } from "./fleet.ts";
 import type { Tally } from "./groups.ts";
 import type { ImageIndex } from "./image-index.ts";
@@ -24,7 +25,7 @@ interface Test {
 interface Counted {
   /** Absent for nodes as domains. */
   readonly index: LabelIndex | undefined;
-  readonly counts: ReadonlyMap<number, number>;
+  readonly counts: Counts;
 }
 
 /** Why a node is closed to a VM. The group is undefined when another's anti-affinity closes it. */
@@ -154,7 +155,7 @@ function sum(preferred: readonly (Test & { readonly share: number })[], spread: 
 }
 
 function count({ index, counts }: Counted, node: number): number {
-  return counts.get(index ? index.idOf(node) : node) ?? 0;
+  return counts.of(index ? index.idOf(node) : node);
 }
 
 function passes({ term: { op }, index, ids }: Test, node: number): boolean {

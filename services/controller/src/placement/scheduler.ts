@@ -144,9 +144,7 @@ class Search {
       ...domains.map((group) => {
         const index = this.#fleet.labels(group.domain);
         const counts = this.#fleet.groups.members(project, group)?.by(group.domain);
-        const values = this.#some(index.openValues, mostValues).map(
-          (value) => [value, counts?.get(index.id(value) ?? unset) ?? 0] as const,
-        );
+        const values = this.#some(index.openValues, mostValues).map((value) => [value, counts?.of(index.id(value) ?? unset) ?? 0] as const);
         const least = values.reduce((min, [, count]) => Math.min(min, count), Infinity);
         return values.flatMap(([value, count]) => (count === least ? (index.pool(value) ?? []) : []));
       }),
