@@ -78,6 +78,36 @@ test("a backlog is taken in its order, once it may, some at once; who brings mor
   expect(failures).toEqual([]);
 });
 
+test("what is taken one by one makes room one by one", async () => {
+  const done = Promise.withResolvers<void>();
+  let takeOne: () => void = () => undefined;
+  const backlog = new Backlog({
+    ready: Promise.resolve(),
+    async take(_, onTaken) {
+      takeOne = () => onTaken(1);
+      await done.promise;
+    },
+    onFailure: (error) => expect.fail(String(error)),
+    signal: new AbortController().signal,
+  });
+  let added = 0;
+  const adding = (async () => {
+    for (let index = 0; index < 300; index++) {
+      await backlog.add(reportOf(index));
+      added++;
+    }
+  })();
+  await turn();
+  const room = added;
+  expect(room).toBeLessThan(299);
+  takeOne();
+  await turn();
+  expect(added).toBe(room + 1);
+  done.resolve();
+  await adding;
+  await backlog.done();
+});
+
 test("after something that could not be taken, or the end, nothing of a backlog is taken any more", async () => {
   const ends = new AbortController();
   const failures: unknown[] = [];

@@ -97,8 +97,8 @@ export class Pace {
 export interface BacklogOptions {
   /** Nothing is taken before. */
   readonly ready: Promise<void>;
-  /** Takes what was added in a row. */
-  readonly take: (reports: readonly VmReport[]) => Promise<void>;
+  /** Takes what was added in a row, and may say of so many, before it is done with all, that they are taken. */
+  readonly take: (reports: readonly VmReport[], onTaken: (count: number) => void) => Promise<void>;
   /** Something could not be taken; what came after it is not taken either. */
   readonly onFailure: (error: unknown) => void;
   /** Nothing more is taken once it aborts. */
@@ -115,6 +115,8 @@ export class Backlog {
   readonly #pace: Pace;
   readonly #waiting: VmReport[] = [];
   #isTaking: Promise<void> | undefined;
+  /** Of those that are being taken, how many still are. */
+  #inHand = 0;
   #hasFailed = false;
   #taken = Promise.withResolvers<void>();
 
@@ -127,7 +129,7 @@ export class Backlog {
   async add(report: VmReport): Promise<void> {
     this.#waiting.push(report);
     this.#isTaking ??= this.#takeAll();
-    while (this.#waiting.length >= backlogLimit) await this.#taken.promise;
+    while (this.#waiting.length + this.#inHand >= backlogLimit) await this.#taken.promise;
   }
 
   /** Resolves when all that was added is taken, or will not be. */
@@ -140,17 +142,23 @@ export class Backlog {
     await ready;
     while (this.#waiting.length > 0) {
       const some = this.#waiting.splice(0, takenAtOnce);
+      this.#inHand = some.length;
       if (!this.#hasFailed && !signal.aborted) await this.#take(some);
-      this.#taken.resolve();
-      this.#taken = Promise.withResolvers();
+      this.#makeRoom(this.#inHand);
     }
     this.#isTaking = undefined;
+  }
+
+  #makeRoom(count: number): void {
+    this.#inHand -= Math.min(count, this.#inHand);
+    this.#taken.resolve();
+    this.#taken = Promise.withResolvers();
   }
 
   async #take(reports: readonly VmReport[]): Promise<void> {
     const { take, signal, clock, onFailure } = this.#options;
     try {
-      await take(reports);
+      await take(reports, (count) => this.#makeRoom(count));
       const waitMs = Math.max(...reports.map(() => this.#pace.take()));
       if (waitMs > 0) await sleepOrAbort(waitMs, signal, clock);
     } catch (error) {

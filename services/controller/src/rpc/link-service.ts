@@ -1,11 +1,5 @@
 // LinkService: one session of one node, from its hello to its end.
-import {
-  Assignment,
-  type ConnectRequest,
-  type ConnectResponse,
-  type LinkServiceImplementation,
-  type VmReport,
-} from "@pitwall/proto/pitwall/v1/link.ts";
+import { Assignment, type ConnectRequest, type ConnectResponse, type LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
 import { inParts, partOf, PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
@@ -14,7 +8,7 @@ import type { Session, Sessions } from "../nodes/sessions.ts";
 import type { Assignments } from "../vm/assignments.ts";
 import type { Reports } from "../vm/reports.ts";
 import { memberIn, type CallerContext } from "./identity.ts";
-import { Backlog, bounded, boundedInventory, FirstInventory, Pace } from "./link-bounds.ts";
+import { Backlog, bounded, boundedInventory, FirstInventory, Pace, type BacklogOptions } from "./link-bounds.ts";
 
 /** Of a list of assignments, in one message. */
 const partBytes = 512 * 1024;
@@ -124,7 +118,7 @@ async function listen({ session, inventory, messages, taken, signal }: Listening
     log.debug("a node's stream broke", { node: session.nodeId, error });
     session.outbox.close();
   };
-  const take = (some: readonly VmReport[]): Promise<void> => reports.takeAll(session, some);
+  const take: BacklogOptions["take"] = (some, onTaken) => reports.takeAll(session, some, onTaken);
   const backlog = new Backlog({ ready: taken, take, onFailure, signal, clock: parts.clock });
   try {
     for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {

@@ -84,10 +84,15 @@ export class Reports {
 
   /**
    * Reports of one session in their order, in one change with those of others. What is only passed through is not written: a VM is then as
-   * its last report says.
+   * its last report says. `onTaken` hears of some of them before all are taken: those that must be taken alone may take long.
    */
-  async takeAll(session: Session, reports: readonly VmReport[]): Promise<void> {
-    for (const report of await this.#together({ session, reports })) await this.#take(session, report);
+  async takeAll(session: Session, reports: readonly VmReport[], onTaken: (count: number) => void = () => undefined): Promise<void> {
+    const left = await this.#together({ session, reports });
+    onTaken(reports.length - left.length);
+    for (const report of left) {
+      await this.#take(session, report);
+      onTaken(1);
+    }
   }
 
   /** Of each session, what could not be taken together with others, and is to be taken alone. */
