@@ -138,8 +138,9 @@ const profiles = [
   { start: 0.3, stop: 0.3, restart: 0.2, update: 0.2, rename: 0.2, delete: 0.3, undelete: 0.2, get: 1.5 },
 ] as const;
 const windowMs = 5_000;
-/** Faults that wait at a failpoint come more often than others: there are many places. */
-const drawnKinds = faultKinds.flatMap((kind) => Array<FaultKind>({ "crash-at": 6, "disk-broken-at": 2 }[kind as string] ?? 1).fill(kind));
+/** Faults that wait at a failpoint come more often than others, as there are many places; late copies, as they need two changes of one VM. */
+const weights: Readonly<Partial<Record<FaultKind, number>>> = { "crash-at": 6, "disk-broken-at": 2, "late-copy": 2 };
+const drawnKinds = faultKinds.flatMap((kind) => Array<FaultKind>(weights[kind] ?? 1).fill(kind));
 
 /** Times are milliseconds since the begin. `scope`: instead of the one that the seed draws. */
 export function makeSchedule(seed: string, scope?: keyof typeof scopes): Schedule {
@@ -176,10 +177,13 @@ export function makeSchedule(seed: string, scope?: keyof typeof scopes): Schedul
     const kind = drawnKinds[whole(0, drawnKinds.length - 1)] ?? "agent-crash";
     const long = random() < size.longChance;
     const step = places[kind]?.[whole(0, places[kind].length - 1)];
+    const atMs = whole(firstFaultMs, lastFaultMs);
+    const forMs = longKinds.has(kind) ? whole(...size.longestMs) : long ? whole(...size.longMs) : whole(50, 5_000);
     return {
       kind,
-      atMs: whole(firstFaultMs, lastFaultMs),
-      forMs: longKinds.has(kind) ? whole(...size.longestMs) : long ? whole(...size.longMs) : whole(50, 5_000),
+      atMs,
+      // Copies are late of what owners change: for as long as they do.
+      forMs: kind === "late-copy" ? Math.max(forMs, lastFaultMs + afterMs - atMs) : forMs,
       victim: isOfController({ kind, step }) ? controller() : whole(0, nodes - 1),
       controller: random() < 0.5 ? undefined : controller(),
       step,
