@@ -6,7 +6,7 @@ import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { systemClock, sleepOrAbort } from "@pitwall/runtime";
+import { nodeArguments, systemClock, sleepOrAbort } from "@pitwall/runtime";
 
 const services = join(import.meta.dirname, "..", "..", "services");
 const restartMs = 200;
@@ -127,7 +127,7 @@ export class Service implements AsyncDisposable {
   async #once(): Promise<void> {
     const { name, program, namespace, env, logPath } = this.#spec;
     const log = openSync(logPath, "a");
-    const node = [process.execPath, "--disable-warning=DEP0123", join(services, program, "src", "main.ts")];
+    const node = [process.execPath, ...nodeArguments(program), join(services, program, "src", "main.ts")];
     const [first = "", ...args] = namespace === undefined ? node : ["ip", "netns", "exec", namespace, ...node];
     this.#isKilled = false;
     const extra = this.#extraEnv.shift();

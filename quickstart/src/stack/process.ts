@@ -4,7 +4,7 @@ import { closeSync, openSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { systemClock } from "@pitwall/runtime";
+import { nodeArguments, systemClock } from "@pitwall/runtime";
 import { z } from "zod";
 
 const root = join(import.meta.dirname, "..", "..", "..");
@@ -51,7 +51,7 @@ export async function startService(spec: ServiceSpec, onEvent: OnEvent): Promise
 
   const launch = async (): Promise<Ready> => {
     const log = openSync(spec.logFile, "a", 0o600);
-    const made = spawn(process.execPath, ["--disable-warning=DEP0123", join(root, "services", spec.name, "src", "main.ts")], {
+    const made = spawn(process.execPath, [...nodeArguments(spec.name), join(root, "services", spec.name, "src", "main.ts")], {
       cwd: root,
       // Its own process group: Ctrl-C is for the supervisor, which stops the services in their order.
       detached: true,

@@ -13,6 +13,7 @@ export * from "./keepalive.ts";
 export * from "./log.ts";
 export * from "./main.ts";
 export * from "./operations.ts";
+export * from "./node-arguments.ts";
 export * from "./on-abort.ts";
 export * from "./outbox.ts";
 export * from "./parts.ts";

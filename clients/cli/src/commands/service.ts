@@ -8,6 +8,11 @@ import { serviceEnvironment } from "../launch/environment.ts";
 import { flagName, serviceFlags, type ServiceFlag, type ServiceName } from "../launch/flags.ts";
 import type { Shell } from "../shell.ts";
 
+/** How Node runs it; `services/runtime/src/node-arguments.ts` has the same for the quick start, and says why. */
+const nodeArguments = (service: ServiceName): readonly string[] => [
+  "--disable-warning=DEP0123",
+  ...(service === "gateway" ? ["--max-semi-space-size=4"] : []),
+];
 const root = join(import.meta.dirname, "..", "..", "..", "..");
 
 export function declare(command: Command, shell: Shell, service: ServiceName): void {
@@ -23,7 +28,7 @@ export function declare(command: Command, shell: Shell, service: ServiceName): v
       const main = join(root, "services", service, "src", "main.ts");
       if (!existsSync(main)) throw new CliError(`the ${service} is not part of this installation: run it from a checkout of Pitwall`);
       const env = serviceEnvironment(service, options, shell.env, shell.folder);
-      shell.endWith(await runChild(process.execPath, ["--disable-warning=DEP0123", main], shell.signals, { env, isDetached: true }));
+      shell.endWith(await runChild(process.execPath, [...nodeArguments(service), main], shell.signals, { env, isDetached: true }));
     });
 }
 

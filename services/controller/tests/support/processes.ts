@@ -3,6 +3,7 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
+import { nodeArguments } from "@pitwall/runtime";
 
 const services = join(import.meta.dirname, "..", "..", "..");
 
@@ -20,7 +21,7 @@ export interface ServiceProcess extends AsyncDisposable {
 
 /** Resolves when the service is ready. Throws with its log when it ends before. */
 export async function startProcess(name: string, env: Readonly<Record<string, string>>): Promise<ServiceProcess> {
-  const child: ChildProcess = spawn(process.execPath, ["--disable-warning=DEP0123", join(services, name, "src", "main.ts")], {
+  const child: ChildProcess = spawn(process.execPath, [...nodeArguments(name), join(services, name, "src", "main.ts")], {
     env: { PATH: process.env["PATH"], ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
