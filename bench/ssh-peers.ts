@@ -2,11 +2,11 @@
 import { spawn, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { command } from "@pitwall/quickstart";
 import { systemClock } from "@pitwall/runtime";
+import { freePort, isUp } from "./processes.ts";
 
 export const peerCommands = { sshd: "openssh-server" };
 
@@ -54,25 +54,9 @@ export async function startSshd(dir: string): Promise<Sshd> {
 
 async function untilUp(child: ChildProcess, port: number): Promise<void> {
   const deadline = systemClock.monotonicMs() + upLimitMs;
-  while (!(await answers(port))) {
+  while (!(await isUp(port))) {
     if (child.exitCode !== null) throw new Error(`sshd ended with code ${child.exitCode}`);
     if (systemClock.monotonicMs() > deadline) throw new Error("sshd does not listen");
     await systemClock.sleep(lookMs);
   }
-}
-
-function answers(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, "127.0.0.1");
-    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
-    socket.once("connect", () => socket.destroy());
-  });
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

@@ -1,17 +1,15 @@
 // ssh: bulk, logins and echoes through the gateway, against OpenSSH's ProxyJump with the same cipher to the same sshd on this machine.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
 import { installPackages, provision } from "@pitwall/quickstart";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
+import { cpuMsOf } from "./processes.ts";
 import { peerCommands } from "./ssh-peers.ts";
 import { startSshWorld, type SshWorld, type Way } from "./ssh-world.ts";
 
 const mib = 2 ** 20;
 const ways = ["door", "jump", "peer"] as const;
 type Each = Readonly<Record<Way, number>>;
-/** Of the kernel's clock of processes, in a second. */
-const ticks = 100;
 const loginsAtOnce = 8;
 
 export async function ssh({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {
@@ -95,18 +93,11 @@ async function echoMs([program = "", ...args]: readonly string[], times: number)
 }
 
 async function loginsPerCore(world: SshWorld, way: Way, logins: number): Promise<number> {
-  const before = await cpuSeconds(world.gatewayPid);
+  const beforeMs = await cpuMsOf(world.gatewayPid);
   let left = logins;
   const work = async (): Promise<void> => {
     while (left-- > 0) await timed(world.line(way, "true"));
   };
   await Promise.all(Array.from({ length: loginsAtOnce }, work));
-  return logins / ((await cpuSeconds(world.gatewayPid)) - before);
-}
-
-/** Of all threads of a process, in user and system mode (proc(5)). */
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // from the third on
-  return (Number(fields[11]) + Number(fields[12])) / ticks;
+  return logins / (((await cpuMsOf(world.gatewayPid)) - beforeMs) / 1_000);
 }

@@ -2,12 +2,13 @@
 // disk, and loads only what the network needs.
 import { spawn } from "node:child_process";
 import { mkdir, readdir, readFile, realpath, stat, writeFile } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { basename, dirname, join } from "node:path";
 import { cpio } from "@pitwall/node/src/host/initramfs.ts";
 import { kernelCommandLine, machineArguments, type HostMachine } from "@pitwall/node/src/qemu/arguments.ts";
 import { command } from "@pitwall/quickstart";
 import { systemClock } from "@pitwall/runtime";
+import { freePort } from "./processes.ts";
 
 export const peerCommands = { tini: "tini", dropbear: "dropbear-bin", dropbearkey: "dropbear-bin", busybox: "busybox-static" };
 
@@ -118,14 +119,6 @@ async function archive(modulesDir: string, libraries: readonly string[], hostKey
 function parents(path: string): string[] {
   const parent = dirname(path);
   return parent === "/" ? [] : [...parents(parent), parent];
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await new Promise((resolve) => server.once("listening", resolve));
-  const { port } = server.address() as AddressInfo; // of a TCP server that listens
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /**

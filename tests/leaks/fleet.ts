@@ -4,6 +4,7 @@ import { closeSync, openSync } from "node:fs";
 import { mkdir } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { join } from "node:path";
+import { nodeArguments } from "@pitwall/runtime";
 import type { Stack } from "@pitwall/quickstart";
 
 const root = join(import.meta.dirname, "..", "..");
@@ -14,7 +15,7 @@ export async function startSimulatedNodes(stack: Stack, count: number): Promise<
   const stateDir = join(stack.stateDir, "fleet");
   await mkdir(stateDir, { recursive: true });
   const log = openSync(join(stack.stateDir, "log", "fleet.log"), "a", 0o600);
-  const child = spawn(process.execPath, ["--disable-warning=DEP0123", join(root, "services", "node", "src", "main.ts")], {
+  const child = spawn(process.execPath, [...nodeArguments("node"), join(root, "services", "node", "src", "main.ts")], {
     stdio: ["ignore", "pipe", log],
     detached: true, // a signal for all of a terminal's processes is not for this one: its VMs are to go first
     env: {

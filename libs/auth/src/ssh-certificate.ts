@@ -1,8 +1,8 @@
 // User certificates of SSH: made by the installation's authority, and believed. The format is OpenSSH's (PROTOCOL.certkeys), for ed25519 keys
 // and an ed25519 authority alone: those that we make have no others, and what is not read cannot be read wrongly.
 import { createPublicKey, sign, verify, type KeyObject } from "node:crypto";
-import { PitwallError } from "@pitwall/runtime";
-import { sshString, SshReader, sshUint32, sshUint64 } from "./ssh-wire.ts";
+import { PitwallError, sshEd25519Line, sshString } from "@pitwall/runtime";
+import { SshReader, sshUint32, sshUint64 } from "./ssh-wire.ts";
 
 export const certificateType = "ssh-ed25519-cert-v01@openssh.com";
 const keyType = "ssh-ed25519";
@@ -121,7 +121,7 @@ function isSignature(signature: Buffer, data: Buffer, key: Buffer): boolean {
 
 function keyLine(raw: Buffer): string {
   if (raw.length !== keyBytes) throw bad("has a key of the wrong length");
-  return `${keyType} ${Buffer.concat([sshString(keyType), sshString(raw)]).toString("base64")}`;
+  return sshEd25519Line(raw);
 }
 
 function blobOf(line: string): Buffer {

@@ -38,11 +38,6 @@ export class SshReader {
   }
 }
 
-export function sshString(content: Buffer | string): Buffer {
-  const bytes = Buffer.from(content);
-  return Buffer.concat([sshUint32(bytes.length), bytes]);
-}
-
 export function sshUint32(value: number): Buffer {
   const bytes = Buffer.alloc(4);
   bytes.writeUInt32BE(value);

@@ -1,18 +1,15 @@
 // Ways into VMs in the audit log: their begin before they are open, their end with what went through, as gateways tell it; and watches that
 // end with their watcher's role.
 import { randomBytes, randomUUID } from "node:crypto";
-import { join } from "node:path";
-import { openIdentity } from "@pitwall/enroll";
-import { AccessServiceDefinition, type Caller, type OpenTunnelResponse, type TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
-import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
+import type { AccessServiceDefinition, Caller, OpenTunnelResponse, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { ProjectRole } from "@pitwall/proto/pitwall/v1/project.ts";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { silentLog } from "@pitwall/runtime";
-import { ChannelCredentials, createChannel, createClient, type Client } from "nice-grpc";
+import type { Client } from "nice-grpc";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { admin, startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
 import { startNode } from "./support/node.ts";
 import { refusalOf } from "./support/refusals.ts";
+import { joinGateway } from "./support/spoken-node.ts";
 
 const parts = new AsyncDisposableStack();
 const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "" } };
@@ -21,18 +18,6 @@ let ada: Calls;
 let gateway: Client<typeof AccessServiceDefinition>;
 let stranger: Client<typeof AccessServiceDefinition>;
 
-async function joinGateway(name: string): Promise<Client<typeof AccessServiceDefinition>> {
-  const { nodes } = await pitwall.as(admin);
-  const { join: text } = await nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_GATEWAY, name });
-  const dir = join(pitwall.dir, `identity-${name}`);
-  const identity = parts.use(await openIdentity({ dir, join: text, name, serverNames: ["127.0.0.1"], log: silentLog }));
-  const { key, cert, ca } = identity.tls();
-  const credentials = ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert));
-  const channel = createChannel(pitwall.controllers[0]?.link ?? "", credentials);
-  parts.defer(() => channel.close());
-  return createClient(AccessServiceDefinition, channel);
-}
-
 beforeAll(async () => {
   pitwall = parts.use(await startControllers(2));
   parts.use(await startNode(pitwall, { name: "one" }));
@@ -40,7 +25,9 @@ beforeAll(async () => {
   await ada.projects.createProject({ name: "team" });
   await ada.vms.createVm({ project: "team", name: "web", spec: { image: pitwall.image } });
   await ada.vms.waitVm({ vm: "team/web" });
-  [gateway, stranger] = [await joinGateway("door"), await joinGateway("back-door")];
+  const join = async (name: string): Promise<typeof gateway> =>
+    parts.use(await joinGateway(pitwall, await pitwall.as(admin), name)).access(pitwall.controllers[0]?.link ?? "");
+  [gateway, stranger] = [await join("door"), await join("back-door")];
 }, 120_000);
 afterAll(() => parts.disposeAsync());
 

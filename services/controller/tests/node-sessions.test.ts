@@ -94,7 +94,7 @@ test("a call that comes to one controller reaches a node whose link is on the ot
   const { vm } = await second.admin.vms.waitVm({ vm: made?.id ?? "" });
   expect(vm).toMatchObject({ nodeName: "afar", phase: Phase.PHASE_RUNNING });
 
-  const gateway = await joinGateway(installation, first.admin, "door");
+  await using gateway = await joinGateway(installation, first.admin, "door");
   const request = {
     caller: { credential: { $case: "bearerToken" as const, value: await installation.token() } },
     vm: made?.id ?? "",

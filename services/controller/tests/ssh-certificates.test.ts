@@ -1,17 +1,14 @@
 // Certificates that open a VM by SSH: who gets one, what it opens, and that nothing else does.
 import { generateKeyPairSync, randomBytes } from "node:crypto";
-import { join } from "node:path";
 import { issueSshCertificate, readSshCertificate, sshLineOf } from "@pitwall/auth";
-import { openIdentity } from "@pitwall/enroll";
-import { AccessServiceDefinition, type OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
-import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
+import type { AccessServiceDefinition, OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
 import { ProjectRole } from "@pitwall/proto/pitwall/v1/project.ts";
-import { silentLog } from "@pitwall/runtime";
-import { ChannelCredentials, createChannel, createClient, type Client } from "nice-grpc";
+import type { Client } from "nice-grpc";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { admin, startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
 import { startNode } from "./support/node.ts";
 import { refusalOf } from "./support/refusals.ts";
+import { joinGateway } from "./support/spoken-node.ts";
 
 const parts = new AsyncDisposableStack();
 const minuteMs = 60_000;
@@ -29,18 +26,8 @@ beforeAll(async () => {
   for (const name of ["web", "other"]) await ada.vms.createVm({ project: "team", name, spec: { image: pitwall.image } });
   vmId = (await ada.vms.waitVm({ vm: "team/web" })).vm?.id ?? "";
   await ada.vms.waitVm({ vm: "team/other" });
-  const { nodes } = await pitwall.as(admin);
-  const { join: text } = await nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_GATEWAY, name: "door" });
-  const dir = join(pitwall.dir, "identity-door");
-  const identity = parts.use(await openIdentity({ dir, join: text, name: "door", serverNames: ["127.0.0.1"], log: silentLog }));
-  const { key, cert, ca } = identity.tls();
-  // The one that did not make the certificates.
-  const channel = createChannel(
-    pitwall.controllers[1]?.link ?? "",
-    ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)),
-  );
-  parts.defer(() => channel.close());
-  gateway = createClient(AccessServiceDefinition, channel);
+  const door = parts.use(await joinGateway(pitwall, await pitwall.as(admin), "door"));
+  gateway = door.access(pitwall.controllers[1]?.link ?? ""); // the one that did not make the certificates
 }, 120_000);
 afterAll(() => parts.disposeAsync());
 

@@ -14,7 +14,7 @@ import {
 } from "@pitwall/runtime";
 import { z } from "zod";
 import type { SshLimits } from "./ssh/limits.ts";
-import { networks } from "./ssh/source.ts";
+import { networks } from "./source.ts";
 import type { CertificateFiles } from "./web/certificate.ts";
 import { defaultLimits, type WebLimits } from "./web/limits.ts";
 

@@ -21,5 +21,6 @@ export * from "./planted.ts";
 export * from "./process-identity.ts";
 export * from "./random.ts";
 export * from "./rpc-boundary.ts";
+export * from "./ssh-encoding.ts";
 export * from "./streams.ts";
 export * from "./virtual-clock.ts";

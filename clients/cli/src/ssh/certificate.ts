@@ -1,5 +1,5 @@
 // A key for one call of ssh, with a certificate that opens one VM to it for some minutes: nothing of it lasts.
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PitwallRpcError, type Vm } from "@pitwall/sdk";
 import { makePrivate } from "../account/config-folder.ts";
@@ -21,7 +21,7 @@ export async function certifiedKey(folder: string, { pitwall }: Session, vm: Vm)
   parts.defer(() => rm(dir, { recursive: true, force: true }));
   const file = join(dir, "id_ed25519");
   await runQuietly("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-C", "pitwall", "-f", file]);
-  const publicKey = await runQuietly("ssh-keygen", ["-y", "-f", file]);
+  const publicKey = await readFile(`${file}.pub`, "utf8");
   try {
     const { certificate } = await pitwall.vms.issueSshCertificate(checkedVm(vm).id, publicKey.trim());
     await writeFile(`${file}-cert.pub`, `${certificate}\n`, { mode: 0o600 });

@@ -58,19 +58,33 @@ export async function joinNode(installation: Installation, admin: AdminApi, name
   return { id: identity.id, name, identity, link: (address, vms, options) => openLink(identity, address, vms ?? [], options) };
 }
 
-export interface SpokenGateway {
+/** Disposing it ends its connections. */
+export interface SpokenGateway extends AsyncDisposable {
   /** AccessService of one controller. */
   access(address: string): Client<typeof AccessServiceDefinition>;
 }
 
 /** Joins as a gateway of this name. */
-export async function joinGateway(installation: Installation, admin: AdminApi, name: string): Promise<SpokenGateway> {
+export async function joinGateway(
+  installation: Pick<Installation, "dir">,
+  admin: Pick<AdminApi, "nodes">,
+  name: string,
+): Promise<SpokenGateway> {
+  await using parts = new AsyncDisposableStack();
   const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_GATEWAY, name });
   const dir = join(installation.dir, "gateways", name);
-  const identity = await openIdentity({ dir, join: text, name, serverNames: ["127.0.0.1"], log: silentLog });
+  const identity = parts.use(await openIdentity({ dir, join: text, name, serverNames: ["127.0.0.1"], log: silentLog }));
   const { key, cert, ca } = identity.tls();
   const credentials = ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert));
-  return { access: (address) => createClient(AccessServiceDefinition, createChannel(address, credentials)) };
+  const kept = parts.move();
+  return {
+    access(address) {
+      const channel = createChannel(address, credentials);
+      kept.defer(() => channel.close());
+      return createClient(AccessServiceDefinition, channel);
+    },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
 }
 
 async function openLink(

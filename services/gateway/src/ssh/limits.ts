@@ -35,7 +35,8 @@ export interface AccountParts {
 /** Disposing it stops its timers. */
 export class Account implements Disposable {
   readonly #parts: AccountParts;
-  readonly #timers = new DisposableStack();
+  #rest: Disposable | undefined;
+  readonly #end: Disposable | undefined;
   readonly #shown = new Set<ServerChannel>();
   #sessions = 0;
   #forwards = 0;
@@ -47,9 +48,7 @@ export class Account implements Disposable {
     this.#movedMs = clock.monotonicMs();
     if (limits.idleMs > 0) this.#lookForRest(limits.idleMs);
     if (limits.durationMs > 0)
-      this.#timers.use(
-        clock.after(limits.durationMs, () => end(`the connection has lasted ${inWords(limits.durationMs)}, the most it may`)),
-      );
+      this.#end = clock.after(limits.durationMs, () => end(`the connection has lasted ${inWords(limits.durationMs)}, the most it may`));
   }
 
   /** False: it has as many as it may. */
@@ -99,16 +98,16 @@ export class Account implements Disposable {
 
   #lookForRest(afterMs: number): void {
     const { limits, clock, end } = this.#parts;
-    const timer = clock.after(afterMs, () => {
+    this.#rest = clock.after(afterMs, () => {
       const restMs = clock.monotonicMs() - this.#movedMs;
       if (restMs >= limits.idleMs) end(`not a byte has passed for ${inWords(limits.idleMs)}`);
       else this.#lookForRest(limits.idleMs - restMs);
     });
-    if (!this.#timers.disposed) this.#timers.use(timer);
   }
 
   [Symbol.dispose](): void {
-    this.#timers.dispose();
+    this.#rest?.[Symbol.dispose]();
+    this.#end?.[Symbol.dispose]();
   }
 }
 

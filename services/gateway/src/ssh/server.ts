@@ -12,7 +12,7 @@ import { Account, type SshLimits } from "./limits.ts";
 import { Penalties, type Offence } from "./penalties.ts";
 import { openReverseForwards } from "./reverse-forwards.ts";
 import { openSessions } from "./sessions.ts";
-import { sourceOf } from "./source.ts";
+import { peerOf, sourceOf } from "../source.ts";
 import { Startups, type Startup } from "./startups.ts";
 import type { Login } from "./target.ts";
 import { openVmConnection } from "./vm-connection.ts";
@@ -41,11 +41,11 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
       ...{ hostKeys: [parts.hostKey.privateKey], algorithms, ident: "pitwall" },
       ...{ keepaliveInterval: 30_000, keepaliveCountMax: 4 },
     },
-    (client, { ip, port }) => visits.get(peerOf(ip, port))?.greeted(client),
+    (client, { ip, port }) => visits.get(peerOf({ remoteAddress: ip, remotePort: port }))?.greeted(client),
   );
   // Without Nagle's algorithm: the protocol asks and answers in small packets, each of which would wait for 40 ms.
   const server = createServer({ noDelay: true }, (socket) => {
-    const { remoteAddress: address = "", remotePort = 0 } = socket;
+    const { remoteAddress: address = "" } = socket;
     const source = sourceOf(address);
     if (penalties.isRefused(source)) {
       metrics.refuse("ssh_penalty");
@@ -54,7 +54,7 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
     const charge = (offence: Offence): void => {
       if (!limits.penaltyExempt.has(address)) penalties.charge(source, offence);
     };
-    const peer = peerOf(address, remotePort);
+    const peer = peerOf(socket);
     const visit = new Visit(socket, source, { ...parts, charge, loggedIn: () => startups.ended(visit) });
     visits.set(peer, visit);
     metrics.enter("ssh_connections");
@@ -79,8 +79,6 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
     },
   };
 }
-
-const peerOf = (address: string, port: number): string => `${address} ${port}`;
 
 interface VisitParts extends SshParts {
   readonly charge: (offence: Offence) => void;

@@ -3,7 +3,7 @@
 // Of connections beyond an address's share, the oldest that has asked for nothing yet makes room: silent ones keep nobody out.
 import type { Socket } from "node:net";
 import { PitwallError } from "@pitwall/runtime";
-import { sourceOf } from "../ssh/source.ts";
+import { peerOf, sourceOf } from "../source.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 
 interface Source {
@@ -50,7 +50,7 @@ export class Admission {
       this.#leave(oldest);
     }
     const connection = { socket, source };
-    const key = endOf(socket);
+    const key = peerOf(socket);
     source.connections++;
     source.silent.add(connection);
     this.#silent.add(connection);
@@ -66,7 +66,7 @@ export class Admission {
 
   /** It has asked for something, whole. */
   spoke(socket: Pick<Socket, "remoteAddress" | "remotePort">): void {
-    const connection = this.#connections.get(endOf(socket));
+    const connection = this.#connections.get(peerOf(socket));
     if (connection) this.#hear(connection);
   }
 
@@ -114,8 +114,4 @@ export class Admission {
     this.#onRefused(why);
     return new PitwallError("exhausted", `this gateway takes ${what} at once; try again later`, { reason: "TOO_MANY_CALLS" });
   }
-}
-
-function endOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">): string {
-  return `${remoteAddress} ${remotePort}`;
 }

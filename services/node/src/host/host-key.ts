@@ -1,7 +1,7 @@
 // The VM's SSH host key: made once, kept with its disk, so that a restarted VM is recognised.
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { writeFileAtomic } from "@pitwall/runtime";
+import { sshEd25519Line, writeFileAtomic } from "@pitwall/runtime";
 
 export interface HostKey {
   /** PKCS#8 PEM. */
@@ -21,15 +21,5 @@ export async function openHostKey(path: string): Promise<HostKey> {
 }
 
 function publicLine(key: KeyObject): string {
-  return sshPublicLine(Buffer.from(key.export({ format: "jwk" }).x ?? "", "base64url"));
-}
-
-/** RFC 8709: two length-prefixed strings, the name and the 32 bytes of the key. */
-export function sshPublicLine(raw: Buffer): string {
-  const parts = [Buffer.from("ssh-ed25519"), raw].flatMap((part) => {
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(part.length);
-    return [length, part];
-  });
-  return `ssh-ed25519 ${Buffer.concat(parts).toString("base64")}`;
+  return sshEd25519Line(Buffer.from(key.export({ format: "jwk" }).x ?? "", "base64url"));
 }

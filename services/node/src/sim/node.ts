@@ -4,9 +4,8 @@
 import type { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { phaseToJSON } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { seededRandom, toDuration, type Clock, type Failpoints, type Log, type StepName } from "@pitwall/runtime";
+import { seededRandom, sshEd25519Line, toDuration, type Clock, type Failpoints, type Log, type StepName } from "@pitwall/runtime";
 import { startAgent, type AgentParts } from "../agent.ts";
-import { sshPublicLine } from "../host/host-key.ts";
 import type { DialLink } from "../link/dial.ts";
 import type { Ingredients } from "../machine/host.ts";
 import { noTimings } from "../machine/reports.ts";
@@ -225,7 +224,7 @@ export class SimNode implements AsyncDisposable {
         const random = seededRandom(seed, name, "host-key", this.#plan.ordinal(vmId));
         return {
           ...{ base: "", disk: "", initramfs: "" },
-          sshHostKey: sshPublicLine(Buffer.from(Array.from({ length: 32 }, () => Math.floor(random() * 256)))),
+          sshHostKey: sshEd25519Line(Buffer.from(Array.from({ length: 32 }, () => Math.floor(random() * 256)))),
           timings: { ...noTimings, prepare: toDuration(prepareMs) },
         };
       },

@@ -1,19 +1,27 @@
 // Where a connection comes from, as limits count it.
-import { BlockList, isIPv4, isIPv6 } from "node:net";
+import { BlockList, isIPv4, isIPv6, type Socket } from "node:net";
+
+/** The other end of a connection, which whatever is on top of it knows, too. */
+export function peerOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddress" | "remotePort">): string {
+  return `${remoteAddress} ${remotePort}`;
+}
+
+/** Of IPv4 what is mapped into IPv6, of IPv6 without its zone. */
+function plain(address: string): string {
+  return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address.split("%")[0] ?? "";
+}
 
 /**
  * An IPv4 address, also one that is mapped into IPv6; of an IPv6 address the network (/64): a subscriber has all of it. Anything else is
  * itself.
  */
 export function sourceOf(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1];
-  if (mapped !== undefined) return mapped;
-  const [plain = ""] = address.split("%");
-  if (!isIPv6(plain)) return address;
-  const [head = "", tail] = plain.split("::");
+  const known = plain(address);
+  if (!isIPv6(known)) return isIPv4(known) ? known : address;
+  const [head = "", tail] = known.split("::");
   const groups = (text: string): string[] => (text === "" ? [] : text.split(":"));
   const [before, after] = [groups(head), groups(tail ?? "")];
-  const zeros = tail === undefined ? 0 : 8 - before.length - after.length - (plain.includes(".") ? 1 : 0);
+  const zeros = tail === undefined ? 0 : 8 - before.length - after.length - (known.includes(".") ? 1 : 0);
   const network = [...before, ...Array.from({ length: zeros }, () => "0"), ...after].slice(0, 4);
   return `${network.map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`;
 }
@@ -30,8 +38,8 @@ export function networks(texts: readonly string[]): { has(address: string): bool
   }
   return {
     has(address) {
-      const plain = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address.split("%")[0] ?? "";
-      return isIPv4(plain) ? known.check(plain, "ipv4") : isIPv6(plain) && known.check(plain, "ipv6");
+      const asked = plain(address);
+      return isIPv4(asked) ? known.check(asked, "ipv4") : isIPv6(asked) && known.check(asked, "ipv6");
     },
   };
 }

@@ -1,0 +1,28 @@
+// Processes that benchmarks start: a port for one, whether it listens there, and what it has used.
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { connect, createServer, type AddressInfo } from "node:net";
+
+/** Of this machine, and free a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo; // it listens on TCP
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+export async function isUp(port: number): Promise<boolean> {
+  const socket = connect(port, "127.0.0.1");
+  return new Promise<boolean>((resolve) => {
+    socket.once("connect", () => resolve(true)).once("error", () => resolve(false));
+  }).finally(() => socket.destroy());
+}
+
+/** Of all its threads, in user and system mode (proc(5)), in milliseconds. The kernel counts in hundredths of a second. */
+export async function cpuMsOf(pid: number): Promise<number> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // from the third on
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
