@@ -1,69 +1,23 @@
 // The SDK in a real browser: bundled for it, from another origin, over gRPC-Web and WebSocket.
-import { once } from "node:events";
-import { createServer, type Server } from "node:http";
-import { chromium, type Browser, type Page } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { build } from "vite";
+import { startTestBrowser, type TestBrowser } from "./support/browser.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
 
 let pitwall: TestStack;
-let pages: Server;
-let origin: string;
-let browser: Browser;
-
-/** What the page offers to the test. */
-declare global {
-  interface Window {
-    Pitwall: typeof import("@pitwall/sdk").Pitwall;
-  }
-}
+let browser: TestBrowser;
 
 beforeAll(async () => {
-  const bundle = await bundleSdk();
-  pages = createServer((request, response) => {
-    const isScript = request.url === "/sdk.js";
-    response.setHeader("content-type", isScript ? "text/javascript" : "text/html");
-    response.end(
-      isScript ? bundle : '<!doctype html><script type="module">import * as sdk from "/sdk.js"; Object.assign(window, sdk);</script>',
-    );
-  }).listen(0, "127.0.0.1");
-  await once(pages, "listening");
-  const address = pages.address();
-  origin = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
-  pitwall = await startTestStack({ env: { gateway: { PITWALL_CORS_ORIGINS: origin } } });
-  browser = await chromium.launch({
-    executablePath: "/usr/bin/chromium",
-    args: ["--no-sandbox", "--disable-background-networking", "--disable-component-update"],
-  });
+  browser = await startTestBrowser();
+  pitwall = await startTestStack({ env: { gateway: { PITWALL_CORS_ORIGINS: browser.origin } } });
 });
 
 afterAll(async () => {
-  await browser?.close();
+  await browser?.[Symbol.asyncDispose]();
   await pitwall?.[Symbol.asyncDispose]();
-  pages?.close();
 });
 
-async function bundleSdk(): Promise<string> {
-  const entry = new URL("../clients/ts-sdk/src/index.ts", import.meta.url).pathname;
-  const built = await build({
-    logLevel: "silent",
-    configFile: false,
-    build: { write: false, lib: { entry, formats: ["es"], fileName: "sdk" } },
-  });
-  const [output] = Array.isArray(built) ? built : [built];
-  if (!output || !("output" in output)) throw new Error("the bundler gave no output");
-  return output.output.map((chunk) => (chunk.type === "chunk" ? chunk.code : "")).join("");
-}
-
-async function open(at: string): Promise<Page> {
-  const page = await browser.newPage();
-  await page.goto(at);
-  await page.waitForFunction(() => "Pitwall" in window);
-  return page;
-}
-
 it("creates a VM, runs a command in it with input, watches it to its end and deletes it", async () => {
-  const page = await open(origin);
+  const page = await browser.open();
   const options = { endpoint: pitwall.stack.endpoint, token: await pitwall.stack.token() };
   const seen = await page.evaluate(
     async ({ options: given, image }) => {
@@ -95,7 +49,7 @@ it("creates a VM, runs a command in it with input, watches it to its end and del
 });
 
 it("gives typed errors", async () => {
-  const page = await open(origin);
+  const page = await browser.open();
   const error = await page.evaluate(
     async (options) => {
       try {
@@ -111,7 +65,7 @@ it("gives typed errors", async () => {
 });
 
 it("is refused from an origin that the gateway does not know", async () => {
-  const page = await open(origin.replace("127.0.0.1", "localhost"));
+  const page = await browser.open(browser.origin.replace("127.0.0.1", "localhost"));
   const answer = await page.evaluate(
     (options) =>
       new window.Pitwall(options).getProfile().then(
