@@ -61,10 +61,20 @@ export function lose(node: number): Promise<Undo> {
   ]);
 }
 
+/** How many incidents want each node's line slow: they may overlap. */
+const throttles = new Map<number, number>();
+
 /** A line of 256 kbit/s with a long queue. */
 export async function throttle(node: number): Promise<Undo> {
-  await command("tc", ["qdisc", "add", "dev", veth(node), "root", "tbf", ...slow]);
-  return async () => void (await command("tc", ["qdisc", "del", "dev", veth(node), "root"]));
+  const change = async (by: 1 | -1): Promise<void> => {
+    const before = throttles.get(node) ?? 0;
+    throttles.set(node, before + by);
+    const qdisc = ["dev", veth(node), "root"];
+    if (before === 0) await command("tc", ["qdisc", "add", ...qdisc, "tbf", ...slow]);
+    else if (before + by === 0) await command("tc", ["qdisc", "del", ...qdisc]);
+  };
+  await change(1);
+  return () => change(-1);
 }
 
 export async function unplug(node: number): Promise<Undo> {

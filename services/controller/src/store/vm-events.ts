@@ -2,9 +2,12 @@
 //
 // An event is settled once every transaction that may still write one before it has ended: its transaction's number is below the horizon,
 // the oldest one that runs. Only settled events are read, so that none can turn up behind a reader.
+//
+// A reader stands at an event, never at the horizon: numbers below it may belong to transactions that left nothing on disk, and a server that
+// crashes gives those again.
 import type { Store } from "./store.ts";
 
-/** Where a reader stands: behind all events up to this one, in the order of (txid, seq). */
+/** Where a reader stands: at an event, behind all before it, in the order of (txid, seq). */
 export interface EventPosition {
   readonly txid: bigint;
   readonly seq: bigint;
@@ -22,8 +25,10 @@ export interface VmEvent {
 
 export interface SettledEvents {
   readonly events: readonly VmEvent[];
-  /** Behind the last event, or at the horizon when there is no more. */
+  /** Of the last event. */
   readonly position: EventPosition;
+  /** What no event is below that is not among these or before them, unless `hasMore`. Good for as long as the server does not crash. */
+  readonly horizon: bigint;
   readonly hasMore: boolean;
   /** Some events are there that are not settled. */
   readonly hasUnsettled: boolean;
@@ -53,10 +58,7 @@ export async function readSettled(store: Store, { txid, seq }: EventPosition, li
   const events = there.filter((event) => event.position.txid < horizon);
   const hasUnsettled = events.length < there.length;
   const hasMore = !hasUnsettled && there.length === limit;
-  const last = events.at(-1)?.position ?? { txid, seq };
-  // Nothing below the horizon is left: whoever stands there has missed nothing.
-  const position = hasMore || horizon <= last.txid ? last : { txid: horizon, seq: 0n };
-  return { events, position, hasMore, hasUnsettled };
+  return { events, position: events.at(-1)?.position ?? { txid, seq }, horizon, hasMore, hasUnsettled };
 }
 
 function toEvent(row: Row): VmEvent {
@@ -71,16 +73,19 @@ function toEvent(row: Row): VmEvent {
   };
 }
 
-/** Behind all that is settled now. */
-export async function settledPosition(store: Store): Promise<EventPosition> {
-  const [row]: { horizon: string }[] = await store.read().execute("select pg_snapshot_xmin(pg_current_snapshot()) as horizon");
-  return { txid: BigInt(row?.horizon ?? 0), seq: 0n };
+/** The last event that is settled now, or the last one that was forgotten. */
+export async function lastSettled(store: Store): Promise<EventPosition> {
+  const [row]: { txid: string; seq: string }[] = await store.read().execute(
+    `(select txid, seq from vm_event where txid < pg_snapshot_xmin(pg_current_snapshot()) order by txid desc, seq desc limit 1)
+     union all (select txid, seq from vm_event_floor) order by txid desc, seq desc limit 1`,
+  );
+  return { txid: BigInt(row?.txid ?? 0), seq: BigInt(row?.seq ?? 0) };
 }
 
-/** Once a reader stands here, it has passed all that anybody can have read before this call. */
-export async function positionOfReads(store: Store): Promise<EventPosition> {
+/** Above the numbers of all transactions that anybody can have read from before this call. */
+export async function horizonOfReads(store: Store): Promise<bigint> {
   const [row]: { next: string }[] = await store.read().execute("select pg_snapshot_xmax(pg_current_snapshot()) as next");
-  return { txid: BigInt(row?.next ?? 0), seq: 0n };
+  return BigInt(row?.next ?? 0);
 }
 
 /** Whether nothing behind the position has been forgotten. To be asked after reading. */

@@ -6,15 +6,7 @@ import { Outbox, PitwallError, systemClock, type Clock, type Log } from "@pitwal
 import type { Signer } from "../mutation/signer.ts";
 import type { Notices } from "../store/notices.ts";
 import type { Store } from "../store/store.ts";
-import {
-  isBehind,
-  isRemembered,
-  positionOfReads,
-  readSettled,
-  settledPosition,
-  type EventPosition,
-  type VmEvent,
-} from "../store/vm-events.ts";
+import { horizonOfReads, isBehind, isRemembered, lastSettled, readSettled, type EventPosition, type VmEvent } from "../store/vm-events.ts";
 
 const pollMs = 2_000;
 /** How soon to look again for what a transaction that still runs holds up. */
@@ -34,8 +26,11 @@ export interface VmChange {
   readonly vm: Vm;
 }
 
+/** Of one who waits until all below the horizon has been handed on. */
 interface Arrival {
-  readonly goal: EventPosition;
+  readonly horizon: bigint;
+  /** Only a later one counts: a crash of the server may lie between an earlier one and the horizon. */
+  readonly read: number;
   readonly resolve: () => void;
 }
 
@@ -60,6 +55,7 @@ export class Feed implements AsyncDisposable {
   readonly #stopListening: () => void;
   readonly #running: Promise<void>;
   #position: EventPosition;
+  #reads = 0;
   #wake: (() => void) | undefined;
   #isWoken = false;
 
@@ -76,7 +72,7 @@ export class Feed implements AsyncDisposable {
 
   /** Begins with what happens from now on. */
   static async open(parts: Parts): Promise<Feed> {
-    return new Feed(parts, await settledPosition(parts.store));
+    return new Feed(parts, await lastSettled(parts.store));
   }
 
   /** This controller has committed a change. */
@@ -101,10 +97,10 @@ export class Feed implements AsyncDisposable {
 
   /** Resolves once everything that can have been read before this call has been handed on, or the signal aborts. */
   async caughtUp(signal: AbortSignal): Promise<void> {
-    const goal = await positionOfReads(this.#store);
-    if (!isBehind(this.#position, goal) || signal.aborted || this.#stop.signal.aborted) return;
+    const horizon = await horizonOfReads(this.#store);
+    if (signal.aborted || this.#stop.signal.aborted) return;
     const { promise, resolve } = Promise.withResolvers<void>();
-    const arrival = { goal, resolve: () => resolve() };
+    const arrival = { horizon, read: this.#reads, resolve: () => resolve() };
     this.#arrivals.add(arrival);
     signal.addEventListener("abort", arrival.resolve, { once: true });
     this.#look();
@@ -154,11 +150,12 @@ export class Feed implements AsyncDisposable {
       this.#isWoken = false;
       let waitMs = pollMs;
       try {
-        const { events, position, hasMore, hasUnsettled } = await readSettled(this.#store, this.#position, batchSize);
+        const read = ++this.#reads;
+        const { events, position, horizon, hasMore, hasUnsettled } = await readSettled(this.#store, this.#position, batchSize);
         for (const change of events.map(toChange)) for (const listener of this.#listeners) listener.push(change);
         this.#position = position;
-        for (const arrival of this.#arrivals) if (!isBehind(position, arrival.goal)) this.#arrive(arrival);
         if (hasMore) continue;
+        for (const arrival of this.#arrivals) if (read > arrival.read && horizon >= arrival.horizon) this.#arrive(arrival);
         // Somebody waits to catch up, or an event to be settled: no commit need ever tell that it can go on.
         if (hasUnsettled || this.#arrivals.size > 0) waitMs = unsettledMs;
       } catch (error) {
