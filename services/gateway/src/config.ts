@@ -1,4 +1,5 @@
 // The gateway's configuration.
+import { availableParallelism } from "node:os";
 import {
   bytes,
   duration,
@@ -18,6 +19,7 @@ import { networks } from "./source.ts";
 import type { CertificateFiles } from "./web/certificate.ts";
 import { defaultLimits, type WebLimits } from "./web/limits.ts";
 
+const maxWorkers = 64;
 const count = z.coerce.number().int("must be a whole number").min(1, "must be at least 1");
 
 const size = bytes.refine((all) => all > 0, "must be more than nothing");
@@ -37,6 +39,14 @@ const limitSettings = {
   PITWALL_REQUEST_TIMEOUT: time.prefault(`${defaultLimits.requestMs}ms`),
   PITWALL_IDLE_TIMEOUT: time.prefault(`${defaultLimits.idleMs}ms`),
 };
+
+/** Processes that serve. */
+const workers = z.string().transform((text, context) => {
+  const number = text === "auto" ? Math.min(availableParallelism(), maxWorkers) : Number(text);
+  if (Number.isInteger(number) && number >= 1 && number <= maxWorkers) return number;
+  context.addIssue({ code: "custom", message: `must be a whole number from 1 to ${maxWorkers}, or auto, got "${text}"` });
+  return z.NEVER;
+});
 
 /** `FROM:FULL`. */
 const startups = z.string().transform((text, context) => {
@@ -62,6 +72,7 @@ const schema = z.object({
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
   PITWALL_LISTEN: hostPort.prefault("127.0.0.1:8080"),
   PITWALL_OPS_LISTEN: hostPort.optional(),
+  PITWALL_WORKERS: workers.prefault("1"),
   ...limitSettings,
   PITWALL_SSH_LISTEN: hostPort.prefault("127.0.0.1:2222"),
   PITWALL_SSH_ADVERTISE: hostPort.optional(),
@@ -94,6 +105,7 @@ const loneSchema = z.object({
   PITWALL_LOG_LEVEL: schema.shape.PITWALL_LOG_LEVEL,
   PITWALL_LISTEN: loopback.prefault("127.0.0.1:8080"),
   PITWALL_OPS_LISTEN: schema.shape.PITWALL_OPS_LISTEN,
+  PITWALL_WORKERS: schema.shape.PITWALL_WORKERS,
   ...limitSettings,
   PITWALL_CORS_ORIGINS: schema.shape.PITWALL_CORS_ORIGINS,
   PITWALL_TLS_CERT: schema.shape.PITWALL_TLS_CERT,
@@ -111,6 +123,7 @@ export interface LoneConfig {
   readonly corsOrigins: readonly string[];
   readonly tls: CertificateFiles | undefined;
   readonly operations: HostPort | undefined;
+  readonly workers: number;
   readonly limits: WebLimits;
 }
 
@@ -136,6 +149,7 @@ export function readLoneConfig(env: NodeJS.ProcessEnv): LoneConfig | undefined {
     corsOrigins: config.PITWALL_CORS_ORIGINS,
     tls: tlsFiles(config),
     operations: config.PITWALL_OPS_LISTEN,
+    workers: config.PITWALL_WORKERS,
     limits: webLimits(config),
   };
 }

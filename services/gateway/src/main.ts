@@ -1,23 +1,38 @@
 // The gateway's composition root.
+import cluster from "node:cluster";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { openVerifier } from "@pitwall/auth";
-import { openIdentity } from "@pitwall/enroll";
-import { failpointsFrom, hostPortText, isLoopback, logLevel, openLog, openOperations, PitwallError, runMain } from "@pitwall/runtime";
-import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, webLimits, type LoneConfig } from "./config.ts";
+import { openIdentity, type Identity } from "@pitwall/enroll";
+import {
+  failpointsFrom,
+  hostPortText,
+  isLoopback,
+  logLevel,
+  openLog,
+  openOperations,
+  PitwallError,
+  runMain,
+  type HostPort,
+  type OperationsParts,
+} from "@pitwall/runtime";
+import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, webLimits, type GatewayConfig, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
-import { openAccess } from "./controller-link.ts";
+import { openAccess, type ControllerAccess } from "./controller-link.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { openHostKey } from "./ssh/host-key.ts";
 import { hasCompiledCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
-import { openSessionEnds } from "./tunnels/session-ends.ts";
+import { openSessionEnds, type SessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
 import { openDoor } from "./web/door.ts";
 import { openIngress } from "./web/ingress.ts";
-import { openLoneUpstream } from "./web/lone-upstream.ts";
+import { openLoneUpstream, type LoneUpstream } from "./web/lone-upstream.ts";
 import { openWebServer } from "./web/server.ts";
 import { upstreams } from "./web/upstreams.ts";
+import { ownOffences, type Offences, type Ready } from "./workers/messages.ts";
+import { openWorkers } from "./workers/primary.ts";
+import { openFirstProcess } from "./workers/worker.ts";
 
 const cliClientId = "pitwall-cli";
 
@@ -25,64 +40,104 @@ const log = openLog("gateway", logLevel(process.env["PITWALL_LOG_LEVEL"]));
 await runMain(log, start);
 
 async function start(): Promise<AsyncDisposable> {
+  const workerIndex = cluster.isWorker ? Number(process.env["PITWALL_WORKER"]) : undefined;
   const lone = readLoneConfig(process.env);
-  if (lone) return startLone(lone);
-  const failpoints = failpointsFrom(process.env, log);
+  if (lone) return workerIndex === undefined ? startLone(lone) : workLone(lone);
   const config = readGatewayConfig(process.env);
-  const tls = tlsFiles(config);
-  if (!tls && !isLoopback(config.PITWALL_LISTEN.host))
+  return workerIndex === undefined ? startWhole(config) : work(config, workerIndex);
+}
+
+/** The only process, or the first of several. */
+async function startWhole(config: GatewayConfig): Promise<AsyncDisposable> {
+  if (!tlsFiles(config) && !isLoopback(config.PITWALL_LISTEN.host))
     log.warn(
       "the web port is cleartext and others than this machine reach it: tokens can be read on the way; set PITWALL_TLS_CERT and PITWALL_TLS_KEY",
     );
   if (!hasCompiledCryptography())
     log.warn("SSH runs several times slower than it could: its compiled cryptography is missing; see docs/ssh.md, Cryptography");
-  const stateDir = config.PITWALL_STATE_DIR;
   await using stack = new AsyncDisposableStack();
-  await mkdir(stateDir, { recursive: true, mode: 0o700 });
-  const tunnelHost = config.PITWALL_TUNNEL_ADVERTISE?.host ?? config.PITWALL_TUNNEL_LISTEN.host;
-  if (tunnelHost === "0.0.0.0" || tunnelHost === "::") {
-    throw new PitwallError("invalid", "configuration: PITWALL_TUNNEL_ADVERTISE: is required when tunnels are taken on all addresses", {
-      reason: "INVALID_CONFIG",
-    });
-  }
+  await mkdir(config.PITWALL_STATE_DIR, { recursive: true, mode: 0o700 });
   const identity = stack.use(
     await openIdentity({
-      dir: join(stateDir, "identity"),
+      dir: join(config.PITWALL_STATE_DIR, "identity"),
       join: config.PITWALL_JOIN ?? config.PITWALL_JOIN_FILE,
       name: config.PITWALL_NAME,
-      serverNames: [tunnelHost],
+      serverNames: [tunnelHost(config)],
       log,
     }),
   );
-  const hostKey = await openHostKey(join(stateDir, "ssh_host_key"));
   const access = stack.use(openAccess(identity, log));
   const api = stack.use(openApi(identity, log));
-  const metrics = new GatewayMetrics();
-  const operations = stack.use(
-    await openOperations({
-      at: config.PITWALL_OPS_LISTEN,
-      service: "gateway",
-      registry: metrics.registry,
-      notReady: async () => void (await api.session()),
-    }),
-  );
-  const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
-  const address = (port: number): string => hostPortText({ host: tunnelHost, port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
   const ends = stack.use(openSessionEnds(() => access.client(), log));
+  const at = config.PITWALL_OPS_LISTEN;
+  const notReady = async (): Promise<undefined> => void (await api.session());
+  if (config.PITWALL_WORKERS === 1) {
+    const metrics = new GatewayMetrics();
+    const doors = stack.use(await openDoors(config, { identity, access, ends, metrics, offences: ownOffences }));
+    announce({ ...doors.ready, ops: await operate({ at, notReady, registry: metrics.registry }, stack) });
+  } else {
+    await openHostKey(hostKeyFile(config)); // before all of them look for it
+    const all = stack.use(await openWorkers({ count: config.PITWALL_WORKERS, installation: { identity, ends }, log }));
+    announce({
+      ...all.ready[0],
+      tunnels: all.ready.map(({ tunnel }) => tunnel),
+      ops: await operate({ at, notReady, metrics: () => all.metrics() }, stack),
+    });
+  }
+  return stack.move();
+}
+
+/** One of several: serves, and asks the first process for what is one for the whole gateway. */
+async function work(config: GatewayConfig, index: number): Promise<AsyncDisposable> {
+  const first = openFirstProcess();
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => first.farewell());
+  const identity = stack.use(await first.identity());
+  const access = stack.use(openAccess(identity, log));
+  const metrics = new GatewayMetrics();
+  first.show(metrics.registry);
+  stack.use(first.ends);
+  const doors = stack.use(
+    await openDoors(ofWorker(config, index), { identity, access, ends: first.ends, offences: first.offences, metrics }),
+  );
+  first.ready(doors.ready);
+  return stack.move();
+}
+
+/** Each worker has a port of its own for nodes: a node's answer must reach the one that waits for it. */
+function ofWorker(config: GatewayConfig, index: number): GatewayConfig {
+  const nth = <T extends HostPort | undefined>(at: T): T => (at && at.port !== 0 ? { ...at, port: at.port + index } : at);
+  return {
+    ...config,
+    PITWALL_TUNNEL_LISTEN: nth(config.PITWALL_TUNNEL_LISTEN),
+    PITWALL_TUNNEL_ADVERTISE: nth(config.PITWALL_TUNNEL_ADVERTISE),
+  };
+}
+
+interface DoorsParts {
+  readonly identity: Identity;
+  readonly access: ControllerAccess;
+  readonly ends: SessionEnds;
+  readonly metrics: GatewayMetrics;
+  readonly offences: Offences;
+}
+
+/** All that serves. Disposing it lets what is under way end. */
+async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<AsyncDisposable & { readonly ready: Ready }> {
+  const { identity, access, ends, metrics, offences } = parts;
+  const failpoints = failpointsFrom(process.env, log);
+  await using stack = new AsyncDisposableStack();
+  const hostKey = await openHostKey(hostKeyFile(config));
+  const api = stack.use(openApi(identity, log));
+  const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
+  const advertise = (port: number): string =>
+    hostPortText({ host: tunnelHost(config), port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
   const tunnels = stack.use(
-    await openTunnels(config.PITWALL_TUNNEL_LISTEN, {
-      advertise: address,
-      identity,
-      access: () => access.client(),
-      ends,
-      failpoints,
-      metrics,
-      log,
-    }),
+    await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise, identity, access: () => access.client(), ends, failpoints, metrics, log }),
   );
   const ssh = stack.use(
     await openSshServer(config.PITWALL_SSH_LISTEN, {
-      ...{ hostKey, access: () => access.client(), tunnels, failpoints, metrics, log },
+      ...{ hostKey, access: () => access.client(), tunnels, failpoints, metrics, offences, log },
       limits: sshLimits(config),
     }),
   );
@@ -101,30 +156,77 @@ async function start(): Promise<AsyncDisposable> {
       ingress: openIngress(door, tunnels),
       discovery,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
-      tls,
+      tls: tlsFiles(config),
       limits: webLimits(config),
       metrics,
       log,
     }),
   );
-  stack.defer(async () => operations.stopping());
   stack.defer(() => failpoints.at("gateway.draining"));
-  process.stdout.write(
-    `${JSON.stringify({ ready: true, web: web.port, ssh: ssh.port, tunnel: tunnels.port, ops: operations.port, sshHostKey: hostKey.publicLine })}\n`,
-  );
-  return stack.move();
+  const kept = stack.move();
+  return {
+    ready: { web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
 }
 
 /** The web port alone, in front of any gRPC server: no controller, no tunnels, and nobody is asked who they are. */
-async function startLone({ upstream, listen, corsOrigins, tls, operations: at, limits }: LoneConfig): Promise<AsyncDisposable> {
+async function startLone(config: LoneConfig): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
-  const calls = stack.use(openLoneUpstream(upstream, log));
-  const metrics = new GatewayMetrics();
-  const operations = stack.use(
-    await openOperations({ at, service: "gateway", registry: metrics.registry, notReady: async () => void (await calls.reach()) }),
-  );
-  const web = stack.use(await openWebServer(listen, { open: calls.open, corsOrigins, tls, limits, metrics, log }));
-  stack.defer(async () => operations.stopping());
-  process.stdout.write(`${JSON.stringify({ ready: true, port: web.port, web: web.port, ops: operations.port })}\n`);
+  const upstream = stack.use(openLoneUpstream(config.upstream, log));
+  const at = config.operations;
+  const notReady = async (): Promise<undefined> => void (await upstream.reach());
+  if (config.workers === 1) {
+    const metrics = new GatewayMetrics();
+    const web = stack.use(await openLoneDoor(config, upstream, metrics));
+    announce({ port: web.port, web: web.port, ops: await operate({ at, notReady, registry: metrics.registry }, stack) });
+  } else {
+    const all = stack.use(await openWorkers({ count: config.workers, log }));
+    announce({ ...all.ready[0], ops: await operate({ at, notReady, metrics: () => all.metrics() }, stack) });
+  }
   return stack.move();
+}
+
+async function workLone(config: LoneConfig): Promise<AsyncDisposable> {
+  const first = openFirstProcess();
+  await using stack = new AsyncDisposableStack();
+  stack.defer(() => first.farewell());
+  const metrics = new GatewayMetrics();
+  first.show(metrics.registry);
+  const upstream = stack.use(openLoneUpstream(config.upstream, log));
+  const web = stack.use(await openLoneDoor(config, upstream, metrics));
+  first.ready({ port: web.port, web: web.port });
+  return stack.move();
+}
+
+async function openLoneDoor(
+  { listen, corsOrigins, tls, limits }: LoneConfig,
+  { open }: LoneUpstream,
+  metrics: GatewayMetrics,
+): ReturnType<typeof openWebServer> {
+  return openWebServer(listen, { open, corsOrigins, tls, limits, metrics, log });
+}
+
+function hostKeyFile({ PITWALL_STATE_DIR }: GatewayConfig): string {
+  return join(PITWALL_STATE_DIR, "ssh_host_key");
+}
+
+/** Throws `invalid` when nodes cannot be told. */
+function tunnelHost({ PITWALL_TUNNEL_ADVERTISE: advertised, PITWALL_TUNNEL_LISTEN: at }: GatewayConfig): string {
+  const { host } = advertised ?? at;
+  if (host !== "0.0.0.0" && host !== "::") return host;
+  throw new PitwallError("invalid", "configuration: PITWALL_TUNNEL_ADVERTISE: is required when tunnels are taken on all addresses", {
+    reason: "INVALID_CONFIG",
+  });
+}
+
+/** The port for operators; not ready from the moment on in which `stack` begins to be disposed. */
+async function operate(parts: Omit<OperationsParts, "service">, stack: AsyncDisposableStack): Promise<number | undefined> {
+  const operations = stack.use(await openOperations({ service: "gateway", ...parts }));
+  stack.defer(async () => operations.stopping());
+  return operations.port;
+}
+
+function announce(said: Ready): void {
+  process.stdout.write(`${JSON.stringify({ ready: true, ...said })}\n`);
 }

@@ -15,6 +15,8 @@ export interface OperationsParts {
   readonly service: string;
   /** What it has counted; what Node tells of the process is added. */
   readonly registry?: Registry;
+  /** What its other processes have counted, all of it, instead of this one's. */
+  readonly metrics?: () => Promise<string>;
   /** Read when they are asked for. */
   readonly levels?: readonly { readonly name: string; readonly help: string; readonly read: () => number }[];
   /** Why it is not ready; undefined when it is. What takes longer than 3 s is not ready. */
@@ -38,6 +40,7 @@ export async function openOperations({
   at,
   service,
   registry = new Registry(),
+  metrics,
   levels = [],
   notReady,
 }: OperationsParts): Promise<Operations> {
@@ -50,7 +53,7 @@ export async function openOperations({
 
   async function answer(path: string): Promise<Answer> {
     if (path === "/healthz") return { status: 200, body: "ok\n" };
-    if (path === "/metrics") return { status: 200, body: await registry.metrics(), type: registry.contentType };
+    if (path === "/metrics") return { status: 200, body: await (metrics ?? (() => registry.metrics()))(), type: registry.contentType };
     if (path !== "/readyz") return { status: 404, body: "here are /healthz, /readyz and /metrics\n" };
     const why = isStopping ? "it is stopping" : await inTime(notReady);
     return why === undefined ? { status: 200, body: "ready\n" } : { status: 503, body: `${why}\n` };

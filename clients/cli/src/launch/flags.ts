@@ -120,6 +120,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_NAME", "name", "the gateway's name", { default: "gateway" }),
     flag("PITWALL_LISTEN", "host:port", "where gRPC-Web, gRPC and HTTP are served", { default: "127.0.0.1:8080" }),
     operations,
+    flag("PITWALL_WORKERS", "number", "processes that serve; auto: one for each core", { default: "1" }),
     flag("PITWALL_MAX_CONNECTIONS", "number", "connections of the web port at once", { default: "10000" }),
     flag("PITWALL_MAX_CONNECTIONS_PER_SOURCE", "number", "the same, from one address", { default: "1000" }),
     flag("PITWALL_MAX_CALLS", "number", "calls at once", { default: "10000" }),

@@ -129,7 +129,11 @@ export interface EndedSession {
   toVmBytes: bigint;
   fromVmBytes: bigint;
   /** Since the node dialled; zero when it never did. */
-  duration: Duration | undefined;
+  duration:
+    | Duration
+    | undefined;
+  /** The process that carried it was killed: nobody knows how much went through. */
+  lost: boolean;
 }
 
 export interface EndSessionsResponse {
@@ -1558,7 +1562,7 @@ export const EndSessionsRequest: MessageFns<EndSessionsRequest> = {
 };
 
 function createBaseEndedSession(): EndedSession {
-  return { sessionId: "", toVmBytes: 0n, fromVmBytes: 0n, duration: undefined };
+  return { sessionId: "", toVmBytes: 0n, fromVmBytes: 0n, duration: undefined, lost: false };
 }
 
 export const EndedSession: MessageFns<EndedSession> = {
@@ -1580,6 +1584,9 @@ export const EndedSession: MessageFns<EndedSession> = {
     }
     if (message.duration !== undefined) {
       Duration.encode(message.duration, writer.uint32(34).fork()).join();
+    }
+    if (message.lost !== false) {
+      writer.uint32(40).bool(message.lost);
     }
     return writer;
   },
@@ -1629,6 +1636,14 @@ export const EndedSession: MessageFns<EndedSession> = {
             message.duration = Duration.decode(reader, reader.uint32());
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.lost = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1659,6 +1674,7 @@ export const EndedSession: MessageFns<EndedSession> = {
         ? BigInt(object.from_vm_bytes)
         : 0n,
       duration: isSet(object.duration) ? Duration.fromJSON(object.duration) : undefined,
+      lost: isSet(object.lost) ? globalThis.Boolean(object.lost) : false,
     };
   },
 
@@ -1676,6 +1692,9 @@ export const EndedSession: MessageFns<EndedSession> = {
     if (message.duration !== undefined) {
       obj.duration = Duration.toJSON(message.duration);
     }
+    if (message.lost !== false) {
+      obj.lost = message.lost;
+    }
     return obj;
   },
 
@@ -1692,6 +1711,7 @@ export const EndedSession: MessageFns<EndedSession> = {
     message.duration = (object.duration !== undefined && object.duration !== null)
       ? Duration.fromPartial(object.duration)
       : undefined;
+    message.lost = object.lost ?? false;
     return message;
   },
 };

@@ -8,6 +8,7 @@ import type { EntityManager, Store } from "../store/store.ts";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const maxAtOnce = 1_000;
+const lostWith = "the gateway ended";
 
 export interface OpenedSession {
   /** Empty: its end will not be told. */
@@ -82,13 +83,14 @@ export class OpenSessions {
         "delete from access_session where gateway_id = ? returning vm_id, project_id, actor, subject, detail",
         [gatewayId],
       );
-      for (const row of lost) await writeEnd(em, row, { lost: "the gateway ended" });
+      for (const row of lost) await writeEnd(em, row, { lost: lostWith });
     });
   }
 }
 
 /** As the gateway counted. */
-function figures({ toVmBytes, fromVmBytes, duration }: EndedSession): Record<string, number> {
+function figures({ toVmBytes, fromVmBytes, duration, lost }: EndedSession): Record<string, unknown> {
+  if (lost) return { lost: lostWith };
   const seconds = duration ? Math.round(fromDuration(duration)) / 1_000 : 0;
   return { toVmBytes: Number(toVmBytes), fromVmBytes: Number(fromVmBytes), seconds };
 }

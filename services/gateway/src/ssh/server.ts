@@ -13,6 +13,7 @@ import { Penalties, type Offence } from "./penalties.ts";
 import { openReverseForwards } from "./reverse-forwards.ts";
 import { openSessions } from "./sessions.ts";
 import { peerOf, sourceOf } from "../source.ts";
+import type { Offences } from "../workers/messages.ts";
 import { Startups, type Startup } from "./startups.ts";
 import type { Login } from "./target.ts";
 import { openVmConnection } from "./vm-connection.ts";
@@ -27,14 +28,16 @@ export interface SshParts extends AuthenticateParts {
   readonly limits: SshLimits;
   readonly tunnels: Tunnels;
   readonly metrics: GatewayMetrics;
+  readonly offences: Offences;
 }
 
 /** Disposing it ends all connections. */
 export async function openSshServer(at: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
-  const { limits, metrics } = parts;
+  const { limits, metrics, offences } = parts;
   const visits = new Map<string, Visit>();
   const startups = new Startups<Visit>(limits.startups.from, limits.startups.full);
   const penalties = new Penalties(() => systemClock.monotonicMs());
+  offences.onOther(({ source, offence }) => penalties.charge(source, offence));
   // The library listens to nothing: it tells of a connection only once the client has said something, so its sockets are ours.
   const ssh = new ssh2.Server(
     {
@@ -52,7 +55,9 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
       return void socket.destroy();
     }
     const charge = (offence: Offence): void => {
-      if (!limits.penaltyExempt.has(address)) penalties.charge(source, offence);
+      if (limits.penaltyExempt.has(address)) return;
+      penalties.charge(source, offence);
+      offences.tell({ source, offence });
     };
     const peer = peerOf(socket);
     const visit = new Visit(socket, source, { ...parts, charge, loggedIn: () => startups.ended(visit) });

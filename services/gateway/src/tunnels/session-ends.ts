@@ -32,11 +32,58 @@ export interface SessionEnds extends AsyncDisposable {
   /** Resolves when a controller knows that what an earlier process had open is over. Throws `unavailable` when that takes too long. */
   started(): Promise<void>;
   begin(): SessionOfTunnel;
+  /** One that another process of this gateway began. */
+  ended(session: EndedSession): void;
+}
+
+/** Sessions that are carried by sockets of this process. */
+export interface CountedSessions {
+  begin(): SessionOfTunnel;
+  /** Resolves when what was carried has ended, or after a moment: sockets that are destroyed say so a little later. */
+  settled(): Promise<void>;
+}
+
+export function countSessions(end: (session: EndedSession) => void): CountedSessions {
+  const carried = new Set<TLSSocket>();
+  return {
+    begin() {
+      const id = randomUUID();
+      let isCarried = false;
+      return {
+        id,
+        carriedBy(socket) {
+          isCarried = true;
+          const since = systemClock.monotonicMs();
+          // The line that the node began with has been read, and answered.
+          const [read, written] = [socket.bytesRead - socket.readableLength, socket.bytesWritten];
+          const close = (): void => {
+            carried.delete(socket);
+            end({
+              sessionId: id,
+              toVmBytes: BigInt(socket.bytesWritten - written),
+              fromVmBytes: BigInt(socket.bytesRead - read),
+              duration: toDuration(systemClock.monotonicMs() - since),
+              lost: false,
+            });
+          };
+          if (socket.closed) return close();
+          carried.add(socket);
+          socket.once("close", close);
+        },
+        cameToNothing() {
+          if (!isCarried) end({ sessionId: id, toVmBytes: 0n, fromVmBytes: 0n, duration: undefined, lost: false });
+        },
+      };
+    },
+    async settled() {
+      const deadline = systemClock.monotonicMs() + patienceMs;
+      while (carried.size > 0 && systemClock.monotonicMs() < deadline) await systemClock.sleep(closeMs);
+    },
+  };
 }
 
 export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">, log: Log): SessionEnds {
   const waiting = new Map<string, EndedSession>();
-  const carried = new Set<TLSSocket>();
   const stop = new AbortController();
   const greeted = Promise.withResolvers<void>();
   let isGreeted = false;
@@ -81,6 +128,8 @@ export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">,
     wake?.();
   }
 
+  const counted = countSessions(end);
+
   return {
     async started() {
       if (isGreeted) return;
@@ -92,41 +141,14 @@ export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">,
           reason: "CONTROLLER_UNREACHABLE",
         });
     },
-    begin() {
-      const id = randomUUID();
-      let isCarried = false;
-      return {
-        id,
-        carriedBy(socket) {
-          isCarried = true;
-          const since = systemClock.monotonicMs();
-          // The line that the node began with has been read, and answered.
-          const [read, written] = [socket.bytesRead - socket.readableLength, socket.bytesWritten];
-          const close = (): void => {
-            carried.delete(socket);
-            end({
-              sessionId: id,
-              toVmBytes: BigInt(socket.bytesWritten - written),
-              fromVmBytes: BigInt(socket.bytesRead - read),
-              duration: toDuration(systemClock.monotonicMs() - since),
-            });
-          };
-          if (socket.closed) return close();
-          carried.add(socket);
-          socket.once("close", close);
-        },
-        cameToNothing() {
-          if (!isCarried) end({ sessionId: id, toVmBytes: 0n, fromVmBytes: 0n, duration: undefined });
-        },
-      };
-    },
+    ended: end,
+    begin: () => counted.begin(),
     async [Symbol.asyncDispose]() {
       stop.abort();
       wake?.();
       await running;
       const deadline = systemClock.monotonicMs() + patienceMs;
-      // Sockets that are destroyed say so a moment later.
-      while (carried.size > 0 && systemClock.monotonicMs() < deadline) await systemClock.sleep(closeMs);
+      await counted.settled();
       while (waiting.size > 0 && systemClock.monotonicMs() < deadline && (await tell()));
     },
   };

@@ -108,7 +108,8 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
     }
   }
 
-  const port = await listen(server, at, "gateway");
+  // A node's answer must reach the process that waits for it.
+  const port = await listen(server, at, "gateway", { exclusive: true });
 
   return {
     port,

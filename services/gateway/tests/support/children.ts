@@ -7,6 +7,8 @@ const cli = join(import.meta.dirname, "..", "..", "..", "..", "clients", "cli", 
 
 export interface LoneGateway extends AsyncDisposable {
   readonly port: number;
+  /** Of the command. */
+  readonly pid: number;
   readonly line: string;
   /** Sends SIGTERM; its exit code. */
   stop(): Promise<number | null>;
@@ -28,7 +30,7 @@ export async function startLoneGateway(upstreamPort: number, flags: readonly str
     if (child.exitCode === null && child.kill("SIGTERM")) await once(child, "exit");
     return child.exitCode;
   };
-  return { port, line, stop, [Symbol.asyncDispose]: async () => void (await stop()) };
+  return { port, pid: child.pid ?? 0, line, stop, [Symbol.asyncDispose]: async () => void (await stop()) };
 }
 
 /** What `take` makes of a child's output, as soon as it makes something of it; undefined when the child ends before that. */
