@@ -55,12 +55,12 @@ export async function echo(port: number, token: string, vm: Vm): Promise<void> {
 
 /** What came instead of an echo; empty: it echoed. */
 async function askEcho(port: number, token: string, vm: Vm): Promise<string> {
-  const said = `GET /echo-${vm.id} HTTP/1.1`;
-  const lines = [`GET /vm/${vm.id}/${echoPort}/echo-${vm.id} HTTP/1.1`, "host: gateway", `authorization: Bearer ${token}`];
+  const said = `echo of ${vm.id}`;
+  const lines = [`GET /vm/${vm.id}/${echoPort} HTTP/1.1`, "host: gateway", `authorization: Bearer ${token}`];
   const socket = connect({ port, host: "127.0.0.1", signal: AbortSignal.timeout(wayInLimitMs) });
   let heard = "";
   try {
-    socket.write(`${lines.join("\r\n")}\r\nconnection: Upgrade\r\nupgrade: echo\r\n\r\n`);
+    socket.write(`${lines.join("\r\n")}\r\nconnection: Upgrade\r\nupgrade: pitwall-tcp\r\n\r\n${said}`);
     for await (const chunk of socket) if ((heard += String(chunk)).includes(said)) return "";
     return heard;
   } finally {

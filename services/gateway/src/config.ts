@@ -95,6 +95,7 @@ const schema = z.object({
     .default("gateway"),
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
+  PITWALL_INGRESS_IDLE_TIMEOUT: time.prefault("5m"),
   PITWALL_CORS_ORIGINS: list.default([]),
   PITWALL_TLS_CERT: z.string().optional(),
   PITWALL_TLS_KEY: z.string().optional(),

@@ -153,7 +153,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
   const web = stack.use(
     await openWebServer(config.PITWALL_LISTEN, {
       open,
-      ingress: openIngress(door, tunnels),
+      ingress: openIngress({ door, tunnels, isSecure: tls !== undefined, idleMs: config.PITWALL_INGRESS_IDLE_TIMEOUT }),
       discovery,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
       tls: tlsFiles(config),

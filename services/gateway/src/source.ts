@@ -7,7 +7,7 @@ export function peerOf({ remoteAddress, remotePort }: Pick<Socket, "remoteAddres
 }
 
 /** Of IPv4 what is mapped into IPv6, of IPv6 without its zone. */
-function plain(address: string): string {
+export function plain(address: string): string {
   return /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1] ?? address.split("%")[0] ?? "";
 }
 

@@ -1,29 +1,13 @@
 // Ways into VMs that come to nothing although their node has dialled in.
-import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { connect } from "node:tls";
-import { promisify } from "node:util";
 import { noFailpoints, silentLog } from "@pitwall/runtime";
 import { ClientError, Status } from "nice-grpc";
 import { expect, it, onTestFinished } from "vitest";
 import { openTunnels, type TunnelsParts } from "../src/tunnels/tunnels.ts";
+import { makeIdentity } from "./support/vm-behind.ts";
 
 const here = "127.0.0.1";
-
-/** A certificate of its own authority, good for a gateway and for a node. */
-async function makeIdentity(): Promise<{ key: string; cert: string; ca: string }> {
-  const dir = await mkdtemp(join(tmpdir(), "pitwall-tunnels-"));
-  onTestFinished(() => rm(dir, { recursive: true, force: true }));
-  const [keyFile, certFile] = [join(dir, "key"), join(dir, "certificate")];
-  const kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"];
-  const names = ["-addext", `subjectAltName=IP:${here},URI:pitwall://node/one`];
-  await promisify(execFile)("openssl", [...kind, ...names, "-keyout", keyFile, "-out", certFile]);
-  const [key, cert] = await Promise.all([keyFile, certFile].map((file) => readFile(file, "utf8")));
-  return { key: key ?? "", cert: cert ?? "", ca: cert ?? "" };
-}
 
 it("hangs up on a node whose controller is lost before it has answered", { timeout: 20_000 }, async () => {
   const identity = await makeIdentity();

@@ -1,6 +1,5 @@
 // Ways into VMs: asks the controller, then waits for the VM's node to dial in with the token of this one request.
 import { createHash, randomBytes, X509Certificate } from "node:crypto";
-import type { Duplex } from "node:stream";
 import { createServer, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
 import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
@@ -20,7 +19,7 @@ const maxUnproven = 256;
 
 /** An open way into a VM. */
 export interface Tunnel {
-  readonly stream: Duplex;
+  readonly stream: TLSSocket;
   readonly vmId: string;
   /** `ssh-ed25519 AAAA…` */
   readonly sshHostKey: string;

@@ -1,5 +1,5 @@
 // The web port: gRPC-Web, ingress and discovery on HTTP/1.1 and HTTP/2, gRPC on HTTP/2, and calls over WebSocket.
-import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createServer as createHttpServer, ServerResponse, type IncomingMessage } from "node:http";
 import {
   constants,
   createServer as createHttp2Server,
@@ -19,7 +19,7 @@ import { addressOf, grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
 import { closeWhenIdle, firstCallMs } from "./idle.ts";
-import { ingressTarget, type Ingress } from "./ingress.ts";
+import { ingressTarget, isKnownUpgrade, type Ingress } from "./ingress.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 import { openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
@@ -99,6 +99,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
     if (target && ingress) {
       const [request, response] = [new Http2ServerRequest(stream, headers, {}, raw), new Http2ServerResponse(stream)];
+      for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
       if (isTooMuch(response, addressOf(stream))) return;
       return void ingress.serve(request, response, target);
     }
@@ -109,7 +110,8 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
 
   // What goes into a VM may take as long as it likes: no limit on whole requests.
   const times = { headersTimeout: limits.headersMs, requestTimeout: 0, connectionsCheckingInterval: 1_000 };
-  const http1 = createHttpServer({ maxHeaderSize: limits.headerBytes, ...times }, (request, response) => {
+  const upgrades = { shouldUpgradeCallback: isKnownUpgrade };
+  const http1 = createHttpServer({ maxHeaderSize: limits.headerBytes, ...times, ...upgrades }, (request, response) => {
     admission.spoke(request.socket);
     void serve(request, response).catch((error: unknown) => {
       log.error("a request failed", { error });
@@ -134,8 +136,9 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     admission.spoke(request.socket);
     if (hasSeveralHosts(request)) return refuse(socket, 400, oneHost);
     const target = ingress && targetOf(request.url ?? "");
-    if (target) void ingress.upgrade(request, socket, head, target);
-    else socketDoor.upgrade(request, socket, head);
+    if (!target || !ingress) return socketDoor.upgrade(request, socket, head);
+    const response = responseOn(socket, request);
+    if (!isTooMuch(response, request.socket.remoteAddress)) void ingress.upgrade(request, response, head, target);
   });
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -196,6 +199,15 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       await listener[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Node makes none for a request for an upgrade, which may be answered like any other. Its socket ends with it. */
+function responseOn(socket: Socket, request: IncomingMessage): ServerResponse {
+  socket.on("error", () => undefined);
+  const response = new ServerResponse(request);
+  response.shouldKeepAlive = false;
+  response.assignSocket(socket);
+  return response.once("finish", () => socket.end());
 }
 
 const oneHost = "one host, please";

@@ -1,0 +1,67 @@
+// Headers of requests into VMs, and of what comes back: those of one connection end at the gateway, who came and how is said by the gateway
+// alone, and what a VM answers below the gateway's own address cannot speak in the gateway's name.
+import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from "node:http";
+import { Http2ServerRequest } from "node:http2";
+import { plain } from "../source.ts";
+
+/** On either version of HTTP. */
+export type IngressRequest = IncomingMessage | Http2ServerRequest;
+
+/** RFC 9110 section 7.6.1, and what is said to a proxy. */
+const hopByHop: ReadonlySet<string> = new Set([
+  ...["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "proxy-authentication-info"],
+  ...["te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "expect"],
+]);
+/** The gateway says itself how long a body is, and whom it takes somebody for. */
+const saidHere = /^(?::|content-length$|host$|forwarded$|x-forwarded-|x-real-ip$|authorization$)/;
+/** What a browser would take for the gateway's own word: a page below /vm/ has the gateway's origin. */
+const ofTheOrigin = /^(?:set-cookie2?$|clear-site-data$|strict-transport-security$|alt-svc$|service-worker-allowed$|access-control-)/;
+
+/** How a request came to the gateway. */
+export interface Came {
+  readonly address: string | undefined;
+  readonly isSecure: boolean;
+  /** What stood before the path that the VM sees. */
+  readonly prefix: string;
+}
+
+/** What a request says to the VM, without its framing. */
+export function headersIn(headers: IncomingHttpHeaders, { address, isSecure, prefix }: Came): OutgoingHttpHeaders {
+  const host = headers.host ?? String(headers[":authority"] ?? "");
+  const { cookie: _, ...rest } = endToEnd(headers); // those of the gateway's own address are none of the VM's business
+  for (const name of Object.keys(rest)) if (saidHere.test(name)) delete rest[name];
+  return {
+    ...rest,
+    host,
+    ...(address !== undefined && { "x-forwarded-for": plain(address) }),
+    "x-forwarded-proto": isSecure ? "https" : "http",
+    "x-forwarded-host": host,
+    "x-forwarded-prefix": prefix,
+  };
+}
+
+/**
+ * Its body's length, or that it comes in chunks. Node sends the body of a GET without either, unless it is told, and the VM would take it
+ * for the next request.
+ */
+export function framingOf(request: IngressRequest): OutgoingHttpHeaders {
+  const { "content-length": length, "transfer-encoding": encoding } = request.headers;
+  if (request instanceof Http2ServerRequest ? length === undefined && !request.stream.endAfterHeaders : encoding !== undefined)
+    return { "transfer-encoding": "chunked" };
+  return length === undefined ? {} : { "content-length": length };
+}
+
+/** What a VM's answer says to the client. Scripts of a page do not run, and it has no origin, wherever a browser comes to show it. */
+export function headersOut(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+  const rest = endToEnd(headers);
+  for (const name of Object.keys(rest)) if (ofTheOrigin.test(name)) delete rest[name];
+  const policy = headers["content-security-policy"];
+  return { ...rest, "content-security-policy": policy === undefined ? "sandbox" : `${policy}, sandbox`, "x-content-type-options": "nosniff" };
+}
+
+function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+  const named = (headers.connection ?? "").toLowerCase().split(/\s*,\s*/);
+  return Object.fromEntries(
+    Object.entries(headers).filter(([name, value]) => value !== undefined && !hopByHop.has(name) && !named.includes(name)),
+  );
+}

@@ -1,0 +1,102 @@
+// A web port whose tunnels lead to servers of a test, as if they listened in a VM. The peers, a controller that lets everybody in and a node,
+// are played here; what is between them is the gateway's own.
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { connect, type AddressInfo, type Server } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { connect as connectTls } from "node:tls";
+import { promisify } from "node:util";
+import { openVerifier } from "@pitwall/auth";
+import type { OpenTunnelRequest, OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
+import { noFailpoints, silentLog, splice } from "@pitwall/runtime";
+import { onTestFinished } from "vitest";
+import { GatewayMetrics } from "../../src/metrics.ts";
+import { openTunnels, type TunnelsParts } from "../../src/tunnels/tunnels.ts";
+import { openDoor } from "../../src/web/door.ts";
+import { openIngress } from "../../src/web/ingress.ts";
+import { defaultLimits, type WebLimits } from "../../src/web/limits.ts";
+import { openWebServer } from "../../src/web/server.ts";
+
+const here = "127.0.0.1";
+/** An API token: the gateway lets it pass, and the controller of these tests lets it in. */
+export const bearer = `Bearer pwt_${"0".repeat(16)}_${"a".repeat(43)}`;
+
+/** A certificate of its own authority, good for a gateway and for a node. */
+export async function makeIdentity(): Promise<{ key: string; cert: string; ca: string }> {
+  const dir = await mkdtemp(join(tmpdir(), "pitwall-tunnels-"));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  const [keyFile, certFile] = [join(dir, "key"), join(dir, "certificate")];
+  const kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"];
+  const names = ["-addext", `subjectAltName=IP:${here},URI:pitwall://node/one`];
+  await promisify(execFile)("openssl", [...kind, ...names, "-keyout", keyFile, "-out", certFile]);
+  const [key, cert] = await Promise.all([keyFile, certFile].map((file) => readFile(file, "utf8")));
+  return { key: key ?? "", cert: cert ?? "", ca: cert ?? "" };
+}
+
+/** What the controller answers; throws what it refuses with. */
+export type Decide = (request: OpenTunnelRequest) => Partial<OpenTunnelResponse>;
+
+export interface VmBehind {
+  readonly port: number;
+  readonly metrics: GatewayMetrics;
+}
+
+/** Port 80 of every VM is this server; at others nothing listens. */
+export async function vmBehind(
+  guest: Server,
+  { decide = () => ({}), limits = {}, idleMs = 60_000 }: { decide?: Decide; limits?: Partial<WebLimits>; idleMs?: number } = {},
+): Promise<VmBehind> {
+  const listening = await listen(guest);
+  const identity = await makeIdentity();
+  const metrics = new GatewayMetrics();
+  const openTunnel = async (request: OpenTunnelRequest): Promise<OpenTunnelResponse> => {
+    const answer = decide(request);
+    void dialGateway(request, listening);
+    return { vmId: request.vm, epoch: 1n, sshHostKey: "", subject: "ada", sessionId: "", ...answer };
+  };
+  async function dialGateway({ token, target }: OpenTunnelRequest, toPort: number): Promise<void> {
+    const node = connectTls({ host: here, port: tunnels.port, ...identity, allowHalfOpen: true } as object);
+    node.on("error", () => undefined);
+    await once(node, "secureConnect");
+    const isThere = target?.target?.$case === "tcp" && target.target.value.port === 80;
+    node.write(`PITWALL-TUNNEL/1 ${token}${isThere ? "" : " ERR nothing listens there"}\n`);
+    if (isThere) {
+      const inner = connect({ host: here, port: toPort, allowHalfOpen: true });
+      await once(node, "readable");
+      node.read("OK\n".length);
+      void splice(node, inner);
+    }
+  }
+  const session = { id: "one", carriedBy: () => undefined, cameToNothing: () => undefined };
+  const parts = {
+    advertise: (port: number) => `${here}:${port}`,
+    identity: { tls: () => identity, onRenewed: () => undefined },
+    access: () => ({ openTunnel, checkTunnels: async () => ({ lost: [] }) }),
+    ends: { started: async () => undefined, begin: () => session },
+    ...{ failpoints: noFailpoints, metrics, log: silentLog },
+  };
+  const tunnels = await openTunnels({ host: here, port: 0 }, parts as unknown as TunnelsParts); // what is not asked for here is left out
+  onTestFinished(() => tunnels[Symbol.asyncDispose]());
+  const door = openDoor(openVerifier({ issuer: `http://${here}:1`, audience: "pitwall" }));
+  const web = await openWebServer(
+    { host: here, port: 0 },
+    {
+      open: () => Promise.reject(new Error("no calls here")),
+      ingress: openIngress({ door, tunnels, isSecure: false, idleMs }),
+      ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
+    },
+  );
+  onTestFinished(() => web[Symbol.asyncDispose]());
+  return { port: web.port, metrics };
+}
+
+async function listen(server: Server): Promise<number> {
+  if (!server.listening) {
+    server.listen(0, here);
+    await once(server, "listening");
+    onTestFinished(() => void server.close());
+  }
+  return (server.address() as AddressInfo).port; // it listens on TCP
+}
