@@ -74,6 +74,8 @@ const schema = z.object({
   PITWALL_OPS_LISTEN: hostPort.optional(),
   PITWALL_WORKERS: workers.prefault("1"),
   ...limitSettings,
+  PITWALL_MAX_CALLS_PER_PRINCIPAL: count.default(500),
+  PITWALL_STALE_AFTER: time.prefault("5m"),
   PITWALL_SSH_LISTEN: hostPort.prefault("127.0.0.1:2222"),
   PITWALL_SSH_ADVERTISE: hostPort.optional(),
   PITWALL_SSH_GREETING_TIMEOUT: duration.prefault("10s"),

@@ -25,9 +25,11 @@ import { hasCompiledCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
 import { openSessionEnds, type SessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
+import { deadlineOf } from "./web/deadlines.ts";
 import { openDoor } from "./web/door.ts";
 import { openIngress } from "./web/ingress.ts";
 import { openLoneUpstream, type LoneUpstream } from "./web/lone-upstream.ts";
+import { Principals } from "./web/principals.ts";
 import { openWebServer } from "./web/server.ts";
 import { upstreams } from "./web/upstreams.ts";
 import { ownOffences, type Offences, type Ready } from "./workers/messages.ts";
@@ -133,7 +135,16 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
   const advertise = (port: number): string =>
     hostPortText({ host: tunnelHost(config), port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
   const tunnels = stack.use(
-    await openTunnels(config.PITWALL_TUNNEL_LISTEN, { advertise, identity, access: () => access.client(), ends, failpoints, metrics, log }),
+    await openTunnels(config.PITWALL_TUNNEL_LISTEN, {
+      advertise,
+      identity,
+      access: () => access.client(),
+      ends,
+      staleMs: config.PITWALL_STALE_AFTER,
+      failpoints,
+      metrics,
+      log,
+    }),
   );
   const ssh = stack.use(
     await openSshServer(config.PITWALL_SSH_LISTEN, {
@@ -149,12 +160,20 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
     sshPort: config.PITWALL_SSH_ADVERTISE?.port ?? ssh.port,
     sshHostKey: hostKey.publicLine,
   };
-  const open = upstreams(door, api, tunnels);
+  const principals = new Principals(config.PITWALL_MAX_CALLS_PER_PRINCIPAL, metrics.refuse);
+  const open = upstreams(door, api, tunnels, principals);
   const web = stack.use(
     await openWebServer(config.PITWALL_LISTEN, {
       open,
-      ingress: openIngress({ door, tunnels, isSecure: tls !== undefined, idleMs: config.PITWALL_INGRESS_IDLE_TIMEOUT }),
+      ingress: openIngress({
+        door,
+        tunnels,
+        principals,
+        isSecure: tlsFiles(config) !== undefined,
+        idleMs: config.PITWALL_INGRESS_IDLE_TIMEOUT,
+      }),
       discovery,
+      deadlineOf,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
       tls: tlsFiles(config),
       limits: webLimits(config),

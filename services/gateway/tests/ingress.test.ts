@@ -38,23 +38,28 @@ async function ask1(port: number, { method = "GET", path = "/vm/web/80/", header
 }
 
 async function ask2(session: ClientHttp2Session, { method = "GET", path = "/vm/web/80/", headers = {}, body }: Asked = {}): Promise<Heard> {
-  const stream = session.request({ ":method": method, ":path": path, authorization: bearer, ...headers }, { endStream: body === undefined });
+  const stream = session.request(
+    { ":method": method, ":path": path, authorization: bearer, ...headers },
+    { endStream: body === undefined },
+  );
   if (body !== undefined) stream.end(body);
-  const [said] = (await once(stream, "response")) as [IncomingHttpHeaders];
-  return { status: Number(said[":status"]), headers: said, body: await bodyOf(stream) };
+  const [head] = (await once(stream, "response")) as [IncomingHttpHeaders];
+  return { status: Number(head[":status"]), headers: head, body: await bodyOf(stream) };
 }
 
 /** What it was asked, as it was said. */
 function recorder(): { server: Server; heard: string[] } {
   const heard: string[] = [];
   const server = createTcpServer((socket) => {
-    let said = "";
+    let all = "";
     const at = heard.push("") - 1;
-    socket.on("error", () => undefined).on("data", (chunk: Buffer) => {
-      said += chunk.toString("latin1");
-      heard[at] = said;
-      if (said.includes("\r\n\r\n")) socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
-    });
+    socket
+      .on("error", () => undefined)
+      .on("data", (chunk: Buffer) => {
+        all += chunk.toString("latin1");
+        heard[at] = all;
+        if (all.includes("\r\n\r\n")) socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+      });
   });
   return { server, heard };
 }
@@ -106,23 +111,26 @@ describe("a request", () => {
     }
   });
 
-  it.each(["GET", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])("%s has its body, in chunks, of a length, and without any", async (method) => {
-    const guest = createServer((incoming, response) => {
-      void bodyOf(incoming).then((body) => response.end(`${incoming.method} ${body.toString()}`));
-    });
-    const { port } = await vmBehind(guest);
-    await using session = await session2(port);
-    const chunked = { "transfer-encoding": "chunked" };
-    for (const [heard, body] of [
-      [await ask1(port, { method }), ""],
-      [await ask1(port, { method, headers: { "content-length": "4" }, body: "body" }), "body"],
-      [await ask1(port, { method, headers: chunked, body: "body" }), "body"],
-      [await ask2(session, { method }), ""],
-      [await ask2(session, { method, body: "body" }), "body"],
-      [await ask2(session, { method, headers: { "content-length": "4" }, body: "body" }), "body"],
-    ] as const)
-      expect([heard.status, heard.body.toString()]).toEqual([200, `${method} ${body}`]);
-  });
+  it.each(["GET", "POST", "PUT", "DELETE", "OPTIONS", "PROPFIND"])(
+    "%s has its body, in chunks, of a length, and without any",
+    async (method) => {
+      const guest = createServer((incoming, response) => {
+        void bodyOf(incoming).then((body) => response.end(`${incoming.method} ${body.toString()}`));
+      });
+      const { port } = await vmBehind(guest);
+      await using session = await session2(port);
+      const chunked = { "transfer-encoding": "chunked" };
+      for (const [heard, body] of [
+        [await ask1(port, { method }), ""],
+        [await ask1(port, { method, headers: { "content-length": "4" }, body: "body" }), "body"],
+        [await ask1(port, { method, headers: chunked, body: "body" }), "body"],
+        [await ask2(session, { method }), ""],
+        [await ask2(session, { method, body: "body" }), "body"],
+        [await ask2(session, { method, headers: { "content-length": "4" }, body: "body" }), "body"],
+      ] as const)
+        expect([heard.status, heard.body.toString()]).toEqual([200, `${method} ${body}`]);
+    },
+  );
 
   it("streams both ways at the pace of whoever reads", async () => {
     let taken = 0;
@@ -147,7 +155,10 @@ describe("a request", () => {
   it("whose client goes ends in the VM, also while its body is coming, where it does not look whole", async () => {
     const ends: string[] = [];
     const guest = createServer((incoming) => {
-      incoming.on("error", () => undefined).once("aborted", () => ends.push("aborted")).once("end", () => ends.push("whole"));
+      incoming
+        .on("error", () => undefined)
+        .once("aborted", () => ends.push("aborted"))
+        .once("end", () => ends.push("whole"));
       incoming.resume();
     });
     const { port } = await vmBehind(guest);
@@ -174,7 +185,12 @@ describe("an answer below the gateway's address", () => {
     const guest = createServer((_, response) => {
       const speaking = { "set-cookie": ["a=b", "c=d"], "access-control-allow-origin": "*", "clear-site-data": '"*"' };
       const more = { "service-worker-allowed": "/", "strict-transport-security": "max-age=1", "alt-svc": 'h3=":1"' };
-      const own = { "content-security-policy": "default-src 'self'", "x-mine": "1", "keep-alive": "timeout=5", "content-type": "text/html" };
+      const own = {
+        "content-security-policy": "default-src 'self'",
+        "x-mine": "1",
+        "keep-alive": "timeout=5",
+        "content-type": "text/html",
+      };
       response.writeHead(200, { ...speaking, ...more, ...own }).end("<script>alert(1)</script>");
     });
     const { port } = await vmBehind(guest);
@@ -210,9 +226,11 @@ describe("an answer below the gateway's address", () => {
 
   it("that is cut off does not look whole", async () => {
     const guest = createTcpServer((socket) => {
-      socket.on("error", () => undefined).once("data", () => {
-        socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", () => socket.destroy());
-      });
+      socket
+        .on("error", () => undefined)
+        .once("data", () => {
+          socket.write("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n", () => socket.destroy());
+        });
     });
     const { port } = await vmBehind(guest);
     await expect(ask1(port)).rejects.toThrow(/aborted/);
@@ -333,7 +351,7 @@ describe("TCP", () => {
   it("goes through as it is, half-close included", async () => {
     const guest = createTcpServer({ allowHalfOpen: true }, (socket) => {
       socket.on("error", () => undefined);
-      void bodyOf(socket).then((body) => socket.end(body.reverse()));
+      void bodyOf(socket).then((body) => socket.end(body.toReversed()));
     });
     const { port } = await vmBehind(guest);
     const socket = await socketTo(port);

@@ -14,8 +14,9 @@ const checked = (key: string): CheckedTunnel => ({
 });
 
 /** Before a controller that answers so. */
-function tunnels(answer: (asked: readonly unknown[]) => number[]): LiveTunnels {
-  const live = new LiveTunnels(() => ({ checkTunnels: async ({ tunnels: asked = [] }) => ({ lost: answer(asked) }) }), silentLog);
+function tunnels(answer: (asked: readonly unknown[]) => number[], staleMs = 300_000): LiveTunnels {
+  const controller = { checkTunnels: async ({ tunnels: asked = [] }: { tunnels?: readonly unknown[] }) => ({ lost: answer(asked) }) };
+  const live = new LiveTunnels(() => controller, { staleMs, log: silentLog });
   onTestFinished(() => live[Symbol.asyncDispose]());
   return live;
 }
@@ -39,10 +40,31 @@ it("end within seconds, those of others do not, and those that came alike are as
   streams[2].destroy();
 });
 
+it("end when no controller has said for long that they may stay, and not before", { timeout: 20_000 }, async () => {
+  let isAway = false;
+  const staleMs = 3_000;
+  const live = tunnels(() => {
+    if (isAway) throw new ClientError("CheckTunnels", Status.UNAVAILABLE, "no");
+    return [];
+  }, staleMs);
+  const stream = new PassThrough();
+  const ended = once(stream, "error");
+  live.follow(checked("a"), stream);
+  const letIn = performance.now();
+  await expect.poll(() => performance.now() - letIn, { timeout: 10_000 }).toBeGreaterThan(2 * staleMs); // a controller lets it
+  expect(stream.destroyed).toBe(false);
+  isAway = true;
+  const since = performance.now();
+  expect(await ended).toMatchObject([{ fault: "unavailable", reason: "ACCESS_STALE" }]);
+  const tookMs = performance.now() - since;
+  expect(tookMs).toBeGreaterThan(staleMs - 2_500); // it was let in when it was asked for last, before that
+  expect(tookMs).toBeLessThan(staleMs + 2_500);
+});
+
 it.each([
   ["no controller is there", Status.UNAVAILABLE],
   ["the controller is of the version before", Status.UNIMPLEMENTED],
-])("go on while %s", async (_, code) => {
+])("go on for minutes while %s", async (_, code) => {
   let asked = 0;
   const live = tunnels(() => {
     asked++;

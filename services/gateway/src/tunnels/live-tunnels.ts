@@ -1,7 +1,8 @@
 // Open ways into VMs: a controller is asked again and again whether those who came may still be there, so that a way ends within seconds of
-// a key, a token or a role that is taken away. What no controller answers ends nothing.
+// a key, a token or a role that is taken away. What no controller answers ends nothing for some minutes: a controller may be started anew. A
+// gateway that reaches none for longer knows of no revocation since, and ends all ways; it opens none without a controller anyhow.
 //
-// State: the streams that are open, by who came for what; those that came alike are asked for once.
+// State: the streams that are open, by who came for what, and when a controller last let them; those that came alike are asked for once.
 import type { Duplex } from "node:stream";
 import type { CheckedTunnel } from "@pitwall/proto/pitwall/v1/access.ts";
 import { PitwallError, sleepOrAbort, type Log } from "@pitwall/runtime";
@@ -15,18 +16,27 @@ const maxAtOnce = 500;
 interface Alike {
   readonly checked: CheckedTunnel;
   readonly streams: Set<Duplex>;
+  /** By performance.now(). */
+  letInMs: number;
+}
+
+export interface LiveTunnelsParts {
+  readonly staleMs: number;
+  readonly log: Log;
 }
 
 /** Disposing it asks no more, and ends nothing. */
 export class LiveTunnels implements AsyncDisposable {
   readonly #access: () => Pick<AccessClient, "checkTunnels">;
+  readonly #staleMs: number;
   readonly #log: Log;
   readonly #alike = new Map<string, Alike>();
   readonly #stop = new AbortController();
   #asking: Promise<void> | undefined;
 
-  constructor(access: () => Pick<AccessClient, "checkTunnels">, log: Log) {
+  constructor(access: () => Pick<AccessClient, "checkTunnels">, { staleMs, log }: LiveTunnelsParts) {
     this.#access = access;
+    this.#staleMs = staleMs;
     this.#log = log;
   }
 
@@ -34,7 +44,8 @@ export class LiveTunnels implements AsyncDisposable {
   follow(checked: CheckedTunnel, stream: Duplex): void {
     const credential = checked.caller?.credential;
     const key = JSON.stringify([credential?.$case, credential?.value, checked.vm, checked.method]);
-    const alike = this.#alike.get(key) ?? { checked, streams: new Set() };
+    const alike = this.#alike.get(key) ?? { checked, streams: new Set(), letInMs: 0 };
+    alike.letInMs = performance.now();
     alike.streams.add(stream);
     this.#alike.set(key, alike);
     stream.once("close", () => {
@@ -61,16 +72,29 @@ export class LiveTunnels implements AsyncDisposable {
   }
 
   async #endLost(some: readonly Alike[]): Promise<void> {
+    const askedMs = performance.now();
+    const isLet = (): void => {
+      for (const alike of some) alike.letInMs = Math.max(alike.letInMs, askedMs);
+    };
     try {
       const { lost } = await this.#access().checkTunnels({ tunnels: some.map(({ checked }) => checked) }, { timeoutMs: limitMs });
-      for (const at of lost) {
-        for (const stream of some[at]?.streams ?? [])
-          stream.destroy(new PitwallError("denied", "you may no longer reach this VM", { reason: "ACCESS_REVOKED" }));
-      }
+      isLet();
+      for (const at of lost) end(some[at], new PitwallError("denied", "you may no longer reach this VM", { reason: "ACCESS_REVOKED" }));
     } catch (error) {
       // A controller of the version before knows of no such question.
-      if (error instanceof ClientError && error.code === Status.UNIMPLEMENTED) return;
+      if (error instanceof ClientError && error.code === Status.UNIMPLEMENTED) return isLet();
       this.#log.warn("no controller says whether open ways into VMs may stay", { error });
+      for (const alike of some) if (performance.now() - alike.letInMs >= this.#staleMs) end(alike, stale());
     }
   }
+}
+
+function end(alike: Alike | undefined, why: PitwallError): void {
+  for (const stream of alike?.streams ?? []) stream.destroy(why);
+}
+
+function stale(): PitwallError {
+  return new PitwallError("unavailable", "no controller has said for long that you may reach this VM; try again", {
+    reason: "ACCESS_STALE",
+  });
 }

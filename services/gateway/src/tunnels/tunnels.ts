@@ -44,6 +44,8 @@ export interface TunnelsParts {
   readonly identity: Identity;
   readonly access: () => AccessClient;
   readonly ends: SessionEnds;
+  /** How long a way stays open while no controller says that it may. */
+  readonly staleMs: number;
   readonly failpoints: Failpoints;
   readonly metrics: GatewayMetrics;
   readonly log: Log;
@@ -51,11 +53,11 @@ export interface TunnelsParts {
 
 /** Listens for nodes. */
 export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tunnels> {
-  const { advertise, identity, access, ends, failpoints, metrics, log } = parts;
+  const { advertise, identity, access, ends, staleMs, failpoints, metrics, log } = parts;
   const waiting = new Map<string, Waiting>();
   const sockets = new Set<TLSSocket>();
   const placements = new Placements();
-  const live = new LiveTunnels(access, log);
+  const live = new LiveTunnels(access, { staleMs, log });
   let unproven = 0;
 
   const context = (): { key: string; cert: string; ca: string } => identity.tls();

@@ -7,7 +7,14 @@ const door = openDoor(openVerifier({ issuer: "http://127.0.0.1:9", audience: "pi
 
 it("lets a whole API token pass, for the controller to judge, and asks no issuer", async () => {
   const { text } = makeApiToken();
-  expect(await door(`bearer ${text}`)).toBe(text);
+  expect(await door(`bearer ${text}`)).toMatchObject({ credential: text });
+});
+
+it("counts a token with another secret as somebody else's", async () => {
+  const { text } = makeApiToken();
+  const of = async (token: string): Promise<string> => (await door(`Bearer ${token}`)).principal;
+  expect(await of(text)).toBe(await of(text));
+  expect(await of(`${text.slice(0, -2)}${text.endsWith("AA") ? "BB" : "AA"}`)).not.toBe(await of(text));
 });
 
 it("refuses a damaged one without taking it for a JWT", async () => {

@@ -56,7 +56,11 @@ export function headersOut(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   const rest = endToEnd(headers);
   for (const name of Object.keys(rest)) if (ofTheOrigin.test(name)) delete rest[name];
   const policy = headers["content-security-policy"];
-  return { ...rest, "content-security-policy": policy === undefined ? "sandbox" : `${policy}, sandbox`, "x-content-type-options": "nosniff" };
+  return {
+    ...rest,
+    "content-security-policy": policy === undefined ? "sandbox" : `${String(policy)}, sandbox`,
+    "x-content-type-options": "nosniff",
+  };
 }
 
 function endToEnd(headers: IncomingHttpHeaders): OutgoingHttpHeaders {

@@ -8,6 +8,7 @@ import type { Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
 import { framingOf, headersIn, headersOut, type Came, type IngressRequest } from "./ingress-headers.ts";
 import { ingressRefusal } from "./ingress-refusal.ts";
+import type { Principals } from "./principals.ts";
 
 /** In the `upgrade` header: bytes, as they are, instead of HTTP. */
 const tcp = "pitwall-tcp";
@@ -49,17 +50,19 @@ export interface Ingress {
 export interface IngressParts {
   readonly door: Door;
   readonly tunnels: Pick<Tunnels, "open">;
+  readonly principals: Principals;
   readonly isSecure: boolean;
   /** Without a byte either way, before the answer and within it. */
   readonly idleMs: number;
 }
 
-export function openIngress({ door, tunnels, isSecure, idleMs }: IngressParts): Ingress {
+export function openIngress({ door, tunnels, principals, isSecure, idleMs }: IngressParts): Ingress {
   /** Ends with the response. Undefined: its client has gone meanwhile. */
   async function dial(request: IngressRequest, response: Response, { vm, port }: Target): Promise<Socket | undefined> {
     let isGone = false;
     response.once("close", () => (isGone = true));
-    const value = await door(request.headers.authorization);
+    const { credential: value, principal } = await door(request.headers.authorization);
+    response.once("close", principals.enter(principal));
     const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value } }, vm, {
       target: { $case: "tcp", value: { port } },
     });
@@ -97,10 +100,12 @@ export function openIngress({ door, tunnels, isSecure, idleMs }: IngressParts): 
     },
     async upgrade(request, response, head, target) {
       const socket = request.socket.setMaxListeners(maxListeners);
+      const isTcp = (request.headers.upgrade ?? "").toLowerCase() === tcp;
+      socket.allowHalfOpen = isTcp;
       try {
         const stream = await dial(request, response, target);
         if (!stream) return;
-        if ((request.headers.upgrade ?? "").toLowerCase() === tcp) {
+        if (isTcp) {
           begin(response, 101, { connection: "Upgrade", upgrade: tcp });
           response.flushHeaders();
           if (head.length > 0) stream.write(head);

@@ -40,6 +40,7 @@ export type Refusal =
   | "connections_per_source"
   | "calls"
   | "calls_per_source"
+  | "calls_per_principal"
   | "message_bytes"
   | "call_bytes"
   | "small_frames"

@@ -7,8 +7,6 @@ import type { Refusal } from "./limits.ts";
 
 /** How HTTP/2 with prior knowledge begins, RFC 9113 section 3.4. */
 const http2Preface = "PRI";
-/** What speaks HTTP ends by itself when its client does; TCP into a VM may be half closed. */
-const socketOptions = { noDelay: true, allowHalfOpen: true };
 /** What was sent last is on its way when its stream has ended. */
 const lastBytesMs = 500;
 
@@ -46,8 +44,6 @@ export async function openListener(at: HostPort, parts: ListenerParts): Promise<
         socket.destroy();
       });
     let first = Buffer.alloc(0);
-    const onEnd = (): void => void socket.end();
-    socket.once("end", onEnd);
     const decide = (): void => {
       const read: unknown = socket.read();
       if (Buffer.isBuffer(read)) first = Buffer.concat([first, read]);
@@ -56,7 +52,6 @@ export async function openListener(at: HostPort, parts: ListenerParts): Promise<
       socket.setTimeout(0);
       socket.removeAllListeners("timeout");
       silent.delete(socket);
-      socket.off("end", onEnd);
       socket.unshift(first);
       (begins === http2Preface ? onHttp2 : onHttp1)(socket);
     };
@@ -70,11 +65,11 @@ export async function openListener(at: HostPort, parts: ListenerParts): Promise<
   let server: Server;
   if (tls) {
     const certificate = stack.use(openCertificate(tls, (renewed) => secure.setSecureContext(renewed), log));
-    const options = { ...certificate.context, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: limitMs, ...socketOptions };
+    const options = { ...certificate.context, ALPNProtocols: ["h2", "http/1.1"], handshakeTimeout: limitMs, noDelay: true };
     const secure = createTlsServer(options, speakSecured);
     secure.on("tlsClientError", (error) => log.debug("a TLS handshake failed", { error }));
     server = secure;
-  } else server = createTcpServer(socketOptions, speak);
+  } else server = createTcpServer({ noDelay: true }, speak);
   server.prependListener("connection", (socket: Socket) => {
     socket.on("error", () => undefined);
     if (!onConnection(socket)) return;

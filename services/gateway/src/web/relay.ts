@@ -11,6 +11,7 @@ import { callHeaders, responseHeaders, type CallHeaders } from "./headers.ts";
 import { unreachable } from "./unreachable.ts";
 import type { GatewayMetrics, Protocol } from "../metrics.ts";
 import type { Admission } from "./admission.ts";
+import type { DeadlineOf } from "./deadlines.ts";
 import type { WebLimits } from "./limits.ts";
 import { Meter } from "./meter.ts";
 import type { AllUnderway } from "./underway.ts";
@@ -49,14 +50,20 @@ export interface RelayParts {
   readonly open: OpenUpstream;
   readonly underway: AllUnderway;
   readonly admission: Admission;
+  /** Without it the client's own counts. */
+  readonly deadlineOf?: DeadlineOf | undefined;
   readonly limits: WebLimits;
   readonly metrics: GatewayMetrics;
   readonly log: Log;
 }
 
 /** Serves one call. Never throws: a failure is its status. */
-export async function relay(client: CallClient, { open, underway, admission, limits, metrics, log }: RelayParts): Promise<void> {
-  const { path, headers, body } = client;
+export async function relay(
+  client: CallClient,
+  { open, underway, admission, deadlineOf, limits, metrics, log }: RelayParts,
+): Promise<void> {
+  const { path, body } = client;
+  const { timeoutMs, headers } = withDeadline(client, deadlineOf);
   const counted = metrics.begin(client.protocol, path);
   let call: ClientHttp2Stream | undefined;
   let begunAtMs: number | undefined;
@@ -87,7 +94,6 @@ export async function relay(client: CallClient, { open, underway, admission, lim
     log.debug("a call failed", { path, error });
     finish(statusTrailers(error));
   };
-  const timeoutMs = grpcTimeoutMs(headers["grpc-timeout"]);
   const isWhole = (): boolean => body.readableEnded;
   const late =
     client.protocol === "grpc-web"
@@ -138,6 +144,16 @@ export async function relay(client: CallClient, { open, underway, admission, lim
   } catch (error) {
     fail(error);
   }
+}
+
+/** The call's deadline, and its headers, which say that one. */
+function withDeadline(
+  { path, headers }: CallClient,
+  deadlineOf: DeadlineOf | undefined,
+): { timeoutMs: number | undefined; headers: CallHeaders } {
+  const askedMs = grpcTimeoutMs(headers["grpc-timeout"]);
+  const timeoutMs = deadlineOf ? deadlineOf(path, askedMs) : askedMs;
+  return { timeoutMs, headers: timeoutMs === askedMs ? headers : { ...headers, "grpc-timeout": `${timeoutMs}m` } };
 }
 
 function stopping(): PitwallError {

@@ -15,6 +15,7 @@ import type { GatewayMetrics } from "../metrics.ts";
 import { Admission } from "./admission.ts";
 import type { CertificateFiles } from "./certificate.ts";
 import { corsHeaders, isPreflight } from "./cors.ts";
+import type { DeadlineOf } from "./deadlines.ts";
 import { addressOf, grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
@@ -40,6 +41,8 @@ export interface WebParts {
   readonly discovery?: Readonly<Record<string, unknown>>;
   /** Origins of web consoles; `*` for any. */
   readonly corsOrigins: readonly string[];
+  /** Without it clients' own count. */
+  readonly deadlineOf?: DeadlineOf;
   /** Without it the port is cleartext. */
   readonly tls?: CertificateFiles | undefined;
   readonly limits: WebLimits;
@@ -52,7 +55,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   const { open, ingress, limits, metrics, log } = parts;
   const underway = new AllUnderway();
   const admission = new Admission(limits, metrics.refuse);
-  const relayed = { open, underway, admission, limits, metrics, log };
+  const relayed = { open, underway, admission, deadlineOf: parts.deadlineOf, limits, metrics, log };
   const sessions = new Set<ServerHttp2Session>();
   const http2 = createHttp2Server({
     settings: { maxConcurrentStreams: limits.callsPerConnection, maxHeaderListSize: limits.headerBytes, initialWindowSize: 1 << 20 },

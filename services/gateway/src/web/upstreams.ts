@@ -6,6 +6,7 @@ import type { ControllerApi } from "../controller-api.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
 import { upstreamHeaders, type CallHeaders } from "./headers.ts";
+import type { Principals } from "./principals.ts";
 
 /** Served by the controller's API to users. Members' services are not for this door. */
 const apiServices: ReadonlySet<string> = new Set([
@@ -25,12 +26,23 @@ const guestService = "pitwall.v1.GuestService";
 /** Opens the upstream call for a request. Throws what a user may hear. */
 export type OpenUpstream = (path: string, headers: CallHeaders) => Promise<ClientHttp2Stream>;
 
-/** For requests that come through the {@link Door}. */
-export function upstreams(door: Door, api: ControllerApi, tunnels: Tunnels): OpenUpstream {
+/** For requests that come through the {@link Door}; each counts to its principal until its upstream has ended. */
+export function upstreams(door: Door, api: ControllerApi, tunnels: Pick<Tunnels, "open">, principals: Principals): OpenUpstream {
   return async (path, headers) => {
     const service = path.split("/")[1] ?? "";
     if (service === healthService) return (await api.session()).request(upstreamHeaders(path, headers));
-    const bearerToken = await door(one(headers["authorization"]));
+    const { credential, principal } = await door(one(headers["authorization"]));
+    const leave = principals.enter(principal);
+    try {
+      const call = await open(service, credential, path, headers);
+      return call.once("close", leave);
+    } catch (error) {
+      leave();
+      throw error;
+    }
+  };
+
+  async function open(service: string, bearerToken: string, path: string, headers: CallHeaders): Promise<ClientHttp2Stream> {
     if (apiServices.has(service)) return (await api.session()).request(upstreamHeaders(path, headers));
     if (service !== guestService)
       throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
@@ -56,7 +68,7 @@ export function upstreams(door: Door, api: ControllerApi, tunnels: Tunnels): Ope
     // It says why, when the gateway itself ended it.
     stream.once("error", (error) => error instanceof PitwallError && call.destroy(error));
     return call;
-  };
+  }
 }
 
 /** A header that must not come twice. */

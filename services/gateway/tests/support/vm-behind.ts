@@ -17,6 +17,7 @@ import { openTunnels, type TunnelsParts } from "../../src/tunnels/tunnels.ts";
 import { openDoor } from "../../src/web/door.ts";
 import { openIngress } from "../../src/web/ingress.ts";
 import { defaultLimits, type WebLimits } from "../../src/web/limits.ts";
+import { Principals } from "../../src/web/principals.ts";
 import { openWebServer } from "../../src/web/server.ts";
 
 const here = "127.0.0.1";
@@ -38,6 +39,13 @@ export async function makeIdentity(): Promise<{ key: string; cert: string; ca: s
 /** What the controller answers; throws what it refuses with. */
 export type Decide = (request: OpenTunnelRequest) => Partial<OpenTunnelResponse>;
 
+interface Behind {
+  readonly decide: Decide;
+  readonly limits: Partial<WebLimits>;
+  readonly idleMs: number;
+  readonly perPrincipal: number;
+}
+
 export interface VmBehind {
   readonly port: number;
   readonly metrics: GatewayMetrics;
@@ -46,7 +54,7 @@ export interface VmBehind {
 /** Port 80 of every VM is this server; at others nothing listens. */
 export async function vmBehind(
   guest: Server,
-  { decide = () => ({}), limits = {}, idleMs = 60_000 }: { decide?: Decide; limits?: Partial<WebLimits>; idleMs?: number } = {},
+  { decide = () => ({}), limits = {}, idleMs = 60_000, perPrincipal = 500 }: Partial<Behind> = {},
 ): Promise<VmBehind> {
   const listening = await listen(guest);
   const identity = await makeIdentity();
@@ -74,17 +82,19 @@ export async function vmBehind(
     advertise: (port: number) => `${here}:${port}`,
     identity: { tls: () => identity, onRenewed: () => undefined },
     access: () => ({ openTunnel, checkTunnels: async () => ({ lost: [] }) }),
+    staleMs: 300_000,
     ends: { started: async () => undefined, begin: () => session },
     ...{ failpoints: noFailpoints, metrics, log: silentLog },
   };
   const tunnels = await openTunnels({ host: here, port: 0 }, parts as unknown as TunnelsParts); // what is not asked for here is left out
   onTestFinished(() => tunnels[Symbol.asyncDispose]());
   const door = openDoor(openVerifier({ issuer: `http://${here}:1`, audience: "pitwall" }));
+  const principals = new Principals(perPrincipal, metrics.refuse);
   const web = await openWebServer(
     { host: here, port: 0 },
     {
       open: () => Promise.reject(new Error("no calls here")),
-      ingress: openIngress({ door, tunnels, isSecure: false, idleMs }),
+      ingress: openIngress({ door, tunnels, principals, isSecure: false, idleMs }),
       ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
     },
   );
