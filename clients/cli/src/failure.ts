@@ -46,6 +46,9 @@ const flagOf: Readonly<Record<string, string>> = {
   description: "--description",
   methods: "--method",
   ttl: "--ttl",
+  "ingress.host": "--host",
+  "ingress.port": "--http-port",
+  "ingress.public_ports": "--port",
   filter: "--filter",
 };
 

@@ -69,6 +69,14 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
       summary: "print a block for ~/.ssh/config",
       load: async () => (await import("./commands/ssh-config.ts")).declare,
     },
+    {
+      name: "port-forward",
+      summary: "local ports that lead to ports of a VM",
+      load: async () => (await import("./commands/port-forward.ts")).declare,
+    },
+    { name: "url", summary: "an address that lets a browser in", load: async () => (await import("./commands/publish.ts")).declareUrl },
+    { name: "publish", summary: "open a port to everybody", load: async () => (await import("./commands/publish.ts")).declarePublish },
+    { name: "unpublish", summary: "make it private again", load: async () => (await import("./commands/publish.ts")).declareUnpublish },
     { name: "logs", summary: "print what the image's process wrote", load: async () => (await import("./commands/logs.ts")).declare },
   ],
   fleet: [

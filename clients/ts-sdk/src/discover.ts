@@ -8,6 +8,8 @@ export interface Discovery {
   readonly sshPort: number;
   /** `ssh-ed25519 AAAA…` */
   readonly sshHostKey: string;
+  /** Below which VMs have host names; absent: they have none. */
+  readonly ingressDomain?: string;
 }
 
 const limitMs = 15_000;
@@ -27,7 +29,10 @@ export async function discover(endpoint: string, signal?: AbortSignal): Promise<
 
 function isDiscovery(value: unknown): value is Discovery {
   const fields = { issuer: "string", audience: "string", clientId: "string", sshHost: "string", sshPort: "number", sshHostKey: "string" };
+  if (typeof value !== "object" || value === null) return false;
+  const domain: unknown = Reflect.get(value, "ingressDomain");
   return (
-    typeof value === "object" && value !== null && Object.entries(fields).every(([name, type]) => typeof Reflect.get(value, name) === type)
+    Object.entries(fields).every(([name, type]) => typeof Reflect.get(value, name) === type) &&
+    (domain === undefined || typeof domain === "string")
   );
 }

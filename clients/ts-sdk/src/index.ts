@@ -14,6 +14,7 @@ export {
   Desired,
   Exit,
   Health,
+  Ingress,
   NodeLossPolicy,
   NodeRejection,
   Phase,

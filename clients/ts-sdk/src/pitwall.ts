@@ -24,13 +24,14 @@ import {
 } from "./gen/pitwall/v1/guest.ts";
 import { JoinRole, NodeServiceDefinition, type CreateJoinTokenResponse, type Node } from "./gen/pitwall/v1/node.ts";
 import { ProfileServiceDefinition, type GetProfileResponse, type SshKey } from "./gen/pitwall/v1/profile.ts";
-import { VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
+import { VmServiceDefinition, type Vm } from "./gen/pitwall/v1/vm.ts";
 import { Fleet } from "./fleet.ts";
 import { AuditLog } from "./audit-log.ts";
 import { AuditServiceDefinition } from "./gen/pitwall/v1/audit.ts";
 import { ProjectServiceDefinition } from "./gen/pitwall/v1/project.ts";
 import { Projects } from "./projects.ts";
 import { attachExec, exec, writeFile, type ExecInput, type ExecOptions, type ExecOutput } from "./guest-streams.ts";
+import { ingressDomain, ingressUrl } from "./ingress-url.ts";
 import { anyTransport } from "./socket-transport.ts";
 import { Vms } from "./vms.ts";
 
@@ -53,9 +54,11 @@ export class Pitwall {
   readonly #nodes: Client<typeof NodeServiceDefinition, CallExtras>;
   readonly #images: Client<typeof ImageServiceDefinition, CallExtras>;
   readonly #profile: Client<typeof ProfileServiceDefinition, CallExtras>;
+  readonly #endpoint: string;
   readonly #guest: (vm: string) => Client<typeof GuestServiceDefinition, CallExtras>;
 
   constructor({ endpoint, token, onRetry }: PitwallOptions) {
+    this.#endpoint = endpoint;
     const channel = createChannel(endpoint, anyTransport());
     // The one used first is the innermost: errors are typed last, after retries had a look at their codes.
     const factory = createClientFactory()
@@ -72,6 +75,25 @@ export class Pitwall {
     this.#images = factory.create(ImageServiceDefinition, channel);
     this.#profile = factory.create(ProfileServiceDefinition, channel);
     this.#guest = (vm) => factory.create(GuestServiceDefinition, channel, { "*": { metadata: Metadata().set("pitwall-vm", vm) } });
+  }
+
+  /**
+   * An address that lets whoever opens it in a browser into one port of a VM, for `ttlMs` (default an hour, at most 7 days), and no longer than the
+   * caller may enter the VM. `port` is by default the VM's own choice; `path` begins with a slash. Throws when the gateway has no domain for VMs.
+   */
+  async signedUrl(vm: string, options: { port?: number; ttlMs?: number; path?: string } = {}): Promise<{ url: string; expireTime: Date }> {
+    const domain = await ingressDomain(this.#endpoint);
+    const { grant, host, expireTime } = await this.vms.issueIngressGrant(vm, options);
+    const url = ingressUrl(this.#endpoint, domain, host, options.path ?? "/");
+    url.searchParams.set("pitwall-grant", grant);
+    return { url: url.href, expireTime };
+  }
+
+  /** The address of a VM's port, for who is let in there: by a bearer token, or because it is public. Throws as {@link signedUrl}. */
+  async addressOf({ id, ingress }: Vm, { port = 0, path = "/" }: { port?: number; path?: string } = {}): Promise<string> {
+    const host = ingress?.host || id;
+    const isOwn = port === 0 || port === (ingress?.port ?? 0);
+    return ingressUrl(this.#endpoint, await ingressDomain(this.#endpoint), isOwn ? host : `${port}-${host}`, path).href;
   }
 
   /** All nodes, by name. */

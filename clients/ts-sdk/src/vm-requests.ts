@@ -52,6 +52,15 @@ export interface VmUpdate {
   deleteProtection?: boolean;
   /** When it is deleted by itself; `null`: never. */
   expireTime?: Date | null;
+  /** How its ports are reached by HTTP; of these, too, what is absent stays. */
+  ingress?: {
+    /** Its name below the gateway's domain, unique in the installation; `null`: none but its id. */
+    readonly host?: string | null;
+    /** Of addresses that name no port. */
+    readonly port?: number;
+    /** Open to everybody; replaces all. */
+    readonly publicPorts?: readonly number[];
+  };
 }
 
 export interface ListVmsOptions {
@@ -111,18 +120,22 @@ const specPaths = {
 
 export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptions, mode: Mode): DeepPartial<UpdateVmRequest> {
   refuseLostNames("UpdateVm", "value.spec", update);
-  const { labels = {}, deleteProtection, expireTime, ...spec } = update;
+  const { labels = {}, deleteProtection, expireTime, ingress = {}, ...spec } = update;
   const updateMask = [
     ...Object.keys(labels).map((key) => `spec.labels.${key}`),
     ...Object.entries(specPaths).flatMap(([key, path]) => (spec[key as keyof typeof specPaths] === undefined ? [] : [path])), // the keys are the table's own
     ...(deleteProtection === undefined ? [] : ["delete_protection"]),
     ...(expireTime === undefined ? [] : ["expire_time"]),
+    ...(ingress.host === undefined ? [] : ["ingress.host"]),
+    ...(ingress.port === undefined ? [] : ["ingress.port"]),
+    ...(ingress.publicPorts === undefined ? [] : ["ingress.public_ports"]),
   ];
   const set = Object.entries(labels).filter((pair): pair is [string, string] => pair[1] !== null);
   const value = Vm.fromPartial({
     spec: { ...spec, ...(spec.args && { args: [...spec.args] }), labels: Object.fromEntries(set) } as Partial<VmSpec>, // copies of its own fields
     deleteProtection: deleteProtection ?? false,
     ...(expireTime && { expireTime }),
+    ingress: { host: ingress.host ?? "", port: ingress.port ?? 0, publicPorts: [...(ingress.publicPorts ?? [])] },
   });
   return { ...changeRequest(vm, options, mode), value, updateMask };
 }
@@ -139,7 +152,7 @@ function idOf(requestId: string | undefined, validateOnly: boolean): { requestId
   return { requestId: validateOnly ? "" : (requestId ?? crypto.randomUUID()) };
 }
 
-function ttlOf(ttlMs: number | undefined): { ttl?: { seconds: bigint; nanos: number } } {
+export function ttlOf(ttlMs: number | undefined): { ttl?: { seconds: bigint; nanos: number } } {
   if (ttlMs === undefined) return {};
   const seconds = Math.floor(ttlMs / 1000);
   return { ttl: { seconds: BigInt(seconds), nanos: Math.round((ttlMs - seconds * 1000) * 1e6) } };

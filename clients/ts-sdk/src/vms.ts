@@ -9,6 +9,7 @@ import {
   createRequest,
   extendRequest,
   renameRequest,
+  ttlOf,
   undeleteRequest,
   updateRequest,
   type ChangeOptions,
@@ -115,6 +116,15 @@ export class Vms {
   async issueSshCertificate(vm: string, publicKey: string): Promise<{ certificate: string; expireTime: Date }> {
     const { certificate, expireTime } = await this.#raw.issueSshCertificate({ vm, publicKey }, { retry: true });
     return { certificate, expireTime: present(expireTime) };
+  }
+
+  /** A text that opens one port of the VM by HTTP to whoever has it; {@link Pitwall.signedUrl} makes an address of it. */
+  async issueIngressGrant(
+    vm: string,
+    { port = 0, ttlMs = 3_600_000 }: { port?: number; ttlMs?: number } = {},
+  ): Promise<{ grant: string; host: string; port: number; expireTime: Date }> {
+    const { expireTime, ...issued } = await this.#raw.issueIngressGrant({ vm, port, ...ttlOf(ttlMs) }, { retry: true });
+    return { ...issued, expireTime: present(expireTime) };
   }
 
   async update(vm: string, update: VmUpdate, options: ChangeOptions = {}): Promise<Vm> {

@@ -1,5 +1,6 @@
-// The one place where a JWT or an SSH certificate is believed, and the form of API tokens.
+// The one place where a JWT, an SSH certificate or a grant is believed, and the form of API tokens.
 export { digestOfApiToken, hasDigest, isApiToken, makeApiToken, parseApiToken, type ApiToken } from "./api-token.ts";
+export { believeIngressGrant, claimedExpiry, issueIngressGrant, type IngressGrant } from "./ingress-grant.ts";
 export {
   believeSshCertificate,
   certificateType,

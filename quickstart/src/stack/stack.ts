@@ -93,6 +93,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       PITWALL_LISTEN: local(ports.web),
       PITWALL_SSH_LISTEN: local(ports.ssh),
       PITWALL_TUNNEL_LISTEN: local(ports.tunnel),
+      PITWALL_INGRESS_DOMAIN: "vms.localhost", // which browsers and curl take for this machine
       PITWALL_ISSUER: issuer,
     }),
   ]);

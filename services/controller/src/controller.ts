@@ -37,6 +37,7 @@ import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-serv
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
+import { IngressGrants } from "./access/ingress-grants.ts";
 import { LiveCalls } from "./access/live-calls.ts";
 import { SshCertificates } from "./access/ssh-certificates.ts";
 import { AuditLog } from "./audit/audit-log.ts";
@@ -169,6 +170,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);
   const certificates = new SshCertificates({ store, mutations, authority: ca.sshAuthority, clock: systemClock });
+  const ingressGrants = new IngressGrants({ store, mutations, key: ca.ingressKey, clock: systemClock });
   const tokens = new Tokens({ store, mutations });
   const live = stack.use(new LiveCalls((ids) => tokens.valid(ids), log));
   const members = new Members({ store, mutations });
@@ -207,7 +209,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     .use(refuseZeroBytes)
     .use(lost.refuse);
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
-  api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, roles, failpoints }));
+  api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, roles, failpoints }));
   api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles));
@@ -242,7 +244,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   link.add(RelayServiceDefinition, relayService(links));
   link.add(
     AccessServiceDefinition,
-    accessService(new Access({ store, links, authenticator, feed, certificates, failpoints, leastFor: guestLeast })),
+    accessService(new Access({ store, links, authenticator, feed, certificates, grants: ingressGrants, failpoints, leastFor: guestLeast })),
   );
   link.add(EnrollServiceDefinition, enrollService(enroll, roster));
 

@@ -97,6 +97,10 @@ const schema = z.object({
     .default("gateway"),
   PITWALL_ISSUER: z.url(),
   PITWALL_AUDIENCE: z.string().default("pitwall"),
+  PITWALL_INGRESS_DOMAIN: z
+    .string()
+    .regex(/^(?=.{1,180}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/, "must be a DNS name in lower case")
+    .optional(),
   PITWALL_INGRESS_IDLE_TIMEOUT: time.prefault("5m"),
   PITWALL_CORS_ORIGINS: list.default([]),
   PITWALL_TLS_CERT: z.string().optional(),

@@ -159,6 +159,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
     sshHost: config.PITWALL_SSH_ADVERTISE?.host ?? config.PITWALL_SSH_LISTEN.host,
     sshPort: config.PITWALL_SSH_ADVERTISE?.port ?? ssh.port,
     sshHostKey: hostKey.publicLine,
+    ...(config.PITWALL_INGRESS_DOMAIN !== undefined && { ingressDomain: config.PITWALL_INGRESS_DOMAIN }),
   };
   const principals = new Principals(config.PITWALL_MAX_CALLS_PER_PRINCIPAL, metrics.refuse);
   const open = upstreams(door, api, tunnels, principals);
@@ -166,10 +167,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
     await openWebServer(config.PITWALL_LISTEN, {
       open,
       ingress: openIngress({
-        door,
-        tunnels,
-        principals,
-        isSecure: tlsFiles(config) !== undefined,
+        ...{ door, tunnels, principals, domain: config.PITWALL_INGRESS_DOMAIN, isSecure: tlsFiles(config) !== undefined },
         idleMs: config.PITWALL_INGRESS_IDLE_TIMEOUT,
       }),
       discovery,

@@ -1,51 +1,16 @@
 // Requests into VMs: what goes in, what comes out, and what a client or a VM that means harm makes of it.
 import { once } from "node:events";
 import { createServer, request, type IncomingHttpHeaders, type IncomingMessage, type OutgoingHttpHeaders } from "node:http";
-import { constants, type ClientHttp2Session } from "node:http2";
-import { connect, createServer as createTcpServer, type Server, type Socket } from "node:net";
+import { constants } from "node:http2";
+import { createServer as createTcpServer, type Server } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
+import { ask1, ask2, bodyOf, socketTo, textUntil } from "./support/ingress-clients.ts";
 import { endHeaders, frameKind, headerBlock, RawHttp2 } from "./support/raw-http2.ts";
 import { session2 } from "./support/upstream.ts";
 import { bearer, vmBehind } from "./support/vm-behind.ts";
 
 const mib = 2 ** 20;
-
-interface Heard {
-  readonly status: number;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: Buffer;
-}
-
-async function bodyOf(from: AsyncIterable<unknown>): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of from) chunks.push(chunk as Buffer); // no encoding is set
-  return Buffer.concat(chunks);
-}
-
-interface Asked {
-  readonly method?: string;
-  readonly path?: string;
-  readonly headers?: OutgoingHttpHeaders;
-  readonly body?: Buffer | string;
-}
-
-async function ask1(port: number, { method = "GET", path = "/vm/web/80/", headers = {}, body }: Asked = {}): Promise<Heard> {
-  const sent = request({ port, host: "127.0.0.1", method, path, headers: { authorization: bearer, ...headers } });
-  sent.end(body);
-  const [reply] = (await once(sent, "response")) as [IncomingMessage];
-  return { status: reply.statusCode ?? 0, headers: reply.headers, body: await bodyOf(reply) };
-}
-
-async function ask2(session: ClientHttp2Session, { method = "GET", path = "/vm/web/80/", headers = {}, body }: Asked = {}): Promise<Heard> {
-  const stream = session.request(
-    { ":method": method, ":path": path, authorization: bearer, ...headers },
-    { endStream: body === undefined },
-  );
-  if (body !== undefined) stream.end(body);
-  const [head] = (await once(stream, "response")) as [IncomingHttpHeaders];
-  return { status: Number(head[":status"]), headers: head, body: await bodyOf(stream) };
-}
 
 /** What it was asked, as it was said. */
 function recorder(): { server: Server; heard: string[] } {
@@ -62,21 +27,6 @@ function recorder(): { server: Server; heard: string[] } {
       });
   });
   return { server, heard };
-}
-
-async function socketTo(port: number): Promise<Socket> {
-  const socket = connect(port, "127.0.0.1");
-  socket.on("error", () => undefined);
-  onTestFinished(() => void socket.destroy());
-  await once(socket, "connect");
-  return socket;
-}
-
-async function said(socket: Socket, until: RegExp): Promise<string> {
-  let text = "";
-  socket.setEncoding("latin1");
-  for await (const chunk of socket) if (until.test((text += String(chunk)))) break;
-  return text;
 }
 
 describe("a request", () => {
@@ -246,7 +196,7 @@ describe("an answer below the gateway's address", () => {
     const heard = await ask1(port);
     expect([heard.status, heard.body.toString()]).toEqual([
       504,
-      "nothing came from port 80 of the VM, and nothing went there, for 0.3 s\n",
+      "nothing came from this port of the VM, and nothing went there, for 0.3 s\n",
     ]);
     await expect(ask1(port, { path: "/vm/web/80/begins" })).rejects.toThrow(/aborted/);
   });
@@ -276,7 +226,7 @@ describe("smuggling", () => {
     const { port } = await vmBehind(server);
     const socket = await socketTo(port);
     socket.write(bytes);
-    expect(await said(socket, /\r\n\r\n/)).toMatch(/^HTTP\/1\.1 (400|200) /);
+    expect(await textUntil(socket, /\r\n\r\n/)).toMatch(/^HTTP\/1\.1 (400|200) /);
     for (const one of heard) expect(one.match(/^[A-Z]+ \S+ HTTP\/1\.1\r$/gm) ?? []).toHaveLength(1);
     expect(heard.length).toBeLessThanOrEqual(1);
   });
@@ -298,7 +248,7 @@ describe("smuggling", () => {
     for (const upgrade of ["websocket", "h2c", "x"]) {
       const socket = await socketTo(port);
       socket.write(`GET /vm/web/80/ HTTP/1.1\r\n${head}connection: Upgrade\r\nupgrade: ${upgrade}\r\n\r\n`);
-      expect(await said(socket, /ok$/)).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
+      expect(await textUntil(socket, /ok$/)).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
       socket.write(`GET /vm/web/80/second HTTP/1.1\r\n${head}\r\n`);
     }
     expect(heard.join("")).not.toContain("authorization");
@@ -357,6 +307,6 @@ describe("TCP", () => {
     const socket = await socketTo(port);
     socket.write(`GET /vm/web/80 HTTP/1.1\r\nhost: a\r\nauthorization: ${bearer}\r\nconnection: upgrade\r\nupgrade: pitwall-tcp\r\n\r\nab`);
     socket.end("cd");
-    expect(await said(socket, /dcba$/)).toMatch(/^HTTP\/1\.1 101 Switching Protocols\r\n(?:.+\r\n)*\r\ndcba$/);
+    expect(await textUntil(socket, /dcba$/)).toMatch(/^HTTP\/1\.1 101 Switching Protocols\r\n(?:.+\r\n)*\r\ndcba$/);
   });
 });

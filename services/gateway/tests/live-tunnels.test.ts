@@ -11,6 +11,8 @@ const checked = (key: string): CheckedTunnel => ({
   caller: { credential: { $case: "sshPublicKey", value: key } },
   vm: "v",
   method: "",
+  host: "",
+  port: 0,
 });
 
 /** Before a controller that answers so. */

@@ -19,6 +19,8 @@ export function withEndpoint(command: Command): Command {
 export interface Session {
   readonly endpoint: string;
   readonly pitwall: Pitwall;
+  /** For what is no call. */
+  readonly token: () => Promise<string>;
 }
 
 /** Runs `work` with a client; a refusal of the server becomes a sentence. PITWALL_TOKEN is used as it is. */
@@ -33,8 +35,9 @@ export async function inSession<T>(shell: Shell, { endpoint: flag }: EndpointOpt
       shell.note(`${code === "UNAVAILABLE" ? plain(message) : `${endpoint} does not answer`}; trying again for a few seconds`);
     hasSaidWhy = true;
   };
-  const pitwall = new Pitwall({ endpoint, token: env["PITWALL_TOKEN"] || (() => store.token(endpoint)), onRetry });
-  const session = { endpoint, pitwall };
+  const ownToken = env["PITWALL_TOKEN"];
+  const token = ownToken ? async () => ownToken : () => store.token(endpoint);
+  const session = { endpoint, token, pitwall: new Pitwall({ endpoint, token, onRetry }) };
   try {
     return await work(session);
   } catch (error) {

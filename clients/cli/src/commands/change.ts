@@ -3,6 +3,7 @@ import { Option, type Command } from "commander";
 import { RestartPolicy, type PlannedVm, type Vm, type VmUpdate } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
 import { usageError } from "../failure.ts";
+import { parsePort } from "../input/forward.ts";
 import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
 import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
@@ -26,6 +27,8 @@ interface UpdateOptions extends Options {
   readonly env?: Pairs;
   readonly restart?: keyof typeof restartPolicies;
   readonly protect?: boolean;
+  readonly host?: string | false;
+  readonly httpPort?: number;
 }
 
 const restartPolicies = {
@@ -64,7 +67,10 @@ export function declareUpdate(command: Command, shell: Shell): void {
         new Option("--restart <policy>", "start the image's process again after it has ended").choices(Object.keys(restartPolicies)),
       )
       .option("--protect", "let nobody delete it")
-      .option("--no-protect", "let it be deleted again"),
+      .option("--no-protect", "let it be deleted again")
+      .option("--host <name>", "what it is called below the gateway's domain; unique in the installation")
+      .option("--no-host", "nothing but its id there")
+      .addOption(new Option("--http-port <port>", "its port for addresses that name none").argParser(parsePort)),
   )
     .description("Changes a VM; what no option names stays as it is.")
     .action(async (name: string, options: UpdateOptions) => {
@@ -78,7 +84,7 @@ export function declareUpdate(command: Command, shell: Shell): void {
     });
 }
 
-function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect }: UpdateOptions): VmUpdate {
+function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect, host, httpPort }: UpdateOptions): VmUpdate {
   const removed = Object.fromEntries(unlabel.map((key) => [key, null]));
   return {
     ...((label !== undefined || unlabel.length > 0) && { labels: { ...removed, ...label } }),
@@ -87,6 +93,9 @@ function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect }: U
     ...(env !== undefined && { env }),
     ...(restart !== undefined && { restartPolicy: restartPolicies[restart] }),
     ...(protect !== undefined && { deleteProtection: protect }),
+    ...((host !== undefined || httpPort !== undefined) && {
+      ingress: { ...(host !== undefined && { host: host === false ? null : host }), ...(httpPort !== undefined && { port: httpPort }) },
+    }),
   };
 }
 

@@ -476,6 +476,20 @@ export interface Vm {
   /** When it was deleted, and until when it can be brought back. Such a VM is stopped and listed only on request. */
   deleteTime: Date | undefined;
   purgeTime: Date | undefined;
+  ingress: Ingress | undefined;
+}
+
+/**
+ * How a VM's ports are reached by HTTP, where gateways have a domain: `HOST.DOMAIN` is its port `port`, `8080-HOST.DOMAIN` another one. Its id
+ * is such a HOST, too. Nobody reaches a port without being let in, but those that are public. All of this ends with the VM's deletion.
+ */
+export interface Ingress {
+  /** Unique in the installation, at most 57 letters as in names; empty: none but the id. ALREADY_EXISTS: it is another VM's. */
+  host: string;
+  /** Of addresses that name none. 0 means 80. */
+  port: number;
+  /** Open to everybody who knows the address; at most 32. */
+  publicPorts: number[];
 }
 
 export interface VmSpec {
@@ -733,7 +747,8 @@ export interface UpdateVmRequest {
     | undefined;
   /**
    * `spec.labels`, `spec.labels.KEY`, `spec.cpu_millis`, `spec.mem_bytes`, `spec.args`, `spec.env`, `spec.authorized_keys`,
-   * `spec.restart_policy`, `spec.node_loss_policy`, `delete_protection`, `expire_time`. `*`: all of these.
+   * `spec.restart_policy`, `spec.node_loss_policy`, `delete_protection`, `expire_time`, `ingress.host`, `ingress.port`,
+   * `ingress.public_ports`. `*`: all of these.
    */
   updateMask: string[] | undefined;
 }
@@ -824,6 +839,25 @@ export interface IssueSshCertificateResponse {
   expireTime: Date | undefined;
 }
 
+export interface IssueIngressGrantRequest {
+  vm: string;
+  /** 0: the VM's `ingress.port`. */
+  port: number;
+  /** How long it is good, at most 7 days; absent: an hour. */
+  ttl: Duration | undefined;
+}
+
+export interface IssueIngressGrantResponse {
+  /** `pwg_…`: the value of `pitwall-grant` in the query of an address below the domain. */
+  grant: string;
+  expireTime:
+    | Date
+    | undefined;
+  /** What stands before the domain in that address: `HOST`, or `PORT-HOST`. */
+  host: string;
+  port: number;
+}
+
 function createBaseVm(): Vm {
   return {
     id: "",
@@ -853,6 +887,7 @@ function createBaseVm(): Vm {
     expireTime: undefined,
     deleteTime: undefined,
     purgeTime: undefined,
+    ingress: undefined,
   };
 }
 
@@ -947,6 +982,9 @@ export const Vm: MessageFns<Vm> = {
     }
     if (message.purgeTime !== undefined) {
       Timestamp.encode(toTimestamp(message.purgeTime), writer.uint32(218).fork()).join();
+    }
+    if (message.ingress !== undefined) {
+      Ingress.encode(message.ingress, writer.uint32(226).fork()).join();
     }
     return writer;
   },
@@ -1180,6 +1218,14 @@ export const Vm: MessageFns<Vm> = {
             message.purgeTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 28: {
+            if (tag !== 226) {
+              break;
+            }
+
+            message.ingress = Ingress.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1273,6 +1319,7 @@ export const Vm: MessageFns<Vm> = {
         : isSet(object.purge_time)
         ? fromJsonTimestamp(object.purge_time)
         : undefined,
+      ingress: isSet(object.ingress) ? Ingress.fromJSON(object.ingress) : undefined,
     };
   },
 
@@ -1359,6 +1406,9 @@ export const Vm: MessageFns<Vm> = {
     if (message.purgeTime !== undefined) {
       obj.purgeTime = message.purgeTime.toISOString();
     }
+    if (message.ingress !== undefined) {
+      obj.ingress = Ingress.toJSON(message.ingress);
+    }
     return obj;
   },
 
@@ -1402,6 +1452,128 @@ export const Vm: MessageFns<Vm> = {
     message.expireTime = object.expireTime ?? undefined;
     message.deleteTime = object.deleteTime ?? undefined;
     message.purgeTime = object.purgeTime ?? undefined;
+    message.ingress = (object.ingress !== undefined && object.ingress !== null)
+      ? Ingress.fromPartial(object.ingress)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseIngress(): Ingress {
+  return { host: "", port: 0, publicPorts: [] };
+}
+
+export const Ingress: MessageFns<Ingress> = {
+  encode(message: Ingress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.host !== "") {
+      writer.uint32(10).string(message.host);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.publicPorts.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.publicPorts) {
+        writer.uint32(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Ingress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIngress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.publicPorts.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.publicPorts.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Ingress {
+    return {
+      host: isSet(object.host) ? globalThis.String(object.host) : "",
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      publicPorts: globalThis.Array.isArray(object?.publicPorts)
+        ? object.publicPorts.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.public_ports)
+        ? object.public_ports.map((e: any) => globalThis.Number(e))
+        : [],
+    };
+  },
+
+  toJSON(message: Ingress): unknown {
+    const obj: any = {};
+    if (message.host !== "") {
+      obj.host = message.host;
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
+    if (message.publicPorts?.length) {
+      obj.publicPorts = message.publicPorts.map((e) => Math.round(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Ingress>): Ingress {
+    return Ingress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Ingress>): Ingress {
+    const message = createBaseIngress();
+    message.host = object.host ?? "";
+    message.port = object.port ?? 0;
+    message.publicPorts = object.publicPorts?.map((e) => e) || [];
     return message;
   },
 };
@@ -5946,6 +6118,228 @@ export const IssueSshCertificateResponse: MessageFns<IssueSshCertificateResponse
   },
 };
 
+function createBaseIssueIngressGrantRequest(): IssueIngressGrantRequest {
+  return { vm: "", port: 0, ttl: undefined };
+}
+
+export const IssueIngressGrantRequest: MessageFns<IssueIngressGrantRequest> = {
+  encode(message: IssueIngressGrantRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.port !== 0) {
+      writer.uint32(16).uint32(message.port);
+    }
+    if (message.ttl !== undefined) {
+      Duration.encode(message.ttl, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IssueIngressGrantRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIssueIngressGrantRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ttl = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): IssueIngressGrantRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      ttl: isSet(object.ttl) ? Duration.fromJSON(object.ttl) : undefined,
+    };
+  },
+
+  toJSON(message: IssueIngressGrantRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
+    if (message.ttl !== undefined) {
+      obj.ttl = Duration.toJSON(message.ttl);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<IssueIngressGrantRequest>): IssueIngressGrantRequest {
+    return IssueIngressGrantRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<IssueIngressGrantRequest>): IssueIngressGrantRequest {
+    const message = createBaseIssueIngressGrantRequest();
+    message.vm = object.vm ?? "";
+    message.port = object.port ?? 0;
+    message.ttl = (object.ttl !== undefined && object.ttl !== null) ? Duration.fromPartial(object.ttl) : undefined;
+    return message;
+  },
+};
+
+function createBaseIssueIngressGrantResponse(): IssueIngressGrantResponse {
+  return { grant: "", expireTime: undefined, host: "", port: 0 };
+}
+
+export const IssueIngressGrantResponse: MessageFns<IssueIngressGrantResponse> = {
+  encode(message: IssueIngressGrantResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.grant !== "") {
+      writer.uint32(10).string(message.grant);
+    }
+    if (message.expireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.expireTime), writer.uint32(18).fork()).join();
+    }
+    if (message.host !== "") {
+      writer.uint32(26).string(message.host);
+    }
+    if (message.port !== 0) {
+      writer.uint32(32).uint32(message.port);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): IssueIngressGrantResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseIssueIngressGrantResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.grant = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.expireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): IssueIngressGrantResponse {
+    return {
+      grant: isSet(object.grant) ? globalThis.String(object.grant) : "",
+      expireTime: isSet(object.expireTime)
+        ? fromJsonTimestamp(object.expireTime)
+        : isSet(object.expire_time)
+        ? fromJsonTimestamp(object.expire_time)
+        : undefined,
+      host: isSet(object.host) ? globalThis.String(object.host) : "",
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+    };
+  },
+
+  toJSON(message: IssueIngressGrantResponse): unknown {
+    const obj: any = {};
+    if (message.grant !== "") {
+      obj.grant = message.grant;
+    }
+    if (message.expireTime !== undefined) {
+      obj.expireTime = message.expireTime.toISOString();
+    }
+    if (message.host !== "") {
+      obj.host = message.host;
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<IssueIngressGrantResponse>): IssueIngressGrantResponse {
+    return IssueIngressGrantResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<IssueIngressGrantResponse>): IssueIngressGrantResponse {
+    const message = createBaseIssueIngressGrantResponse();
+    message.grant = object.grant ?? "";
+    message.expireTime = object.expireTime ?? undefined;
+    message.host = object.host ?? "";
+    message.port = object.port ?? 0;
+    return message;
+  },
+};
+
 /**
  * Creates VMs and moves them through their life. A caller sees the VMs of the projects where it has a role: what it may not see is
  * NOT_FOUND. `vm` is an id, a name in the caller's personal project, or `PROJECT/NAME`.
@@ -6090,6 +6484,15 @@ export const VmServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /** A text that opens one port of this VM by HTTP, below the gateways' domain, to whoever has it, for as long as the caller may enter the VM. */
+    issueIngressGrant: {
+      name: "IssueIngressGrant",
+      requestType: IssueIngressGrantRequest as typeof IssueIngressGrantRequest,
+      requestStream: false,
+      responseType: IssueIngressGrantResponse as typeof IssueIngressGrantResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -6134,6 +6537,11 @@ export interface VmServiceImplementation<CallContextExt = {}> {
     request: IssueSshCertificateRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<IssueSshCertificateResponse>>;
+  /** A text that opens one port of this VM by HTTP, below the gateways' domain, to whoever has it, for as long as the caller may enter the VM. */
+  issueIngressGrant(
+    request: IssueIngressGrantRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<IssueIngressGrantResponse>>;
 }
 
 export interface VmServiceClient<CallOptionsExt = {}> {
@@ -6177,6 +6585,11 @@ export interface VmServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<IssueSshCertificateRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<IssueSshCertificateResponse>;
+  /** A text that opens one port of this VM by HTTP, below the gateways' domain, to whoever has it, for as long as the caller may enter the VM. */
+  issueIngressGrant(
+    request: DeepPartial<IssueIngressGrantRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<IssueIngressGrantResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;

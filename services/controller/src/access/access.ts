@@ -6,9 +6,11 @@ import type {
   CheckedTunnel,
   OpenTunnelRequest,
   OpenTunnelResponse,
+  TunnelTarget,
 } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { IngressGrant } from "@pitwall/auth";
 import { hostPort, invalid, PitwallError, type Failpoints, type Fault } from "@pitwall/runtime";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
@@ -20,11 +22,14 @@ import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
+import type { IngressGrants } from "./ingress-grants.ts";
 import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
 
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
 const maxChecked = 500;
+/** No VM's id. */
+const nobody = "00000000-0000-0000-0000-000000000000";
 const endsTunnels: ReadonlySet<Fault> = new Set(["unauthenticated", "denied", "not-found"]);
 
 export interface AccessParts {
@@ -33,6 +38,7 @@ export interface AccessParts {
   readonly authenticator: Authenticator;
   readonly feed: Pick<Feed, "subscribe">;
   readonly certificates: Pick<SshCertificates, "userNow" | "userAtLogin">;
+  readonly grants: Pick<IngressGrants, "believe">;
   readonly failpoints: Failpoints;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
   readonly leastFor: (method: string) => ProjectRole | undefined;
@@ -44,16 +50,18 @@ export class Access {
   readonly #authenticator: Authenticator;
   readonly #feed: AccessParts["feed"];
   readonly #certificates: AccessParts["certificates"];
+  readonly #grants: AccessParts["grants"];
   readonly #failpoints: Failpoints;
   readonly #leastFor: AccessParts["leastFor"];
   readonly sessions: OpenSessions;
 
-  constructor({ store, links, authenticator, feed, certificates, failpoints, leastFor }: AccessParts) {
+  constructor({ store, links, authenticator, feed, certificates, grants, failpoints, leastFor }: AccessParts) {
     this.#store = store;
     this.#links = links;
     this.#authenticator = authenticator;
     this.#feed = feed;
     this.#certificates = certificates;
+    this.#grants = grants;
     this.#failpoints = failpoints;
     this.#leastFor = leastFor;
     this.sessions = new OpenSessions(store);
@@ -80,15 +88,16 @@ export class Access {
 
   /** Has the VM's node dial the gateway. A VM that is on its way up is waited for, until the signal aborts. */
   async openTunnel(request: OpenTunnelRequest, gatewayId: string, signal: AbortSignal): Promise<OpenTunnelResponse> {
-    const { caller, vm, target, token, gatewayAddress, method, sessionId } = request;
+    const { caller, vm, host, target, token, gatewayAddress, method, sessionId } = request;
     checkSessionId(sessionId);
+    const sought = soughtPort(target, host);
     if (!target?.target) throw invalid("target", "is required");
-    if (target.target.$case === "tcp" && (target.target.value.port < 1 || target.target.value.port > 65535))
-      throw invalid("target.tcp.port", "must be 1 to 65535");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
     let who: Reaching | undefined;
-    const row = await this.#running(async () => (who = await this.#reach(caller, vm, method)).row, signal);
+    const row = await this.#running(async () => (who = await this.#reach(caller, { vm, host, method, port: sought })).row, signal);
+    const port = sought === 0 ? row.httpPort : sought;
+    const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
     const isLogged = isSession(target.target.$case, method);
     if (who && isLogged) {
       const detail = { name: row.name, target: target.target.$case, ...(method !== "" && { method }) };
@@ -96,17 +105,18 @@ export class Access {
       await this.sessions.begin({ id: sessionId, gatewayId, vmId: row.id, projectId: row.projectId, actor, subject, detail });
     }
     await this.#failpoints.at("tunnel.session.audited", row.id);
-    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target, token, gatewayAddress }, signal);
-    return { vmId: row.id, epoch: row.epoch, sshHostKey: row.sshHostKey, subject: row.owner, sessionId: isLogged ? sessionId : "" };
+    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: led, token, gatewayAddress }, signal);
+    const { id: vmId, epoch, sshHostKey, owner: subject } = row;
+    return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "" };
   }
 
   /** Which of these, open already, lead where their caller may no longer go; their indexes. */
   async lost(tunnels: readonly CheckedTunnel[]): Promise<number[]> {
     if (tunnels.length > maxChecked) throw invalid("tunnels", `holds ${tunnels.length}; the limit is ${maxChecked}`);
     const lost: number[] = [];
-    for (const [at, { caller, vm, method }] of tunnels.entries()) {
+    for (const [at, { caller, vm, method, host, port }] of tunnels.entries()) {
       try {
-        await this.#reach(caller, vm, method, true);
+        await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
       } catch (error) {
         // What cannot be found out ends nothing, and keeps nobody from finding out about the others.
         if (!(error instanceof PitwallError)) throw error;
@@ -152,24 +162,63 @@ export class Access {
   }
 
   /** `isOpen`: it was let in before, and may stay unless something was taken away. */
-  async #reach(caller: Caller | undefined, vm: string, method: string, isOpen = false): Promise<Reaching> {
+  async #reach(caller: Caller | undefined, sought: Sought, isOpen = false): Promise<Reaching> {
     const em = this.#store.read();
+    const { host, method } = sought;
+    const named = host === "" ? undefined : await findByHost(em, host);
+    if (named && named.publicPorts.includes(sought.port || named.httpPort)) return { row: named, actor: "anybody", subject: "" };
+    // A name that is nobody's is looked up all the same, as an id that nobody has: what one may not see costs what is not there costs.
+    const vm = host === "" ? sought.vm : (named?.id ?? nobody);
     switch (caller?.credential?.$case) {
       case "bearerToken": {
         const authorization = `Bearer ${caller.credential.value}`;
         const principal = await (isOpen ? this.#authenticator.stillIs(authorization) : this.#authenticator.authenticate(authorization));
         const least = (method === "" ? undefined : this.#leastFor(method)) ?? "member";
         holdToken(principal, method, least);
-        return { row: await reachVm(em, principal, vm, least), ...originOf(principal) };
+        const row = await reachVm(em, principal, vm, least).catch((error: unknown) => {
+          throw host !== "" && error instanceof PitwallError && error.fault === "not-found" ? vmNotFound(host) : error;
+        });
+        return { row, ...originOf(principal) };
       }
       case "sshPublicKey":
         return findByKey(em, caller.credential.value, vm);
       case "sshCertificate":
         return findByCertificate(em, this.#certificates.userAtLogin(caller.credential.value, isOpen), vm);
+      case "ingressGrant":
+        return findByGrant(em, this.#grants.believe(caller.credential.value), named, sought);
+      case "anonymous":
+        throw new PitwallError(
+          "unauthenticated",
+          "this address is open to whoever is let in: a bearer token does it, or an address from `pitwall url`",
+          {
+            reason: "TOKEN_MISSING",
+          },
+        );
       case undefined:
         throw invalid("caller", "is required");
     }
   }
+}
+
+/** What somebody wants to reach. */
+interface Sought {
+  readonly vm: string;
+  /** In place of `vm`; empty: none. */
+  readonly host: string;
+  readonly method: string;
+  /** 0: the VM's usual one; undefined: it is no port. */
+  readonly port: number | undefined;
+}
+
+/** Throws `invalid`. */
+function soughtPort(target: TunnelTarget | undefined, host: string): number | undefined {
+  if (target?.target?.$case !== "tcp") {
+    if (host !== "") throw invalid("host", "names a VM for a TCP target alone");
+    return undefined;
+  }
+  const { port } = target.target.value;
+  if (port > 65_535 || (port === 0 && host === "")) throw invalid("target.tcp.port", "must be 1 to 65535");
+  return port;
 }
 
 /** Who reaches a VM. */
@@ -212,6 +261,8 @@ function notRunning({ name, message }: VmRow): PitwallError {
   return new PitwallError("state", `the VM ${name} is not running${message === "" ? "" : `: ${message}`}`, { reason: "VM_NOT_RUNNING" });
 }
 
+const isId = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
+
 async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string | undefined> {
   const [row]: { owner: string }[] = await em.execute("select owner from vm where spec->'authorizedKeys' @> ?::jsonb limit 1", [
     JSON.stringify([line]),
@@ -227,12 +278,29 @@ async function findByKey(em: EntityManager, publicKey: string, vm: string): Prom
     const own = await reachVm(em, keyHolder(owner), vm, "member").catch(() => undefined);
     if (own) return { row: own, actor: owner, subject: owner };
   }
-  const isId = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(vm);
-  const rows = await em.find(VmEntity, isId ? { id: vm } : { name: vm, deleteTime: null });
+  const rows = await em.find(VmEntity, isId(vm) ? { id: vm } : { name: vm, deleteTime: null });
   const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
   // One key given with VMs of the same name in several projects: only an id is clear.
   if (!match || more.length > 0) throw vmNotFound(vm);
   return { row: match, actor: `key:${fingerprint}`, subject: match.owner };
+}
+
+/** Of its name below the gateways' domain, or its id. */
+async function findByHost(em: EntityManager, host: string): Promise<VmRow | undefined> {
+  return (await em.findOne(VmEntity, isId(host) ? { id: host } : { host })) ?? undefined;
+}
+
+/** The VM that a grant was made for, if it is the one that is meant, and its maker still may. */
+async function findByGrant(em: EntityManager, grant: IngressGrant, named: VmRow | undefined, { port }: Sought): Promise<Reaching> {
+  if (!named || named.id !== grant.vmId || (port || named.httpPort) !== grant.port)
+    throw new PitwallError("unauthenticated", "the address that let you in was made for another VM, or another port of it", {
+      reason: "GRANT_REFUSED",
+    });
+  const row = await reachVm(em, keyHolder(grant.subject), grant.vmId, "member").catch((error: unknown) => {
+    if (!(error instanceof PitwallError)) throw error; // that the database is away takes nobody's role away
+    throw new PitwallError("denied", "whoever made the address that let you in may no longer enter this VM", { reason: "ACCESS_REVOKED" });
+  });
+  return { row, actor: grant.subject, subject: grant.subject };
 }
 
 /** The VM that a certificate was made for, if its user still may. */

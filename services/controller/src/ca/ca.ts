@@ -20,6 +20,7 @@ import {
   type PublicKey,
 } from "@peculiar/x509";
 import { invalid, systemClock, writeFileAtomic } from "@pitwall/runtime";
+import { ingressKey } from "./ingress-key.ts";
 import { sshAuthority } from "./ssh-authority.ts";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
@@ -50,6 +51,8 @@ export interface Ca {
   readonly fingerprint: string;
   /** Signs users' SSH certificates. */
   readonly sshAuthority: KeyObject;
+  /** Signs grants for ports of VMs. */
+  readonly ingressKey: Buffer;
   /** A key and certificate for the controller `id`, reached by these DNS names and IP addresses. It is a client too: of other controllers. */
   issueController(id: string, names: readonly string[]): Promise<KeyPair>;
   /** A certificate for the key of a request, for 24 h unless `lifeMs` says otherwise; nothing else of the request is used. Throws `invalid` for a bad one. */
@@ -114,6 +117,7 @@ export async function openCa(dir: string): Promise<Ca> {
   return {
     certificate: `${pem}\n`,
     sshAuthority: sshAuthority(der),
+    ingressKey: ingressKey(der),
     fingerprint: createHash("sha256").update(Buffer.from(certificate.rawData)).digest("hex"),
     async issueController(id, serverNames) {
       const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);

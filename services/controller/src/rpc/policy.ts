@@ -44,6 +44,7 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     ExtendVm: changes("vm"),
     WaitVm: reads("vm"),
     IssueSshCertificate: row("person", "vm", "member", true),
+    IssueIngressGrant: row("person", "vm", "member", true),
   },
   "pitwall.v1.GuestService": {
     Exec: changes("vm"),

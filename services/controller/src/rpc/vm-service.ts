@@ -1,6 +1,7 @@
 // VmService: the API's words around Vms.
 import type { VmServiceImplementation, WatchVmsResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Failpoints } from "@pitwall/runtime";
+import type { IngressGrants } from "../access/ingress-grants.ts";
 import type { LiveCalls } from "../access/live-calls.ts";
 import type { SshCertificates } from "../access/ssh-certificates.ts";
 import type { Vms } from "../vm/vms.ts";
@@ -12,11 +13,12 @@ import { whileMember } from "./while-member.ts";
 export interface VmServiceParts {
   readonly vms: Vms;
   readonly certificates: Pick<SshCertificates, "issue">;
+  readonly grants: Pick<IngressGrants, "issue">;
   readonly roles: LiveCalls;
   readonly failpoints: Failpoints;
 }
 
-export function vmService({ vms, certificates, roles, failpoints }: VmServiceParts): VmServiceImplementation<CallerContext> {
+export function vmService({ vms, certificates, grants, roles, failpoints }: VmServiceParts): VmServiceImplementation<CallerContext> {
   const { moves } = vms;
   return {
     async createVm(request, context) {
@@ -38,6 +40,7 @@ export function vmService({ vms, certificates, roles, failpoints }: VmServicePar
     renameVm: (request, context) => moves.rename(userOf(context), request),
     extendVm: (request, context) => moves.extend(userOf(context), request),
     issueSshCertificate: (request, context) => certificates.issue(userOf(context), request),
+    issueIngressGrant: (request, context) => grants.issue(userOf(context), request),
     async waitVm(request, context) {
       const caller = userOf(context);
       const looked = { vm: request.vm, project: "" };

@@ -44,6 +44,10 @@ export const VmEntity = defineEntity({
     restartGeneration: p.bigint(),
     /** It is stopped only in order to be started on another node. */
     moving: p.boolean(),
+    /** What it is called below the gateways' domain, besides its id. */
+    host: p.text().nullable(),
+    httpPort: p.integer(),
+    publicPorts: p.json<readonly number[]>(),
   },
 });
 export type VmRow = InferEntity<typeof VmEntity>;

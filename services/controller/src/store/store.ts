@@ -148,8 +148,9 @@ export async function databaseNowMs(em: EntityManager): Promise<number> {
 }
 
 /** Whether a change failed because another row has its key. */
-export function isKeyTaken(error: unknown): boolean {
-  return error instanceof UniqueConstraintViolationException;
+export function isKeyTaken(error: unknown, constraint?: string): boolean {
+  if (!(error instanceof UniqueConstraintViolationException)) return false;
+  return constraint === undefined || ("constraint" in error && error.constraint === constraint);
 }
 
 /** Whether a change failed because the database does not allow what it writes, whatever that is. */

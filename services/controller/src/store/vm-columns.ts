@@ -35,6 +35,9 @@ const kinds = {
   purgeTime: "timestamptz",
   restartGeneration: "bigint",
   moving: "boolean",
+  host: "text",
+  httpPort: "int",
+  publicPorts: "jsonb",
 } as const satisfies Record<Extract<keyof VmRow, string>, Kind>;
 
 type VmColumn = keyof typeof kinds;

@@ -22,6 +22,7 @@ import { VmEntity, type VmRow } from "../store/entities.ts";
 import { databaseNowMs, isKeyTaken, isNodeFull, type Store } from "../store/store.ts";
 import type { BeforeCreate, KnownBefore, ReachedId } from "./before-create.ts";
 import type { Creates } from "./creates.ts";
+import { noIngress } from "./ingress.ts";
 import { checkVmName, makeName } from "./names.ts";
 import { planOf } from "./plan.ts";
 import { StaleFleet, type Placer } from "./placer.ts";
@@ -194,6 +195,7 @@ function newRow(
     purgeTime: null,
     restartGeneration: 1n,
     moving: false,
+    ...noIngress,
   };
 }
 

@@ -22,6 +22,7 @@ import { lockVm } from "../store/vm-rows.ts";
 import { lostReason } from "./assignments.ts";
 import { nameTaken } from "./create.ts";
 import { checkVmName } from "./names.ts";
+import { hostTaken, toIngress, withdraw } from "./ingress.ts";
 import { decide, type Move, type State } from "./lifecycle.ts";
 import { checkUnchanged, planOf } from "./plan.ts";
 import { readVm, type Recorder } from "./recorder.ts";
@@ -126,6 +127,7 @@ export class Moves {
           return { detail: { purgeTime: row.purgeTime } };
         }
         row.desired = Desired.DESIRED_DELETED;
+        withdraw(row);
         return { losses: [`the VM ${row.name} and its disk of ${row.diskBytes / 1_048_576n} MiB`], detail: { forGood: true } };
       },
     });
@@ -178,7 +180,11 @@ export class Moves {
   update(caller: Principal, request: UpdateVmRequest): Promise<MoveResponse> {
     return this.#run(methods.updateVm, caller, request, {
       move: () => "change",
-      apply: ({ row, state }) => ({ detail: { fields: applyUpdate(row, state, request) } }),
+      apply: ({ row, state }) => {
+        const fields = applyUpdate(row, state, request);
+        const isSeen = fields.some((field) => field.startsWith("ingress."));
+        return { detail: { fields, ...(isSeen && { ingress: toIngress(row) }) } };
+      },
     });
   }
 
@@ -189,15 +195,20 @@ export class Moves {
     step: Step,
   ): Promise<MoveResponse> {
     let name = request.vm;
+    let host = "";
     const work = async (change: Change): Promise<MoveResponse> => {
       const moving = await lock(change, caller, request);
-      return this.#work(moving, step, (row) => (name = row.name));
+      return this.#work(moving, step, (row) => {
+        name = row.name;
+        host = row.host ?? "";
+      });
     };
     try {
       const changed = await this.#parts.mutations.run({ service: VmServiceDefinition, method, caller, request, work });
       await this.#parts.failpoints.at(method.name === "DeleteVm" ? "delete.api.committed" : "change.api.committed", changed.vm?.id);
       return changed;
     } catch (error) {
+      if (isKeyTaken(error, "vm_host")) throw hostTaken(host);
       if (isKeyTaken(error)) throw nameTaken(name);
       if (!isNodeFull(error)) throw error;
       throw new PitwallError(
@@ -261,6 +272,7 @@ export async function markDeleted(em: EntityManager, row: VmRow, windowMs: bigin
   const nowMs = await databaseNowMs(em);
   row.desired = Desired.DESIRED_STOPPED;
   row.moving = false;
+  withdraw(row);
   row.deleteTime = new Date(nowMs);
   row.purgeTime = new Date(nowMs + Number(windowMs));
 }

@@ -2,6 +2,7 @@
 import { VmSpec, type UpdateVmRequest, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid } from "@pitwall/runtime";
 import type { VmRow } from "../store/entities.ts";
+import { checkHost, checkPort, checkPublicPorts, defaultHttpPort } from "./ingress.ts";
 import type { State } from "./lifecycle.ts";
 import { checkSpec } from "./spec.ts";
 
@@ -24,6 +25,15 @@ const rowSetters: Readonly<Record<string, (row: VmRow, value: Vm) => void>> = {
   },
   expire_time: (row, { expireTime }) => {
     row.expireTime = expireTime ?? null;
+  },
+  "ingress.host": (row, { ingress }) => {
+    row.host = checkHost(ingress?.host ?? "");
+  },
+  "ingress.port": (row, { ingress }) => {
+    row.httpPort = checkPort(ingress?.port || defaultHttpPort, "ingress.port");
+  },
+  "ingress.public_ports": (row, { ingress }) => {
+    row.publicPorts = checkPublicPorts(ingress?.publicPorts ?? []);
   },
 };
 const known = [...Object.keys(specSetters), ...Object.keys(rowSetters)];

@@ -2,6 +2,7 @@
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { VmRow } from "../store/entities.ts";
+import { toIngress } from "./ingress.ts";
 import type { VmNames } from "../store/vm-rows.ts";
 
 export function toVm(row: VmRow, names: VmNames): Vm {
@@ -33,6 +34,7 @@ export function toVm(row: VmRow, names: VmNames): Vm {
     expireTime: row.expireTime ?? undefined,
     deleteTime: row.deleteTime ?? undefined,
     purgeTime: row.purgeTime ?? undefined,
+    ingress: toIngress(row),
   };
 }
 

@@ -43,7 +43,7 @@ export class LiveTunnels implements AsyncDisposable {
   /** Destroys the stream when its caller may no longer have it, unless it has closed by then. */
   follow(checked: CheckedTunnel, stream: Duplex): void {
     const credential = checked.caller?.credential;
-    const key = JSON.stringify([credential?.$case, credential?.value, checked.vm, checked.method]);
+    const key = JSON.stringify([credential?.$case, credential?.value, checked.vm, checked.method, checked.host, checked.port]);
     const alike = this.#alike.get(key) ?? { checked, streams: new Set(), letInMs: 0 };
     alike.letInMs = performance.now();
     alike.streams.add(stream);

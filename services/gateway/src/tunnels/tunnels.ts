@@ -29,8 +29,15 @@ export interface Tunnel {
 /** Disposing it ends all tunnels. */
 export interface Tunnels extends AsyncDisposable {
   readonly port: number;
-  /** `method` is the `Service/Method` that a tunnel to the guest's API is for. Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
-  open(caller: Caller, vm: string, target: TunnelTarget, method?: string): Promise<Tunnel>;
+  /** `vm` is a reference, or the VM's name below the ingress domain. `method` is the `Service/Method` that a tunnel to the guest's API is for. Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
+  open(caller: Caller, vm: string | ByHost, target: TunnelTarget, method?: string): Promise<Tunnel>;
+  /** Throws as {@link open}, and opens nothing. `port` 0 is the VM's usual one. */
+  mayEnter(caller: Caller, vm: ByHost, port: number): Promise<boolean>;
+}
+
+/** In place of a reference. */
+export interface ByHost {
+  readonly host: string;
 }
 
 interface Waiting {
@@ -124,9 +131,17 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       const timeout = new AbortController();
       try {
         await failpoints.at("tunnel.token.minted");
-        const { vmId, epoch, sshHostKey, subject, sessionId } = await access()
+        const named = typeof vm === "string" ? { vm } : { host: vm.host };
+        const {
+          vmId,
+          epoch,
+          sshHostKey,
+          subject,
+          port: led,
+          sessionId,
+        } = await access()
           .openTunnel(
-            { caller, vm, target, token, gatewayAddress: advertise(port), method, sessionId: session.id },
+            { ...named, caller, target, token, gatewayAddress: advertise(port), method, sessionId: session.id },
             { timeoutMs: answerLimitMs },
           )
           .catch((error: unknown) => {
@@ -146,7 +161,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           stream.destroy();
           throw error;
         }
-        live.follow({ caller, vm: vmId, method }, stream);
+        live.follow({ caller, vm: vmId, method, host: typeof vm === "string" ? "" : vmId, port: led }, stream);
         metrics.enter("tunnels");
         stream.once("close", () => metrics.leave("tunnels"));
         return { stream, vmId, sshHostKey, subject };
@@ -158,6 +173,15 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         timeout.abort();
         waiting.delete(digest);
       }
+    },
+    async mayEnter(caller, { host }, ofPort) {
+      const asked = { tunnels: [{ caller, host, port: ofPort }] };
+      const { lost } = await access()
+        .checkTunnels(asked, { timeoutMs: answerLimitMs })
+        .catch((error: unknown) => {
+          throw fromRpc(error);
+        });
+      return lost.length === 0;
     },
     async [Symbol.asyncDispose]() {
       await live[Symbol.asyncDispose]();

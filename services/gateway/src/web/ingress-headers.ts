@@ -1,8 +1,9 @@
 // Headers of requests into VMs, and of what comes back: those of one connection end at the gateway, who came and how is said by the gateway
-// alone, and what a VM answers below the gateway's own address cannot speak in the gateway's name.
+// alone, and what a VM answers below the gateway's own address cannot speak in the gateway's name. On its own host a VM says what it likes.
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import { Http2ServerRequest } from "node:http2";
 import { plain } from "../source.ts";
+import { cookiesIn, cookiesOut } from "./ingress-credential.ts";
 
 /** On either version of HTTP. */
 export type IngressRequest = IncomingMessage | Http2ServerRequest;
@@ -13,7 +14,7 @@ const hopByHop: ReadonlySet<string> = new Set([
   ...["te", "trailer", "transfer-encoding", "upgrade", "http2-settings", "expect"],
 ]);
 /** The gateway says itself how long a body is, and whom it takes somebody for. */
-const saidHere = /^(?::|content-length$|host$|forwarded$|x-forwarded-|x-real-ip$|authorization$)/;
+const saidHere = /^(?::|content-length$|host$|forwarded$|x-forwarded-|x-real-ip$)/;
 /** What a browser would take for the gateway's own word: a page below /vm/ has the gateway's origin. */
 const ofTheOrigin = /^(?:set-cookie2?$|clear-site-data$|strict-transport-security$|alt-svc$|service-worker-allowed$|access-control-)/;
 
@@ -21,22 +22,33 @@ const ofTheOrigin = /^(?:set-cookie2?$|clear-site-data$|strict-transport-securit
 export interface Came {
   readonly address: string | undefined;
   readonly isSecure: boolean;
-  /** What stood before the path that the VM sees. */
-  readonly prefix: string;
+  /** What stood before the path that the VM sees; undefined on the VM's own host. */
+  readonly prefix: string | undefined;
+  /** Whether the request's `authorization` is for the VM. */
+  readonly isAuthorizationTheirs: boolean;
+}
+
+/** Whom a request is for. On HTTP/2 `host` is not what counts. */
+export function authorityOf(headers: IncomingHttpHeaders): string {
+  return String(headers[":authority"] ?? headers.host ?? "");
 }
 
 /** What a request says to the VM, without its framing. */
-export function headersIn(headers: IncomingHttpHeaders, { address, isSecure, prefix }: Came): OutgoingHttpHeaders {
-  const host = headers.host ?? String(headers[":authority"] ?? "");
-  const { cookie: _, ...rest } = endToEnd(headers); // those of the gateway's own address are none of the VM's business
+export function headersIn(headers: IncomingHttpHeaders, { address, isSecure, prefix, isAuthorizationTheirs }: Came): OutgoingHttpHeaders {
+  const host = authorityOf(headers);
+  const { cookie: _, authorization, ...rest } = endToEnd(headers);
   for (const name of Object.keys(rest)) if (saidHere.test(name)) delete rest[name];
+  // Cookies of the gateway's own address are none of the VM's business.
+  const cookie = prefix === undefined ? cookiesIn(headers) : undefined;
   return {
     ...rest,
     host,
+    ...(cookie !== undefined && { cookie }),
+    ...(isAuthorizationTheirs && authorization !== undefined && { authorization }),
     ...(address !== undefined && { "x-forwarded-for": plain(address) }),
     "x-forwarded-proto": isSecure ? "https" : "http",
     "x-forwarded-host": host,
-    "x-forwarded-prefix": prefix,
+    ...(prefix !== undefined && { "x-forwarded-prefix": prefix }),
   };
 }
 
@@ -51,7 +63,14 @@ export function framingOf(request: IngressRequest): OutgoingHttpHeaders {
   return length === undefined ? {} : { "content-length": length };
 }
 
-/** What a VM's answer says to the client. Scripts of a page do not run, and it has no origin, wherever a browser comes to show it. */
+/** What a VM's answer says on its own host: what it likes, but for itself alone. */
+export function headersOutOnOwnHost(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+  const { "alt-svc": _, "set-cookie": lines = [], ...rest } = endToEnd(headers);
+  const kept = cookiesOut(lines as readonly string[]); // Node has a list of it
+  return kept.length === 0 ? rest : { ...rest, "set-cookie": kept };
+}
+
+/** The same below the gateway's address. Scripts of a page do not run, and it has no origin, wherever a browser comes to show it. */
 export function headersOut(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   const rest = endToEnd(headers);
   for (const name of Object.keys(rest)) if (ofTheOrigin.test(name)) delete rest[name];

@@ -1,12 +1,15 @@
-// HTTP, WebSocket and TCP into a VM: `/vm/NAME/PORT/PATH` with a bearer token becomes `/PATH` at that port.
+// HTTP, WebSocket and TCP into a VM: `/vm/NAME/PORT/PATH` with a bearer token becomes `/PATH` at that port, and `/PATH` on a host name of the VM's
+// own below the ingress domain, too, for who has a token or a grant, and for everybody where the port is public.
 import { request as httpRequest, type ClientRequest, type IncomingMessage, type OutgoingHttpHeaders, type ServerResponse } from "node:http";
 import { constants, Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import { invalid, PitwallError, splice } from "@pitwall/runtime";
-import type { Tunnels } from "../tunnels/tunnels.ts";
+import { invalid, PitwallError, splice, systemClock } from "@pitwall/runtime";
+import type { ByHost, Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
-import { framingOf, headersIn, headersOut, type Came, type IngressRequest } from "./ingress-headers.ts";
+import { grantCaller, grantCookie, grantIn, grantPrincipal, ingressCaller, type IngressCaller } from "./ingress-credential.ts";
+import { authorityOf, framingOf, headersIn, headersOut, headersOutOnOwnHost, type Came, type IngressRequest } from "./ingress-headers.ts";
+import { ingressHost } from "./ingress-host.ts";
 import { ingressRefusal } from "./ingress-refusal.ts";
 import type { Principals } from "./principals.ts";
 
@@ -14,15 +17,19 @@ import type { Principals } from "./principals.ts";
 const tcp = "pitwall-tcp";
 /** Headers of an answer; as much as a client may send. */
 const maxAnswerHeaderBytes = 16 * 1024;
+const keepAliveMs = 60_000;
 /** Of what looks after a way into a VM, and of joining it to another one; more would be a leak. */
 const maxListeners = 25;
 
 type Response = ServerResponse | Http2ServerResponse;
 
-interface Target {
-  readonly vm: string;
+export interface Target {
+  readonly vm: string | ByHost;
+  /** 0: the VM's usual one. */
   readonly port: number;
   readonly path: string;
+  /** What stood before the path; undefined on a VM's own host. */
+  readonly prefix: string | undefined;
 }
 
 /** The target of a URL below `/vm/`; undefined for other URLs. Throws `invalid` for a bad port. */
@@ -32,7 +39,7 @@ export function ingressTarget(url: string): Target | undefined {
   if (vm === undefined) return undefined;
   const port = Number(portText);
   if (port < 1 || port > 65535) throw invalid("port", `must be 1 to 65535, got ${portText}`);
-  return { vm, port, path: path.replace("\u0000", "?") };
+  return { vm, port, path: path.replace("\u0000", "?"), prefix: `/vm/${vm}/${port}` };
 }
 
 /** Whether a request asks for something that this way knows besides HTTP; others are requests like any, as RFC 9110 section 7.8 lets them be. */
@@ -41,6 +48,8 @@ export function isKnownUpgrade({ headers }: Pick<IncomingMessage, "headers">): b
 }
 
 export interface Ingress {
+  /** Where a request leads whose host is below the ingress domain; undefined: it is not. Null: nowhere. */
+  ofHost(authority: string, url: string): Target | null | undefined;
   /** Never throws: the answer says what went wrong. */
   serve(request: IngressRequest, response: Response, target: Target): Promise<void>;
   /** The same for a request that {@link isKnownUpgrade}; `response` is on its socket. */
@@ -49,31 +58,54 @@ export interface Ingress {
 
 export interface IngressParts {
   readonly door: Door;
-  readonly tunnels: Pick<Tunnels, "open">;
+  readonly tunnels: Pick<Tunnels, "open" | "mayEnter">;
+  /** Below which VMs have host names; undefined: none. */
+  readonly domain: string | undefined;
   readonly principals: Principals;
   readonly isSecure: boolean;
   /** Without a byte either way, before the answer and within it. */
   readonly idleMs: number;
 }
 
-export function openIngress({ door, tunnels, principals, isSecure, idleMs }: IngressParts): Ingress {
+export function openIngress({ door, tunnels, domain, principals, isSecure, idleMs }: IngressParts): Ingress {
+  async function callerOf(request: IngressRequest, { vm }: Target): Promise<IngressCaller> {
+    const { headers, method = "" } = request;
+    if (typeof vm !== "string") {
+      const schemes = isSecure ? ["https"] : ["http", "https"]; // before a cleartext port something else may speak TLS
+      const origins = schemes.map((scheme) => `${scheme}://${authorityOf(headers)}`);
+      return ingressCaller(door, { method, headers, origins, host: vm.host });
+    }
+    const { credential: value, principal } = await door(headers.authorization);
+    return { caller: { credential: { $case: "bearerToken", value } }, principal, isAuthorizationTheirs: false };
+  }
+
   /** Ends with the response. Undefined: its client has gone meanwhile. */
-  async function dial(request: IngressRequest, response: Response, { vm, port }: Target): Promise<Socket | undefined> {
+  async function dial(request: IngressRequest, response: Response, target: Target): Promise<Way | undefined> {
+    const { vm, port } = target;
     let isGone = false;
     response.once("close", () => (isGone = true));
-    const { credential: value, principal } = await door(request.headers.authorization);
-    response.once("close", principals.enter(principal));
-    const { stream } = await tunnels.open({ credential: { $case: "bearerToken", value } }, vm, {
-      target: { $case: "tcp", value: { port } },
-    });
+    const { caller, principal, isAuthorizationTheirs } = await callerOf(request, target);
+    const leave = principals.enter(principal);
+    if (isGone) {
+      leave();
+      return undefined;
+    }
+    response.once("close", leave);
+    const { stream } = await tunnels.open(caller, vm, { target: { $case: "tcp", value: { port } } });
     stream.setMaxListeners(maxListeners).on("error", () => undefined); // who waits for an answer hears it, too
     if (isGone) return void stream.destroy();
     response.once("close", () => stream.destroy());
-    return stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(port, idleMs)));
+    stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(idleMs)));
+    return { stream, isAuthorizationTheirs };
   }
 
-  function ask(request: IngressRequest, stream: Duplex, { vm, port, path }: Target, more: OutgoingHttpHeaders): ClientRequest {
-    const came: Came = { address: request.socket.remoteAddress, isSecure, prefix: `/vm/${vm}/${port}` };
+  function ask(
+    request: IngressRequest,
+    { stream, isAuthorizationTheirs }: Way,
+    { path, prefix }: Target,
+    more: OutgoingHttpHeaders,
+  ): ClientRequest {
+    const came: Came = { address: request.socket.remoteAddress, isSecure, prefix, isAuthorizationTheirs };
     return httpRequest({
       method: request.method,
       path,
@@ -84,13 +116,36 @@ export function openIngress({ door, tunnels, principals, isSecure, idleMs }: Ing
     });
   }
 
+  /** Puts a grant where a browser keeps it, and sends it on to the address without it, which may be shown, kept and passed on. */
+  async function letIn(response: Response, vm: ByHost, port: number, { grant, rest }: { grant: string; rest: string }): Promise<void> {
+    response.once("close", principals.enter(grantPrincipal(grant)));
+    const cookie = grantCookie(grant, systemClock.wallMs() / 1_000);
+    if (cookie === undefined || !(await tunnels.mayEnter(grantCaller(grant), vm, port)))
+      throw new PitwallError("denied", "this address lets nobody in, or no longer; ask whoever gave it to you for a new one", {
+        reason: "GRANT_REFUSED",
+      });
+    const silent = { "referrer-policy": "no-referrer", "cache-control": "no-store" };
+    begin(response, 303, { location: rest, "set-cookie": cookie, ...silent });
+    response.end();
+  }
+
   return {
+    ofHost(authority, url) {
+      if (domain === undefined) return undefined;
+      const named = ingressHost(authority, domain);
+      if (!named || !url.startsWith("/")) return named && null;
+      return { vm: { host: named.host }, port: named.port, path: url, prefix: undefined };
+    },
     async serve(request, response, target) {
       try {
-        const stream = await dial(request, response, target);
-        if (!stream) return;
-        const asked = ask(request, stream, target, framingOf(request));
-        asked.on("error", (error) => refuse(response, error)).once("response", (reply) => answer(response, reply));
+        const { vm, port, path } = target;
+        const given = typeof vm !== "string" && (request.method === "GET" || request.method === "HEAD") ? grantIn(path) : undefined;
+        if (given && typeof vm !== "string") return await letIn(response, vm, port, given);
+        const way = await dial(request, response, target);
+        if (!way) return;
+        const { stream } = way;
+        const asked = ask(request, way, target, framingOf(request));
+        asked.on("error", (error) => refuse(response, error)).once("response", (reply) => answer(response, reply, target));
         request.pipe(asked, { end: false });
         // On HTTP/2 a body that its client breaks off ends like one that is whole.
         request.once("end", () => (wasCut(request) ? stream.destroy() : asked.end())).once("aborted", () => stream.destroy());
@@ -103,21 +158,24 @@ export function openIngress({ door, tunnels, principals, isSecure, idleMs }: Ing
       const isTcp = (request.headers.upgrade ?? "").toLowerCase() === tcp;
       socket.allowHalfOpen = isTcp;
       try {
-        const stream = await dial(request, response, target);
-        if (!stream) return;
+        const way = await dial(request, response, target);
+        if (!way) return;
+        const { stream } = way;
         if (isTcp) {
           begin(response, 101, { connection: "Upgrade", upgrade: tcp });
           response.flushHeaders();
+          stream.setTimeout(0); // a connection may be quiet for as long as it likes; one whose other end is gone is found so
+          socket.setKeepAlive(true, keepAliveMs);
           if (head.length > 0) stream.write(head);
           return void splice(socket, stream);
         }
-        const asked = ask(request, stream, target, { connection: "Upgrade", upgrade: "websocket" });
+        const asked = ask(request, way, target, { connection: "Upgrade", upgrade: "websocket" });
         asked
           .on("error", (error) => refuse(response, error))
-          .once("response", (reply) => answer(response, reply))
+          .once("response", (reply) => answer(response, reply, target))
           // Only now may bytes go through as they are: what is no such answer would make the client's next request the VM's.
           .once("upgrade", (reply: IncomingMessage, inner: Duplex, first: Buffer) => {
-            begin(response, 101, { ...headersOut(reply.headers), connection: "Upgrade", upgrade: "websocket" });
+            begin(response, 101, { ...answerHeaders(reply, target), connection: "Upgrade", upgrade: "websocket" });
             response.flushHeaders();
             if (first.length > 0) socket.write(first);
             if (head.length > 0) inner.write(head);
@@ -131,8 +189,18 @@ export function openIngress({ door, tunnels, principals, isSecure, idleMs }: Ing
   };
 }
 
-function answer(response: Response, reply: IncomingMessage): void {
-  const headers = headersOut(reply.headers);
+/** A way that is open, and what of the request goes through it. */
+interface Way {
+  readonly stream: Socket;
+  readonly isAuthorizationTheirs: boolean;
+}
+
+function answerHeaders({ headers }: IncomingMessage, { prefix }: Target): OutgoingHttpHeaders {
+  return prefix === undefined ? headersOutOnOwnHost(headers) : headersOut(headers);
+}
+
+function answer(response: Response, reply: IncomingMessage, target: Target): void {
+  const headers = answerHeaders(reply, target);
   try {
     begin(response, reply.statusCode ?? 502, headers);
   } catch (error) {
@@ -167,8 +235,8 @@ function begin(response: Response, status: number, headers: OutgoingHttpHeaders)
   for (const [name, value] of Object.entries(headers)) if (value !== undefined) response.setHeader(name, value);
 }
 
-function tooQuiet(port: number, idleMs: number): PitwallError {
-  return new PitwallError("deadline", `nothing came from port ${port} of the VM, and nothing went there, for ${idleMs / 1_000} s`, {
+function tooQuiet(idleMs: number): PitwallError {
+  return new PitwallError("deadline", `nothing came from this port of the VM, and nothing went there, for ${idleMs / 1_000} s`, {
     reason: "INGRESS_IDLE",
   });
 }

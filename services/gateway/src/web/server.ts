@@ -6,6 +6,7 @@ import {
   Http2ServerRequest,
   Http2ServerResponse,
   type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
   type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
@@ -20,7 +21,8 @@ import { addressOf, grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
 import { closeWhenIdle, firstCallMs } from "./idle.ts";
-import { ingressTarget, isKnownUpgrade, type Ingress } from "./ingress.ts";
+import { authorityOf } from "./ingress-headers.ts";
+import { ingressTarget, isKnownUpgrade, type Ingress, type Target } from "./ingress.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 import { openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
@@ -89,6 +91,8 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       return stream.respond({ ":status": 431 }, { endStream: true });
     }
     const path = headers[":path"] ?? "";
+    const own = ingress?.ofHost(authorityOf(headers), path);
+    if (own !== undefined) return serveVm(own, stream, headers, raw);
     const type = headers["content-type"];
     const isPost = headers[":method"] === "POST";
     if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), relayed);
@@ -100,15 +104,25 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     }
     stream.on("error", () => undefined);
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
-    if (target && ingress) {
-      const [request, response] = [new Http2ServerRequest(stream, headers, {}, raw), new Http2ServerResponse(stream)];
-      for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
-      if (isTooMuch(response, addressOf(stream))) return;
-      return void ingress.serve(request, response, target);
-    }
-    const { status, body, headers: own } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
-    stream.respond({ ":status": status, ...always, ...own });
+    if (target) return serveVm(target, stream, headers, raw, always);
+    const { status, body, headers: said } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
+    stream.respond({ ":status": status, ...always, ...said });
     stream.end(headers[":method"] === "HEAD" ? undefined : body);
+  }
+
+  /** `target` null: nothing is there. `always` are headers of whatever answer. */
+  function serveVm(
+    target: Target | null,
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    raw: string[],
+    always: OutgoingHttpHeaders = {},
+  ): void {
+    stream.on("error", () => undefined);
+    const [request, response] = [new Http2ServerRequest(stream, headers, {}, raw), new Http2ServerResponse(stream)];
+    for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
+    if (!target) return nothingThere(response);
+    if (ingress && !isTooMuch(response, addressOf(stream))) void ingress.serve(request, response, target);
   }
 
   // What goes into a VM may take as long as it likes: no limit on whole requests.
@@ -138,7 +152,10 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     admission.spoke(request.socket);
     if (hasSeveralHosts(request)) return refuse(socket, 400, oneHost);
-    const target = ingress && targetOf(request.url ?? "");
+    const { url = "" } = request;
+    const own = ingress?.ofHost(authorityOf(request.headers), url);
+    if (own === null) return refuse(socket, 404, nothingHere);
+    const target = own ?? (ingress && targetOf(url));
     if (!target || !ingress) return socketDoor.upgrade(request, socket, head);
     const response = responseOn(socket, request);
     if (!isTooMuch(response, request.socket.remoteAddress)) void ingress.upgrade(request, response, head, target);
@@ -148,6 +165,9 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const { method, headers, url = "" } = request;
     if (hasSeveralHosts(request)) return send(response, { status: 400, headers: {}, body: `${oneHost}\n` });
     if (underway.isDraining) response.setHeader("connection", "close");
+    const own = ingress?.ofHost(authorityOf(headers), url);
+    if (own === null) return nothingThere(response);
+    if (own && ingress) return isTooMuch(response, request.socket.remoteAddress) ? undefined : ingress.serve(request, response, own);
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
     if (kind) {
@@ -211,6 +231,13 @@ function responseOn(socket: Socket, request: IncomingMessage): ServerResponse {
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
   return response.once("finish", () => socket.end());
+}
+
+const nothingHere = "nothing is here";
+/** Not even the gateway's own pages: a name below the ingress domain is a VM's or nobody's. */
+function nothingThere(response: ServerResponse | Http2ServerResponse): void {
+  response.statusCode = 404;
+  response.end(`${nothingHere}\n`);
 }
 
 const oneHost = "one host, please";

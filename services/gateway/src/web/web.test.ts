@@ -89,9 +89,9 @@ describe("headers", () => {
 
 describe("a path below /vm/", () => {
   it.each([
-    ["/vm/web/80/", { vm: "web", port: 80, path: "/" }],
-    ["/vm/web/80", { vm: "web", port: 80, path: "/" }],
-    ["/vm/web/8080/a/b?c=/d?e", { vm: "web", port: 8080, path: "/a/b?c=/d?e" }],
+    ["/vm/web/80/", { vm: "web", port: 80, path: "/", prefix: "/vm/web/80" }],
+    ["/vm/web/80", { vm: "web", port: 80, path: "/", prefix: "/vm/web/80" }],
+    ["/vm/web/8080/a/b?c=/d?e", { vm: "web", port: 8080, path: "/a/b?c=/d?e", prefix: "/vm/web/8080" }],
     ["/vm/web", undefined],
     ["/vm/Web/80/", undefined],
     ["/vm/web/80x/", undefined],

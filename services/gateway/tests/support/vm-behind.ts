@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { promisify } from "node:util";
 import { openVerifier } from "@pitwall/auth";
-import type { OpenTunnelRequest, OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
+import { OpenTunnelRequest, type CheckedTunnel, type OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
 import { noFailpoints, silentLog, splice } from "@pitwall/runtime";
 import { onTestFinished } from "vitest";
 import { GatewayMetrics } from "../../src/metrics.ts";
@@ -42,6 +42,7 @@ export type Decide = (request: OpenTunnelRequest) => Partial<OpenTunnelResponse>
 interface Behind {
   readonly decide: Decide;
   readonly limits: Partial<WebLimits>;
+  readonly domain: string;
   readonly idleMs: number;
   readonly perPrincipal: number;
 }
@@ -54,7 +55,7 @@ export interface VmBehind {
 /** Port 80 of every VM is this server; at others nothing listens. */
 export async function vmBehind(
   guest: Server,
-  { decide = () => ({}), limits = {}, idleMs = 60_000, perPrincipal = 500 }: Partial<Behind> = {},
+  { decide = () => ({}), limits = {}, domain, idleMs = 60_000, perPrincipal = 500 }: Partial<Behind> = {},
 ): Promise<VmBehind> {
   const listening = await listen(guest);
   const identity = await makeIdentity();
@@ -62,13 +63,25 @@ export async function vmBehind(
   const openTunnel = async (request: OpenTunnelRequest): Promise<OpenTunnelResponse> => {
     const answer = decide(request);
     void dialGateway(request, listening);
-    return { vmId: request.vm, epoch: 1n, sshHostKey: "", subject: "ada", sessionId: "", ...answer };
+    return { vmId: request.vm || request.host, epoch: 1n, sshHostKey: "", subject: "ada", port: 0, sessionId: "", ...answer };
+  };
+  /** Those that would not be let in. */
+  const checkTunnels = async ({ tunnels: asked = [] }: { tunnels?: readonly Partial<CheckedTunnel>[] }): Promise<{ lost: number[] }> => {
+    const isLost = (one: Partial<CheckedTunnel>): boolean => {
+      try {
+        decide(OpenTunnelRequest.fromPartial({ caller: one.caller, vm: one.vm ?? "", host: one.host ?? "" }));
+        return false;
+      } catch {
+        return true;
+      }
+    };
+    return { lost: asked.flatMap((one, at) => (isLost(one) ? [at] : [])) };
   };
   async function dialGateway({ token, target }: OpenTunnelRequest, toPort: number): Promise<void> {
     const node = connectTls({ host: here, port: tunnels.port, ...identity, allowHalfOpen: true } as object);
     node.on("error", () => undefined);
     await once(node, "secureConnect");
-    const isThere = target?.target?.$case === "tcp" && target.target.value.port === 80;
+    const isThere = target?.target?.$case === "tcp" && [0, 80].includes(target.target.value.port);
     node.write(`PITWALL-TUNNEL/1 ${token}${isThere ? "" : " ERR nothing listens there"}\n`);
     if (isThere) {
       const inner = connect({ host: here, port: toPort, allowHalfOpen: true });
@@ -81,7 +94,7 @@ export async function vmBehind(
   const parts = {
     advertise: (port: number) => `${here}:${port}`,
     identity: { tls: () => identity, onRenewed: () => undefined },
-    access: () => ({ openTunnel, checkTunnels: async () => ({ lost: [] }) }),
+    access: () => ({ openTunnel, checkTunnels }),
     staleMs: 300_000,
     ends: { started: async () => undefined, begin: () => session },
     ...{ failpoints: noFailpoints, metrics, log: silentLog },
@@ -94,7 +107,7 @@ export async function vmBehind(
     { host: here, port: 0 },
     {
       open: () => Promise.reject(new Error("no calls here")),
-      ingress: openIngress({ door, tunnels, principals, isSecure: false, idleMs }),
+      ingress: openIngress({ door, tunnels, domain, principals, isSecure: false, idleMs }),
       ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
     },
   );

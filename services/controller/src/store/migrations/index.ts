@@ -13,6 +13,7 @@ import { JoinTokenUses } from "./0020-join-token-uses.ts";
 import { ParkedVms } from "./0030-parked-vms.ts";
 import { SecretsKey } from "./0041-secrets-key.ts";
 import { AccessSessions } from "./0042-access-sessions.ts";
+import { Ingress } from "./0043-ingress.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -29,4 +30,5 @@ export const migrations = [
   { name: "0030_parked_vms", class: ParkedVms },
   { name: "0041_secrets_key", class: SecretsKey },
   { name: "0042_access_sessions", class: AccessSessions },
+  { name: "0043_ingress", class: Ingress },
 ];

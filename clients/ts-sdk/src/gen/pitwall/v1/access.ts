@@ -23,7 +23,16 @@ export interface Caller {
     /** The key that the client proved to have, `ssh-ed25519 AAAA…`. */
     { $case: "sshPublicKey"; value: string }
     | { $case: "sshCertificate"; value: SshCertificateLogin }
+    | //
+    /** As IssueIngressGrant made it. */
+    { $case: "ingressGrant"; value: string }
+    | //
+    /** Somebody who shows nothing. */
+    { $case: "anonymous"; value: Anonymous }
     | undefined;
+}
+
+export interface Anonymous {
 }
 
 /** A certificate of this installation's, with whose key the client logged in: a connection may outlive it. */
@@ -44,7 +53,7 @@ export interface TunnelTarget {
 
 /** A TCP port on the guest's loopback. */
 export interface TcpTarget {
-  /** 1 to 65535. */
+  /** 1 to 65535; 0, with a `host`: the VM's `ingress.port`. */
   port: number;
 }
 
@@ -86,6 +95,11 @@ export interface OpenTunnelRequest {
   method: string;
   /** A UUID in lower case, chosen by the gateway, under which it tells the end; empty: it tells none. */
   sessionId: string;
+  /**
+   * In place of `vm`, for a TCP target: the VM's name below the gateways' domain, or its id. Ports that are public are open to every caller.
+   * UNAUTHENTICATED: without being let in, nobody learns whether there is such a VM.
+   */
+  host: string;
 }
 
 export interface OpenTunnelResponse {
@@ -94,6 +108,8 @@ export interface OpenTunnelResponse {
   /** The VM's SSH host key, to be checked by whoever speaks SSH through the tunnel. */
   sshHostKey: string;
   subject: string;
+  /** Of a TCP target. */
+  port: number;
   /** That of the request, when the audit log has an entry of the begin, so that the end is to be told; empty otherwise. */
   sessionId: string;
 }
@@ -110,6 +126,9 @@ export interface CheckedTunnel {
   vm: string;
   /** As in OpenTunnelRequest. */
   method: string;
+  /** In place of `vm`, as in OpenTunnelRequest, with the port. */
+  host: string;
+  port: number;
 }
 
 export interface CheckTunnelsResponse {
@@ -155,6 +174,12 @@ export const Caller: MessageFns<Caller> = {
       case "sshCertificate":
         SshCertificateLogin.encode(message.credential.value, writer.uint32(26).fork()).join();
         break;
+      case "ingressGrant":
+        writer.uint32(34).string(message.credential.value);
+        break;
+      case "anonymous":
+        Anonymous.encode(message.credential.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -199,6 +224,22 @@ export const Caller: MessageFns<Caller> = {
             };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.credential = { $case: "ingressGrant", value: reader.string() };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.credential = { $case: "anonymous", value: Anonymous.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -225,6 +266,12 @@ export const Caller: MessageFns<Caller> = {
         ? { $case: "sshCertificate", value: SshCertificateLogin.fromJSON(object.sshCertificate) }
         : isSet(object.ssh_certificate)
         ? { $case: "sshCertificate", value: SshCertificateLogin.fromJSON(object.ssh_certificate) }
+        : isSet(object.ingressGrant)
+        ? { $case: "ingressGrant", value: globalThis.String(object.ingressGrant) }
+        : isSet(object.ingress_grant)
+        ? { $case: "ingressGrant", value: globalThis.String(object.ingress_grant) }
+        : isSet(object.anonymous)
+        ? { $case: "anonymous", value: Anonymous.fromJSON(object.anonymous) }
         : undefined,
     };
   },
@@ -237,6 +284,10 @@ export const Caller: MessageFns<Caller> = {
       obj.sshPublicKey = message.credential.value;
     } else if (message.credential?.$case === "sshCertificate") {
       obj.sshCertificate = SshCertificateLogin.toJSON(message.credential.value);
+    } else if (message.credential?.$case === "ingressGrant") {
+      obj.ingressGrant = message.credential.value;
+    } else if (message.credential?.$case === "anonymous") {
+      obj.anonymous = Anonymous.toJSON(message.credential.value);
     }
     return obj;
   },
@@ -268,7 +319,71 @@ export const Caller: MessageFns<Caller> = {
         }
         break;
       }
+      case "ingressGrant": {
+        if (object.credential?.value !== undefined && object.credential?.value !== null) {
+          message.credential = { $case: "ingressGrant", value: object.credential.value };
+        }
+        break;
+      }
+      case "anonymous": {
+        if (object.credential?.value !== undefined && object.credential?.value !== null) {
+          message.credential = { $case: "anonymous", value: Anonymous.fromPartial(object.credential.value) };
+        }
+        break;
+      }
     }
+    return message;
+  },
+};
+
+function createBaseAnonymous(): Anonymous {
+  return {};
+}
+
+export const Anonymous: MessageFns<Anonymous> = {
+  encode(_: Anonymous, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Anonymous {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAnonymous();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): Anonymous {
+    return {};
+  },
+
+  toJSON(_: Anonymous): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<Anonymous>): Anonymous {
+    return Anonymous.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<Anonymous>): Anonymous {
+    const message = createBaseAnonymous();
     return message;
   },
 };
@@ -897,7 +1012,16 @@ export const AuthorizeSshResponse: MessageFns<AuthorizeSshResponse> = {
 };
 
 function createBaseOpenTunnelRequest(): OpenTunnelRequest {
-  return { caller: undefined, vm: "", target: undefined, token: "", gatewayAddress: "", method: "", sessionId: "" };
+  return {
+    caller: undefined,
+    vm: "",
+    target: undefined,
+    token: "",
+    gatewayAddress: "",
+    method: "",
+    sessionId: "",
+    host: "",
+  };
 }
 
 export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
@@ -922,6 +1046,9 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     }
     if (message.sessionId !== "") {
       writer.uint32(58).string(message.sessionId);
+    }
+    if (message.host !== "") {
+      writer.uint32(66).string(message.host);
     }
     return writer;
   },
@@ -995,6 +1122,14 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
             message.sessionId = reader.string();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1024,6 +1159,7 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
         : isSet(object.session_id)
         ? globalThis.String(object.session_id)
         : "",
+      host: isSet(object.host) ? globalThis.String(object.host) : "",
     };
   },
 
@@ -1050,6 +1186,9 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     if (message.sessionId !== "") {
       obj.sessionId = message.sessionId;
     }
+    if (message.host !== "") {
+      obj.host = message.host;
+    }
     return obj;
   },
 
@@ -1069,12 +1208,13 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     message.gatewayAddress = object.gatewayAddress ?? "";
     message.method = object.method ?? "";
     message.sessionId = object.sessionId ?? "";
+    message.host = object.host ?? "";
     return message;
   },
 };
 
 function createBaseOpenTunnelResponse(): OpenTunnelResponse {
-  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", sessionId: "" };
+  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", port: 0, sessionId: "" };
 }
 
 export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
@@ -1093,6 +1233,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     }
     if (message.subject !== "") {
       writer.uint32(34).string(message.subject);
+    }
+    if (message.port !== 0) {
+      writer.uint32(48).uint32(message.port);
     }
     if (message.sessionId !== "") {
       writer.uint32(42).string(message.sessionId);
@@ -1145,6 +1288,14 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
             message.subject = reader.string();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
           case 5: {
             if (tag !== 42) {
               break;
@@ -1179,6 +1330,7 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
         ? globalThis.String(object.ssh_host_key)
         : "",
       subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
       sessionId: isSet(object.sessionId)
         ? globalThis.String(object.sessionId)
         : isSet(object.session_id)
@@ -1201,6 +1353,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     if (message.subject !== "") {
       obj.subject = message.subject;
     }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
     if (message.sessionId !== "") {
       obj.sessionId = message.sessionId;
     }
@@ -1216,6 +1371,7 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     message.epoch = (object.epoch !== undefined && object.epoch !== null) ? BigInt(object.epoch) : 0n;
     message.sshHostKey = object.sshHostKey ?? "";
     message.subject = object.subject ?? "";
+    message.port = object.port ?? 0;
     message.sessionId = object.sessionId ?? "";
     return message;
   },
@@ -1293,7 +1449,7 @@ export const CheckTunnelsRequest: MessageFns<CheckTunnelsRequest> = {
 };
 
 function createBaseCheckedTunnel(): CheckedTunnel {
-  return { caller: undefined, vm: "", method: "" };
+  return { caller: undefined, vm: "", method: "", host: "", port: 0 };
 }
 
 export const CheckedTunnel: MessageFns<CheckedTunnel> = {
@@ -1306,6 +1462,12 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     }
     if (message.method !== "") {
       writer.uint32(26).string(message.method);
+    }
+    if (message.host !== "") {
+      writer.uint32(34).string(message.host);
+    }
+    if (message.port !== 0) {
+      writer.uint32(40).uint32(message.port);
     }
     return writer;
   },
@@ -1347,6 +1509,22 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
             message.method = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1364,6 +1542,8 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
       caller: isSet(object.caller) ? Caller.fromJSON(object.caller) : undefined,
       vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
       method: isSet(object.method) ? globalThis.String(object.method) : "",
+      host: isSet(object.host) ? globalThis.String(object.host) : "",
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
     };
   },
 
@@ -1378,6 +1558,12 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     if (message.method !== "") {
       obj.method = message.method;
     }
+    if (message.host !== "") {
+      obj.host = message.host;
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
     return obj;
   },
 
@@ -1391,6 +1577,8 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
       : undefined;
     message.vm = object.vm ?? "";
     message.method = object.method ?? "";
+    message.host = object.host ?? "";
+    message.port = object.port ?? 0;
     return message;
   },
 };

@@ -1,0 +1,118 @@
+// Who somebody is who comes to a VM's own host name: a bearer token, a grant in a cookie of that host, or nobody. What is not for the gateway is
+// the VM's own, and stays in the request.
+import { createHash } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
+import { claimedExpiry } from "@pitwall/auth";
+import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
+import { PitwallError } from "@pitwall/runtime";
+import type { Door } from "./door.ts";
+
+/** `__Host-`: browsers take it from this very host alone, with TLS, so no other VM below the domain can plant one. */
+const cookieName = "__Host-pitwall-grant";
+const parameter = "pitwall-grant";
+/** Of a bearer token that was made for somebody else than Pitwall. */
+const notOurs: ReadonlySet<string> = new Set(["TOKEN_MISSING", "TOKEN_ISSUER", "TOKEN_AUDIENCE", "TOKEN_INVALID"]);
+
+export interface IngressCaller {
+  readonly caller: Caller;
+  /** Whose limits it counts to. */
+  readonly principal: string;
+  /** Whether the request's `authorization` is the VM's to see. */
+  readonly isAuthorizationTheirs: boolean;
+}
+
+export interface IngressVisit {
+  readonly method: string;
+  readonly headers: IncomingHttpHeaders;
+  /** What pages of the VM's own host have, such as `https://web.vms.example.com`. */
+  readonly origins: readonly string[];
+  /** Of the VM, for who is nobody. */
+  readonly host: string;
+}
+
+/** Throws what the {@link Door} throws for a token that is Pitwall's and not good. */
+export async function ingressCaller(door: Door, visit: IngressVisit): Promise<IngressCaller> {
+  const { authorization } = visit.headers;
+  if (authorization !== undefined) {
+    const admitted = await door(authorization).catch((error: unknown) => {
+      if (error instanceof PitwallError && notOurs.has(error.reason) && !/^Bearer pwt_/i.test(authorization)) return undefined;
+      throw error;
+    });
+    if (admitted)
+      return {
+        caller: { credential: { $case: "bearerToken", value: admitted.credential } },
+        principal: admitted.principal,
+        isAuthorizationTheirs: false,
+      };
+  }
+  const grant = mayUseCookie(visit) ? cookies(visit.headers).find(([name]) => name === cookieName)?.[1] : undefined;
+  if (grant !== undefined) return { caller: grantCaller(grant), principal: grantPrincipal(grant), isAuthorizationTheirs: true };
+  return { caller: { credential: { $case: "anonymous", value: {} } }, principal: `public ${visit.host}`, isAuthorizationTheirs: true };
+}
+
+export function grantCaller(grant: string): Caller {
+  return { credential: { $case: "ingressGrant", value: grant } };
+}
+
+/** Not by its words: whoever makes some up counts to nobody else. */
+export function grantPrincipal(grant: string): string {
+  return `grant ${createHash("sha256").update(grant).digest("base64url")}`;
+}
+
+/**
+ * Browsers call all VMs below the domain one site, so SameSite does not keep a page of one from asking another in its visitor's name: that it
+ * is the same origin does, or that a person has followed a link.
+ */
+function mayUseCookie({ method, headers, origins }: IngressVisit): boolean {
+  if (headers.origin !== undefined && !origins.includes(headers.origin)) return false;
+  const from = headers["sec-fetch-site"];
+  if (from === undefined || from === "same-origin" || from === "none") return true;
+  return (method === "GET" || method === "HEAD") && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document";
+}
+
+/** The request's cookies without the gateway's own; undefined: none are left. */
+export function cookiesIn(headers: IncomingHttpHeaders): string | undefined {
+  const theirs = cookies(headers).filter(([name]) => name !== cookieName);
+  return theirs.length === 0 ? undefined : theirs.map(([name, value]) => (value === undefined ? name : `${name}=${value}`)).join("; ");
+}
+
+/** Those that a VM sets, for its own host alone: it must neither plant the gateway's, nor any of another VM's. */
+export function cookiesOut(lines: readonly string[]): string[] {
+  return lines.flatMap((line) => {
+    const [pair = "", ...attributes] = line.split(";");
+    if (pair.split("=", 1)[0]?.trim().toLowerCase() === cookieName.toLowerCase()) return [];
+    return [[pair, ...attributes.filter((attribute) => !/^\s*domain\s*(?:=|$)/i.test(attribute))].join(";")];
+  });
+}
+
+function cookies({ cookie = "" }: IncomingHttpHeaders): [name: string, value: string | undefined][] {
+  return cookie
+    .split(";")
+    .map((pair) => pair.trim())
+    .filter((pair) => pair !== "")
+    .map((pair) => {
+      const at = pair.indexOf("=");
+      return at < 0 ? [pair, undefined] : [pair.slice(0, at), pair.slice(at + 1)];
+    });
+}
+
+/** The grant in a URL's query, which may be none, and the URL without it; undefined: there is none. */
+export function grantIn(url: string): { readonly grant: string; readonly rest: string } | undefined {
+  const at = url.indexOf("?");
+  if (at < 0) return undefined;
+  const pairs = url.slice(at + 1).split("&");
+  const found = pairs.find((pair) => pair.startsWith(`${parameter}=`));
+  if (found === undefined) return undefined;
+  const others = pairs.filter((pair) => pair !== parameter && !pair.startsWith(`${parameter}=`));
+  // One slash, or a browser takes what follows for another host.
+  const path = url.slice(0, at).replace(/^\/[/\\]+/, "/");
+  return { grant: found.slice(parameter.length + 1), rest: others.length === 0 ? path : `${path}?${others.join("&")}` };
+}
+
+/** The cookie that holds a grant, for as long as it is good. Lax, because people come by links from elsewhere. Undefined for what is no grant. */
+export function grantCookie(grant: string, nowSeconds: number): string | undefined {
+  const expiresAt = claimedExpiry(grant);
+  if (expiresAt === undefined) return undefined; // such a text might have attributes of its own
+  const left = Math.max(0, Math.floor(expiresAt - nowSeconds));
+  return `${cookieName}=${grant}; Path=/; Max-Age=${left}; Secure; HttpOnly; SameSite=Lax`;
+}
