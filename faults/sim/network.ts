@@ -35,6 +35,7 @@ export class Network {
   readonly #options: NetworkOptions;
   #troubles: Trouble[] = [];
   readonly #connections = new Set<{ readonly node: number; readonly break_: (why: unknown) => void }>();
+  readonly #afterHeartbeat = new Map<number, () => void>();
   /** Of connections that live. */
   readonly #queues = new Set<{ readonly length: number; readonly isOpen: boolean }>();
 
@@ -52,6 +53,11 @@ export class Network {
     const nowMs = this.#options.clock.monotonicMs();
     this.#troubles = this.#troubles.filter(({ untilMs }) => untilMs > nowMs);
     this.#troubles.push({ ...trouble, untilMs: nowMs + forMs });
+  }
+
+  /** Calls back when a heartbeat of the node has arrived, before it can have been answered. */
+  afterNextHeartbeat(node: number, then: () => void): void {
+    this.#afterHeartbeat.set(node, then);
   }
 
   /** Both ends of the node's connections learn at once that they are no more. */
@@ -130,7 +136,7 @@ export class Network {
     }
   }
 
-  async #carry<T>(
+  async #carry<T extends { readonly message?: { readonly $case: string } | undefined }>(
     from: AsyncIterable<T>,
     to: Outbox<T>,
     node: number,
@@ -146,12 +152,19 @@ export class Network {
       // Also to a controller that is paused: what has arrived waits in its socket, and is read when it goes on.
       if (signal.aborted && way === "up") return;
       to.push(message);
+      if (way === "up" && isHeartbeat(message)) this.#passed(node);
       if (this.#has("doubled", node, index, way) && random() < 0.5) to.push(message);
       if (this.#has("late", node, index, way) && mayComeAgain(message))
         clock.after(lateMs.from + Math.floor(random() * (lateMs.to - lateMs.from)), () => to.push(message));
     }
     await this.#open(node, index, way);
     to.close();
+  }
+
+  #passed(node: number): void {
+    const then = this.#afterHeartbeat.get(node);
+    this.#afterHeartbeat.delete(node);
+    then?.();
   }
 
   async *#told(requests: AsyncIterable<ConnectRequest>, node: number, controller: number): AsyncGenerator<ConnectRequest> {
@@ -175,6 +188,10 @@ export class Network {
 function isAssignment({ message }: { readonly message?: { readonly $case: string; readonly value?: object } | undefined }): boolean {
   const { complete } = { complete: false, ...message?.value };
   return message?.$case === "assignments" && !complete;
+}
+
+function isHeartbeat({ message }: { readonly message?: { readonly $case: string } | undefined }): boolean {
+  return message?.$case === "heartbeat";
 }
 
 /** A hello of an agent that could not read all its journals. */

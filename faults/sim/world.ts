@@ -259,13 +259,22 @@ class World {
     if (waiting) this.#waiting.use(waiting);
   }
 
-  /** A partition whose ways begin and end at times of their own: first nothing comes down, then nothing goes up; down is open again first. */
+  /**
+   * A partition whose ways begin and end at times of their own: first nothing comes down, then nothing goes up; down is open again first. Every
+   * other time it begins with an answer, which comes when the node's lease is all but over.
+   */
   #uneven(node: number, forMs: number): void {
     const block = (way: "up" | "down", ms: number): void =>
       this.#network.trouble({ node, controller: undefined, kind: "blocked", ways: [way] }, ms);
-    const [headStartMs, downMs] = [200 + (forMs % (headStartLimitMs - 200)), 3_000 + (forMs % 6_500)];
-    block("down", downMs);
-    this.#clock.after(headStartMs, () => block("up", forMs));
+    if (forMs % 2 === 0)
+      this.#network.afterNextHeartbeat(node, () => {
+        block("down", leaseMs * 0.805 + (forMs % 200));
+        block("up", forMs);
+      });
+    else {
+      block("down", 3_000 + (forMs % 6_500));
+      this.#clock.after(200 + (forMs % (headStartLimitMs - 200)), () => block("up", forMs));
+    }
   }
 
   #crashController(index: number, forMs: number): void {
