@@ -93,7 +93,7 @@ export async function startSimController({ process, notices, linkAt, images, log
   void repeatPending({ assignments, sessions, failpoints, log, clock }, stop.signal);
   const link = linkService({
     ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log, clock },
-    controllers: async () => [],
+    ...{ controllers: async () => [], sshUserAuthorities: [] },
   });
   return {
     ...{ id, process, vms, fleet, sessions, links, link },

@@ -1,5 +1,6 @@
 // User certificates of SSH: made by the installation's authority, and believed. The format is OpenSSH's (PROTOCOL.certkeys), for ed25519 keys
-// and an ed25519 authority alone: those that we make have no others, and what is not read cannot be read wrongly.
+// and an ed25519 authority alone: those that we make have no others, and what is not read cannot be read wrongly. powerunit has a second
+// verifier (guest/powerunit/internal/sshd/certificates.go), and tests/ssh-certificate-matrix.test.ts holds both to the same answers.
 import { createPublicKey, sign, verify, type KeyObject } from "node:crypto";
 import { PitwallError, sshEd25519Line, sshString } from "@pitwall/runtime";
 import { SshReader, sshUint32, sshUint64 } from "./ssh-wire.ts";
@@ -12,6 +13,8 @@ const signatureBytes = 64;
 const maxBytes = 4_096;
 /** Between the clocks of the controllers. */
 const skewSeconds = 30n;
+/** What is beyond it some read as a negative number, and all ones as for ever. */
+const lastSecond = 2n ** 63n - 1n;
 
 export interface SshCertificate {
   /** `ssh-ed25519 AAAA…`: the key that it is about. */
@@ -74,6 +77,7 @@ export function believeSshCertificate(blob: Buffer, { authority, principal, atSe
   if (certificate.authority !== authority) throw refuse("is of an authority that is not this installation's");
   if (atSeconds < certificate.validAfter - skewSeconds) throw refuse("is not valid yet");
   if (atSeconds >= certificate.validBefore) throw refuse("has expired");
+  if (certificate.validBefore > lastSecond) throw refuse("has no end");
   // One without a name would be anybody's (PROTOCOL.certkeys): such a one is never made here.
   if (certificate.principals.length === 0) throw refuse("names nobody");
   if (principal !== undefined && !certificate.principals.includes(principal)) throw refuse("is for something else");
@@ -146,17 +150,19 @@ function strings(packed: Buffer): Buffer[] {
   return found;
 }
 
-/** Of pairs of a name and data, in the order of the names, each once. */
+/** Of pairs of a name and a value, in the order of the names, each once. A value is a string, and nothing at all when it is empty. */
 function names(packed: Buffer): string[] {
   const reader = new SshReader(packed);
-  const found: string[] = [];
+  const found: Buffer[] = [];
   while (!reader.isAtEnd) {
-    const name = text(reader.string());
-    if (found.length > 0 && name <= (found.at(-1) ?? "")) throw bad("has names that are not in order");
+    const name = reader.string();
+    const last = found.at(-1);
+    if (last && name.compare(last) <= 0) throw bad("has names that are not in order");
     found.push(name);
-    reader.string();
+    const value = new SshReader(reader.string());
+    if (!value.isAtEnd && (value.string().length === 0 || !value.isAtEnd)) throw bad("has a value that is no string");
   }
-  return found;
+  return found.map(text);
 }
 
 function text(bytes: Buffer): string {

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
-import { openVerifier } from "@pitwall/auth";
+import { openVerifier, sshLineOf } from "@pitwall/auth";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import { AuditServiceDefinition } from "@pitwall/proto/pitwall/v1/audit.ts";
@@ -237,6 +237,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     LinkServiceDefinition,
     linkService({
       ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log },
+      sshUserAuthorities: [sshLineOf(ca.sshAuthority)],
       controllers: () => roster.present(),
       receivedFrom: (peer) => connections.receivedFrom(peer),
     }),

@@ -63,19 +63,22 @@ async function start(): Promise<AsyncDisposable> {
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT, failpoints }));
   const capacity = hostCapacity(config, Number(await freeDisk(stateDir)));
   const fence = await fenceOf(config, failpoints, stack);
+  let sshUserAuthorities: readonly string[] = [];
   const agent = stack.use(
     await startAgent({
       clock,
       random: systemRandom,
       failpoints,
       log,
-      dial: grpcDial(identity, systemRandom),
+      dial: grpcDial(identity, systemRandom, (welcome) => {
+        ({ sshUserAuthorities } = welcome);
+      }),
       driver,
       probed,
       kernel: config.PITWALL_KERNEL,
       processes: hostProcesses,
       journals: openJournalFiles(join(stateDir, "vms")),
-      ingredients: openIngredients({ images, initramfs, cacheDir, clock, failpoints }),
+      ingredients: openIngredients({ images, initramfs, cacheDir, sshUserAuthorities: () => sshUserAuthorities, clock, failpoints }),
       openGuest,
       fence,
       bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),

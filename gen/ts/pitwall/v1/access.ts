@@ -59,7 +59,10 @@ export interface TcpTarget {
 
 /** Powerunit's own SSH server, for one connection. */
 export interface SshTarget {
-  /** A key let in on this connection only, beside the VM's own; empty: none. */
+  /**
+   * A public key, or a certificate of one, that is let in on this connection only: one that was proven to the gateway, or the gateway's own. A
+   * certificate must be good in the VM's eyes, too.
+   */
   sessionKey: string;
 }
 

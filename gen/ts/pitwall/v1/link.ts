@@ -131,6 +131,8 @@ export interface Welcome {
     | undefined;
   /** All controllers that are there, this one first: where to connect when this one is gone. */
   controllers: ControllerAddress[];
+  /** `ssh-ed25519 AAAA…` of those that sign the certificates of users: VMs that boot from now on check certificates by them. */
+  sshUserAuthorities: string[];
 }
 
 export interface HeartbeatAck {
@@ -1594,7 +1596,14 @@ export const TunnelRefusal: MessageFns<TunnelRefusal> = {
 };
 
 function createBaseWelcome(): Welcome {
-  return { nodeId: "", sessionEpoch: 0n, heartbeatInterval: undefined, leaseTtl: undefined, controllers: [] };
+  return {
+    nodeId: "",
+    sessionEpoch: 0n,
+    heartbeatInterval: undefined,
+    leaseTtl: undefined,
+    controllers: [],
+    sshUserAuthorities: [],
+  };
 }
 
 export const Welcome: MessageFns<Welcome> = {
@@ -1616,6 +1625,9 @@ export const Welcome: MessageFns<Welcome> = {
     }
     for (const v of message.controllers) {
       ControllerAddress.encode(v!, writer.uint32(42).fork()).join();
+    }
+    for (const v of message.sshUserAuthorities) {
+      writer.uint32(50).string(v!);
     }
     return writer;
   },
@@ -1673,6 +1685,14 @@ export const Welcome: MessageFns<Welcome> = {
             message.controllers.push(ControllerAddress.decode(reader, reader.uint32()));
             continue;
           }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.sshUserAuthorities.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1710,6 +1730,11 @@ export const Welcome: MessageFns<Welcome> = {
       controllers: globalThis.Array.isArray(object?.controllers)
         ? object.controllers.map((e: any) => ControllerAddress.fromJSON(e))
         : [],
+      sshUserAuthorities: globalThis.Array.isArray(object?.sshUserAuthorities)
+        ? object.sshUserAuthorities.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.ssh_user_authorities)
+        ? object.ssh_user_authorities.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1730,6 +1755,9 @@ export const Welcome: MessageFns<Welcome> = {
     if (message.controllers?.length) {
       obj.controllers = message.controllers.map((e) => ControllerAddress.toJSON(e));
     }
+    if (message.sshUserAuthorities?.length) {
+      obj.sshUserAuthorities = message.sshUserAuthorities;
+    }
     return obj;
   },
 
@@ -1749,6 +1777,7 @@ export const Welcome: MessageFns<Welcome> = {
       ? Duration.fromPartial(object.leaseTtl)
       : undefined;
     message.controllers = object.controllers?.map((e) => ControllerAddress.fromPartial(e)) || [];
+    message.sshUserAuthorities = object.sshUserAuthorities?.map((e) => e) || [];
     return message;
   },
 };

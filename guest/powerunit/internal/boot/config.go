@@ -34,8 +34,9 @@ type NetworkConfig struct {
 type SSH struct {
 	HostKey        string   `json:"host_key"`
 	AuthorizedKeys []string `json:"authorized_keys"`
-	// UserCA are the authorities whose certificates are let in; usually none.
-	UserCA []string `json:"user_ca"`
+	// UserCA are the authorities that certificates must be of, and Principal is what they must name: the VM's id.
+	UserCA    []string `json:"user_ca"`
+	Principal string   `json:"principal"`
 }
 
 // Process is the image's own process, merged by the node from image configuration and VM specification.

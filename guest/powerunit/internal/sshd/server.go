@@ -29,13 +29,14 @@ const (
 
 // Server accepts public keys and certificates only.
 type Server struct {
-	config    ssh.ServerConfig
-	keys      [][]byte
-	checker   ssh.CertChecker
-	env       []string
-	processes *supervise.Processes
-	cgroup    *os.File
-	slots     chan struct{}
+	config ssh.ServerConfig
+	keys   [][]byte
+	// authorities are those of certificates; without any, who hands over a connection has checked its certificate.
+	authorities authorities
+	env         []string
+	processes   *supervise.Processes
+	cgroup      *os.File
+	slots       chan struct{}
 }
 
 // New reads the host key and the keys to let in. Lines that are no keys are an error: the node has checked them.
@@ -51,11 +52,10 @@ func New(settings sshfront.Settings) (*Server, error) {
 	if s.keys, err = parseKeys(settings.AuthorizedKeys); err != nil {
 		return nil, fmt.Errorf("authorized keys: %w", err)
 	}
-	authorities, err := parseKeys(settings.UserCA)
-	if err != nil {
+	if s.authorities.keys, err = parseKeys(settings.UserCA); err != nil {
 		return nil, fmt.Errorf("certificate authorities: %w", err)
 	}
-	s.checker = newChecker(authorities)
+	s.authorities.principal = settings.Principal
 	s.config = ssh.ServerConfig{
 		Config: ssh.Config{
 			KeyExchanges: []string{ssh.KeyExchangeMLKEM768X25519, ssh.KeyExchangeCurve25519},
@@ -102,7 +102,8 @@ type connection struct {
 	forwarded forwards
 }
 
-// Serve runs one connection to its end. sessionKey, when not empty, is let in on this connection only.
+// Serve runs one connection to its end. sessionKey, when not empty, is a key or a certificate that is let in on this connection only: a
+// certificate if it is good, too.
 func (s *Server) Serve(conn net.Conn, sessionKey string) {
 	defer conn.Close()
 	select {
@@ -121,15 +122,20 @@ func (s *Server) Serve(conn net.Conn, sessionKey string) {
 	}
 	config := s.config
 	config.PublicKeyCallback = func(meta ssh.ConnMetadata, offered ssh.PublicKey) (*ssh.Permissions, error) {
-		if _, known := users.Load().Login(meta.User()); known {
-			if slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, offered.Marshal()) }) {
-				return &ssh.Permissions{}, nil
-			}
-			if certificate, ok := offered.(*ssh.Certificate); ok {
-				return s.checkCertificate(meta, certificate)
+		_, known := users.Load().Login(meta.User())
+		if !known || !slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, offered.Marshal()) }) {
+			return nil, fmt.Errorf("key not accepted for %s", meta.User())
+		}
+		certificate, ok := offered.(*ssh.Certificate)
+		if !ok {
+			return &ssh.Permissions{}, nil
+		}
+		if len(s.authorities.keys) > 0 {
+			if err := s.authorities.check(certificate, time.Now()); err != nil {
+				return nil, err
 			}
 		}
-		return nil, fmt.Errorf("key not accepted for %s", meta.User())
+		return &ssh.Permissions{Extensions: certificate.Extensions}, nil
 	}
 	grace := time.AfterFunc(loginGrace, func() { conn.Close() })
 	serverConn, channels, requests, err := ssh.NewServerConn(conn, &config)

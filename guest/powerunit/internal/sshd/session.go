@@ -109,9 +109,6 @@ func (x *session) handle(request *ssh.Request) bool {
 		if ssh.Unmarshal(request.Payload, &m) != nil || m.Name != "sftp" || !x.isFree() {
 			return false
 		}
-		if x.rights.command != "" {
-			return x.run(m.Name)
-		}
 		return x.helper(SftpName)
 	default:
 		return false
@@ -150,12 +147,8 @@ func (x *session) environment(shell string) []string {
 	return supervise.LastOfEach(append(env, x.env...))
 }
 
-// run starts what was asked for, or what the certificate has in its place; empty: a login shell.
+// run starts what was asked for; empty: a login shell.
 func (x *session) run(command string) bool {
-	if x.rights.command != "" {
-		x.env = append(x.env, "SSH_ORIGINAL_COMMAND="+command)
-		command = x.rights.command
-	}
 	shell := x.user.Shell
 	if shell == "" {
 		shell = "/bin/sh"

@@ -3,8 +3,11 @@ package sshd
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -32,11 +35,38 @@ func newKey(t *testing.T) (ssh.Signer, string) {
 	return signer, string(pem.EncodeToMemory(block))
 }
 
-// login connects to a server that trusts ca, over TCP on loopback, and returns the error or the client.
-func login(t *testing.T, ca ssh.Signer, certificate *ssh.Certificate, key ssh.Signer) (*ssh.Client, error) {
+const vm = "0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11"
+
+// newCertificate is for root's key and this VM, unless changed; it has no extensions.
+func newCertificate(t *testing.T, ca ssh.Signer, change func(*ssh.Certificate)) ssh.Signer {
+	t.Helper()
+	key, _ := newKey(t)
+	now := uint64(time.Now().Unix())
+	certificate := &ssh.Certificate{
+		Key: key.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{vm}, ValidAfter: now - 60, ValidBefore: now + 540,
+	}
+	if change != nil {
+		change(certificate)
+	}
+	if err := certificate.SignCert(rand.Reader, ca); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewCertSigner(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+func lineOf(key ssh.PublicKey) string {
+	return string(ssh.MarshalAuthorizedKey(key))
+}
+
+// login connects to a server of these authorities as who gives it sessionKey does, and shows signer.
+func login(t *testing.T, authorities []string, sessionKey string, signer ssh.Signer) (*ssh.Client, error) {
 	t.Helper()
 	_, hostKey := newKey(t)
-	server, err := New(sshfront.Settings{SSH: boot.SSH{HostKey: hostKey, UserCA: []string{string(ssh.MarshalAuthorizedKey(ca.PublicKey()))}}})
+	server, err := New(sshfront.Settings{SSH: boot.SSH{HostKey: hostKey, UserCA: authorities, Principal: vm}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,13 +77,9 @@ func login(t *testing.T, ca ssh.Signer, certificate *ssh.Certificate, key ssh.Si
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		if conn, err := listener.Accept(); err == nil {
-			server.Serve(conn, "")
+			server.Serve(conn, sessionKey)
 		}
 	}()
-	signer, err := ssh.NewCertSigner(certificate, key)
-	if err != nil {
-		t.Fatal(err)
-	}
 	client, err := ssh.Dial("tcp", listener.Addr().String(), &ssh.ClientConfig{
 		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
@@ -63,34 +89,84 @@ func login(t *testing.T, ca ssh.Signer, certificate *ssh.Certificate, key ssh.Si
 	return client, err
 }
 
-func TestCertificates(t *testing.T) {
+// matrix is what libs/auth/tests/support/certificate-matrix.ts has written; the controllers' verifier is held to it as well.
+func matrix(t *testing.T) (known struct {
+	Authority    string
+	Principal    string
+	AtSeconds    int64
+	Certificates []struct {
+		Name   string
+		IsGood bool
+		Blob   []byte
+	}
+}) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/certificates.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, &known); err != nil {
+		t.Fatal(err)
+	}
+	return known
+}
+
+func TestCertificatesAreJudgedAsByTheControllers(t *testing.T) {
+	known := matrix(t)
+	if len(known.Certificates) < 60 {
+		t.Fatalf("%d certificates", len(known.Certificates))
+	}
+	keys, err := parseKeys([]string{known.Authority})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := authorities{keys, known.Principal}
+	for _, c := range known.Certificates {
+		t.Run(c.Name, func(t *testing.T) {
+			key, err := ssh.ParsePublicKey(c.Blob)
+			if certificate, ok := key.(*ssh.Certificate); err == nil && ok {
+				err = a.check(certificate, time.Unix(known.AtSeconds, 0))
+			} else if err == nil {
+				err = errors.New("no certificate")
+			}
+			if (err == nil) != c.IsGood {
+				t.Errorf("good: %v; want %v (%v)", err == nil, c.IsGood, err)
+			}
+		})
+	}
+}
+
+func TestACertificateIsLetInOnTheConnectionThatItCameWith(t *testing.T) {
 	ca, _ := newKey(t)
 	other, _ := newKey(t)
+	ours := []string{lineOf(ca.PublicKey())}
+	expired := func(c *ssh.Certificate) { c.ValidBefore = uint64(time.Now().Add(-time.Minute).Unix()) }
+	fromHere := func(c *ssh.Certificate) { c.CriticalOptions = map[string]string{"source-address": "127.0.0.0/8"} }
+	good, another := newCertificate(t, ca, nil), newCertificate(t, ca, nil)
 	for name, c := range map[string]struct {
-		change func(*ssh.Certificate)
-		signer ssh.Signer
-		want   bool
+		authorities []string
+		session     ssh.Signer
+		shown       ssh.Signer
+		want        bool
 	}{
-		"of the authority":        {func(*ssh.Certificate) {}, ca, true},
-		"of another authority":    {func(*ssh.Certificate) {}, other, false},
-		"for another user":        {func(c *ssh.Certificate) { c.ValidPrincipals = []string{"nobody"} }, ca, false},
-		"for nobody":              {func(c *ssh.Certificate) { c.ValidPrincipals = nil }, ca, false},
-		"too old":                 {func(c *ssh.Certificate) { c.ValidBefore = uint64(time.Now().Add(-time.Minute).Unix()) }, ca, false},
-		"of a host":               {func(c *ssh.Certificate) { c.CertType = ssh.HostCert }, ca, false},
-		"from this address":       {func(c *ssh.Certificate) { c.CriticalOptions = map[string]string{sourceAddress: "127.0.0.0/8"} }, ca, true},
-		"from another address":    {func(c *ssh.Certificate) { c.CriticalOptions = map[string]string{sourceAddress: "10.0.0.0/8"} }, ca, false},
-		"with an unknown request": {func(c *ssh.Certificate) { c.CriticalOptions = map[string]string{"verify-required": ""} }, ca, false},
+		"of the authority":             {ours, good, good, true},
+		"of a connection of its own":   {ours, nil, good, false},
+		"of another's connection":      {ours, another, good, false},
+		"of another authority":         {ours, newCertificate(t, other, nil), nil, false},
+		"that is over":                 {ours, newCertificate(t, ca, expired), nil, false},
+		"for this very address":        {ours, newCertificate(t, ca, fromHere), nil, false},
+		"where no authority is known":  {nil, good, good, true},
+		"and of another where none is": {nil, another, good, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			key, _ := newKey(t)
-			certificate := &ssh.Certificate{
-				Key: key.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{"root"}, ValidBefore: ssh.CertTimeInfinity,
+			sessionKey := ""
+			if c.session != nil {
+				sessionKey = lineOf(c.session.PublicKey())
 			}
-			c.change(certificate)
-			if err := certificate.SignCert(rand.Reader, c.signer); err != nil {
-				t.Fatal(err)
+			if c.shown == nil {
+				c.shown = c.session
 			}
-			if _, err := login(t, ca, certificate, key); (err == nil) != c.want {
+			if _, err := login(t, c.authorities, sessionKey, c.shown); (err == nil) != c.want {
 				t.Errorf("let in: %v; want %v (%v)", err == nil, c.want, err)
 			}
 		})
@@ -99,14 +175,8 @@ func TestCertificates(t *testing.T) {
 
 func TestACertificateWithoutExtensionsGivesNoTerminalAndNoForwards(t *testing.T) {
 	ca, _ := newKey(t)
-	key, _ := newKey(t)
-	certificate := &ssh.Certificate{
-		Key: key.PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{"root"}, ValidBefore: ssh.CertTimeInfinity,
-	}
-	if err := certificate.SignCert(rand.Reader, ca); err != nil {
-		t.Fatal(err)
-	}
-	client, err := login(t, ca, certificate, key)
+	signer := newCertificate(t, ca, nil)
+	client, err := login(t, []string{lineOf(ca.PublicKey())}, lineOf(signer.PublicKey()), signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,8 +195,8 @@ func TestACertificateWithoutExtensionsGivesNoTerminalAndNoForwards(t *testing.T)
 	}
 }
 
-func TestAForcedCommandIsTheOnlyOne(t *testing.T) {
-	if got := rightsOf(&ssh.Permissions{CriticalOptions: map[string]string{forceCommand: "backup"}, Extensions: map[string]string{permitPty: ""}}); got != (rights{command: "backup", noForwards: true}) {
+func TestRightsAreThoseOfTheExtensions(t *testing.T) {
+	if got := rightsOf(&ssh.Permissions{Extensions: map[string]string{permitPty: ""}}); got != (rights{noForwards: true}) {
 		t.Errorf("rights %+v", got)
 	}
 	if got := rightsOf(&ssh.Permissions{}); got != (rights{}) {

@@ -27,6 +27,8 @@ export interface LinkParts {
   readonly receivedFrom?: (peer: string) => (() => number) | undefined;
   readonly heartbeatMs: number;
   readonly leaseMs: number;
+  /** `ssh-ed25519 AAAA…` of those that sign users' certificates. */
+  readonly sshUserAuthorities: readonly string[];
   readonly failpoints: Failpoints;
   readonly log: Log;
   readonly clock?: Clock;
@@ -68,13 +70,14 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
   };
 }
 
-async function welcome(session: Session, { heartbeatMs, leaseMs, controllers }: LinkParts): Promise<ConnectResponse> {
+async function welcome(session: Session, { heartbeatMs, leaseMs, sshUserAuthorities, controllers }: LinkParts): Promise<ConnectResponse> {
   const value = {
     nodeId: session.nodeId,
     sessionEpoch: session.epoch,
     heartbeatInterval: toDuration(heartbeatMs),
     leaseTtl: toDuration(leaseMs),
     controllers: [...(await controllers())],
+    sshUserAuthorities: [...sshUserAuthorities],
   };
   return { message: { $case: "welcome", value } };
 }

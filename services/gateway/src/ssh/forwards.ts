@@ -1,4 +1,5 @@
 // `ssh -L` into the VM one is logged in to, and `ssh -J` to the SSH server of any VM that the key opens.
+import { certificateType } from "@pitwall/auth";
 import { splice, type Log } from "@pitwall/runtime";
 import type { Connection } from "ssh2";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
@@ -30,9 +31,16 @@ export function openForwards(client: Connection, login: Login, account: Account,
 }
 
 /** Names of VMs with port 22 are jumps; the loopback addresses are those of the VM one is logged in to. */
-function wayTo({ target, publicKey }: Login, host: string, port: number): { vm: string; target: TunnelTarget } | undefined {
+function wayTo(login: Login, host: string, port: number): { vm: string; target: TunnelTarget } | undefined {
+  const { target } = login;
   if (target && loopbacks.has(host)) return { vm: target.vm, target: { target: { $case: "tcp", value: { port } } } };
   const named = parseTarget(host);
   if (!named || port !== sshPort || target) return undefined;
-  return { vm: named.vm, target: { target: { $case: "ssh", value: { sessionKey: publicKey } } } };
+  return { vm: named.vm, target: { target: { $case: "ssh", value: { sessionKey: shownIn(login) } } } };
+}
+
+/** With what the client will log in to the VM: a certificate the VM judges for itself. */
+function shownIn({ caller: { credential }, publicKey }: Login): string {
+  if (credential?.$case !== "sshCertificate") return publicKey;
+  return `${certificateType} ${Buffer.from(credential.value.certificate).toString("base64")}`;
 }

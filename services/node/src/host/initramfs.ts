@@ -8,7 +8,13 @@ import { exists, PitwallError, writeFileAtomic } from "@pitwall/runtime";
 export interface GuestConfig {
   readonly hostname: string;
   readonly network: { readonly interface: string; readonly address: string; readonly gateway: string; readonly dns: readonly string[] };
-  readonly ssh: { readonly host_key: string; readonly authorized_keys: readonly string[] };
+  readonly ssh: {
+    readonly host_key: string;
+    readonly authorized_keys: readonly string[];
+    readonly user_ca?: readonly string[];
+    /** What a certificate of those must name. */
+    readonly principal?: string;
+  };
   readonly process: {
     readonly argv: readonly string[];
     readonly env: readonly string[];

@@ -1,7 +1,7 @@
 // One session's stream to the controller, over gRPC with the node's certificate.
 import type { Channel } from "@grpc/grpc-js";
 import type { Identity } from "@pitwall/enroll";
-import { LinkServiceDefinition, type ConnectRequest, type ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
+import { LinkServiceDefinition, type ConnectRequest, type ConnectResponse, type Welcome } from "@pitwall/proto/pitwall/v1/link.ts";
 import { pulse, type Random } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
 
@@ -12,7 +12,11 @@ export type DialLink = (requests: AsyncIterable<ConnectRequest>, signal: AbortSi
  * Each stream goes to the next controller that is known, beginning with any: so nodes spread, and leave one that is gone.
  * The identity is asked for its certificate each time, and told where controllers are.
  */
-export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls">, random: Random): DialLink {
+export function grpcDial(
+  identity: Pick<Identity, "controllers" | "learn" | "tls">,
+  random: Random,
+  onWelcome: (welcome: Welcome) => void = () => undefined,
+): DialLink {
   let last: string | undefined;
 
   function next(): string {
@@ -30,7 +34,10 @@ export function grpcDial(identity: Pick<Identity, "controllers" | "learn" | "tls
     });
     try {
       for await (const response of createClient(LinkServiceDefinition, channel).connect(requests, { signal })) {
-        if (response.message?.$case === "welcome") identity.learn(response.message.value.controllers);
+        if (response.message?.$case === "welcome") {
+          identity.learn(response.message.value.controllers);
+          onWelcome(response.message.value);
+        }
         yield response;
       }
     } finally {

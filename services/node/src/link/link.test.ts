@@ -39,7 +39,9 @@ function begin(options: Begin): Run {
       heard.push(message);
       if (message?.$case === "hello") {
         const times = { heartbeatInterval: toDuration(1_000), leaseTtl: toDuration(ttlMs) };
-        responses.push({ message: { $case: "welcome", value: { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times } } });
+        responses.push({
+          message: { $case: "welcome", value: { nodeId: "n", sessionEpoch: 1n, controllers: [], sshUserAuthorities: [], ...times } },
+        });
         for (const value of options.assigned) responses.push({ message: { $case: "assignments", value } });
       }
       if (message?.$case === "heartbeat") responses.push({ message: { $case: "heartbeatAck", value: message.value } });
@@ -178,7 +180,12 @@ test("a heartbeat that cannot be sent ends its session, not the agent: the next 
     const answers = new Outbox<ConnectResponse>(10);
     signal.addEventListener("abort", () => answers.close(), { once: true });
     const times = { heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(10_000) };
-    answers.push({ message: { $case: "welcome", value: { nodeId: "n", sessionEpoch: BigInt(session), controllers: [], ...times } } });
+    answers.push({
+      message: {
+        $case: "welcome",
+        value: { nodeId: "n", sessionEpoch: BigInt(session), controllers: [], sshUserAuthorities: [], ...times },
+      },
+    });
     void (async () => {
       for await (const { message } of requests) if (message?.$case === "heartbeat") heartbeats.push(session);
     })();

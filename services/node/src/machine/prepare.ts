@@ -16,6 +16,11 @@ export interface Stock {
   /** The initramfs that all VMs share. */
   readonly initramfs: string;
   readonly cacheDir: string;
+  /**
+   * `ssh-ed25519 AAAA…` of those whose certificates are good. A VM that boots before a controller has named any goes by what the gateway and
+   * a controller have found.
+   */
+  readonly sshUserAuthorities: () => readonly string[];
   readonly clock: Clock;
   readonly failpoints: Failpoints;
 }
@@ -31,7 +36,7 @@ export function openIngredients(stock: Stock): Ingredients {
 
 /** Makes what is missing in the VM's folder. */
 async function prepare(
-  { images, initramfs: shared, cacheDir, clock, failpoints }: Stock,
+  { images, initramfs: shared, cacheDir, sshUserAuthorities, clock, failpoints }: Stock,
   { dir, assignment: { vmId, vmName, imageDigest, imageCredential, authorizedKeys }, spec, isNew }: Preparing,
   signal: AbortSignal,
 ): Promise<Prepared> {
@@ -48,7 +53,7 @@ async function prepare(
     {
       hostname: vmName,
       network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: ["10.0.2.3"] },
-      ssh: { host_key: hostKey.privatePem, authorized_keys: authorizedKeys },
+      ssh: { host_key: hostKey.privatePem, authorized_keys: authorizedKeys, user_ca: sshUserAuthorities(), principal: vmId },
       process: guestProcess(image.config, spec),
       read_only_root: spec.readOnlyRoot,
       channel: { kind: "virtio-serial", name: "pitwall.guest" },

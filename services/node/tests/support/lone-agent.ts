@@ -41,7 +41,9 @@ async function listen(requests: AsyncIterable<ConnectRequest>, answers: Outbox<C
     if (message?.$case !== "hello") continue;
     for (const report of message.value.inventory?.vms ?? []) process.stdout.write(`${JSON.stringify(VmReport.toJSON(report))}\n`);
     const times = { heartbeatInterval: toDuration(Number(ttlMs) / 5), leaseTtl: toDuration(Number(ttlMs)) };
-    answers.push({ message: { $case: "welcome", value: { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times } } });
+    answers.push({
+      message: { $case: "welcome", value: { nodeId: "n", sessionEpoch: 1n, controllers: [], sshUserAuthorities: [], ...times } },
+    });
     answers.push({ message: { $case: "assignments", value: { assignments, complete: true } } });
   }
 }

@@ -87,7 +87,7 @@ export class Peer {
       for (const report of vms) this.#take(report);
       await this.#clock.sleep(this.welcomeMs);
       const times = { heartbeatInterval: toDuration(2_000), leaseTtl: toDuration(ttlMs) };
-      const welcome = { nodeId: "n", sessionEpoch: 1n, controllers: [], ...times };
+      const welcome = { nodeId: "n", sessionEpoch: 1n, controllers: [], sshUserAuthorities: [], ...times };
       session.push({ message: { $case: "welcome", value: welcome } });
       session.push({ message: { $case: "assignments", value: { assignments: [...this.#wanted.values()], complete: true } } });
     }
