@@ -2,55 +2,30 @@
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
-import { connect, createServer as createTcpServer, type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
-import { clientsImage, testImage } from "./support/image.ts";
 import { run, type Ended } from "./support/run.ts";
-import { startTestStack, type TestStack } from "./support/stack.ts";
+import { startSshPlace, type SshPlace } from "./support/ssh-place.ts";
+import { refusals } from "./support/ssh-refusals.ts";
+import { accepts, freePort, scenarios, servesHello } from "./support/ssh-scenarios.ts";
 
-let pitwall: TestStack;
+const leastScenarios = 45;
+
+let place: SshPlace;
 let dir: string;
 let config: string;
 
 beforeAll(async () => {
-  pitwall = await startTestStack({ env: { gateway: { PITWALL_SSH_SESSIONS: "100", PITWALL_SSH_CHANNELS: "100" } } });
-  dir = await mkdtemp(join(tmpdir(), "pitwall-clients-"));
-  const client = pitwall.stack.client();
-  await client.vms.create({ name: "box", spec: { image: await testImage(pitwall.provisioned.cacheDir, clientsImage) } });
-  const { sshHostKey } = await client.vms.wait("box");
-  config = join(dir, "config");
-  const { ssh } = pitwall.stack.ports;
-  const door = ["  HostName 127.0.0.1", `  Port ${ssh}`];
-  const inside = ["  HostName box", "  HostKeyAlias box", "  ProxyJump jump"];
-  const key = pitwall.ssh.options[pitwall.ssh.options.indexOf("-i") + 1];
-  await writeFile(join(dir, "known_hosts"), `[127.0.0.1]:${ssh} ${pitwall.stack.sshHostKey}\nbox ${sshHostKey}\n`);
-  const lines = [
-    ...["Host door", ...door, "  User box", "Host dev-door", ...door, "  User dev+box", "Host jump", ...door, "  User jump"],
-    ...["Host inside", ...inside, "  User root", "Host dev-inside", ...inside, "  User dev"],
-    ...["Host *", `  IdentityFile ${key}`, "  IdentitiesOnly yes", `  UserKnownHostsFile ${join(dir, "known_hosts")}`],
-    ...["  StrictHostKeyChecking yes", "  LogLevel ERROR", "  ExitOnForwardFailure yes"],
-  ];
-  await writeFile(config, `${lines.join("\n")}\n`);
+  place = await startSshPlace();
+  ({ dir, config } = place);
+  await servesHello(place);
 });
-
-afterAll(async () => {
-  await pitwall?.[Symbol.asyncDispose]();
-  await rm(dir, { recursive: true, force: true });
-});
+afterAll(() => place?.[Symbol.asyncDispose]());
 
 const ssh = (...words: string[]): Promise<Ended> => run(["ssh", "-F", config, ...words]);
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** `ssh -N` in the background; `isThere` says when its forwards are there, from what it has said so far. */
 async function forwarding(isThere: (said: string) => Promise<boolean>, ...words: string[]): Promise<void> {
@@ -65,18 +40,18 @@ async function forwarding(isThere: (said: string) => Promise<boolean>, ...words:
   await expect.poll(() => isThere(said), { timeout: 30_000, interval: 20 }).toBe(true);
 }
 
-/** ssh speaks of ports of its own before it listens on them. */
-async function accepts(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  try {
-    await once(socket, "connect");
-    return true;
-  } catch {
-    return false;
-  } finally {
-    socket.destroy();
-  }
-}
+describe.concurrent("scenarios", () => {
+  const all = [...scenarios, ...refusals];
+  const runs = all.flatMap((scenario) => scenario.ways.map((way) => ({ scenario, way, name: `${way} ${scenario.name}` })));
+
+  it("are many, and none has the name of another", () => {
+    process.stderr.write(`${all.length} scenarios in ${runs.length} runs\n`);
+    expect(new Set(all.map(({ name }) => name)).size).toBe(all.length);
+    expect(all.length).toBeGreaterThanOrEqual(leastScenarios);
+  });
+
+  it.each(runs)("$name", async ({ scenario, way }) => scenario.see(place, way));
+});
 
 describe.each(["door", "inside"])("%s", (host) => {
   const work = async (): Promise<string> => mkdtemp(join(dir, "work-"));
@@ -85,12 +60,6 @@ describe.each(["door", "inside"])("%s", (host) => {
     const command = 'id -un; id -Gn; echo "$HOME $SHELL $USER $FROM_IMAGE"; pwd; umask';
     expect((await ssh(host, command)).stdout).toBe("root\nroot\n/root /bin/bash root yes\n/root\n0022\n");
     expect((await ssh(`dev-${host}`, command)).stdout).toBe("dev\ndev staff games\n/home/dev /bin/bash dev yes\n/home/dev\n0022\n");
-  });
-
-  it("takes environment, and tells exit codes and signals", async () => {
-    expect((await ssh("-o", "SetEnv=GREETING=hi", host, "echo $GREETING; exit 7")).code).toBe(7);
-    expect((await ssh("-o", "SetEnv=GREETING=hi", host, "echo $GREETING")).stdout).toBe("hi\n");
-    expect((await ssh(host, "kill -TERM $$")).code).toBe(255); // as OpenSSH tells of a signal
   });
 
   it("forwards no agent", async () => {
@@ -186,8 +155,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     const isThere = async (): Promise<boolean> => (await accepts(local)) && accepts(socks);
     await forwarding(isThere, "-L", `127.0.0.1:${local}:127.0.0.1:8000`, "-D", `127.0.0.1:${socks}`, host);
     const hello = async (): Promise<string> => (await fetch(`http://127.0.0.1:${local}/hello`)).text();
-    // The image's own program may still be starting.
-    await expect.poll(hello, { timeout: 30_000, interval: 100 }).toBe("hello from the VM\n");
+    expect(await hello()).toBe("hello from the VM\n");
     const through = await run(["curl", "-sS", "--noproxy", "", "--socks5-hostname", `127.0.0.1:${socks}`, "http://127.0.0.1:8000/hello"]);
     expect(through).toMatchObject({ code: 0, stdout: "hello from the VM\n" });
   });
@@ -237,11 +205,4 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     expect(stdout).toContain('"ping": "pong"');
     expect(code).toBe(0);
   });
-});
-
-it("answers keepalives of a client that is otherwise idle", async () => {
-  const options = ["-o", "LogLevel=DEBUG3", "-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1"];
-  const { code, stderr } = await ssh(...options, "inside", "sleep 3");
-  expect(code).toBe(0);
-  expect(stderr).toMatch(/send packet: type 80[\s\S]*receive packet: type 8[12]/); // asked, and answered
 });
