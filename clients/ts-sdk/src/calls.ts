@@ -83,7 +83,7 @@ function retryDelayMs(error: ClientError): number | undefined {
 }
 
 /** A failed fetch has no gRPC status: nice-grpc-web reports it as UNKNOWN. */
-function isNetworkFailure({ code, details }: ClientError): boolean {
+export function isNetworkFailure({ code, details }: ClientError): boolean {
   return code === Status.UNKNOWN && /fetch|network|transport/i.test(details);
 }
 

@@ -3,6 +3,7 @@ import { createChannel, createClientFactory, type Client } from "nice-grpc-web";
 import { Metadata } from "nice-grpc-common";
 import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
 import { endWithReader, present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
+import { openEndpoints } from "./endpoints.ts";
 import { PitwallRpcError } from "./errors.ts";
 import {
   ImageServiceDefinition,
@@ -36,8 +37,11 @@ import { anyTransport } from "./socket-transport.ts";
 import { Vms } from "./vms.ts";
 
 export interface PitwallOptions {
-  /** The gateway, such as `https://pitwall.example.com`. */
-  endpoint: string;
+  /**
+   * The gateway, such as `https://pitwall.example.com`, or several of one installation: when one does not answer, calls that may be made again,
+   * watches, and all later calls go to the next.
+   */
+  endpoint: string | readonly string[];
   /** An access token, an API token, or how to get one; asked before each call. */
   token: string | (() => Promise<string>);
   /** Told why a call is made again, so that a program can say what it waits for. */
@@ -54,15 +58,18 @@ export class Pitwall {
   readonly #nodes: Client<typeof NodeServiceDefinition, CallExtras>;
   readonly #images: Client<typeof ImageServiceDefinition, CallExtras>;
   readonly #profile: Client<typeof ProfileServiceDefinition, CallExtras>;
-  readonly #endpoint: string;
+  /** The gateway of the moment. */
+  readonly #endpoint: () => string;
   readonly #guest: (vm: string) => Client<typeof GuestServiceDefinition, CallExtras>;
 
   constructor({ endpoint, token, onRetry }: PitwallOptions) {
-    this.#endpoint = endpoint;
-    const channel = createChannel(endpoint, anyTransport());
+    const { address, transport, leave, current } = openEndpoints(endpoint, anyTransport());
+    const channel = createChannel(address, transport);
+    this.#endpoint = current;
     // The one used first is the innermost: errors are typed last, after retries had a look at their codes.
     const factory = createClientFactory()
       .use(errorDetailsClientMiddleware)
+      .use(leave)
       .use(endWithReader)
       .use(withToken(typeof token === "string" ? async () => token : token))
       .use(retries((error) => onRetry?.(new PitwallRpcError(error))))
@@ -82,9 +89,9 @@ export class Pitwall {
    * caller may enter the VM. `port` is by default the VM's own choice; `path` begins with a slash. Throws when the gateway has no domain for VMs.
    */
   async signedUrl(vm: string, options: { port?: number; ttlMs?: number; path?: string } = {}): Promise<{ url: string; expireTime: Date }> {
-    const domain = await ingressDomain(this.#endpoint);
+    const domain = await ingressDomain(this.#endpoint());
     const { grant, host, expireTime } = await this.vms.issueIngressGrant(vm, options);
-    const url = ingressUrl(this.#endpoint, domain, host, options.path ?? "/");
+    const url = ingressUrl(this.#endpoint(), domain, host, options.path ?? "/");
     url.searchParams.set("pitwall-grant", grant);
     return { url: url.href, expireTime };
   }
@@ -93,7 +100,7 @@ export class Pitwall {
   async addressOf({ id, ingress }: Vm, { port = 0, path = "/" }: { port?: number; path?: string } = {}): Promise<string> {
     const host = ingress?.host || id;
     const isOwn = port === 0 || port === (ingress?.port ?? 0);
-    return ingressUrl(this.#endpoint, await ingressDomain(this.#endpoint), isOwn ? host : `${port}-${host}`, path).href;
+    return ingressUrl(this.#endpoint(), await ingressDomain(this.#endpoint()), isOwn ? host : `${port}-${host}`, path).href;
   }
 
   /** All nodes, by name. */
