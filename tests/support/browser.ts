@@ -17,6 +17,8 @@ export interface TestBrowser extends AsyncDisposable {
   readonly origin: string;
   /** A new page of this origin, or of another name for it. */
   open(at?: string): Promise<Page>;
+  /** A new page without anything, which shares nothing with others. */
+  blank(): Promise<Page>;
 }
 
 export async function startTestBrowser(): Promise<TestBrowser> {
@@ -47,6 +49,7 @@ export async function startTestBrowser(): Promise<TestBrowser> {
       await page.waitForFunction(() => "Pitwall" in window);
       return page;
     },
+    blank: () => browser.newPage(),
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }

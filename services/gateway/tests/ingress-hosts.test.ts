@@ -142,6 +142,20 @@ describe("what a VM says on its own host", () => {
     }
   });
 
+  it.each([
+    [undefined, "private"],
+    ["public, max-age=60, s-maxage=600", "max-age=60, private"],
+    ["no-store", "no-store, private"],
+    ['private="x", max-age=1', "max-age=1, private"],
+  ])("is kept by no cache for others, where somebody was let in: %s", async (said, kept) => {
+    const { port } = await start({ isPublic: true, answers: said === undefined ? {} : { "cache-control": said } });
+    const of = async (headers: Record<string, string>): Promise<string | undefined> =>
+      (await ask1(port, { path: "/", headers: { host, ...headers } })).headers["cache-control"];
+    expect(await of({ authorization: "", cookie })).toBe(kept);
+    expect(await of({})).toBe(kept);
+    expect(await of({ authorization: "" })).toBe(said);
+  });
+
   it("to somebody with credentials of its own is not the gateway's business", async () => {
     const { port, heard } = await start({ isPublic: true });
     expect((await ask1(port, { path: "/", headers: { host, authorization: "Basic YTpi" } })).status).toBe(200);

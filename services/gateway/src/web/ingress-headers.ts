@@ -63,11 +63,21 @@ export function framingOf(request: IngressRequest): OutgoingHttpHeaders {
   return length === undefined ? {} : { "content-length": length };
 }
 
-/** What a VM's answer says on its own host: what it likes, but for itself alone. */
-export function headersOutOnOwnHost(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
+/** What a VM's answer says on its own host: what it likes, but for itself alone. `isForAll`: also to who shows nothing. */
+export function headersOutOnOwnHost(headers: IncomingHttpHeaders, isForAll: boolean): OutgoingHttpHeaders {
   const { "alt-svc": _, "set-cookie": lines = [], ...rest } = endToEnd(headers);
   const kept = cookiesOut(lines as readonly string[]); // Node has a list of it
-  return kept.length === 0 ? rest : { ...rest, "set-cookie": kept };
+  return {
+    ...rest,
+    ...(kept.length > 0 && { "set-cookie": kept }),
+    ...(!isForAll && { "cache-control": privateOnly(headers["cache-control"]) }),
+  };
+}
+
+/** The VM may not know that somebody was let in, and what stands before the gateway may keep what is for them for others. */
+function privateOnly(said: string | undefined): string {
+  const kept = (said ?? "").split(",").filter((part) => !/^\s*(?:public|s-maxage\s*=.*|private.*|)\s*$/i.test(part));
+  return [...kept.map((part) => part.trim()), "private"].join(", ");
 }
 
 /** The same below the gateway's address. Scripts of a page do not run, and it has no origin, wherever a browser comes to show it. */

@@ -96,7 +96,7 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
     if (isGone) return void stream.destroy();
     response.once("close", () => stream.destroy());
     stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(idleMs)));
-    return { stream, isAuthorizationTheirs };
+    return { stream, isAuthorizationTheirs, isForAll: caller.credential?.$case === "anonymous" };
   }
 
   function ask(
@@ -145,7 +145,7 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
         if (!way) return;
         const { stream } = way;
         const asked = ask(request, way, target, framingOf(request));
-        asked.on("error", (error) => refuse(response, error)).once("response", (reply) => answer(response, reply, target));
+        asked.on("error", (error) => refuse(response, error)).once("response", (reply) => answer(response, reply, target, way));
         request.pipe(asked, { end: false });
         // On HTTP/2 a body that its client breaks off ends like one that is whole.
         request.once("end", () => (wasCut(request) ? stream.destroy() : asked.end())).once("aborted", () => stream.destroy());
@@ -172,10 +172,10 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
         const asked = ask(request, way, target, { connection: "Upgrade", upgrade: "websocket" });
         asked
           .on("error", (error) => refuse(response, error))
-          .once("response", (reply) => answer(response, reply, target))
+          .once("response", (reply) => answer(response, reply, target, way))
           // Only now may bytes go through as they are: what is no such answer would make the client's next request the VM's.
           .once("upgrade", (reply: IncomingMessage, inner: Duplex, first: Buffer) => {
-            begin(response, 101, { ...answerHeaders(reply, target), connection: "Upgrade", upgrade: "websocket" });
+            begin(response, 101, { ...answerHeaders(reply, target, way), connection: "Upgrade", upgrade: "websocket" });
             response.flushHeaders();
             if (first.length > 0) socket.write(first);
             if (head.length > 0) inner.write(head);
@@ -193,14 +193,16 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
 interface Way {
   readonly stream: Socket;
   readonly isAuthorizationTheirs: boolean;
+  /** Whether nobody in particular came. */
+  readonly isForAll: boolean;
 }
 
-function answerHeaders({ headers }: IncomingMessage, { prefix }: Target): OutgoingHttpHeaders {
-  return prefix === undefined ? headersOutOnOwnHost(headers) : headersOut(headers);
+function answerHeaders({ headers }: IncomingMessage, { prefix }: Target, { isForAll }: Way): OutgoingHttpHeaders {
+  return prefix === undefined ? headersOutOnOwnHost(headers, isForAll) : headersOut(headers);
 }
 
-function answer(response: Response, reply: IncomingMessage, target: Target): void {
-  const headers = answerHeaders(reply, target);
+function answer(response: Response, reply: IncomingMessage, target: Target, way: Way): void {
+  const headers = answerHeaders(reply, target, way);
   try {
     begin(response, reply.statusCode ?? 502, headers);
   } catch (error) {
