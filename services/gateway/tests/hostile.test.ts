@@ -94,6 +94,24 @@ describe("connections", () => {
   });
 });
 
+describe("calls that break", () => {
+  const code = (value: number): Buffer => Buffer.from([0, 0, 0, value]);
+  it.each([
+    ["are longer than they say", [callBlock({ "content-length": "1" }), frameOf(frameKind.data, endStream, 1, frame)]],
+    ["are shorter than they say", [callBlock({ "content-length": "100" }), frameOf(frameKind.data, endStream, 1, frame)]],
+    ["are reset with PROTOCOL_ERROR", [callBlock(), frameOf(frameKind.reset, 0, 1, code(1))]],
+    ["are reset with a code that nobody knows", [callBlock(), frameOf(frameKind.reset, 0, 1, code(200))]],
+    ["go on after their end", [callBlock(), frameOf(frameKind.data, endStream, 1), frameOf(frameKind.data, 0, 1, frame)]],
+    ["have a frame that is none", [callBlock(), frameOf(frameKind.windowUpdate, 0, 1, code(0))]],
+  ])("in the same breath as they begin, because they %s, end no more than themselves", async (_, [head = Buffer.alloc(0), ...frames]) => {
+    const gateway = await start();
+    const client = raw(gateway.port);
+    client.socket.write(Buffer.concat([frameOf(frameKind.headers, endHeaders, 1, head), ...frames]));
+    await isServed(gateway.port); // by when those frames have been read
+    await isServed(gateway.port);
+  });
+});
+
 describe("calls at once", () => {
   it.each(["callsPerSource", "calls"] as const)("beyond %s are RESOURCE_EXHAUSTED, and are taken once others have ended", async (limit) => {
     const gateway = await start({ [limit]: 5 });

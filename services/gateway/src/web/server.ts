@@ -84,7 +84,10 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   });
 
   function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: string[]): void {
-    if (stream.closed || stream.destroyed) return; // reset in the same breath: nobody waits for it
+    if (stream.closed || stream.destroyed) {
+      // Broken off in the same breath: nobody waits for it. But if it broke a rule, that is told, and unheard would end the process.
+      return void stream.on("error", () => undefined);
+    }
     if (headerBytes(raw) > limits.headerBytes) {
       metrics.refuse("header_bytes");
       stream.on("error", () => undefined);
