@@ -6,7 +6,8 @@ import { startTestStack, type TestStack } from "./support/stack.ts";
 
 let pitwall: TestStack;
 let browser: TestBrowser;
-const script = "<!doctype html><title>silent</title><p>page of a VM</p><script>document.title = 'spoke'; document.cookie = 'planted=1'</script>";
+const script =
+  "<!doctype html><title>silent</title><p>page of a VM</p><script>document.title = 'spoke'; document.cookie = 'planted=1'</script>";
 
 beforeAll(async () => {
   browser = await startTestBrowser();
@@ -87,11 +88,14 @@ it("does not lend it to the page of another VM, which is the same site", async (
   expect(await statusOf(page, `${originOf("web")}/`, { ...all, method: "POST", body: "x" })).toBe(401);
   expect(await statusOf(page, `${originOf("evil")}/`, { credentials: "include" })).toBe(200);
   const framed = page.waitForResponse((response) => response.url() === `${originOf("web")}/script.html`);
-  await page.evaluate((at) => {
-    const frame = document.createElement("iframe");
-    frame.src = at;
-    document.body.append(frame);
-  }, `${originOf("web")}/script.html`);
+  await page.evaluate(
+    (at) => {
+      const frame = document.createElement("iframe");
+      frame.src = at;
+      document.body.append(frame);
+    },
+    `${originOf("web")}/script.html`,
+  );
   expect((await framed).status()).toBe(401);
   // A link that a person follows is something else.
   await page.evaluate((at) => void (location.href = at), `${originOf("web")}/script.html`);
