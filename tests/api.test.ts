@@ -33,9 +33,16 @@ describe("by reflection", () => {
   it("lists every service that users may call", async () => {
     const { stdout } = await curl("", "--list-services");
     expect(stdout.trim().split("\n")).toEqual(
-      ["AuditService", "GuestService", "ImageService", "NodeService", "ProfileService", "ProjectService", "VmService"].map(
-        (name) => `pitwall.v1.${name}`,
-      ),
+      [
+        "AuditService",
+        "GuestService",
+        "ImageService",
+        "NodeService",
+        "ProfileService",
+        "ProjectService",
+        "SessionService",
+        "VmService",
+      ].map((name) => `pitwall.v1.${name}`),
     );
   });
 

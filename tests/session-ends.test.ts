@@ -43,6 +43,8 @@ it("a session's end tells how much went which way", async () => {
   expect(end?.fromVmBytes).toBeGreaterThan(3 * mib);
   expect(end?.fromVmBytes).toBeLessThan(3.15 * mib);
   expect(end?.seconds).toBeGreaterThan(0);
+  const [key] = await pitwall.stack.client().listSshKeys();
+  expect(end).toMatchObject({ way: "door", user: "root", key: key?.fingerprint });
   expect(await pitwall.query("select id from access_session")).toEqual([]);
 });
 

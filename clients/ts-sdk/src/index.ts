@@ -3,6 +3,7 @@ export { Pitwall, type PitwallOptions } from "./pitwall.ts";
 export type { Fleet } from "./fleet.ts";
 export type { AuditLog, AuditQuery } from "./audit-log.ts";
 export type { CreateApiTokenOptions, ProjectChanges, Projects, RegistrySecret } from "./projects.ts";
+export type { Sessions } from "./sessions.ts";
 export type { ExecInput, ExecOptions, ExecOutput } from "./guest-streams.ts";
 export { discover, type Discovery } from "./discover.ts";
 export { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
@@ -61,3 +62,4 @@ export {
   RegistryCredential,
 } from "./gen/pitwall/v1/project.ts";
 export { AuditEntry, AuditHead } from "./gen/pitwall/v1/audit.ts";
+export { Recording, RecordingState, Session } from "./gen/pitwall/v1/session.ts";

@@ -31,6 +31,8 @@ import { AuditLog } from "./audit-log.ts";
 import { AuditServiceDefinition } from "./gen/pitwall/v1/audit.ts";
 import { ProjectServiceDefinition } from "./gen/pitwall/v1/project.ts";
 import { Projects } from "./projects.ts";
+import { SessionServiceDefinition } from "./gen/pitwall/v1/session.ts";
+import { Sessions } from "./sessions.ts";
 import { attachExec, exec, writeFile, type ExecInput, type ExecOptions, type ExecOutput } from "./guest-streams.ts";
 import { ingressDomain, ingressUrl } from "./ingress-url.ts";
 import { anyTransport } from "./socket-transport.ts";
@@ -54,6 +56,7 @@ export class Pitwall {
   /** For administrators. */
   readonly fleet: Fleet;
   readonly projects: Projects;
+  readonly sessions: Sessions;
   readonly audit: AuditLog;
   readonly #nodes: Client<typeof NodeServiceDefinition, CallExtras>;
   readonly #images: Client<typeof ImageServiceDefinition, CallExtras>;
@@ -76,6 +79,7 @@ export class Pitwall {
       .use(typedErrors);
     this.vms = new Vms(factory.create(VmServiceDefinition, channel));
     this.projects = new Projects(factory.create(ProjectServiceDefinition, channel));
+    this.sessions = new Sessions(factory.create(SessionServiceDefinition, channel));
     this.audit = new AuditLog(factory.create(AuditServiceDefinition, channel));
     this.#nodes = factory.create(NodeServiceDefinition, channel);
     this.fleet = new Fleet(this.#nodes);

@@ -32,6 +32,8 @@ export interface CreateApiTokenOptions {
 export interface ProjectChanges {
   name?: string;
   undeleteWindowMs?: number;
+  /** SSH sessions are recorded, and what cannot be is refused. */
+  recordSessions?: boolean;
   quota?: Partial<Quota>;
   /** Refuses when the project has changed since. */
   etag?: string;
@@ -64,16 +66,18 @@ export class Projects {
     });
   }
 
-  async update(project: string, { name, undeleteWindowMs, quota = {}, etag = "" }: ProjectChanges): Promise<Project> {
+  async update(project: string, { name, undeleteWindowMs, recordSessions, quota = {}, etag = "" }: ProjectChanges): Promise<Project> {
     const fields = { vms: "vms", cpuMillis: "cpu_millis", memBytes: "mem_bytes", diskBytes: "disk_bytes", addresses: "addresses" } as const;
     const updateMask = [
       ...(name === undefined ? [] : ["name"]),
       ...(undeleteWindowMs === undefined ? [] : ["undelete_window"]),
+      ...(recordSessions === undefined ? [] : ["record_sessions"]),
       ...Object.entries(fields).flatMap(([field, path]) => (quota[field as keyof typeof fields] === undefined ? [] : [`quota.${path}`])),
     ];
     const value = Project.fromPartial({
       name: name ?? "",
       quota: Quota.fromPartial(quota),
+      ...(recordSessions !== undefined && { recordSessions }),
       ...(undeleteWindowMs !== undefined && { undeleteWindow: toDuration(undeleteWindowMs) }),
     });
     const request = { requestId: crypto.randomUUID(), project, value, updateMask, etag };

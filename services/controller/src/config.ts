@@ -1,6 +1,6 @@
 // The controller's configuration.
 import { imageSourceSettings } from "@pitwall/oci";
-import { duration, hostPort, list, readConfig } from "@pitwall/runtime";
+import { bytes, duration, hostPort, list, readConfig } from "@pitwall/runtime";
 import { z } from "zod";
 
 /** Of one user or API token, on this controller; 0: no limit. */
@@ -8,6 +8,8 @@ const perSecond = z.coerce.number("must be a number").min(0, "must not be negati
 
 /** A retention; a second at least, since it is looked at that often. */
 const kept = duration.refine((ms) => ms >= 1_000, "must be at least 1s");
+
+const size = bytes.refine((all) => all > 0, "must be more than nothing");
 
 const databaseUrl = z.string().regex(/^postgres(ql)?:\/\//, "must be a postgresql:// URL");
 
@@ -31,6 +33,9 @@ const schema = z.object({
   PITWALL_CA_DIR: z.string().startsWith("/", "must be an absolute path").optional(),
   PITWALL_KEEP_ANSWERS: kept.prefault("24h"),
   PITWALL_KEEP_EVENTS: kept.prefault("24h"),
+  PITWALL_RECORDING_LIMIT: size.prefault("64Mi"),
+  PITWALL_RECORDINGS_PER_PROJECT: size.prefault("4Gi"),
+  PITWALL_KEEP_RECORDINGS: kept.prefault("30d"),
   PITWALL_HEARTBEAT: duration.prefault("1s"),
   PITWALL_LEASE: duration.prefault("10s"),
 });

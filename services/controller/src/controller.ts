@@ -15,6 +15,7 @@ import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { ProjectServiceDefinition } from "@pitwall/proto/pitwall/v1/project.ts";
 import { RelayServiceDefinition } from "@pitwall/proto/pitwall/v1/relay.ts";
+import { SessionServiceDefinition } from "@pitwall/proto/pitwall/v1/session.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
 import {
   errorBoundary,
@@ -39,6 +40,9 @@ import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
 import { IngressGrants } from "./access/ingress-grants.ts";
 import { LiveCalls } from "./access/live-calls.ts";
+import { RecordingIntake } from "./access/recording-intake.ts";
+import { RecordingShelf } from "./access/recording-shelf.ts";
+import { SessionList } from "./access/session-list.ts";
 import { SshCertificates } from "./access/ssh-certificates.ts";
 import { AuditLog } from "./audit/audit-log.ts";
 import { startSequencer } from "./audit/sequencer.ts";
@@ -84,6 +88,7 @@ import { nodeService } from "./rpc/node-service.ts";
 import { projectService } from "./rpc/project-service.ts";
 import { openRelay } from "./rpc/relay-client.ts";
 import { relayService } from "./rpc/relay-service.ts";
+import { sessionService } from "./rpc/session-service.ts";
 import { accessService, enrollService, profileService } from "./rpc/small-services.ts";
 import { guestLeast } from "./rpc/policy.ts";
 import { vmService } from "./rpc/vm-service.ts";
@@ -165,7 +170,8 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const vms = new Vms({ store, mutations, nodes, placer, images, credentials, recorder, feed, signer, failpoints });
   const assignments = new Assignments({ store, credentials });
   const reports = new Reports({ store, sessions, recorder, failpoints, log });
-  stack.use(keepHouse(store, { answersMs: config.PITWALL_KEEP_ANSWERS, eventsMs: config.PITWALL_KEEP_EVENTS }, log));
+  const { PITWALL_KEEP_ANSWERS: answersMs, PITWALL_KEEP_EVENTS: eventsMs, PITWALL_KEEP_RECORDINGS: recordingsMs } = config;
+  stack.use(keepHouse(store, { answersMs, eventsMs, recordingsMs }, log));
   stack.use(startSequencer(store, await openSigningKey(caDir), log));
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);
@@ -193,6 +199,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     ImageServiceDefinition,
     ProfileServiceDefinition,
     ProjectServiceDefinition,
+    SessionServiceDefinition,
     AuditServiceDefinition,
     GuestServiceDefinition,
   ];
@@ -214,6 +221,11 @@ export async function startController(config: ControllerConfig, { log, failpoint
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles));
   api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials }));
+  const openSessions = new SessionList({ store, mutations });
+  api.add(
+    lost.noticing(SessionServiceDefinition),
+    sessionService({ sessions: openSessions, shelf: new RecordingShelf({ store, mutations }) }),
+  );
   api.add(AuditServiceDefinition, auditService(new AuditLog(store)));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));
@@ -245,7 +257,14 @@ export async function startController(config: ControllerConfig, { log, failpoint
   link.add(RelayServiceDefinition, relayService(links));
   link.add(
     AccessServiceDefinition,
-    accessService(new Access({ store, links, authenticator, feed, certificates, grants: ingressGrants, failpoints, leastFor: guestLeast })),
+    accessService(
+      new Access({ store, links, authenticator, feed, certificates, grants: ingressGrants, failpoints, leastFor: guestLeast }),
+      new RecordingIntake({
+        store,
+        recordingBytes: config.PITWALL_RECORDING_LIMIT,
+        projectBytes: config.PITWALL_RECORDINGS_PER_PROJECT,
+      }),
+    ),
   );
   link.add(EnrollServiceDefinition, enrollService(enroll, roster));
 

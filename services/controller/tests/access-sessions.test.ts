@@ -1,7 +1,15 @@
 // Ways into VMs in the audit log: their begin before they are open, their end with what went through, as gateways tell it; and watches that
 // end with their watcher's role.
-import { randomBytes, randomUUID } from "node:crypto";
-import type { AccessServiceDefinition, Caller, OpenTunnelResponse, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
+import { generateKeyPairSync, randomBytes, randomUUID } from "node:crypto";
+import { readSshCertificate, sshLineOf } from "@pitwall/auth";
+import {
+  SshWay,
+  type AccessServiceDefinition,
+  type Caller,
+  type OpenTunnelRequest,
+  type OpenTunnelResponse,
+  type TunnelTarget,
+} from "@pitwall/proto/pitwall/v1/access.ts";
 import { ProjectRole } from "@pitwall/proto/pitwall/v1/project.ts";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Client } from "nice-grpc";
@@ -31,22 +39,25 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => parts.disposeAsync());
 
-interface Opening {
+interface Opening extends Partial<Pick<OpenTunnelRequest, "sshWay" | "sshUser">> {
   readonly sessionId: string;
+  readonly caller?: Caller;
   readonly target?: TunnelTarget["target"];
   readonly by?: Client<typeof AccessServiceDefinition>;
 }
 
-async function open({ sessionId, target = ssh, by = gateway }: Opening): Promise<OpenTunnelResponse> {
+async function open({ target = ssh, by = gateway, caller, ...request }: Opening): Promise<OpenTunnelResponse> {
   return by.openTunnel({
-    caller: { credential: { $case: "bearerToken", value: await pitwall.token("ada") } },
-    vm: "team/web",
+    ...request,
+    caller: caller ?? { credential: { $case: "bearerToken", value: await pitwall.token("ada") } },
+    vm: caller ? await vmId() : "team/web",
     target: { target },
     token: randomBytes(32).toString("base64url"),
     gatewayAddress: "127.0.0.1:1",
-    sessionId,
   });
 }
+
+const vmId = async (): Promise<string> => (await ada.vms.getVm({ vm: "team/web" })).vm?.id ?? "";
 
 const entriesOf = async (session: string): Promise<Record<string, unknown>[]> =>
   pitwall.query(
@@ -72,6 +83,32 @@ describe("a way into a VM", () => {
       },
     ]);
     expect(await openRows()).toBe(0);
+  });
+
+  it("has entries of the way, the key and the certificate", async () => {
+    const publicKey = sshLineOf(generateKeyPairSync("ed25519").publicKey);
+    const { key } = await ada.profile.addSshKey({ publicKey });
+    const issued = (await ada.vms.issueSshCertificate({ vm: "team/web", publicKey })).certificate;
+    const certificate = Buffer.from(issued.split(" ")[1] ?? "", "base64");
+    const ways = {
+      "by a key": { sshWay: SshWay.SSH_WAY_JUMP, caller: { credential: { $case: "sshPublicKey", value: publicKey } } },
+      "by a certificate": {
+        ...{ sshWay: SshWay.SSH_WAY_DOOR, sshUser: "dev" },
+        caller: { credential: { $case: "sshCertificate", value: { certificate, loginTime: new Date() } } },
+      },
+    } as const;
+    const details: Record<string, unknown[]> = {};
+    for (const [name, way] of Object.entries(ways)) {
+      const sessionId = randomUUID();
+      await open({ sessionId, ...way });
+      await gateway.endSessions({ ended: [{ sessionId }] });
+      details[name] = (await entriesOf(sessionId)).map(({ detail }) => detail);
+    }
+    const ofKey = { name: "web", target: "ssh", key: key?.fingerprint, way: "jump" };
+    const { serial } = readSshCertificate(certificate);
+    const ofCertificate = { ...ofKey, way: "door", user: "dev", certificate: String(serial) };
+    expect(details).toMatchObject({ "by a key": [ofKey, ofKey], "by a certificate": [ofCertificate, ofCertificate] });
+    expect(await refusalOf(open({ sessionId: randomUUID(), sshUser: "two words" }))).toBe("INVALID_ARGUMENT ssh_user: is no user's name");
   });
 
   it("that is asked for again, since the answer was lost, is one", async () => {

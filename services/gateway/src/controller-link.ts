@@ -12,7 +12,10 @@ const aloneRefreshMs = 2_000;
 const refreshLimitMs = 5_000;
 
 type WholeClient = Client<typeof AccessServiceDefinition, { timeoutMs?: number }>;
-export type AccessClient = Pick<WholeClient, "authorizeSsh" | "openTunnel" | "endSessions" | "checkTunnels">;
+export type AccessClient = Pick<
+  WholeClient,
+  "authorizeSsh" | "openTunnel" | "endSessions" | "checkTunnels" | "openRecording" | "appendRecording" | "closeRecording"
+>;
 
 interface Connection {
   readonly link: string;
@@ -96,6 +99,9 @@ export function openAccess(identity: Identity, log: Log): ControllerAccess {
     openTunnel: (request, options) => anywhere((access) => access.openTunnel(request, options)),
     endSessions: (request, options) => anywhere((access) => access.endSessions(request, options)),
     checkTunnels: (request, options) => anywhere((access) => access.checkTunnels(request, options)),
+    openRecording: (request, options) => anywhere((access) => access.openRecording(request, options)),
+    appendRecording: (request, options) => anywhere((access) => access.appendRecording(request, options)),
+    closeRecording: (request, options) => anywhere((access) => access.closeRecording(request, options)),
   };
   return {
     client: () => client,

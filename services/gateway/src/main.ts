@@ -13,6 +13,7 @@ import {
   openOperations,
   PitwallError,
   runMain,
+  systemClock,
   type HostPort,
   type OperationsParts,
 } from "@pitwall/runtime";
@@ -20,6 +21,7 @@ import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, webLimits, type
 import { openApi } from "./controller-api.ts";
 import { openAccess, type ControllerAccess } from "./controller-link.ts";
 import { GatewayMetrics } from "./metrics.ts";
+import { Recordings } from "./recording/recordings.ts";
 import { openHostKey } from "./ssh/host-key.ts";
 import { hasCompiledCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
@@ -134,6 +136,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
   const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
   const advertise = (port: number): string =>
     hostPortText({ host: tunnelHost(config), port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
+  const recordings = stack.use(new Recordings({ access: () => access.client(), clock: systemClock, log }));
   const tunnels = stack.use(
     await openTunnels(config.PITWALL_TUNNEL_LISTEN, {
       advertise,
@@ -148,7 +151,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
   );
   const ssh = stack.use(
     await openSshServer(config.PITWALL_SSH_LISTEN, {
-      ...{ hostKey, access: () => access.client(), tunnels, failpoints, metrics, offences, log },
+      ...{ hostKey, access: () => access.client(), tunnels, recordings, failpoints, metrics, offences, log },
       limits: sshLimits(config),
     }),
   );

@@ -5,6 +5,7 @@ import type { CheckedTunnel } from "@pitwall/proto/pitwall/v1/access.ts";
 import { silentLog } from "@pitwall/runtime";
 import { ClientError, Status } from "nice-grpc";
 import { expect, it, onTestFinished } from "vitest";
+import type { AccessClient } from "../src/controller-link.ts";
 import { LiveTunnels } from "../src/tunnels/live-tunnels.ts";
 
 const checked = (key: string): CheckedTunnel => ({
@@ -13,12 +14,16 @@ const checked = (key: string): CheckedTunnel => ({
   method: "",
   host: "",
   port: 0,
+  unrecordedSsh: false,
 });
 
 /** Before a controller that answers so. */
-function tunnels(answer: (asked: readonly unknown[]) => number[], staleMs = 300_000): LiveTunnels {
-  const controller = { checkTunnels: async ({ tunnels: asked = [] }: { tunnels?: readonly unknown[] }) => ({ lost: answer(asked) }) };
-  const live = new LiveTunnels(() => controller, { staleMs, log: silentLog });
+function tunnels(
+  answer: (asked: readonly unknown[]) => number[],
+  { staleMs = 300_000, endedSessions = [] }: { staleMs?: number; endedSessions?: string[] } = {},
+): LiveTunnels {
+  const checkTunnels: AccessClient["checkTunnels"] = async ({ tunnels: asked = [] }) => ({ lost: answer(asked), endedSessions });
+  const live = new LiveTunnels(() => ({ checkTunnels }), { staleMs, log: silentLog });
   onTestFinished(() => live[Symbol.asyncDispose]());
   return live;
 }
@@ -45,10 +50,13 @@ it("end within seconds, those of others do not, and those that came alike are as
 it("end when no controller has said for long that they may stay, and not before", { timeout: 20_000 }, async () => {
   let isAway = false;
   const staleMs = 3_000;
-  const live = tunnels(() => {
-    if (isAway) throw new ClientError("CheckTunnels", Status.UNAVAILABLE, "no");
-    return [];
-  }, staleMs);
+  const live = tunnels(
+    () => {
+      if (isAway) throw new ClientError("CheckTunnels", Status.UNAVAILABLE, "no");
+      return [];
+    },
+    { staleMs },
+  );
   const stream = new PassThrough();
   const ended = once(stream, "error");
   live.follow(checked("a"), stream);
@@ -61,6 +69,17 @@ it("end when no controller has said for long that they may stay, and not before"
   const tookMs = performance.now() - since;
   expect(tookMs).toBeGreaterThan(staleMs - 2_500); // it was let in when it was asked for last, before that
   expect(tookMs).toBeLessThan(staleMs + 2_500);
+});
+
+it("end when somebody has ended their session", async () => {
+  const live = tunnels(() => [], { endedSessions: ["ended", "of another time"] });
+  const streams = [new PassThrough(), new PassThrough()] as const;
+  live.follow(checked("a"), streams[0], "ended");
+  live.follow(checked("a"), streams[1], "stays");
+  const [error] = (await once(streams[0], "error", { signal: AbortSignal.timeout(5_000) })) as [unknown];
+  expect(error).toMatchObject({ fault: "denied", reason: "SESSION_ENDED" });
+  expect(streams[1].destroyed).toBe(false);
+  streams[1].destroy();
 });
 
 it.each([

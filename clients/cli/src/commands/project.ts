@@ -16,6 +16,7 @@ type Options = EndpointOption & { readonly output: Format };
 interface UpdateOptions extends Options {
   readonly name?: string;
   readonly undeleteWindow?: number;
+  readonly recordSessions?: "on" | "off";
   readonly vms?: number;
   readonly cpu?: number;
   readonly memory?: bigint;
@@ -59,6 +60,12 @@ function declareUpdate(command: Command, shell: Shell): void {
         parseLifeMs,
       ),
     )
+    .addOption(
+      new Option("--record-sessions <word>", "whether SSH sessions are recorded, and ways that cannot be are refused").choices([
+        "on",
+        "off",
+      ]),
+    )
     .addOption(new Option("--vms <count>", "quota; for administrators").argParser(parseCount))
     .addOption(new Option("--cpu <cpus>", "quota; for administrators").argParser(parseCpuMillis))
     .addOption(new Option("--memory <size>", "quota; for administrators").argParser(parseByteSize))
@@ -67,24 +74,31 @@ function declareUpdate(command: Command, shell: Shell): void {
     .option("--etag <etag>", "refuse when the project has changed since");
   withOutput(withEndpoint(update))
     .description("Changes a project's name, settings or quota.")
-    .action(async (project: string, { name, undeleteWindow, vms, cpu, memory, disk, addresses, etag, ...options }: UpdateOptions) => {
-      const quota = {
-        ...(vms !== undefined && { vms }),
-        ...(cpu !== undefined && { cpuMillis: BigInt(cpu) }),
-        ...(memory !== undefined && { memBytes: memory }),
-        ...(disk !== undefined && { diskBytes: disk }),
-        ...(addresses !== undefined && { addresses }),
-      };
-      const changes = {
-        ...(name !== undefined && { name }),
-        ...(undeleteWindow !== undefined && { undeleteWindowMs: undeleteWindow }),
-        ...(Object.keys(quota).length > 0 && { quota }),
-      };
-      if (Object.keys(changes).length === 0) throw usageError("nothing to change: give --name, --undelete-window, or a quota");
-      await inSession(shell, options, async ({ pitwall }) =>
-        show(shell, options.output, oneView(await pitwall.projects.update(project, { ...changes, ...(etag !== undefined && { etag }) }))),
-      );
-    });
+    .action(
+      async (
+        project: string,
+        { name, undeleteWindow, recordSessions, vms, cpu, memory, disk, addresses, etag, ...options }: UpdateOptions,
+      ) => {
+        const quota = {
+          ...(vms !== undefined && { vms }),
+          ...(cpu !== undefined && { cpuMillis: BigInt(cpu) }),
+          ...(memory !== undefined && { memBytes: memory }),
+          ...(disk !== undefined && { diskBytes: disk }),
+          ...(addresses !== undefined && { addresses }),
+        };
+        const changes = {
+          ...(name !== undefined && { name }),
+          ...(undeleteWindow !== undefined && { undeleteWindowMs: undeleteWindow }),
+          ...(recordSessions !== undefined && { recordSessions: recordSessions === "on" }),
+          ...(Object.keys(quota).length > 0 && { quota }),
+        };
+        if (Object.keys(changes).length === 0)
+          throw usageError("nothing to change: give --name, --undelete-window, --record-sessions, or a quota");
+        await inSession(shell, options, async ({ pitwall }) =>
+          show(shell, options.output, oneView(await pitwall.projects.update(project, { ...changes, ...(etag !== undefined && { etag }) }))),
+        );
+      },
+    );
 }
 
 function declareMembers(command: Command, shell: Shell): void {
@@ -150,6 +164,7 @@ function oneView(project: Project): View {
         ["Disk", of(byteWord(usage?.diskBytes ?? 0n), byteWord(quota?.diskBytes ?? 0n))],
         ["Addresses", of(String(usage?.addresses ?? 0), String(quota?.addresses ?? 0))],
         ["Undelete window", undeleteWindow && undeleteWindow.seconds > 0n ? durationWord(Number(undeleteWindow.seconds) * 1000) : "none"],
+        ["SSH sessions", project.recordSessions ? "are recorded" : ""],
         ["Etag", etag],
       ]),
     json: Project.toJSON(project),

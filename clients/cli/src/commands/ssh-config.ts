@@ -5,7 +5,7 @@ import { CliError } from "../failure.ts";
 import type { Shell } from "../shell.ts";
 import { openSshAccess } from "../ssh/access.ts";
 import { chosenKey, withKey, type KeyOption } from "../ssh/chosen-key.ts";
-import { asHostBlock } from "../ssh/options.ts";
+import { asHostBlock, type SshOption } from "../ssh/options.ts";
 import { checkedVm } from "../ssh/places.ts";
 import { allVms } from "../vm/all-vms.ts";
 
@@ -27,9 +27,9 @@ export function declare(command: Command, shell: Shell): void {
         const access = await openSshAccess(shell, session, await chosenKey(options, shell.folder));
         for (const vm of wanted) {
           if (vm.sshHostKey === "") throw new CliError(`${vm.name} has no SSH host key yet: try again when it runs`);
-          shell.out(
-            `${asHostBlock(`pitwall-${checkedVm(vm).name}`, [["HostName", vm.id], ["User", "root"], ...(await access.optionsFor(vm))])}\n`,
-          );
+          const { user, options: way } = await access.wayTo(vm, "root");
+          const hostName: SshOption[] = way.some(([keyword]) => keyword === "HostName") ? [] : [["HostName", vm.id]];
+          shell.out(`${asHostBlock(`pitwall-${checkedVm(vm).name}`, [...hostName, ["User", user], ...way])}\n`);
         }
       }),
     );

@@ -33,7 +33,7 @@ export function declare(command: Command, shell: Shell): void {
     .option("-N, --forward-only", "run nothing: only forward")
     .description(
       "Logs in to a VM with OpenSSH, by a certificate that is made for this one login from your sign-in. The connection goes through the " +
-        "gateway, which cannot read it; both host keys are pinned. " +
+        "gateway, which cannot read it; both host keys are pinned. Where sessions are recorded the gateway itself logs in to the VM, and says so. " +
         "Returns ssh's exit code, which is the command's own. For scp, sftp and rsync see `pitwall ssh-config`.",
     )
     .action(async (destination: string, words: readonly string[], options: Options) => {
@@ -58,12 +58,13 @@ async function sshArguments(
   const key = chosen === undefined ? await certifiedKey(configFolder(shell.env), session, vm) : undefined;
   if (key) parts.use(key);
   const access = await openSshAccess(shell, session, chosen ?? key?.file);
+  const way = await access.wayTo(vm, user);
   const args = [
-    ...["-F", "none", ...asArguments(await access.optionsFor(vm))],
+    ...["-F", "none", ...asArguments(way.options)],
     ...(options.tty === true ? ["-t"] : []),
     ...(options.forwardOnly === true ? ["-N"] : []),
     ...(options.forward ?? []).flatMap((spec) => ["-L", spec]),
-    ...["--", `${user}@${checkedVm(vm).name}`, ...words],
+    ...["--", `${way.user}@${checkedVm(vm).name}`, ...words],
   ];
   parts.move(); // who asked for it disposes of the key
   return { args, key };

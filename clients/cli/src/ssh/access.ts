@@ -2,19 +2,26 @@
 import { createHash } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { discover, type Vm } from "@pitwall/sdk";
+import { discover, PitwallRpcError, type Vm } from "@pitwall/sdk";
 import { configFolder, readIfThere, replaceFile } from "../account/config-folder.ts";
 import type { Session } from "../account/session.ts";
 import type { Shell } from "../shell.ts";
 import { checkedVm, gatewayAddress, knownHostsLine } from "./places.ts";
 import { ownKey } from "./own-key.ts";
-import { sshOptions, type SshGateway, type SshOption } from "./options.ts";
+import { doorOptions, doorUser, sshOptions, type SshGateway, type SshOption } from "./options.ts";
 
 const gatewayAlias = "pitwall-gateway";
 
+/** What ssh is told of a VM and a user in it. */
+export interface SshWayIn {
+  /** Who to log in as: the user in the VM, unless it is the gateway that logs in there. */
+  readonly user: string;
+  readonly options: readonly SshOption[];
+}
+
 export interface SshAccess {
-  /** Options for ssh, once the VM's host key is pinned in a file. Throws when the VM has none yet. */
-  optionsFor(vm: Vm): Promise<SshOption[]>;
+  /** Once the host keys are pinned in files. Throws when the VM has none yet. */
+  wayTo(vm: Vm, user: string): Promise<SshWayIn>;
 }
 
 /** `key` is the user's own choice of a private key file; without one, Pitwall's own key is used and registered. */
@@ -33,16 +40,30 @@ export async function openSshAccess({ env, signals }: Shell, session: Session, k
       knownHostsLine(gatewayAlias, discovery.sshHostKey, `the gateway at ${session.endpoint}`),
     ),
   };
+  const recorded = new Map<string, Promise<boolean>>();
   return {
-    async optionsFor(vm) {
+    async wayTo(vm, user) {
       const { id, name } = checkedVm(vm);
+      const isRecorded = recorded.get(vm.project) ?? recordsSessions(session, vm.project);
+      recorded.set(vm.project, isRecorded);
+      if (await isRecorded) return { user: doorUser({ id }, user), options: doorOptions(gateway, keyFile) };
       const knownHosts = await pin(hostsFile(folder, id), knownHostsLine(id, vm.sshHostKey, `the VM ${name}`));
-      return sshOptions({ id, alias: id, knownHosts }, gateway, keyFile);
+      return { user, options: sshOptions({ id, alias: id, knownHosts }, gateway, keyFile) };
     },
   };
 }
 
-/** Removes what {@link SshAccess.optionsFor} wrote for a VM that is gone. */
+/** Whether the gateway refuses what it cannot read. A token that may not ask goes the usual way, and is told by the gateway. */
+async function recordsSessions({ pitwall }: Session, project: string): Promise<boolean> {
+  try {
+    return (await pitwall.projects.get(project)).recordSessions;
+  } catch (error) {
+    if (error instanceof PitwallRpcError && error.code === "PERMISSION_DENIED") return false;
+    throw error;
+  }
+}
+
+/** Removes what {@link SshAccess.wayTo} wrote for a VM that is gone. */
 export async function forgetHostKey(env: Shell["env"], vm: Vm): Promise<void> {
   await rm(hostsFile(configFolder(env), checkedVm(vm).id), { force: true });
 }

@@ -1,5 +1,16 @@
 import { describe, expect, it, test } from "vitest";
-import { asArguments, asHostBlock, pinned, proxyCommand, shellWord, sshOptions, type SshGateway, type SshVm } from "./options.ts";
+import {
+  asArguments,
+  asHostBlock,
+  doorOptions,
+  doorUser,
+  pinned,
+  proxyCommand,
+  shellWord,
+  sshOptions,
+  type SshGateway,
+  type SshVm,
+} from "./options.ts";
 
 const id = "0b8f7a52-9d1e-4c3a-8f60-1d2e3f4a5b6c";
 const vm: SshVm = { id, alias: id, knownHosts: `/c/ssh/hosts/${id}` };
@@ -42,6 +53,13 @@ test("options are spelled for a command line and for a file", () => {
   ] as const;
   expect(asArguments(options)).toEqual(["-o", "HostKeyAlias=x", "-o", "StrictHostKeyChecking=yes"]);
   expect(asHostBlock("pitwall-web", options)).toBe("Host pitwall-web\n  HostKeyAlias x\n  StrictHostKeyChecking yes\n");
+});
+
+test("at the gateway's own door its key alone is pinned, and the user in the VM is part of the name", () => {
+  const options = Object.fromEntries(doorOptions(gateway, "/k"));
+  expect(options).toMatchObject({ HostName: "pw.example", Port: "2222", HostKeyAlias: "pitwall-gateway", StrictHostKeyChecking: "yes" });
+  expect(options).not.toHaveProperty("ProxyCommand");
+  expect([doorUser(vm, "root"), doorUser(vm, "dev")]).toEqual([id, `dev+${id}`]);
 });
 
 test("the last option is the proxy command, which takes the rest of its line", () => {

@@ -1,4 +1,5 @@
-// The options by which OpenSSH reaches a VM: through the gateway, which sees ciphertext only, with both host keys pinned. No I/O.
+// The options by which OpenSSH reaches a VM: through the gateway, which sees ciphertext only, with both host keys pinned; or, where sessions
+// are recorded, at the gateway, which logs in to the VM itself. No I/O.
 // Spelling for a command line and for ~/.ssh/config is one: a list of keyword and value.
 import { CliError } from "../failure.ts";
 
@@ -29,6 +30,16 @@ export type SshOption = readonly [keyword: string, value: string];
 /** Everything but the destination. `key` is the file of the private key. */
 export function sshOptions(vm: SshVm, gateway: SshGateway, key: string): SshOption[] {
   return [...pinned(vm, key), ["ProxyCommand", proxyCommand(vm, gateway, key)]];
+}
+
+/** The same to the gateway's own door: `user` in the VM is part of the name that is logged in with, {@link doorUser}. */
+export function doorOptions(gateway: SshGateway, key: string): SshOption[] {
+  return [...pinned(gateway, key), ["HostName", gateway.host], ["Port", String(gateway.port)]];
+}
+
+/** `services/gateway/src/ssh/target.ts` reads it. */
+export function doorUser({ id }: Pick<SshVm, "id">, user: string): string {
+  return user === "root" ? id : `${user}+${id}`;
 }
 
 /** Only this key, and only this host. */

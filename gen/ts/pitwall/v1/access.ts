@@ -13,6 +13,58 @@ export const protobufFileName = "pitwall/v1/access.proto";
 
 /** Ways into a VM, asked for by gateways (mTLS) on behalf of a user. */
 
+/** Who speaks SSH with the VM. */
+export const SshWay = {
+  /** SSH_WAY_UNSPECIFIED - A gateway of a version before this field; counts as one that cannot record. */
+  SSH_WAY_UNSPECIFIED: 0,
+  /** SSH_WAY_DOOR - The gateway, on behalf of its client: it sees what passes. */
+  SSH_WAY_DOOR: 1,
+  /** SSH_WAY_JUMP - The client: the gateway carries ciphertext. */
+  SSH_WAY_JUMP: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type SshWay = typeof SshWay[keyof typeof SshWay];
+
+export namespace SshWay {
+  export type SSH_WAY_UNSPECIFIED = typeof SshWay.SSH_WAY_UNSPECIFIED;
+  export type SSH_WAY_DOOR = typeof SshWay.SSH_WAY_DOOR;
+  export type SSH_WAY_JUMP = typeof SshWay.SSH_WAY_JUMP;
+  export type UNRECOGNIZED = typeof SshWay.UNRECOGNIZED;
+}
+
+export function sshWayFromJSON(object: any): SshWay {
+  switch (object) {
+    case 0:
+    case "SSH_WAY_UNSPECIFIED":
+      return SshWay.SSH_WAY_UNSPECIFIED;
+    case 1:
+    case "SSH_WAY_DOOR":
+      return SshWay.SSH_WAY_DOOR;
+    case 2:
+    case "SSH_WAY_JUMP":
+      return SshWay.SSH_WAY_JUMP;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return SshWay.UNRECOGNIZED;
+  }
+}
+
+export function sshWayToJSON(object: SshWay): string {
+  switch (object) {
+    case SshWay.SSH_WAY_UNSPECIFIED:
+      return "SSH_WAY_UNSPECIFIED";
+    case SshWay.SSH_WAY_DOOR:
+      return "SSH_WAY_DOOR";
+    case SshWay.SSH_WAY_JUMP:
+      return "SSH_WAY_JUMP";
+    case SshWay.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** On whose behalf a gateway asks. */
 export interface Caller {
   credential:
@@ -103,6 +155,10 @@ export interface OpenTunnelRequest {
    * UNAUTHENTICATED: without being let in, nobody learns whether there is such a VM.
    */
   host: string;
+  /** Of a tunnel to the VM's SSH server. */
+  sshWay: SshWay;
+  /** Who is logged in as in the VM, where the gateway does that. */
+  sshUser: string;
 }
 
 export interface OpenTunnelResponse {
@@ -115,6 +171,8 @@ export interface OpenTunnelResponse {
   port: number;
   /** That of the request, when the audit log has an entry of the begin, so that the end is to be told; empty otherwise. */
   sessionId: string;
+  /** The VM's project demands that what goes through the tunnel is recorded: nothing is to be served otherwise. */
+  record: boolean;
 }
 
 export interface CheckTunnelsRequest {
@@ -132,11 +190,15 @@ export interface CheckedTunnel {
   /** In place of `vm`, as in OpenTunnelRequest, with the port. */
   host: string;
   port: number;
+  /** SSH that is not recorded: lost when the VM's project has begun to demand that. */
+  unrecordedSsh: boolean;
 }
 
 export interface CheckTunnelsResponse {
   /** Indexes into `tunnels`, from 0. */
   lost: number[];
+  /** Ids of sessions of this gateway that somebody has ended, whatever was asked for. */
+  endedSessions: string[];
 }
 
 export interface EndSessionsRequest {
@@ -159,6 +221,39 @@ export interface EndedSession {
 }
 
 export interface EndSessionsResponse {
+}
+
+export interface OpenRecordingRequest {
+  /** A UUID in lower case, chosen by the gateway. */
+  recordingId: string;
+  /** Of the tunnel, as in OpenTunnelRequest. */
+  sessionId: string;
+  /** Empty for a shell. */
+  command: string;
+  hasTerminal: boolean;
+}
+
+export interface OpenRecordingResponse {
+}
+
+export interface AppendRecordingRequest {
+  recordingId: string;
+  /** From 0, without gaps. */
+  part: number;
+  /** Whole lines of an asciicast; at most 512 KiB. Empty: the recording goes on. */
+  data: Uint8Array;
+}
+
+export interface AppendRecordingResponse {
+}
+
+export interface CloseRecordingRequest {
+  recordingId: string;
+  /** How the session ended, in words. */
+  end: string;
+}
+
+export interface CloseRecordingResponse {
 }
 
 function createBaseCaller(): Caller {
@@ -1024,6 +1119,8 @@ function createBaseOpenTunnelRequest(): OpenTunnelRequest {
     method: "",
     sessionId: "",
     host: "",
+    sshWay: 0,
+    sshUser: "",
   };
 }
 
@@ -1052,6 +1149,12 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     }
     if (message.host !== "") {
       writer.uint32(66).string(message.host);
+    }
+    if (message.sshWay !== 0) {
+      writer.uint32(72).int32(message.sshWay);
+    }
+    if (message.sshUser !== "") {
+      writer.uint32(82).string(message.sshUser);
     }
     return writer;
   },
@@ -1133,6 +1236,22 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
             message.host = reader.string();
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.sshWay = reader.int32() as any;
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.sshUser = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1163,6 +1282,16 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
         ? globalThis.String(object.session_id)
         : "",
       host: isSet(object.host) ? globalThis.String(object.host) : "",
+      sshWay: isSet(object.sshWay)
+        ? sshWayFromJSON(object.sshWay)
+        : isSet(object.ssh_way)
+        ? sshWayFromJSON(object.ssh_way)
+        : 0,
+      sshUser: isSet(object.sshUser)
+        ? globalThis.String(object.sshUser)
+        : isSet(object.ssh_user)
+        ? globalThis.String(object.ssh_user)
+        : "",
     };
   },
 
@@ -1192,6 +1321,12 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     if (message.host !== "") {
       obj.host = message.host;
     }
+    if (message.sshWay !== 0) {
+      obj.sshWay = sshWayToJSON(message.sshWay);
+    }
+    if (message.sshUser !== "") {
+      obj.sshUser = message.sshUser;
+    }
     return obj;
   },
 
@@ -1212,12 +1347,14 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
     message.method = object.method ?? "";
     message.sessionId = object.sessionId ?? "";
     message.host = object.host ?? "";
+    message.sshWay = object.sshWay ?? 0;
+    message.sshUser = object.sshUser ?? "";
     return message;
   },
 };
 
 function createBaseOpenTunnelResponse(): OpenTunnelResponse {
-  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", port: 0, sessionId: "" };
+  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", port: 0, sessionId: "", record: false };
 }
 
 export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
@@ -1242,6 +1379,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     }
     if (message.sessionId !== "") {
       writer.uint32(42).string(message.sessionId);
+    }
+    if (message.record !== false) {
+      writer.uint32(56).bool(message.record);
     }
     return writer;
   },
@@ -1307,6 +1447,14 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
             message.sessionId = reader.string();
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.record = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1339,6 +1487,7 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
         : isSet(object.session_id)
         ? globalThis.String(object.session_id)
         : "",
+      record: isSet(object.record) ? globalThis.Boolean(object.record) : false,
     };
   },
 
@@ -1362,6 +1511,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     if (message.sessionId !== "") {
       obj.sessionId = message.sessionId;
     }
+    if (message.record !== false) {
+      obj.record = message.record;
+    }
     return obj;
   },
 
@@ -1376,6 +1528,7 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     message.subject = object.subject ?? "";
     message.port = object.port ?? 0;
     message.sessionId = object.sessionId ?? "";
+    message.record = object.record ?? false;
     return message;
   },
 };
@@ -1452,7 +1605,7 @@ export const CheckTunnelsRequest: MessageFns<CheckTunnelsRequest> = {
 };
 
 function createBaseCheckedTunnel(): CheckedTunnel {
-  return { caller: undefined, vm: "", method: "", host: "", port: 0 };
+  return { caller: undefined, vm: "", method: "", host: "", port: 0, unrecordedSsh: false };
 }
 
 export const CheckedTunnel: MessageFns<CheckedTunnel> = {
@@ -1471,6 +1624,9 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     }
     if (message.port !== 0) {
       writer.uint32(40).uint32(message.port);
+    }
+    if (message.unrecordedSsh !== false) {
+      writer.uint32(48).bool(message.unrecordedSsh);
     }
     return writer;
   },
@@ -1528,6 +1684,14 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
             message.port = reader.uint32();
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.unrecordedSsh = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1547,6 +1711,11 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
       method: isSet(object.method) ? globalThis.String(object.method) : "",
       host: isSet(object.host) ? globalThis.String(object.host) : "",
       port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      unrecordedSsh: isSet(object.unrecordedSsh)
+        ? globalThis.Boolean(object.unrecordedSsh)
+        : isSet(object.unrecorded_ssh)
+        ? globalThis.Boolean(object.unrecorded_ssh)
+        : false,
     };
   },
 
@@ -1567,6 +1736,9 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     if (message.port !== 0) {
       obj.port = Math.round(message.port);
     }
+    if (message.unrecordedSsh !== false) {
+      obj.unrecordedSsh = message.unrecordedSsh;
+    }
     return obj;
   },
 
@@ -1582,12 +1754,13 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     message.method = object.method ?? "";
     message.host = object.host ?? "";
     message.port = object.port ?? 0;
+    message.unrecordedSsh = object.unrecordedSsh ?? false;
     return message;
   },
 };
 
 function createBaseCheckTunnelsResponse(): CheckTunnelsResponse {
-  return { lost: [] };
+  return { lost: [], endedSessions: [] };
 }
 
 export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
@@ -1598,6 +1771,9 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
         writer.uint32(v);
       }
       writer.join();
+    }
+    for (const v of message.endedSessions) {
+      writer.uint32(18).string(v!);
     }
     return writer;
   },
@@ -1633,6 +1809,14 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
 
             break;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.endedSessions.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1646,13 +1830,23 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
   },
 
   fromJSON(object: any): CheckTunnelsResponse {
-    return { lost: globalThis.Array.isArray(object?.lost) ? object.lost.map((e: any) => globalThis.Number(e)) : [] };
+    return {
+      lost: globalThis.Array.isArray(object?.lost) ? object.lost.map((e: any) => globalThis.Number(e)) : [],
+      endedSessions: globalThis.Array.isArray(object?.endedSessions)
+        ? object.endedSessions.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.ended_sessions)
+        ? object.ended_sessions.map((e: any) => globalThis.String(e))
+        : [],
+    };
   },
 
   toJSON(message: CheckTunnelsResponse): unknown {
     const obj: any = {};
     if (message.lost?.length) {
       obj.lost = message.lost.map((e) => Math.round(e));
+    }
+    if (message.endedSessions?.length) {
+      obj.endedSessions = message.endedSessions;
     }
     return obj;
   },
@@ -1663,6 +1857,7 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
   fromPartial(object: DeepPartial<CheckTunnelsResponse>): CheckTunnelsResponse {
     const message = createBaseCheckTunnelsResponse();
     message.lost = object.lost?.map((e) => e) || [];
+    message.endedSessions = object.endedSessions?.map((e) => e) || [];
     return message;
   },
 };
@@ -1959,6 +2154,485 @@ export const EndSessionsResponse: MessageFns<EndSessionsResponse> = {
   },
 };
 
+function createBaseOpenRecordingRequest(): OpenRecordingRequest {
+  return { recordingId: "", sessionId: "", command: "", hasTerminal: false };
+}
+
+export const OpenRecordingRequest: MessageFns<OpenRecordingRequest> = {
+  encode(message: OpenRecordingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.recordingId !== "") {
+      writer.uint32(10).string(message.recordingId);
+    }
+    if (message.sessionId !== "") {
+      writer.uint32(18).string(message.sessionId);
+    }
+    if (message.command !== "") {
+      writer.uint32(26).string(message.command);
+    }
+    if (message.hasTerminal !== false) {
+      writer.uint32(32).bool(message.hasTerminal);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenRecordingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenRecordingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.recordingId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.sessionId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.command = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.hasTerminal = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): OpenRecordingRequest {
+    return {
+      recordingId: isSet(object.recordingId)
+        ? globalThis.String(object.recordingId)
+        : isSet(object.recording_id)
+        ? globalThis.String(object.recording_id)
+        : "",
+      sessionId: isSet(object.sessionId)
+        ? globalThis.String(object.sessionId)
+        : isSet(object.session_id)
+        ? globalThis.String(object.session_id)
+        : "",
+      command: isSet(object.command) ? globalThis.String(object.command) : "",
+      hasTerminal: isSet(object.hasTerminal)
+        ? globalThis.Boolean(object.hasTerminal)
+        : isSet(object.has_terminal)
+        ? globalThis.Boolean(object.has_terminal)
+        : false,
+    };
+  },
+
+  toJSON(message: OpenRecordingRequest): unknown {
+    const obj: any = {};
+    if (message.recordingId !== "") {
+      obj.recordingId = message.recordingId;
+    }
+    if (message.sessionId !== "") {
+      obj.sessionId = message.sessionId;
+    }
+    if (message.command !== "") {
+      obj.command = message.command;
+    }
+    if (message.hasTerminal !== false) {
+      obj.hasTerminal = message.hasTerminal;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<OpenRecordingRequest>): OpenRecordingRequest {
+    return OpenRecordingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<OpenRecordingRequest>): OpenRecordingRequest {
+    const message = createBaseOpenRecordingRequest();
+    message.recordingId = object.recordingId ?? "";
+    message.sessionId = object.sessionId ?? "";
+    message.command = object.command ?? "";
+    message.hasTerminal = object.hasTerminal ?? false;
+    return message;
+  },
+};
+
+function createBaseOpenRecordingResponse(): OpenRecordingResponse {
+  return {};
+}
+
+export const OpenRecordingResponse: MessageFns<OpenRecordingResponse> = {
+  encode(_: OpenRecordingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): OpenRecordingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseOpenRecordingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): OpenRecordingResponse {
+    return {};
+  },
+
+  toJSON(_: OpenRecordingResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<OpenRecordingResponse>): OpenRecordingResponse {
+    return OpenRecordingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<OpenRecordingResponse>): OpenRecordingResponse {
+    const message = createBaseOpenRecordingResponse();
+    return message;
+  },
+};
+
+function createBaseAppendRecordingRequest(): AppendRecordingRequest {
+  return { recordingId: "", part: 0, data: new Uint8Array(0) };
+}
+
+export const AppendRecordingRequest: MessageFns<AppendRecordingRequest> = {
+  encode(message: AppendRecordingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.recordingId !== "") {
+      writer.uint32(10).string(message.recordingId);
+    }
+    if (message.part !== 0) {
+      writer.uint32(16).uint32(message.part);
+    }
+    if (message.data.length !== 0) {
+      writer.uint32(26).bytes(message.data);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AppendRecordingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAppendRecordingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.recordingId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.part = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.data = reader.bytes();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): AppendRecordingRequest {
+    return {
+      recordingId: isSet(object.recordingId)
+        ? globalThis.String(object.recordingId)
+        : isSet(object.recording_id)
+        ? globalThis.String(object.recording_id)
+        : "",
+      part: isSet(object.part) ? globalThis.Number(object.part) : 0,
+      data: isSet(object.data) ? bytesFromBase64(object.data) : new Uint8Array(0),
+    };
+  },
+
+  toJSON(message: AppendRecordingRequest): unknown {
+    const obj: any = {};
+    if (message.recordingId !== "") {
+      obj.recordingId = message.recordingId;
+    }
+    if (message.part !== 0) {
+      obj.part = Math.round(message.part);
+    }
+    if (message.data.length !== 0) {
+      obj.data = base64FromBytes(message.data);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<AppendRecordingRequest>): AppendRecordingRequest {
+    return AppendRecordingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<AppendRecordingRequest>): AppendRecordingRequest {
+    const message = createBaseAppendRecordingRequest();
+    message.recordingId = object.recordingId ?? "";
+    message.part = object.part ?? 0;
+    message.data = object.data ?? new Uint8Array(0);
+    return message;
+  },
+};
+
+function createBaseAppendRecordingResponse(): AppendRecordingResponse {
+  return {};
+}
+
+export const AppendRecordingResponse: MessageFns<AppendRecordingResponse> = {
+  encode(_: AppendRecordingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): AppendRecordingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAppendRecordingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): AppendRecordingResponse {
+    return {};
+  },
+
+  toJSON(_: AppendRecordingResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<AppendRecordingResponse>): AppendRecordingResponse {
+    return AppendRecordingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<AppendRecordingResponse>): AppendRecordingResponse {
+    const message = createBaseAppendRecordingResponse();
+    return message;
+  },
+};
+
+function createBaseCloseRecordingRequest(): CloseRecordingRequest {
+  return { recordingId: "", end: "" };
+}
+
+export const CloseRecordingRequest: MessageFns<CloseRecordingRequest> = {
+  encode(message: CloseRecordingRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.recordingId !== "") {
+      writer.uint32(10).string(message.recordingId);
+    }
+    if (message.end !== "") {
+      writer.uint32(18).string(message.end);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CloseRecordingRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCloseRecordingRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.recordingId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CloseRecordingRequest {
+    return {
+      recordingId: isSet(object.recordingId)
+        ? globalThis.String(object.recordingId)
+        : isSet(object.recording_id)
+        ? globalThis.String(object.recording_id)
+        : "",
+      end: isSet(object.end) ? globalThis.String(object.end) : "",
+    };
+  },
+
+  toJSON(message: CloseRecordingRequest): unknown {
+    const obj: any = {};
+    if (message.recordingId !== "") {
+      obj.recordingId = message.recordingId;
+    }
+    if (message.end !== "") {
+      obj.end = message.end;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CloseRecordingRequest>): CloseRecordingRequest {
+    return CloseRecordingRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CloseRecordingRequest>): CloseRecordingRequest {
+    const message = createBaseCloseRecordingRequest();
+    message.recordingId = object.recordingId ?? "";
+    message.end = object.end ?? "";
+    return message;
+  },
+};
+
+function createBaseCloseRecordingResponse(): CloseRecordingResponse {
+  return {};
+}
+
+export const CloseRecordingResponse: MessageFns<CloseRecordingResponse> = {
+  encode(_: CloseRecordingResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CloseRecordingResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCloseRecordingResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): CloseRecordingResponse {
+    return {};
+  },
+
+  toJSON(_: CloseRecordingResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<CloseRecordingResponse>): CloseRecordingResponse {
+    return CloseRecordingResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<CloseRecordingResponse>): CloseRecordingResponse {
+    const message = createBaseCloseRecordingResponse();
+    return message;
+  },
+};
+
 /** Served on the link port only, to certificates of gateways. */
 export type AccessServiceDefinition = typeof AccessServiceDefinition;
 export const AccessServiceDefinition = {
@@ -2014,6 +2688,39 @@ export const AccessServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Begins the recording of a shell or command that goes through a tunnel. Said again, it changes nothing. NOT_FOUND: the session is not
+     * open, or not this gateway's. RESOURCE_EXHAUSTED: the project has no room for it; the command must not begin then.
+     */
+    openRecording: {
+      name: "OpenRecording",
+      requestType: OpenRecordingRequest as typeof OpenRecordingRequest,
+      requestStream: false,
+      responseType: OpenRecordingResponse as typeof OpenRecordingResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * The next part of a recording, or none, which only says that it goes on. A part that is there already is left alone.
+     * RESOURCE_EXHAUSTED: the recording is as long as one may be. NOT_FOUND, FAILED_PRECONDITION: there is none to add to.
+     */
+    appendRecording: {
+      name: "AppendRecording",
+      requestType: AppendRecordingRequest as typeof AppendRecordingRequest,
+      requestStream: false,
+      responseType: AppendRecordingResponse as typeof AppendRecordingResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Nothing more comes. Said again, it changes nothing. */
+    closeRecording: {
+      name: "CloseRecording",
+      requestType: CloseRecordingRequest as typeof CloseRecordingRequest,
+      requestStream: false,
+      responseType: CloseRecordingResponse as typeof CloseRecordingResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -2051,6 +2758,27 @@ export interface AccessServiceImplementation<CallContextExt = {}> {
     request: CheckTunnelsRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<CheckTunnelsResponse>>;
+  /**
+   * Begins the recording of a shell or command that goes through a tunnel. Said again, it changes nothing. NOT_FOUND: the session is not
+   * open, or not this gateway's. RESOURCE_EXHAUSTED: the project has no room for it; the command must not begin then.
+   */
+  openRecording(
+    request: OpenRecordingRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<OpenRecordingResponse>>;
+  /**
+   * The next part of a recording, or none, which only says that it goes on. A part that is there already is left alone.
+   * RESOURCE_EXHAUSTED: the recording is as long as one may be. NOT_FOUND, FAILED_PRECONDITION: there is none to add to.
+   */
+  appendRecording(
+    request: AppendRecordingRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<AppendRecordingResponse>>;
+  /** Nothing more comes. Said again, it changes nothing. */
+  closeRecording(
+    request: CloseRecordingRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<CloseRecordingResponse>>;
 }
 
 export interface AccessServiceClient<CallOptionsExt = {}> {
@@ -2087,6 +2815,27 @@ export interface AccessServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<CheckTunnelsRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<CheckTunnelsResponse>;
+  /**
+   * Begins the recording of a shell or command that goes through a tunnel. Said again, it changes nothing. NOT_FOUND: the session is not
+   * open, or not this gateway's. RESOURCE_EXHAUSTED: the project has no room for it; the command must not begin then.
+   */
+  openRecording(
+    request: DeepPartial<OpenRecordingRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<OpenRecordingResponse>;
+  /**
+   * The next part of a recording, or none, which only says that it goes on. A part that is there already is left alone.
+   * RESOURCE_EXHAUSTED: the recording is as long as one may be. NOT_FOUND, FAILED_PRECONDITION: there is none to add to.
+   */
+  appendRecording(
+    request: DeepPartial<AppendRecordingRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<AppendRecordingResponse>;
+  /** Nothing more comes. Said again, it changes nothing. */
+  closeRecording(
+    request: DeepPartial<CloseRecordingRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<CloseRecordingResponse>;
 }
 
 function bytesFromBase64(b64: string): Uint8Array {

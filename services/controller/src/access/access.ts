@@ -17,13 +17,14 @@ import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
 import { reachVm, vmNotFound } from "../projects/reach.ts";
-import { SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
+import { ProjectEntity, SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 import type { IngressGrants } from "./ingress-grants.ts";
 import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
+import { checkUser, opensSsh, refuseUnread, wayOf } from "./way.ts";
 
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
@@ -91,6 +92,7 @@ export class Access {
     const { caller, vm, host, target, token, gatewayAddress, method, sessionId } = request;
     checkSessionId(sessionId);
     const sought = soughtPort(target, host);
+    checkUser(request.sshUser);
     if (!target?.target) throw invalid("target", "is required");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
@@ -98,25 +100,32 @@ export class Access {
     const row = await this.#running(async () => (who = await this.#reach(caller, { vm, host, method, port: sought })).row, signal);
     const port = sought === 0 ? row.httpPort : sought;
     const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
+    const record = opensSsh(led) && (await this.#isRecorded(row.projectId));
+    if (record) refuseUnread(request, row.name);
     const isLogged = isSession(target.target.$case, method);
     if (who && isLogged) {
-      const detail = { name: row.name, target: target.target.$case, ...(method !== "" && { method }) };
+      const detail = { name: row.name, ...wayOf(request) };
       const { actor, subject } = who;
       await this.sessions.begin({ id: sessionId, gatewayId, vmId: row.id, projectId: row.projectId, actor, subject, detail });
     }
     await this.#failpoints.at("tunnel.session.audited", row.id);
     await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: led, token, gatewayAddress }, signal);
     const { id: vmId, epoch, sshHostKey, owner: subject } = row;
-    return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "" };
+    return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record };
+  }
+
+  async #isRecorded(projectId: string): Promise<boolean> {
+    return (await this.#store.read().count(ProjectEntity, { id: projectId, recordSessions: true })) > 0;
   }
 
   /** Which of these, open already, lead where their caller may no longer go; their indexes. */
   async lost(tunnels: readonly CheckedTunnel[]): Promise<number[]> {
     if (tunnels.length > maxChecked) throw invalid("tunnels", `holds ${tunnels.length}; the limit is ${maxChecked}`);
     const lost: number[] = [];
-    for (const [at, { caller, vm, method, host, port }] of tunnels.entries()) {
+    for (const [at, { caller, vm, method, host, port, unrecordedSsh }] of tunnels.entries()) {
       try {
-        await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
+        const { row } = await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
+        if (unrecordedSsh && (await this.#isRecorded(row.projectId))) lost.push(at);
       } catch (error) {
         // What cannot be found out ends nothing, and keeps nobody from finding out about the others.
         if (!(error instanceof PitwallError)) throw error;

@@ -5,6 +5,7 @@ import type { EndedSession, EndSessionsRequest } from "@pitwall/proto/pitwall/v1
 import { fromDuration, invalid, PitwallError } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import type { EntityManager, Store } from "../store/store.ts";
+import { cutRecordings } from "./recording-intake.ts";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const maxAtOnce = 1_000;
@@ -67,6 +68,14 @@ export class OpenSessions {
     }
   }
 
+  /** Those of this gateway that somebody has ended. */
+  async ending(gatewayId: string): Promise<string[]> {
+    const rows: { id: string }[] = await this.#store
+      .read()
+      .execute("select id from access_session where gateway_id = ? and ending", [gatewayId]);
+    return rows.map(({ id }) => id);
+  }
+
   async end(gatewayId: string, { ended, started }: EndSessionsRequest): Promise<void> {
     if (ended.length > maxAtOnce) throw invalid("ended", `holds ${ended.length} sessions; the limit is ${maxAtOnce}`);
     for (const { sessionId } of ended) if (!uuid.test(sessionId)) throw invalid("ended.session_id", "must be a UUID in lower case");
@@ -77,6 +86,7 @@ export class OpenSessions {
           [one.sessionId, gatewayId],
         );
         if (row) await writeEnd(em, row, figures(one));
+        if (row && one.lost) await cutRecordings(em, gatewayId, lostWith, one.sessionId);
       }
       if (!started) return;
       const lost: Row[] = await em.execute(
@@ -84,6 +94,7 @@ export class OpenSessions {
         [gatewayId],
       );
       for (const row of lost) await writeEnd(em, row, { lost: lostWith });
+      await cutRecordings(em, gatewayId, lostWith);
     });
   }
 }

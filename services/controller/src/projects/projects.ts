@@ -196,7 +196,7 @@ async function describe(em: EntityManager, row: ProjectRow, role: ProjectRole | 
 async function insertProject(em: EntityManager, name: string, owner: string, personalOf: string | null): Promise<ProjectRow> {
   const id = randomUUID();
   const createTime = new Date();
-  const row = { id, name, personalOf, ...firstQuota, undeleteWindowMs: 0n, createTime, version: 1n };
+  const row = { id, name, personalOf, ...firstQuota, undeleteWindowMs: 0n, recordSessions: false, createTime, version: 1n };
   await em.insert(ProjectEntity, row);
   await em.insert(ProjectMemberEntity, { projectId: id, subject: owner, role: "owner", createTime });
   return row;

@@ -44,10 +44,11 @@ export function applyMask(row: ProjectRow, { value, updateMask = [] }: UpdatePro
       changed[path] = String(set);
       continue;
     }
-    if (path !== "name" && path !== "undelete_window") throw unknownField(path);
+    if (path !== "name" && path !== "undelete_window" && path !== "record_sessions") throw unknownField(path);
     if (!may.isOwner)
       throw new PitwallError("denied", `${path}: this is for owners of the project ${row.name}`, { reason: "ROLE_TOO_LOW", field: path });
     if (path === "name") changed["name"] = row.name = value.name;
+    else if (path === "record_sessions") changed["recordSessions"] = row.recordSessions = value.recordSessions;
     else {
       const windowMs = fromDuration(value.undeleteWindow ?? { seconds: 0n, nanos: 0 });
       if (!(windowMs >= 0 && windowMs <= maxUndeleteWindowMs)) throw invalid("value.undelete_window", "must be 0 to 30 days");
@@ -63,6 +64,6 @@ function isQuotaField(field: string): field is QuotaField {
 }
 
 function unknownField(path: string): PitwallError {
-  const known = ["name", "undelete_window", "quota", ...Object.keys(quotaFields).map((field) => `quota.${field}`)];
+  const known = ["name", "undelete_window", "record_sessions", "quota", ...Object.keys(quotaFields).map((field) => `quota.${field}`)];
   return invalid("update_mask", `${JSON.stringify(path.slice(0, 60))} cannot be changed; these can: ${known.join(", ")}`);
 }

@@ -42,6 +42,7 @@ export function toProject(row: ProjectRow, role: ProjectRole | undefined, usage:
     undeleteWindow: toDuration(Number(row.undeleteWindowMs)),
     createTime: row.createTime,
     etag: String(row.version),
+    recordSessions: row.recordSessions,
   };
 }
 

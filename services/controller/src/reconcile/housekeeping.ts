@@ -1,5 +1,6 @@
 // Forgets what need not be remembered any more. Any number of controllers may do it at once.
 import { sleepOrAbort, type Log } from "@pitwall/runtime";
+import { forgetRecordings } from "../access/recording-intake.ts";
 import { forgetAnswers } from "../mutation/answers.ts";
 import type { Store } from "../store/store.ts";
 import { forgetEvents } from "../store/vm-events.ts";
@@ -13,19 +14,22 @@ export interface Retention {
   readonly answersMs: number;
   /** Events of VMs, and no more than 100,000 of them. */
   readonly eventsMs: number;
+  /** Recordings of sessions, from their begin. */
+  readonly recordingsMs: number;
 }
 
 /** Every ten minutes, or as often as the shortest time ends. Disposing it waits for what is under way. */
-export function keepHouse(store: Store, { answersMs, eventsMs }: Retention, log: Log): AsyncDisposable {
+export function keepHouse(store: Store, { answersMs, eventsMs, recordingsMs }: Retention, log: Log): AsyncDisposable {
   const stop = new AbortController();
-  const everyMs = Math.min(longestEveryMs, answersMs, eventsMs);
+  const everyMs = Math.min(longestEveryMs, answersMs, eventsMs, recordingsMs);
   const running = (async () => {
     while (!stop.signal.aborted) {
       try {
         await store.change((em) => forgetAnswers(em, answersMs));
         await forgetEvents(store, eventsMs, maxEvents);
+        await store.change((em) => forgetRecordings(em, recordingsMs));
       } catch (error) {
-        log.warn("old answers and events could not be forgotten", { error });
+        log.warn("old answers, events and recordings could not be forgotten", { error });
       }
       await sleepOrAbort(everyMs, stop.signal);
     }

@@ -105,12 +105,23 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     GetAuditHead: reads("none"),
     ExportAudit: fleet(false),
   },
+  "pitwall.v1.SessionService": {
+    ListSessions: reads("project", "member"),
+    EndSession: changes("project"), // their own; owners any
+    ListRecordings: reads("project", "owner"),
+    GetRecording: reads("project", "owner"),
+    ReadRecording: reads("project", "owner"),
+    DeleteRecording: changes("project", "owner"),
+  },
   "pitwall.v1.LinkService": { Connect: by("node") },
   "pitwall.v1.AccessService": {
     AuthorizeSsh: by("gateway"),
     OpenTunnel: by("gateway"),
     EndSessions: by("gateway"),
     CheckTunnels: by("gateway"),
+    OpenRecording: by("gateway"),
+    AppendRecording: by("gateway"),
+    CloseRecording: by("gateway"),
   },
   "pitwall.v1.EnrollService": { Join: row("anyone", "none", undefined, true), Renew: by("member"), ListControllers: by("member") },
   "pitwall.v1.RelayService": { RelayTunnel: by("controller"), RelayImageCommand: by("controller"), RelayAssignments: by("controller") },

@@ -3,6 +3,7 @@ import type { AccessServiceImplementation } from "@pitwall/proto/pitwall/v1/acce
 import type { EnrollServiceImplementation } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import type { ProfileServiceImplementation } from "@pitwall/proto/pitwall/v1/profile.ts";
 import type { Access } from "../access/access.ts";
+import type { RecordingIntake } from "../access/recording-intake.ts";
 import type { Enroll } from "../enroll/enroll.ts";
 import type { Roster } from "../nodes/roster.ts";
 import type { Profiles } from "../profile/profiles.ts";
@@ -31,13 +32,28 @@ export function enrollService(enroll: Enroll, roster: Roster): EnrollServiceImpl
   };
 }
 
-export function accessService(access: Access): AccessServiceImplementation<CallerContext> {
+export function accessService(access: Access, intake: RecordingIntake): AccessServiceImplementation<CallerContext> {
   return {
     authorizeSsh: (request) => access.authorizeSsh(request),
     openTunnel: (request, context) => access.openTunnel(request, memberIn(context).id, context.signal),
-    checkTunnels: async ({ tunnels }) => ({ lost: await access.lost(tunnels) }),
+    checkTunnels: async ({ tunnels }, context) => ({
+      lost: await access.lost(tunnels),
+      endedSessions: await access.sessions.ending(memberIn(context).id),
+    }),
     async endSessions(request, context) {
       await access.sessions.end(memberIn(context).id, request);
+      return {};
+    },
+    async openRecording(request, context) {
+      await intake.open(memberIn(context).id, request);
+      return {};
+    },
+    async appendRecording(request, context) {
+      await intake.append(memberIn(context).id, request);
+      return {};
+    },
+    async closeRecording(request, context) {
+      await intake.close(memberIn(context).id, request);
       return {};
     },
   };

@@ -85,6 +85,7 @@ export const ProjectEntity = defineEntity({
     quotaDiskBytes: p.bigint(),
     quotaAddresses: p.integer(),
     undeleteWindowMs: p.bigint(),
+    recordSessions: p.boolean(),
     createTime: p.datetime(),
     /** Grows with every change: its etag. */
     version: p.bigint(),

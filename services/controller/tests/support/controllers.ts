@@ -7,6 +7,7 @@ import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
 import { JoinRole, NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { ProjectServiceDefinition } from "@pitwall/proto/pitwall/v1/project.ts";
+import { SessionServiceDefinition } from "@pitwall/proto/pitwall/v1/session.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { logLevel, noFailpoints, openLog } from "@pitwall/runtime";
 import { ChannelCredentials, createChannel, createClient, Metadata, type Channel, type Client } from "nice-grpc";
@@ -27,6 +28,7 @@ export interface Calls {
   readonly audit: Client<typeof AuditServiceDefinition>;
   readonly images: Client<typeof ImageServiceDefinition>;
   readonly profile: Client<typeof ProfileServiceDefinition>;
+  readonly sessions: Client<typeof SessionServiceDefinition>;
 }
 
 export interface TestControllers extends AsyncDisposable {
@@ -112,6 +114,7 @@ export async function startControllers(count = 1, env: Readonly<Record<string, s
       audit: createClient(AuditServiceDefinition, channel, defaults),
       images: createClient(ImageServiceDefinition, channel, defaults),
       profile: createClient(ProfileServiceDefinition, channel, defaults),
+      sessions: createClient(SessionServiceDefinition, channel, defaults),
     };
   };
   const as = async (subject: string, controller = 0): Promise<Calls> => withHeader(`Bearer ${await issuer.token(subject)}`, controller);

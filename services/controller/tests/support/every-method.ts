@@ -12,6 +12,7 @@ import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
 import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
 import { ProjectServiceDefinition } from "@pitwall/proto/pitwall/v1/project.ts";
 import { RelayServiceDefinition } from "@pitwall/proto/pitwall/v1/relay.ts";
+import { SessionServiceDefinition } from "@pitwall/proto/pitwall/v1/session.ts";
 import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { createClient, Metadata, type Channel, type CompatServiceDefinition } from "nice-grpc";
 import { policyOf, type Policy } from "../../src/rpc/policy.ts";
@@ -27,6 +28,7 @@ const definitions: Readonly<Record<string, CompatServiceDefinition>> = {
   ProfileService: ProfileServiceDefinition,
   ProjectService: ProjectServiceDefinition,
   RelayService: RelayServiceDefinition,
+  SessionService: SessionServiceDefinition,
   VmService: VmServiceDefinition,
 };
 /** The node's alone, on the guest channel. */

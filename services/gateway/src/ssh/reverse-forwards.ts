@@ -11,8 +11,8 @@ export function openReverseForwards(client: Connection, vm: VmConnection | undef
   client.on("request", (accept, reject, name, info) => {
     if (!vm || (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") || !("bindPort" in info)) return void reject?.();
     const { bindAddr, bindPort } = info;
-    vm.client().then(
-      (inner) => {
+    vm.enter().then(
+      ({ client: inner }) => {
         if (!joined.has(inner)) {
           joined.add(inner);
           pass(inner, client, account, log);

@@ -3,6 +3,7 @@ import { createServer, type Socket } from "node:net";
 import { listen, systemClock, type HostPort } from "@pitwall/runtime";
 import ssh2, { type AuthContext, type Connection } from "ssh2";
 import type { GatewayMetrics } from "../metrics.ts";
+import type { Recordings } from "../recording/recordings.ts";
 import type { Tunnels } from "../tunnels/tunnels.ts";
 import { algorithms } from "./algorithms.ts";
 import { authenticate, type AuthenticateParts } from "./authenticate.ts";
@@ -27,6 +28,7 @@ export interface SshParts extends AuthenticateParts {
   readonly hostKey: SshKeyPair;
   readonly limits: SshLimits;
   readonly tunnels: Tunnels;
+  readonly recordings: Recordings;
   readonly metrics: GatewayMetrics;
   readonly offences: Offences;
 }

@@ -1,6 +1,6 @@
 // The gateway's own SSH connection to a VM, opened when first needed and shared by the channels of one client.
 import type { Duplex } from "node:stream";
-import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
+import { SshWay, type Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 import { PitwallError } from "@pitwall/runtime";
 import ssh2, { type Client } from "ssh2";
 import type { Tunnels } from "../tunnels/tunnels.ts";
@@ -10,29 +10,43 @@ import type { SshTarget } from "./target.ts";
 
 const readyLimitMs = 20_000;
 
+/** The connection, once it is there. */
+export interface Entered {
+  readonly client: Client;
+  /** The session by which what passes is to be recorded; undefined: it is not. */
+  readonly recordAs: string | undefined;
+}
+
 export interface VmConnection {
-  client(): Promise<Client>;
+  /** As the client named it: `root@NAME`. */
+  readonly name: string;
+  enter(): Promise<Entered>;
   close(): void;
 }
 
 /** The key in use is made for this connection, and the VM lets it in on this tunnel only. The VM's host key must be the one its node reported. */
 export function openVmConnection({ vm, user }: SshTarget, caller: Caller, tunnels: Tunnels): VmConnection {
-  let opening: Promise<Client> | undefined;
+  let opening: Promise<Entered> | undefined;
   let current: Client | undefined;
   let isClosed = false;
 
-  async function open(): Promise<Client> {
+  async function open(): Promise<Entered> {
     const keys = makeKeyPair();
     const target = { target: { $case: "ssh" as const, value: { sessionKey: keys.publicLine } } };
-    const { stream, sshHostKey } = await tunnels.open(caller, vm, target);
+    const { stream, sshHostKey, sessionId, record } = await tunnels.open(caller, vm, target, {
+      sshWay: SshWay.SSH_WAY_DOOR,
+      sshUser: user,
+    });
     const client = new ssh2.Client();
     current = client;
     if (isClosed) stream.destroy();
-    return connected(client, stream, { user, privateKey: keys.privateKey, hostKey: sshHostKey });
+    await connected(client, stream, { user, privateKey: keys.privateKey, hostKey: sshHostKey });
+    return { client, recordAs: record ? sessionId : undefined };
   }
 
   return {
-    client() {
+    name: `${user}@${vm}`,
+    enter() {
       opening ??= open();
       opening.catch(() => {
         opening = undefined;
@@ -50,10 +64,10 @@ async function connected(
   client: Client,
   stream: Duplex,
   { user, privateKey, hostKey }: { user: string; privateKey: string; hostKey: string },
-): Promise<Client> {
+): Promise<void> {
   const expected = Buffer.from(hostKey.split(" ")[1] ?? "", "base64");
   return new Promise((resolve, reject) => {
-    client.once("ready", () => resolve(client));
+    client.once("ready", () => resolve());
     client.on("error", (cause) => {
       stream.destroy();
       const isAuth = "level" in cause && cause.level === "client-authentication";

@@ -1,8 +1,10 @@
 // Open ways into VMs: a controller is asked again and again whether those who came may still be there, so that a way ends within seconds of
-// a key, a token or a role that is taken away. What no controller answers ends nothing for some minutes: a controller may be started anew. A
-// gateway that reaches none for longer knows of no revocation since, and ends all ways; it opens none without a controller anyhow.
+// a key, a token or a role that is taken away, and of somebody's word that it shall. What no controller answers ends nothing for some minutes:
+// a controller may be started anew. A gateway that reaches none for longer knows of no revocation since, and ends all ways; it opens none
+// without a controller anyhow.
 //
-// State: the streams that are open, by who came for what, and when a controller last let them; those that came alike are asked for once.
+// State: the streams that are open, by who came for what (those that came alike are asked for once), with when a controller last let them,
+// and by their session.
 import type { Duplex } from "node:stream";
 import type { CheckedTunnel } from "@pitwall/proto/pitwall/v1/access.ts";
 import { PitwallError, sleepOrAbort, type Log } from "@pitwall/runtime";
@@ -31,6 +33,7 @@ export class LiveTunnels implements AsyncDisposable {
   readonly #staleMs: number;
   readonly #log: Log;
   readonly #alike = new Map<string, Alike>();
+  readonly #bySession = new Map<string, Duplex>();
   readonly #stop = new AbortController();
   #asking: Promise<void> | undefined;
 
@@ -40,15 +43,21 @@ export class LiveTunnels implements AsyncDisposable {
     this.#log = log;
   }
 
-  /** Destroys the stream when its caller may no longer have it, unless it has closed by then. */
-  follow(checked: CheckedTunnel, stream: Duplex): void {
+  /**
+   * Destroys the stream when its caller may no longer have it, or somebody ends its session, unless it has closed by then. `sessionId` is
+   * empty for what the controller has no session of.
+   */
+  follow(checked: CheckedTunnel, stream: Duplex, sessionId = ""): void {
     const credential = checked.caller?.credential;
-    const key = JSON.stringify([credential?.$case, credential?.value, checked.vm, checked.method, checked.host, checked.port]);
+    const { vm, method, host, port, unrecordedSsh } = checked;
+    const key = JSON.stringify([credential?.$case, credential?.value, vm, method, host, port, unrecordedSsh]);
     const alike = this.#alike.get(key) ?? { checked, streams: new Set(), letInMs: 0 };
     alike.letInMs = performance.now();
     alike.streams.add(stream);
+    if (sessionId !== "") this.#bySession.set(sessionId, stream);
     this.#alike.set(key, alike);
     stream.once("close", () => {
+      this.#bySession.delete(sessionId);
       alike.streams.delete(stream);
       if (alike.streams.size === 0 && this.#alike.get(key) === alike) this.#alike.delete(key);
     });
@@ -77,9 +86,12 @@ export class LiveTunnels implements AsyncDisposable {
       for (const alike of some) alike.letInMs = Math.max(alike.letInMs, askedMs);
     };
     try {
-      const { lost } = await this.#access().checkTunnels({ tunnels: some.map(({ checked }) => checked) }, { timeoutMs: limitMs });
+      const tunnels = some.map(({ checked }) => checked);
+      const { lost, endedSessions } = await this.#access().checkTunnels({ tunnels }, { timeoutMs: limitMs });
       isLet();
       for (const at of lost) end(some[at], new PitwallError("denied", "you may no longer reach this VM", { reason: "ACCESS_REVOKED" }));
+      for (const id of endedSessions)
+        this.#bySession.get(id)?.destroy(new PitwallError("denied", "somebody has ended this session", { reason: "SESSION_ENDED" }));
     } catch (error) {
       // A controller of the version before knows of no such question.
       if (error instanceof ClientError && error.code === Status.UNIMPLEMENTED) return isLet();

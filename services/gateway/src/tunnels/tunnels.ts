@@ -2,7 +2,7 @@
 import { createHash, randomBytes, X509Certificate } from "node:crypto";
 import { createServer, type TLSSocket } from "node:tls";
 import type { Identity } from "@pitwall/enroll";
-import type { Caller, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
+import type { Caller, SshWay, TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { listen, PitwallError, readLine, systemClock, type Failpoints, type HostPort, type Log } from "@pitwall/runtime";
 import { fromRpc, type AccessClient } from "../controller-link.ts";
 import type { GatewayMetrics } from "../metrics.ts";
@@ -16,6 +16,7 @@ const dialLimitMs = 10_000;
 const helloLimitMs = 5_000;
 const maxHelloBytes = 512;
 const maxUnproven = 256;
+const sshPort = 22;
 
 /** An open way into a VM. */
 export interface Tunnel {
@@ -24,13 +25,17 @@ export interface Tunnel {
   /** `ssh-ed25519 AAAA…` */
   readonly sshHostKey: string;
   readonly subject: string;
+  /** As the controller knows it; empty for what has none. */
+  readonly sessionId: string;
+  /** What passes is to be recorded, and not served otherwise. */
+  readonly record: boolean;
 }
 
 /** Disposing it ends all tunnels. */
 export interface Tunnels extends AsyncDisposable {
   readonly port: number;
-  /** `vm` is a reference, or the VM's name below the ingress domain. `method` is the `Service/Method` that a tunnel to the guest's API is for. Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
-  open(caller: Caller, vm: string | ByHost, target: TunnelTarget, method?: string): Promise<Tunnel>;
+  /** `vm` is a reference, or the VM's name below the ingress domain. Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
+  open(caller: Caller, vm: string | ByHost, target: TunnelTarget, use?: TunnelUse): Promise<Tunnel>;
   /** Throws as {@link open}, and opens nothing. `port` 0 is the VM's usual one. */
   mayEnter(caller: Caller, vm: ByHost, port: number): Promise<boolean>;
 }
@@ -38,6 +43,16 @@ export interface Tunnels extends AsyncDisposable {
 /** In place of a reference. */
 export interface ByHost {
   readonly host: string;
+}
+
+/** What a tunnel is for. */
+export interface TunnelUse {
+  /** The `Service/Method` that goes through one to the guest's API. */
+  readonly method?: string;
+  /** Of one to the SSH server. */
+  readonly sshWay?: SshWay;
+  /** Who the gateway logs in as. */
+  readonly sshUser?: string;
 }
 
 interface Waiting {
@@ -121,7 +136,8 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
 
   return {
     port,
-    async open(caller, vm, target, method = "") {
+    async open(caller, vm, target, use = {}) {
+      const { method = "" } = use;
       const token = randomBytes(32).toString("base64url");
       const digest = digestOf(token);
       await ends.started();
@@ -139,9 +155,10 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           subject,
           port: led,
           sessionId,
+          record,
         } = await access()
           .openTunnel(
-            { ...named, caller, target, token, gatewayAddress: advertise(port), method, sessionId: session.id },
+            { ...named, caller, target, token, gatewayAddress: advertise(port), ...use, sessionId: session.id },
             { timeoutMs: answerLimitMs },
           )
           .catch((error: unknown) => {
@@ -161,10 +178,11 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           stream.destroy();
           throw error;
         }
-        live.follow({ caller, vm: vmId, method, host: typeof vm === "string" ? "" : vmId, port: led }, stream);
+        const [host, unrecordedSsh] = [typeof vm === "string" ? "" : vmId, !record && opensSsh(target, led)];
+        live.follow({ caller, vm: vmId, method, host, port: led, unrecordedSsh }, stream, sessionId);
         metrics.enter("tunnels");
         stream.once("close", () => metrics.leave("tunnels"));
-        return { stream, vmId, sshHostKey, subject };
+        return { stream, vmId, sshHostKey, subject, sessionId, record };
       } catch (error) {
         if (!isRefusal(error)) session.cameToNothing();
         void dialled.then((stream) => stream.destroy()).catch(() => undefined); // nobody else would
@@ -189,6 +207,11 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** As the controller sees it where sessions are recorded. */
+function opensSsh({ target }: TunnelTarget, port: number): boolean {
+  return target?.$case === "ssh" || (target?.$case === "tcp" && (target.value.port || port) === sshPort);
 }
 
 /** Whether the controller has certainly opened nothing. */

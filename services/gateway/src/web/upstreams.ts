@@ -15,6 +15,7 @@ const apiServices: ReadonlySet<string> = new Set([
   "pitwall.v1.ImageService",
   "pitwall.v1.ProfileService",
   "pitwall.v1.ProjectService",
+  "pitwall.v1.SessionService",
   "pitwall.v1.AuditService",
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
@@ -55,7 +56,7 @@ export function upstreams(door: Door, api: ControllerApi, tunnels: Pick<Tunnels,
       { credential: { $case: "bearerToken", value: bearerToken } },
       vm,
       { target: { $case: "guestApi", value: {} } },
-      method,
+      { method },
     );
     // HTTP/2 takes a TLS socket's handle over, and node aborts when a write is still under way on it: it is given a stream of ours.
     const [inner, outer] = duplexPair();

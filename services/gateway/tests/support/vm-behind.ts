@@ -9,7 +9,12 @@ import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { promisify } from "node:util";
 import { openVerifier } from "@pitwall/auth";
-import { OpenTunnelRequest, type CheckedTunnel, type OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
+import {
+  OpenTunnelRequest,
+  type CheckedTunnel,
+  type CheckTunnelsResponse,
+  type OpenTunnelResponse,
+} from "@pitwall/proto/pitwall/v1/access.ts";
 import { noFailpoints, silentLog, splice } from "@pitwall/runtime";
 import { onTestFinished } from "vitest";
 import { GatewayMetrics } from "../../src/metrics.ts";
@@ -63,10 +68,19 @@ export async function vmBehind(
   const openTunnel = async (request: OpenTunnelRequest): Promise<OpenTunnelResponse> => {
     const answer = decide(request);
     void dialGateway(request, listening);
-    return { vmId: request.vm || request.host, epoch: 1n, sshHostKey: "", subject: "ada", port: 0, sessionId: "", ...answer };
+    return {
+      vmId: request.vm || request.host,
+      epoch: 1n,
+      sshHostKey: "",
+      subject: "ada",
+      port: 0,
+      sessionId: "",
+      record: false,
+      ...answer,
+    };
   };
   /** Those that would not be let in. */
-  const checkTunnels = async ({ tunnels: asked = [] }: { tunnels?: readonly Partial<CheckedTunnel>[] }): Promise<{ lost: number[] }> => {
+  const checkTunnels = async ({ tunnels: asked = [] }: { tunnels?: readonly Partial<CheckedTunnel>[] }): Promise<CheckTunnelsResponse> => {
     const isLost = (one: Partial<CheckedTunnel>): boolean => {
       try {
         decide(OpenTunnelRequest.fromPartial({ caller: one.caller, vm: one.vm ?? "", host: one.host ?? "" }));
@@ -75,7 +89,7 @@ export async function vmBehind(
         return true;
       }
     };
-    return { lost: asked.flatMap((one, at) => (isLost(one) ? [at] : [])) };
+    return { lost: asked.flatMap((one, at) => (isLost(one) ? [at] : [])), endedSessions: [] };
   };
   async function dialGateway({ token, target }: OpenTunnelRequest, toPort: number): Promise<void> {
     const node = connectTls({ host: here, port: tunnels.port, ...identity, allowHalfOpen: true } as object);

@@ -14,6 +14,7 @@ import { ParkedVms } from "./0030-parked-vms.ts";
 import { SecretsKey } from "./0041-secrets-key.ts";
 import { AccessSessions } from "./0042-access-sessions.ts";
 import { Ingress } from "./0043-ingress.ts";
+import { Recordings } from "./0050-recordings.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -31,4 +32,5 @@ export const migrations = [
   { name: "0041_secrets_key", class: SecretsKey },
   { name: "0042_access_sessions", class: AccessSessions },
   { name: "0043_ingress", class: Ingress },
+  { name: "0050_recordings", class: Recordings },
 ];

@@ -90,6 +90,8 @@ export interface Project {
   undeleteWindow: Duration | undefined;
   createTime: Date | undefined;
   etag: string;
+  /** SSH sessions in its VMs are recorded, and ways by which they cannot be are refused. */
+  recordSessions: boolean;
 }
 
 /** Upper bounds, or what is taken. A stopped VM takes its disk and its address. */
@@ -140,7 +142,7 @@ export interface UpdateProjectRequest {
   value:
     | Project
     | undefined;
-  /** `name`, `undelete_window`, `quota`, `quota.vms`, … */
+  /** `name`, `undelete_window`, `record_sessions`, `quota`, `quota.vms`, … */
   updateMask: string[] | undefined;
   etag: string;
   validateOnly: boolean;
@@ -302,6 +304,7 @@ function createBaseProject(): Project {
     undeleteWindow: undefined,
     createTime: undefined,
     etag: "",
+    recordSessions: false,
   };
 }
 
@@ -333,6 +336,9 @@ export const Project: MessageFns<Project> = {
     }
     if (message.etag !== "") {
       writer.uint32(74).string(message.etag);
+    }
+    if (message.recordSessions !== false) {
+      writer.uint32(80).bool(message.recordSessions);
     }
     return writer;
   },
@@ -422,6 +428,14 @@ export const Project: MessageFns<Project> = {
             message.etag = reader.string();
             continue;
           }
+          case 10: {
+            if (tag !== 80) {
+              break;
+            }
+
+            message.recordSessions = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -457,6 +471,11 @@ export const Project: MessageFns<Project> = {
         ? fromJsonTimestamp(object.create_time)
         : undefined,
       etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      recordSessions: isSet(object.recordSessions)
+        ? globalThis.Boolean(object.recordSessions)
+        : isSet(object.record_sessions)
+        ? globalThis.Boolean(object.record_sessions)
+        : false,
     };
   },
 
@@ -489,6 +508,9 @@ export const Project: MessageFns<Project> = {
     if (message.etag !== "") {
       obj.etag = message.etag;
     }
+    if (message.recordSessions !== false) {
+      obj.recordSessions = message.recordSessions;
+    }
     return obj;
   },
 
@@ -508,6 +530,7 @@ export const Project: MessageFns<Project> = {
       : undefined;
     message.createTime = object.createTime ?? undefined;
     message.etag = object.etag ?? "";
+    message.recordSessions = object.recordSessions ?? false;
     return message;
   },
 };
