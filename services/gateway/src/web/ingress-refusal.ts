@@ -17,6 +17,10 @@ const httpStatus: Readonly<Partial<Record<Fault, number>>> = {
   deadline: 504,
 };
 
+export function notHttp(): PitwallError {
+  return new PitwallError("corrupt", "what listens on this port of the VM does not answer as HTTP/1.1 does", { reason: "BAD_ANSWER" });
+}
+
 /** Of whatever went wrong, before the VM's answer began. */
 export function ingressRefusal(error: unknown): IngressRefusal {
   if (error instanceof PitwallError) {
@@ -26,6 +30,6 @@ export function ingressRefusal(error: unknown): IngressRefusal {
   }
   const code = error instanceof Error && "code" in error ? String(error.code) : "";
   if (code === "ERR_UNESCAPED_CHARACTERS" || code === "ERR_INVALID_CHAR") return { status: 400, words: "the request cannot be passed on" };
-  if (code.startsWith("HPE_")) return { status: 502, words: "what listens on this port of the VM does not answer as HTTP/1.1 does" };
+  if (code.startsWith("HPE_")) return ingressRefusal(notHttp());
   return { status: 502, words: "the VM's port closed the connection before it had answered" };
 }

@@ -10,7 +10,7 @@ import type { Door } from "./door.ts";
 import { grantCaller, grantCookie, grantIn, grantPrincipal, ingressCaller, type IngressCaller } from "./ingress-credential.ts";
 import { authorityOf, framingOf, headersIn, headersOut, headersOutOnOwnHost, type Came, type IngressRequest } from "./ingress-headers.ts";
 import { ingressHost } from "./ingress-host.ts";
-import { ingressRefusal } from "./ingress-refusal.ts";
+import { ingressRefusal, notHttp } from "./ingress-refusal.ts";
 import type { Principals } from "./principals.ts";
 
 /** In the `upgrade` header: bytes, as they are, instead of HTTP. */
@@ -145,7 +145,14 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
         if (!way) return;
         const { stream } = way;
         const asked = ask(request, way, target, framingOf(request));
-        asked.on("error", (error) => refuse(response, error)).once("response", (reply) => answer(response, reply, target, way));
+        asked
+          .on("error", (error) => refuse(response, error))
+          // Nobody has asked for it: Node would end the connection without a word.
+          .once("upgrade", (_reply: IncomingMessage, inner: Duplex) => {
+            inner.destroy();
+            refuse(response, notHttp());
+          })
+          .once("response", (reply) => answer(response, reply, target, way));
         request.pipe(asked, { end: false });
         // On HTTP/2 a body that its client breaks off ends like one that is whole.
         request.once("end", () => (wasCut(request) ? stream.destroy() : asked.end())).once("aborted", () => stream.destroy());
@@ -175,6 +182,10 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
           .once("response", (reply) => answer(response, reply, target, way))
           // Only now may bytes go through as they are: what is no such answer would make the client's next request the VM's.
           .once("upgrade", (reply: IncomingMessage, inner: Duplex, first: Buffer) => {
+            if ((reply.headers.upgrade ?? "").toLowerCase() !== "websocket") {
+              inner.destroy();
+              return refuse(response, notHttp());
+            }
             begin(response, 101, { ...answerHeaders(reply, target, way), connection: "Upgrade", upgrade: "websocket" });
             response.flushHeaders();
             if (first.length > 0) socket.write(first);
@@ -203,8 +214,12 @@ function answerHeaders({ headers }: IncomingMessage, { prefix }: Target, { isFor
 
 function answer(response: Response, reply: IncomingMessage, target: Target, way: Way): void {
   const headers = answerHeaders(reply, target, way);
+  const { statusCode = 0 } = reply;
+  if (statusCode === 204) delete headers["content-length"]; // RFC 9110 section 8.6: whoever reads it after us may wait for as much
   try {
-    begin(response, reply.statusCode ?? 502, headers);
+    // Node takes others for granted here, and throws where nobody listens.
+    if (statusCode < 200 || statusCode > 599) throw notHttp();
+    begin(response, statusCode, headers);
   } catch (error) {
     reply.destroy();
     for (const name of Object.keys(headers)) response.removeHeader(name);
