@@ -202,6 +202,19 @@ describe("an open session", () => {
     expect(await latest()).toMatchObject({ state: ended, end: "the way into the VM has ended" });
   });
 
+  it("ends with a lock on its VM, which is listed until it is released", async () => {
+    const child = await lasting("echo here; sleep 600");
+    expect((await cli("lock", "vm", "seen", "--reason", "under investigation")).code).toBe(0);
+    expect(await child.exit).toBe(255);
+    expect((await cli("lock", "ls")).stdout).toMatch(/\nseen .* under investigation\n$/);
+    expect(await cli("ssh", "seen", "--", "true")).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining("the VM seen is locked: under investigation") as string,
+    });
+    expect((await cli("lock", "release-vm", "seen")).code).toBe(0);
+    expect((await cli("ssh", "seen", "--", "true")).code).toBe(0);
+  });
+
   it("ends when what it shows cannot be stored, and no other begins", async () => {
     await pitwall.query("alter table recording_part rename to recording_part_away");
     onTestFinished(async () => void (await pitwall.query("alter table if exists recording_part_away rename to recording_part")));

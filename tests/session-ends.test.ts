@@ -72,6 +72,28 @@ it("a session whose key is taken away ends within seconds, and so does a command
   await client.addSshKey(key?.publicKey ?? "");
 });
 
+it("a session into a VM that is locked ends within seconds, and none begins until it is released", async () => {
+  const { sessions } = pitwall.stack.client();
+  const before = (await ends()).length;
+  const [program = "", ...args] = pitwall.ssh.commandFor("visited");
+  const child = spawn(program, [...args, "echo here; sleep 600"], { stdio: ["ignore", "pipe", "ignore"] });
+  const gone = new Promise((resolve) => child.once("exit", resolve));
+  expect((await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next()).value).toBe("here");
+  const locked = performance.now();
+  await sessions.lockVm("visited", "under investigation");
+  await gone;
+  expect(performance.now() - locked).toBeLessThan(5_000);
+  await expect.poll(ends, { timeout: 20_000, interval: 100 }).toHaveLength(before + 1);
+  expect((await run([...pitwall.ssh.commandFor("visited"), "true"])).code).toBe(255);
+  const said = pitwall.stack
+    .client()
+    .exec("visited", { argv: ["true"] })
+    [Symbol.asyncIterator]();
+  await expect(said.next()).rejects.toMatchObject({ code: "PERMISSION_DENIED", message: "the VM visited is locked: under investigation" });
+  await sessions.unlockVm("visited");
+  expect((await run([...pitwall.ssh.commandFor("visited"), "true"])).code).toBe(0);
+});
+
 it("a session whose gateway is killed is over in the log as soon as the gateway is back", async () => {
   const [program = "", ...args] = pitwall.ssh.commandFor("visited");
   const child = spawn(program, [...args, "echo here; sleep 600"], { stdio: ["ignore", "pipe", "ignore"] });

@@ -78,6 +78,7 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "publish", summary: "open a port to everybody", load: async () => (await import("./commands/publish.ts")).declarePublish },
     { name: "unpublish", summary: "make it private again", load: async () => (await import("./commands/publish.ts")).declareUnpublish },
     { name: "sessions", summary: "what is open into your VMs", load: async () => (await import("./commands/sessions.ts")).declare },
+    { name: "lock", summary: "keep people out of VMs", load: async () => (await import("./commands/lock.ts")).declare },
     { name: "recordings", summary: "what SSH sessions showed", load: async () => (await import("./commands/recordings.ts")).declare },
     { name: "logs", summary: "print what the image's process wrote", load: async () => (await import("./commands/logs.ts")).declare },
   ],

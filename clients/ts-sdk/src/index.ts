@@ -62,4 +62,4 @@ export {
   RegistryCredential,
 } from "./gen/pitwall/v1/project.ts";
 export { AuditEntry, AuditHead } from "./gen/pitwall/v1/audit.ts";
-export { Recording, RecordingState, Session } from "./gen/pitwall/v1/session.ts";
+export { Lock, Recording, RecordingState, Session } from "./gen/pitwall/v1/session.ts";

@@ -1,7 +1,7 @@
 // Sessions: open ways into VMs, and recordings of what they showed.
 import type { Client } from "nice-grpc-web";
 import { present, type CallExtras } from "./calls.ts";
-import type { Recording, Session, SessionServiceDefinition } from "./gen/pitwall/v1/session.ts";
+import type { Lock, Recording, Session, SessionServiceDefinition } from "./gen/pitwall/v1/session.ts";
 
 const pageSize = 500;
 const repeatable = { retry: true };
@@ -28,6 +28,29 @@ export class Sessions {
   /** It ends within seconds. */
   async end(project: string, id: string): Promise<void> {
     await this.#raw.endSession({ requestId: crypto.randomUUID(), project, id }, repeatable);
+  }
+
+  /** For owners: nobody is let into the VM any more, and what is open into it ends within seconds. It runs on. */
+  async lockVm(vm: string, reason = ""): Promise<void> {
+    await this.#raw.lockVm({ requestId: crypto.randomUUID(), vm, reason }, repeatable);
+  }
+
+  async unlockVm(vm: string): Promise<void> {
+    await this.#raw.unlockVm({ requestId: crypto.randomUUID(), vm }, repeatable);
+  }
+
+  /** For administrators: the user is let into no VM any more. */
+  async lockUser(subject: string, reason = ""): Promise<void> {
+    await this.#raw.lockUser({ requestId: crypto.randomUUID(), subject, reason }, repeatable);
+  }
+
+  async unlockUser(subject: string): Promise<void> {
+    await this.#raw.unlockUser({ requestId: crypto.randomUUID(), subject }, repeatable);
+  }
+
+  /** Of a project's VMs; `-`, for administrators: all, those of users included. */
+  async locks(project = ""): Promise<Lock[]> {
+    return (await this.#raw.listLocks({ project }, repeatable)).locks;
   }
 
   /** For owners. Newest first; read page by page, as far as somebody reads. `vm` is a name or an id; default: all. */

@@ -40,6 +40,7 @@ import { Access } from "./access/access.ts";
 import { Authenticator } from "./access/authenticator.ts";
 import { IngressGrants } from "./access/ingress-grants.ts";
 import { LiveCalls } from "./access/live-calls.ts";
+import { Locks } from "./access/locks.ts";
 import { RecordingIntake } from "./access/recording-intake.ts";
 import { RecordingShelf } from "./access/recording-shelf.ts";
 import { SessionList } from "./access/session-list.ts";
@@ -224,7 +225,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const openSessions = new SessionList({ store, mutations });
   api.add(
     lost.noticing(SessionServiceDefinition),
-    sessionService({ sessions: openSessions, shelf: new RecordingShelf({ store, mutations }) }),
+    sessionService({ sessions: openSessions, locks: new Locks({ store, mutations }), shelf: new RecordingShelf({ store, mutations }) }),
   );
   api.add(AuditServiceDefinition, auditService(new AuditLog(store)));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));

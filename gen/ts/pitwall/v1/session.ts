@@ -117,6 +117,64 @@ export interface EndSessionRequest {
 export interface EndSessionResponse {
 }
 
+/** What keeps people out. */
+export interface Lock {
+  /** Of a locked VM; empty for a user's. */
+  vmId: string;
+  /** The VM's name. */
+  vm: string;
+  /** Of a locked user; empty for a VM's. */
+  subject: string;
+  /** Told to who is kept out. */
+  reason: string;
+  createdBy: string;
+  createTime: Date | undefined;
+}
+
+export interface LockVmRequest {
+  requestId: string;
+  vm: string;
+  /** At most 200 characters. */
+  reason: string;
+}
+
+export interface LockVmResponse {
+}
+
+export interface UnlockVmRequest {
+  requestId: string;
+  vm: string;
+}
+
+export interface UnlockVmResponse {
+}
+
+export interface LockUserRequest {
+  requestId: string;
+  subject: string;
+  /** At most 200 characters. */
+  reason: string;
+}
+
+export interface LockUserResponse {
+}
+
+export interface UnlockUserRequest {
+  requestId: string;
+  subject: string;
+}
+
+export interface UnlockUserResponse {
+}
+
+export interface ListLocksRequest {
+  project: string;
+}
+
+export interface ListLocksResponse {
+  locks: Lock[];
+}
+
 /** Of one shell or command. */
 export interface Recording {
   /** UUID. */
@@ -791,6 +849,897 @@ export const EndSessionResponse: MessageFns<EndSessionResponse> = {
   },
   fromPartial(_: DeepPartial<EndSessionResponse>): EndSessionResponse {
     const message = createBaseEndSessionResponse();
+    return message;
+  },
+};
+
+function createBaseLock(): Lock {
+  return { vmId: "", vm: "", subject: "", reason: "", createdBy: "", createTime: undefined };
+}
+
+export const Lock: MessageFns<Lock> = {
+  encode(message: Lock, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vmId !== "") {
+      writer.uint32(10).string(message.vmId);
+    }
+    if (message.vm !== "") {
+      writer.uint32(18).string(message.vm);
+    }
+    if (message.subject !== "") {
+      writer.uint32(26).string(message.subject);
+    }
+    if (message.reason !== "") {
+      writer.uint32(34).string(message.reason);
+    }
+    if (message.createdBy !== "") {
+      writer.uint32(42).string(message.createdBy);
+    }
+    if (message.createTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.createTime), writer.uint32(50).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Lock {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLock();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vmId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.createdBy = reader.string();
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.createTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Lock {
+    return {
+      vmId: isSet(object.vmId)
+        ? globalThis.String(object.vmId)
+        : isSet(object.vm_id)
+        ? globalThis.String(object.vm_id)
+        : "",
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      createdBy: isSet(object.createdBy)
+        ? globalThis.String(object.createdBy)
+        : isSet(object.created_by)
+        ? globalThis.String(object.created_by)
+        : "",
+      createTime: isSet(object.createTime)
+        ? fromJsonTimestamp(object.createTime)
+        : isSet(object.create_time)
+        ? fromJsonTimestamp(object.create_time)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Lock): unknown {
+    const obj: any = {};
+    if (message.vmId !== "") {
+      obj.vmId = message.vmId;
+    }
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.createdBy !== "") {
+      obj.createdBy = message.createdBy;
+    }
+    if (message.createTime !== undefined) {
+      obj.createTime = message.createTime.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Lock>): Lock {
+    return Lock.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Lock>): Lock {
+    const message = createBaseLock();
+    message.vmId = object.vmId ?? "";
+    message.vm = object.vm ?? "";
+    message.subject = object.subject ?? "";
+    message.reason = object.reason ?? "";
+    message.createdBy = object.createdBy ?? "";
+    message.createTime = object.createTime ?? undefined;
+    return message;
+  },
+};
+
+function createBaseLockVmRequest(): LockVmRequest {
+  return { requestId: "", vm: "", reason: "" };
+}
+
+export const LockVmRequest: MessageFns<LockVmRequest> = {
+  encode(message: LockVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.vm !== "") {
+      writer.uint32(18).string(message.vm);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LockVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLockVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LockVmRequest {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: LockVmRequest): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LockVmRequest>): LockVmRequest {
+    return LockVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LockVmRequest>): LockVmRequest {
+    const message = createBaseLockVmRequest();
+    message.requestId = object.requestId ?? "";
+    message.vm = object.vm ?? "";
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseLockVmResponse(): LockVmResponse {
+  return {};
+}
+
+export const LockVmResponse: MessageFns<LockVmResponse> = {
+  encode(_: LockVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LockVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLockVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): LockVmResponse {
+    return {};
+  },
+
+  toJSON(_: LockVmResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<LockVmResponse>): LockVmResponse {
+    return LockVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<LockVmResponse>): LockVmResponse {
+    const message = createBaseLockVmResponse();
+    return message;
+  },
+};
+
+function createBaseUnlockVmRequest(): UnlockVmRequest {
+  return { requestId: "", vm: "" };
+}
+
+export const UnlockVmRequest: MessageFns<UnlockVmRequest> = {
+  encode(message: UnlockVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.vm !== "") {
+      writer.uint32(18).string(message.vm);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnlockVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnlockVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnlockVmRequest {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+    };
+  },
+
+  toJSON(message: UnlockVmRequest): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnlockVmRequest>): UnlockVmRequest {
+    return UnlockVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnlockVmRequest>): UnlockVmRequest {
+    const message = createBaseUnlockVmRequest();
+    message.requestId = object.requestId ?? "";
+    message.vm = object.vm ?? "";
+    return message;
+  },
+};
+
+function createBaseUnlockVmResponse(): UnlockVmResponse {
+  return {};
+}
+
+export const UnlockVmResponse: MessageFns<UnlockVmResponse> = {
+  encode(_: UnlockVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnlockVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnlockVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): UnlockVmResponse {
+    return {};
+  },
+
+  toJSON(_: UnlockVmResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnlockVmResponse>): UnlockVmResponse {
+    return UnlockVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<UnlockVmResponse>): UnlockVmResponse {
+    const message = createBaseUnlockVmResponse();
+    return message;
+  },
+};
+
+function createBaseLockUserRequest(): LockUserRequest {
+  return { requestId: "", subject: "", reason: "" };
+}
+
+export const LockUserRequest: MessageFns<LockUserRequest> = {
+  encode(message: LockUserRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.subject !== "") {
+      writer.uint32(18).string(message.subject);
+    }
+    if (message.reason !== "") {
+      writer.uint32(26).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LockUserRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLockUserRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LockUserRequest {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+    };
+  },
+
+  toJSON(message: LockUserRequest): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LockUserRequest>): LockUserRequest {
+    return LockUserRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LockUserRequest>): LockUserRequest {
+    const message = createBaseLockUserRequest();
+    message.requestId = object.requestId ?? "";
+    message.subject = object.subject ?? "";
+    message.reason = object.reason ?? "";
+    return message;
+  },
+};
+
+function createBaseLockUserResponse(): LockUserResponse {
+  return {};
+}
+
+export const LockUserResponse: MessageFns<LockUserResponse> = {
+  encode(_: LockUserResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LockUserResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLockUserResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): LockUserResponse {
+    return {};
+  },
+
+  toJSON(_: LockUserResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<LockUserResponse>): LockUserResponse {
+    return LockUserResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<LockUserResponse>): LockUserResponse {
+    const message = createBaseLockUserResponse();
+    return message;
+  },
+};
+
+function createBaseUnlockUserRequest(): UnlockUserRequest {
+  return { requestId: "", subject: "" };
+}
+
+export const UnlockUserRequest: MessageFns<UnlockUserRequest> = {
+  encode(message: UnlockUserRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.subject !== "") {
+      writer.uint32(18).string(message.subject);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnlockUserRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnlockUserRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): UnlockUserRequest {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+    };
+  },
+
+  toJSON(message: UnlockUserRequest): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnlockUserRequest>): UnlockUserRequest {
+    return UnlockUserRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<UnlockUserRequest>): UnlockUserRequest {
+    const message = createBaseUnlockUserRequest();
+    message.requestId = object.requestId ?? "";
+    message.subject = object.subject ?? "";
+    return message;
+  },
+};
+
+function createBaseUnlockUserResponse(): UnlockUserResponse {
+  return {};
+}
+
+export const UnlockUserResponse: MessageFns<UnlockUserResponse> = {
+  encode(_: UnlockUserResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): UnlockUserResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseUnlockUserResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): UnlockUserResponse {
+    return {};
+  },
+
+  toJSON(_: UnlockUserResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<UnlockUserResponse>): UnlockUserResponse {
+    return UnlockUserResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<UnlockUserResponse>): UnlockUserResponse {
+    const message = createBaseUnlockUserResponse();
+    return message;
+  },
+};
+
+function createBaseListLocksRequest(): ListLocksRequest {
+  return { project: "" };
+}
+
+export const ListLocksRequest: MessageFns<ListLocksRequest> = {
+  encode(message: ListLocksRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.project !== "") {
+      writer.uint32(10).string(message.project);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListLocksRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListLocksRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.project = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListLocksRequest {
+    return { project: isSet(object.project) ? globalThis.String(object.project) : "" };
+  },
+
+  toJSON(message: ListLocksRequest): unknown {
+    const obj: any = {};
+    if (message.project !== "") {
+      obj.project = message.project;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListLocksRequest>): ListLocksRequest {
+    return ListLocksRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListLocksRequest>): ListLocksRequest {
+    const message = createBaseListLocksRequest();
+    message.project = object.project ?? "";
+    return message;
+  },
+};
+
+function createBaseListLocksResponse(): ListLocksResponse {
+  return { locks: [] };
+}
+
+export const ListLocksResponse: MessageFns<ListLocksResponse> = {
+  encode(message: ListLocksResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.locks) {
+      Lock.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListLocksResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListLocksResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.locks.push(Lock.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListLocksResponse {
+    return { locks: globalThis.Array.isArray(object?.locks) ? object.locks.map((e: any) => Lock.fromJSON(e)) : [] };
+  },
+
+  toJSON(message: ListLocksResponse): unknown {
+    const obj: any = {};
+    if (message.locks?.length) {
+      obj.locks = message.locks.map((e) => Lock.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListLocksResponse>): ListLocksResponse {
+    return ListLocksResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListLocksResponse>): ListLocksResponse {
+    const message = createBaseListLocksResponse();
+    message.locks = object.locks?.map((e) => Lock.fromPartial(e)) || [];
     return message;
   },
 };
@@ -1833,6 +2782,52 @@ export const SessionServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Keeps everybody out of a VM: what is open into it ends within seconds, and nothing new is opened. It runs on. Owners. Said again, it
+     * changes the reason.
+     */
+    lockVm: {
+      name: "LockVm",
+      requestType: LockVmRequest as typeof LockVmRequest,
+      requestStream: false,
+      responseType: LockVmResponse as typeof LockVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    unlockVm: {
+      name: "UnlockVm",
+      requestType: UnlockVmRequest as typeof UnlockVmRequest,
+      requestStream: false,
+      responseType: UnlockVmResponse as typeof UnlockVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** The same for a user and all VMs: by their sign-ins, tokens, keys and certificates. Administrators. */
+    lockUser: {
+      name: "LockUser",
+      requestType: LockUserRequest as typeof LockUserRequest,
+      requestStream: false,
+      responseType: LockUserResponse as typeof LockUserResponse,
+      responseStream: false,
+      options: {},
+    },
+    unlockUser: {
+      name: "UnlockUser",
+      requestType: UnlockUserRequest as typeof UnlockUserRequest,
+      requestStream: false,
+      responseType: UnlockUserResponse as typeof UnlockUserResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Of a project's VMs, for its members; `-`: all, those of users included, for administrators. */
+    listLocks: {
+      name: "ListLocks",
+      requestType: ListLocksRequest as typeof ListLocksRequest,
+      requestStream: false,
+      responseType: ListLocksResponse as typeof ListLocksResponse,
+      responseStream: false,
+      options: {},
+    },
     /** Newest first. Owners, as with all that is about recordings. */
     listRecordings: {
       name: "ListRecordings",
@@ -1882,6 +2877,20 @@ export interface SessionServiceImplementation<CallContextExt = {}> {
     request: EndSessionRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<EndSessionResponse>>;
+  /**
+   * Keeps everybody out of a VM: what is open into it ends within seconds, and nothing new is opened. It runs on. Owners. Said again, it
+   * changes the reason.
+   */
+  lockVm(request: LockVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<LockVmResponse>>;
+  unlockVm(request: UnlockVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<UnlockVmResponse>>;
+  /** The same for a user and all VMs: by their sign-ins, tokens, keys and certificates. Administrators. */
+  lockUser(request: LockUserRequest, context: CallContext & CallContextExt): Promise<DeepPartial<LockUserResponse>>;
+  unlockUser(
+    request: UnlockUserRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<UnlockUserResponse>>;
+  /** Of a project's VMs, for its members; `-`: all, those of users included, for administrators. */
+  listLocks(request: ListLocksRequest, context: CallContext & CallContextExt): Promise<DeepPartial<ListLocksResponse>>;
   /** Newest first. Owners, as with all that is about recordings. */
   listRecordings(
     request: ListRecordingsRequest,
@@ -1914,6 +2923,20 @@ export interface SessionServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<EndSessionRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<EndSessionResponse>;
+  /**
+   * Keeps everybody out of a VM: what is open into it ends within seconds, and nothing new is opened. It runs on. Owners. Said again, it
+   * changes the reason.
+   */
+  lockVm(request: DeepPartial<LockVmRequest>, options?: CallOptions & CallOptionsExt): Promise<LockVmResponse>;
+  unlockVm(request: DeepPartial<UnlockVmRequest>, options?: CallOptions & CallOptionsExt): Promise<UnlockVmResponse>;
+  /** The same for a user and all VMs: by their sign-ins, tokens, keys and certificates. Administrators. */
+  lockUser(request: DeepPartial<LockUserRequest>, options?: CallOptions & CallOptionsExt): Promise<LockUserResponse>;
+  unlockUser(
+    request: DeepPartial<UnlockUserRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<UnlockUserResponse>;
+  /** Of a project's VMs, for its members; `-`: all, those of users included, for administrators. */
+  listLocks(request: DeepPartial<ListLocksRequest>, options?: CallOptions & CallOptionsExt): Promise<ListLocksResponse>;
   /** Newest first. Owners, as with all that is about recordings. */
   listRecordings(
     request: DeepPartial<ListRecordingsRequest>,

@@ -21,6 +21,7 @@ import { ProjectEntity, SshKeyEntity, VmEntity, type VmRow } from "../store/enti
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import type { Authenticator } from "./authenticator.ts";
+import { refuseLocked } from "./locks.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 import type { IngressGrants } from "./ingress-grants.ts";
 import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
@@ -74,6 +75,7 @@ export class Access {
       const user = this.#certificates.userNow(sshCertificate);
       if (vm === "") return { subject: user.subject, vmId: "", sshHostKey: "" };
       const { row } = await findByCertificate(em, user, vm);
+      await refuseLocked(em, row, user.subject);
       return { subject: user.subject, vmId: row.id, sshHostKey: row.sshHostKey };
     }
     if (vm === "") {
@@ -83,7 +85,8 @@ export class Access {
       if (owner === undefined) throw new PitwallError("not-found", "this key is not known", { reason: "KEY_NOT_FOUND" });
       return { subject: owner, vmId: "", sshHostKey: "" };
     }
-    const { row } = await findByKey(em, sshPublicKey, vm);
+    const { row, subject } = await findByKey(em, sshPublicKey, vm);
+    await refuseLocked(em, row, subject);
     return { subject: row.owner, vmId: row.id, sshHostKey: row.sshHostKey };
   }
 
@@ -173,6 +176,12 @@ export class Access {
   /** `isOpen`: it was let in before, and may stay unless something was taken away. */
   async #reach(caller: Caller | undefined, sought: Sought, isOpen = false): Promise<Reaching> {
     const em = this.#store.read();
+    const who = await this.#find(em, caller, sought, isOpen);
+    await refuseLocked(em, who.row, who.subject);
+    return who;
+  }
+
+  async #find(em: EntityManager, caller: Caller | undefined, sought: Sought, isOpen: boolean): Promise<Reaching> {
     const { host, method } = sought;
     const named = host === "" ? undefined : await findByHost(em, host);
     if (named && named.publicPorts.includes(sought.port || named.httpPort)) return { row: named, actor: "anybody", subject: "" };

@@ -8,6 +8,7 @@ import type { Mutations } from "../mutation/mutations.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachVm } from "../projects/reach.ts";
 import type { Store } from "../store/store.ts";
+import { refuseLocked } from "./locks.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 
 const lifeSeconds = 600n;
@@ -47,6 +48,7 @@ export class SshCertificates {
     if (!line.startsWith("ssh-ed25519 ")) throw invalid("public_key", "must be an ed25519 key: make one for this certificate");
     const { store, mutations, authority, clock } = this.#parts;
     const row = await reachVm(store.read(), caller, vm, "member");
+    await refuseLocked(store.read(), row, caller.subject);
     const nowSeconds = BigInt(Math.floor(clock.wallMs() / 1_000));
     const validBefore = nowSeconds + lifeSeconds;
     const certificate = issueSshCertificate(authority, {

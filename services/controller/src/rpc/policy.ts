@@ -108,6 +108,11 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
   "pitwall.v1.SessionService": {
     ListSessions: reads("project", "member"),
     EndSession: changes("project"), // their own; owners any
+    LockVm: changes("vm", "owner"),
+    UnlockVm: changes("vm", "owner"),
+    LockUser: fleet(true),
+    UnlockUser: fleet(true),
+    ListLocks: reads("project", "member"),
     ListRecordings: reads("project", "owner"),
     GetRecording: reads("project", "owner"),
     ReadRecording: reads("project", "owner"),

@@ -87,6 +87,8 @@ const bodies: Readonly<Record<string, (touched: Touched) => object>> = {
   "ImageService/DeleteImage": ({ image }) => ({ image }),
   "ImageService/CollectGarbage": () => ({ dryRun: true }),
   "NodeService/CreateJoinToken": () => ({ role: 1 }),
+  "SessionService/LockUser": () => ({ subject: "nobody" }),
+  "SessionService/UnlockUser": () => ({ subject: "nobody" }),
   "ProfileService/DeleteSshKey": () => ({ fingerprint: "SHA256:none" }),
   "ProjectService/CreateProject": ({ self }) => ({ name: `of-${self}` }),
   "ProjectService/UpdateProject": () => ({ value: { undeleteWindow: { seconds: 60n, nanos: 0 } }, updateMask: ["undelete_window"] }),

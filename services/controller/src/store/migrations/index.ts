@@ -15,6 +15,7 @@ import { SecretsKey } from "./0041-secrets-key.ts";
 import { AccessSessions } from "./0042-access-sessions.ts";
 import { Ingress } from "./0043-ingress.ts";
 import { Recordings } from "./0050-recordings.ts";
+import { Locks } from "./0051-locks.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -33,4 +34,5 @@ export const migrations = [
   { name: "0042_access_sessions", class: AccessSessions },
   { name: "0043_ingress", class: Ingress },
   { name: "0050_recordings", class: Recordings },
+  { name: "0051_locks", class: Locks },
 ];
