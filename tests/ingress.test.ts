@@ -15,6 +15,11 @@ const bin = join(import.meta.dirname, "..", "node_modules", ".bin", "pitwall");
 /** What a change may take until it is felt by what is open. */
 const revokedMs = 5_000;
 
+/** How long a gateway lets ways stay open while no controller answers: minutes, but here. */
+const staleMs = 3_000;
+/** To that come the questions in between, and how long the gateway waits for an answer. */
+const unheardMs = 2_000 + 5_000 + 3_000;
+
 let pitwall: TestStack;
 let dir: string;
 let env: Record<string, string>;
@@ -26,7 +31,7 @@ const curl = async (...args: string[]): Promise<string> => (await run(["curl", "
 const served = (): unknown => expect.stringContaining(vmId);
 
 beforeAll(async () => {
-  pitwall = await startTestStack({ env: { node: { PITWALL_DRIVER: "sim" } } });
+  pitwall = await startTestStack({ env: { node: { PITWALL_DRIVER: "sim" }, gateway: { PITWALL_STALE_AFTER: `${staleMs}ms` } } });
   dir = await mkdtemp(join(tmpdir(), "pitwall-ingress-"));
   env = { XDG_CONFIG_HOME: dir, PITWALL_ENDPOINT: pitwall.stack.endpoint, PITWALL_TOKEN: await pitwall.stack.token(), NO_COLOR: "1" };
   await pitwall.stack.client().vms.create({ name: "web", spec: { image: pitwall.image } });
@@ -182,5 +187,27 @@ describe("pitwall port-forward", () => {
     });
     expect((await cli("port-forward", "nobody", ":80")).stderr).toMatch(/there is no VM "nobody"/);
     expect(await cli("port-forward", "web", "80:x")).toMatchObject({ code: 2, stderr: expect.stringContaining("Expected PORT") as string });
+  });
+});
+
+describe("a gateway that no controller answers", () => {
+  it("ends what is open in the end, opens nothing new, and serves again when one is back", { timeout: 120_000 }, async () => {
+    const controller = pitwall.stack.services.controller.pid() ?? 0;
+    await cli("publish", "web", "--port", "7");
+    const open = await tcpTo("7-web");
+    const closed = once(open.resume(), "close");
+    process.kill(controller, "SIGSTOP");
+    onTestFinished(() => void process.kill(controller, "SIGCONT"));
+    const since = performance.now();
+    await closed;
+    const tookMs = performance.now() - since;
+    expect(tookMs).toBeGreaterThan(staleMs - 2_500); // it was let in when it was asked for last, before that
+    expect(tookMs).toBeLessThan(staleMs + unheardMs);
+    expect(await curl("--max-time", "90", hostOf("web"))).toMatch(/ 50[34]$/);
+    process.kill(controller, "SIGCONT");
+    await expect
+      .poll(async () => curl("-H", `authorization: Bearer ${await pitwall.stack.token()}`, hostOf("web")), { timeout: 40_000 })
+      .toEqual(served());
+    await expect.poll(async () => (await tcpTo("7-web").catch(() => undefined))?.destroyed, { timeout: 40_000 }).toBe(false);
   });
 });

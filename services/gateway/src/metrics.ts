@@ -49,6 +49,12 @@ export class GatewayMetrics {
     labelNames: ["reason"] as const,
     registers: [this.registry],
   });
+  readonly #vmRequests = new Counter({
+    name: "pitwall_gateway_vm_requests_total",
+    help: "Requests to ports of VMs that have ended, by their HTTP status; 101 is a WebSocket, or TCP, and none is a client that went first.",
+    labelNames: ["status"] as const,
+    registers: [this.registry],
+  });
   readonly #levels = new Map<Level, Gauge>();
   readonly #counters = new Map<string, Counter.Internal>();
   readonly #answersOf: Readonly<Record<Protocol, Histogram.Internal<"protocol">>> = {
@@ -90,6 +96,11 @@ export class GatewayMetrics {
   }
 
   readonly refuse = (reason: Refusal): void => this.#refused.inc({ reason });
+
+  /** A request to a port of a VM has ended; undefined: before it had an answer. */
+  vmRequest(status: number | undefined): void {
+    this.#vmRequests.inc({ status: status === undefined ? "none" : String(status) });
+  }
 
   enter(level: Level): void {
     this.#levels.get(level)?.inc();

@@ -1,13 +1,16 @@
 // Host names of VMs below the ingress domain: who is let in by what, what a VM may say on a host of its own, and that the gateway's own API is
 // not there.
 import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
+import { request } from "node:https";
+import type { LookupFunction } from "node:net";
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server } from "node:http";
 import { issueIngressGrant } from "@pitwall/auth";
 import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 import { ClientError, Status } from "nice-grpc";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { WebSocket, WebSocketServer } from "ws";
-import { ask1, ask2, socketTo, textUntil } from "./support/ingress-clients.ts";
+import { ask1, ask2, bodyOf, socketTo, textUntil } from "./support/ingress-clients.ts";
 import { session2 } from "./support/upstream.ts";
 import { bearer, vmBehind, type Decide, type VmBehind } from "./support/vm-behind.ts";
 
@@ -233,3 +236,46 @@ describe("a WebSocket on a VM's host", () => {
     expect(refused.statusCode).toBe(401);
   });
 });
+
+describe("with TLS", () => {
+  it("one certificate is good for all names, and the VM hears that it was TLS, on HTTP/1.1, HTTP/2 and WebSocket", async () => {
+    const seen: IncomingHttpHeaders[] = [];
+    const guest = createServer(({ headers }, response) => {
+      seen.push(headers);
+      response.end("page");
+    });
+    const sockets = new WebSocketServer({ server: guest });
+    sockets.on("connection", (socket, { headers }) => socket.send(String(headers["x-forwarded-proto"])));
+    onTestFinished(() => void sockets.close());
+    const { port, ca } = await vmBehind(guest, { domain, decide: decide([], false), hasTls: true });
+    const name = `web.${domain}`;
+    const tls = { ca, servername: name, lookup: toThisMachine };
+    const sent = request({ ...tls, host: name, port, headers: { cookie } }).end();
+    const [reply] = (await once(sent, "response")) as [IncomingMessage];
+    expect((await bodyOf(reply)).toString()).toBe("page");
+    const session = connectHttp2(`https://${name}:${port}`, tls as object);
+    onTestFinished(() => session.destroy());
+    expect((await ask2(session, { path: "/", headers: { authorization: "", cookie } })).status).toBe(200);
+    expect(seen.map((headers) => [headers.host, headers["x-forwarded-proto"]])).toEqual([
+      [`${name}:${port}`, "https"],
+      [`${name}:${port}`, "https"],
+    ]);
+    const socket = new WebSocket(`wss://${name}:${port}/`, { ...tls, headers: { cookie }, origin: `https://${name}:${port}` });
+    onTestFinished(() => socket.terminate());
+    expect(String((await once(socket, "message"))[0])).toBe("https");
+    // A page that came without TLS is another origin, which somebody on the way may have written.
+    expect(
+      (
+        await ask2(session, {
+          method: "POST",
+          path: "/",
+          headers: { authorization: "", cookie, origin: `http://${name}:${port}` },
+          body: "",
+        })
+      ).status,
+    ).toBe(401);
+  });
+});
+
+const toThisMachine: LookupFunction = (_name, options, done) =>
+  options.all === true ? done(null, [{ address: "127.0.0.1", family: 4 }]) : done(null, "127.0.0.1", 4);

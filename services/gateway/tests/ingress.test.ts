@@ -130,6 +130,29 @@ describe("a request", () => {
 const connections = (server: Server): Promise<number> => new Promise((resolve) => server.getConnections((_, count) => resolve(count)));
 const quiet = (): Promise<false> => new Promise((resolve) => setTimeout(() => resolve(false), 500));
 
+it("requests are counted by what became of them", async () => {
+  const guest = createServer(({ url }, response) => (url === "/hangs" ? undefined : response.writeHead(url === "/made" ? 201 : 404).end()));
+  const { port, metrics } = await vmBehind(guest);
+  await using session = await session2(port);
+  await ask1(port, { path: "/vm/web/80/made" });
+  await ask2(session, { path: "/vm/web/80/made" });
+  await ask1(port);
+  await ask1(port, { headers: { authorization: "" } });
+  const hanging = request({ port, host: "127.0.0.1", path: "/vm/web/80/hangs", headers: { authorization: bearer } });
+  hanging.on("error", () => undefined).end();
+  await expect.poll(() => connections(guest)).toBe(1);
+  hanging.destroy();
+  const counted = async (): Promise<string[]> => (await metrics.registry.metrics()).match(/^pitwall_gateway_vm_requests_total.*$/gm) ?? [];
+  await expect
+    .poll(async () => (await counted()).toSorted())
+    .toEqual([
+      'pitwall_gateway_vm_requests_total{status="201"} 2',
+      'pitwall_gateway_vm_requests_total{status="401"} 1',
+      'pitwall_gateway_vm_requests_total{status="404"} 1',
+      'pitwall_gateway_vm_requests_total{status="none"} 1',
+    ]);
+});
+
 describe("an answer below the gateway's address", () => {
   it("cannot speak to a browser in the gateway's name", async () => {
     const guest = createServer((_, response) => {

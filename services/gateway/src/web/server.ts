@@ -187,6 +187,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
 
   /** Has answered a request for a way into a VM that is one too many; follows the others. Such a way has no words for its end. */
   function isTooMuch(response: ServerResponse | Http2ServerResponse, address: string | undefined): boolean {
+    response.once("close", () => metrics.vmRequest(response.headersSent ? response.statusCode : undefined));
     try {
       response.once("close", admission.call(address));
     } catch (error) {

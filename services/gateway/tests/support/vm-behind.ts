@@ -19,6 +19,7 @@ import { noFailpoints, silentLog, splice } from "@pitwall/runtime";
 import { onTestFinished } from "vitest";
 import { GatewayMetrics } from "../../src/metrics.ts";
 import { openTunnels, type TunnelsParts } from "../../src/tunnels/tunnels.ts";
+import type { CertificateFiles } from "../../src/web/certificate.ts";
 import { openDoor } from "../../src/web/door.ts";
 import { openIngress } from "../../src/web/ingress.ts";
 import { defaultLimits, type WebLimits } from "../../src/web/limits.ts";
@@ -29,16 +30,16 @@ const here = "127.0.0.1";
 /** An API token: the gateway lets it pass, and the controller of these tests lets it in. */
 export const bearer = `Bearer pwt_${"0".repeat(16)}_${"a".repeat(43)}`;
 
-/** A certificate of its own authority, good for a gateway and for a node. */
-export async function makeIdentity(): Promise<{ key: string; cert: string; ca: string }> {
+/** A certificate of its own authority, good for a gateway, for a node, and for names below an ingress domain; and the files that it is in. */
+export async function makeIdentity(): Promise<{ key: string; cert: string; ca: string; files: CertificateFiles }> {
   const dir = await mkdtemp(join(tmpdir(), "pitwall-tunnels-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const [keyFile, certFile] = [join(dir, "key"), join(dir, "certificate")];
   const kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"];
-  const names = ["-addext", `subjectAltName=IP:${here},URI:pitwall://node/one`];
+  const names = ["-addext", `subjectAltName=IP:${here},DNS:*.vms.example.com,URI:pitwall://node/one`];
   await promisify(execFile)("openssl", [...kind, ...names, "-keyout", keyFile, "-out", certFile]);
   const [key, cert] = await Promise.all([keyFile, certFile].map((file) => readFile(file, "utf8")));
-  return { key: key ?? "", cert: cert ?? "", ca: cert ?? "" };
+  return { key: key ?? "", cert: cert ?? "", ca: cert ?? "", files: { key: keyFile, certificate: certFile } };
 }
 
 /** What the controller answers; throws what it refuses with. */
@@ -50,9 +51,12 @@ interface Behind {
   readonly domain: string;
   readonly idleMs: number;
   readonly perPrincipal: number;
+  readonly hasTls: boolean;
 }
 
 export interface VmBehind {
+  /** PEM of the authority of its certificates. */
+  readonly ca: string;
   readonly port: number;
   readonly metrics: GatewayMetrics;
 }
@@ -60,7 +64,7 @@ export interface VmBehind {
 /** Port 80 of every VM is this server; at others nothing listens. */
 export async function vmBehind(
   guest: Server,
-  { decide = () => ({}), limits = {}, domain, idleMs = 60_000, perPrincipal = 500 }: Partial<Behind> = {},
+  { decide = () => ({}), limits = {}, domain, idleMs = 60_000, perPrincipal = 500, hasTls = false }: Partial<Behind> = {},
 ): Promise<VmBehind> {
   const listening = await listen(guest);
   const identity = await makeIdentity();
@@ -120,13 +124,14 @@ export async function vmBehind(
   const web = await openWebServer(
     { host: here, port: 0 },
     {
+      ...(hasTls && { tls: identity.files }),
       open: () => Promise.reject(new Error("no calls here")),
-      ingress: openIngress({ door, tunnels, domain, principals, isSecure: false, idleMs }),
+      ingress: openIngress({ door, tunnels, domain, principals, isSecure: hasTls, idleMs }),
       ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
     },
   );
   onTestFinished(() => web[Symbol.asyncDispose]());
-  return { port: web.port, metrics };
+  return { port: web.port, ca: identity.ca, metrics };
 }
 
 async function listen(server: Server): Promise<number> {
