@@ -17,6 +17,7 @@ import { Admission } from "./admission.ts";
 import type { CertificateFiles } from "./certificate.ts";
 import { corsHeaders, isPreflight } from "./cors.ts";
 import type { DeadlineOf } from "./deadlines.ts";
+import { endSoon } from "./end-soon.ts";
 import { addressOf, grpcClient, isGrpc } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
@@ -234,7 +235,7 @@ function responseOn(socket: Socket, request: IncomingMessage): ServerResponse {
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
   response.assignSocket(socket);
-  return response.once("finish", () => socket.end());
+  return response.once("finish", () => endSoon(socket));
 }
 
 const nothingHere = "nothing is here";

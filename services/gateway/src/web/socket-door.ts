@@ -3,6 +3,7 @@ import { STATUS_CODES, type IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { maySpeak } from "./cors.ts";
+import { endSoon } from "./end-soon.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 import type { CallClient } from "./relay.ts";
 import { socketClient } from "./socket-call.ts";
@@ -90,7 +91,6 @@ export function openSocketDoor({ corsOrigins, limits, onRefused, isSecure, serve
 
 /** Answers a request for an upgrade that is none. */
 export function refuse(socket: Duplex, status: number, words: string): void {
-  socket.on("error", () => undefined);
   const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`, "connection: close", "content-type: text/plain"];
-  socket.end(`${head.join("\r\n")}\r\n\r\n${words}\n`);
+  endSoon(socket, `${head.join("\r\n")}\r\n\r\n${words}\n`);
 }

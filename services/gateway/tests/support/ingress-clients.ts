@@ -53,10 +53,25 @@ export async function socketTo(port: number): Promise<Socket> {
   return socket;
 }
 
-/** What it says, until it has said that. */
+/** What it says, until it has said that, or has ended; it can be written to thereafter. */
+export function heardFrom(socket: Socket, until: RegExp): Promise<string> {
+  return new Promise((resolve) => {
+    let text = "";
+    const done = (): void => {
+      socket.off("data", hear).off("close", done);
+      resolve(text);
+    };
+    const hear = (chunk: Buffer | string): void => {
+      text += chunk.toString("latin1");
+      if (until.test(text)) done();
+    };
+    socket.on("data", hear).on("close", done);
+  });
+}
+
+/** The same, and closes it. */
 export async function textUntil(socket: Socket, until: RegExp): Promise<string> {
-  let text = "";
-  socket.setEncoding("latin1");
-  for await (const chunk of socket) if (until.test((text += String(chunk)))) break;
+  const text = await heardFrom(socket, until);
+  socket.destroy();
   return text;
 }

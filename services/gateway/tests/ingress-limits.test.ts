@@ -1,0 +1,48 @@
+// What ways into VMs may take of a gateway, at once and for how long, when their clients mean harm.
+import { once } from "node:events";
+import { createServer } from "node:http";
+import { connect } from "node:net";
+import { PitwallError } from "@pitwall/runtime";
+import { describe, expect, it, onTestFinished } from "vitest";
+import { ask1, heardFrom, socketTo } from "./support/ingress-clients.ts";
+import { vmBehind, type VmBehind } from "./support/vm-behind.ts";
+
+const domain = "vms.example.com";
+
+async function gauge({ metrics }: Pick<VmBehind, "metrics">, name: string): Promise<number> {
+  const [, value] = new RegExp(`^pitwall_gateway_${name} (\\d+)$`, "m").exec(await metrics.registry.metrics()) ?? [];
+  return Number(value);
+}
+
+describe("a request for an upgrade that is refused leaves nothing behind", () => {
+  const ways = [
+    ["below /vm/", "/vm/web/80/", "gateway.example.com", 401],
+    ["on a VM's own host", "/", `web.${domain}`, 403],
+    ["on a host that is no VM's", "/", `a.b.${domain}`, 404],
+    ["of a call", "/nothing", "gateway.example.com", 404],
+  ] as const;
+  const closed = (): never => {
+    throw new PitwallError("denied", "not you");
+  };
+
+  it.each(ways)("%s, though a byte that nobody reads comes before its client goes", async (_, path, host, status) => {
+    const web = await vmBehind(createServer(), { domain, decide: closed, limits: { calls: 1 } });
+    const socket = await socketTo(web.port);
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`);
+    expect(await heardFrom(socket, /\r\n\r\n/)).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    socket.end("x");
+    await expect.poll(() => gauge(web, "connections"), { timeout: 1_500 }).toBe(0);
+    expect((await ask1(web.port, { headers: { authorization: "" } })).status).toBe(401); // and not 429
+  });
+
+  it.each(ways)("%s, though its client does not go", async (_, path, host) => {
+    const web = await vmBehind(createServer(), { domain, decide: closed, limits: { calls: 1 } });
+    const socket = connect({ port: web.port, host: "127.0.0.1", allowHalfOpen: true });
+    onTestFinished(() => void socket.destroy());
+    socket.on("error", () => undefined);
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n`);
+    await once(socket.resume(), "end");
+    await expect.poll(() => gauge(web, "connections"), { timeout: 4_000 }).toBe(0);
+    expect((await ask1(web.port, { headers: { authorization: "" } })).status).toBe(401);
+  });
+});
