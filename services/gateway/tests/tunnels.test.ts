@@ -4,6 +4,7 @@ import { connect } from "node:tls";
 import { noFailpoints, silentLog } from "@pitwall/runtime";
 import { ClientError, Status } from "nice-grpc";
 import { expect, it, onTestFinished } from "vitest";
+import type { SessionOfTunnel } from "../src/tunnels/session-ends.ts";
 import { openTunnels, type TunnelsParts } from "../src/tunnels/tunnels.ts";
 import { makeIdentity } from "./support/vm-behind.ts";
 
@@ -22,7 +23,7 @@ it("hangs up on a node whose controller is lost before it has answered", { timeo
     node.resume().once("close", () => hungUp.resolve("hung up"));
     throw new ClientError("OpenTunnel", Status.UNAVAILABLE, "the controller has gone");
   };
-  const session = { id: "one", carriedBy: () => undefined, cameToNothing: () => undefined };
+  const session = { id: "one", carriedBy: () => undefined, cameToNothing: () => undefined, dropped: () => undefined };
   const parts = {
     advertise: (port: number) => `${here}:${port}`,
     identity: { tls: () => identity, onRenewed: () => undefined },
@@ -35,4 +36,37 @@ it("hangs up on a node whose controller is lost before it has answered", { timeo
   const opening = tunnels.open({ credential: undefined }, "vm", { target: undefined });
   await expect(opening).rejects.toThrow("the controller cannot be reached right now");
   expect(await hungUp.promise).toBe("hung up");
+});
+
+it("begins no session for a port, and drops one that the controller refused", async () => {
+  const identity = await makeIdentity();
+  const said: string[] = [];
+  const asked: string[] = [];
+  const openTunnel = async ({ sessionId = "" }: { sessionId?: string }): Promise<never> => {
+    asked.push(sessionId);
+    throw new ClientError("OpenTunnel", Status.PERMISSION_DENIED, "not you");
+  };
+  const begin = (): SessionOfTunnel => {
+    said.push("begun");
+    return {
+      id: "one",
+      carriedBy: () => undefined,
+      cameToNothing: () => said.push("came to nothing"),
+      dropped: () => said.push("dropped"),
+    };
+  };
+  const parts = {
+    advertise: (port: number) => `${here}:${port}`,
+    identity: { tls: () => identity, onRenewed: () => undefined },
+    access: () => ({ openTunnel }),
+    ends: { started: async () => undefined, begin },
+    ...{ failpoints: noFailpoints, log: silentLog },
+  };
+  const tunnels = await openTunnels({ host: here, port: 0 }, parts as unknown as TunnelsParts); // what is not asked for here is left out
+  onTestFinished(() => tunnels[Symbol.asyncDispose]());
+  const nobody = { credential: undefined };
+  await expect(tunnels.open(nobody, "vm", { target: { $case: "tcp", value: { port: 80 } } })).rejects.toThrow("not you");
+  await expect(tunnels.open(nobody, "vm", { target: { $case: "ssh", value: { sessionKey: "" } } })).rejects.toThrow("not you");
+  expect(asked).toEqual(["", "one"]);
+  expect(said).toEqual(["begun", "dropped"]);
 });

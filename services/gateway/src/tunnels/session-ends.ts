@@ -16,8 +16,9 @@ const closeMs = 5;
 const firstRetryMs = 100;
 const maxRetryMs = 5_000;
 const maxAtOnce = 500;
-/** Beyond that the oldest are left to the next start. */
+/** Beyond that the oldest are left to the next start; first those that came to nothing: anybody makes such ones while no controller answers. */
 const maxWaiting = 100_000;
+const maxDoubtful = 10_000;
 
 export interface SessionOfTunnel {
   readonly id: string;
@@ -25,6 +26,8 @@ export interface SessionOfTunnel {
   carriedBy(socket: TLSSocket): void;
   /** It is over without that; ignored after it. */
   cameToNothing(): void;
+  /** The controller knows of no such session. */
+  dropped(): void;
 }
 
 /** Disposing it tells what is left, for a moment. */
@@ -43,7 +46,8 @@ export interface CountedSessions {
   settled(): Promise<void>;
 }
 
-export function countSessions(end: (session: EndedSession) => void): CountedSessions {
+/** `drop` is told the id of a session that never was. */
+export function countSessions(end: (session: EndedSession) => void, drop: (sessionId: string) => void): CountedSessions {
   const carried = new Set<TLSSocket>();
   return {
     begin() {
@@ -73,6 +77,7 @@ export function countSessions(end: (session: EndedSession) => void): CountedSess
         cameToNothing() {
           if (!isCarried) end({ sessionId: id, toVmBytes: 0n, fromVmBytes: 0n, duration: undefined, lost: false });
         },
+        dropped: () => drop(id),
       };
     },
     async settled() {
@@ -84,14 +89,17 @@ export function countSessions(end: (session: EndedSession) => void): CountedSess
 
 export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">, log: Log): SessionEnds {
   const waiting = new Map<string, EndedSession>();
+  const doubtful = new Map<string, EndedSession>();
   const stop = new AbortController();
   const greeted = Promise.withResolvers<void>();
   let isGreeted = false;
   let wake: (() => void) | undefined;
 
+  const left = (): number => waiting.size + doubtful.size;
+
   /** False: another try is needed. */
   async function tell(): Promise<boolean> {
-    const ended = [...waiting.values()].slice(0, maxAtOnce);
+    const ended = [...waiting.values(), ...doubtful.values()].slice(0, maxAtOnce);
     try {
       await access().endSessions({ ended, started: !isGreeted }, { timeoutMs: callLimitMs });
     } catch (error) {
@@ -104,14 +112,14 @@ export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">,
     }
     isGreeted = true;
     greeted.resolve();
-    for (const { sessionId } of ended) waiting.delete(sessionId);
+    for (const { sessionId } of ended) for (const queue of [waiting, doubtful]) queue.delete(sessionId);
     return true;
   }
 
   async function run(): Promise<void> {
     const wait = backoff(firstRetryMs, maxRetryMs);
     while (!stop.signal.aborted) {
-      if (isGreeted && waiting.size === 0) {
+      if (isGreeted && left() === 0) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
@@ -122,13 +130,14 @@ export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">,
   const running = run();
 
   function end(session: EndedSession): void {
-    waiting.set(session.sessionId, session);
-    const [oldest] = waiting.keys();
-    if (waiting.size > maxWaiting && oldest !== undefined) waiting.delete(oldest);
+    const [queue, most] = session.duration || session.lost ? [waiting, maxWaiting] : [doubtful, maxDoubtful];
+    queue.set(session.sessionId, session);
+    const [oldest] = queue.keys();
+    if (queue.size > most && oldest !== undefined) queue.delete(oldest);
     wake?.();
   }
 
-  const counted = countSessions(end);
+  const counted = countSessions(end, () => undefined);
 
   return {
     async started() {
@@ -149,7 +158,7 @@ export function openSessionEnds(access: () => Pick<AccessClient, "endSessions">,
       await running;
       const deadline = systemClock.monotonicMs() + patienceMs;
       await counted.settled();
-      while (waiting.size > 0 && systemClock.monotonicMs() < deadline && (await tell()));
+      while (left() > 0 && systemClock.monotonicMs() < deadline && (await tell()));
     },
   };
 }

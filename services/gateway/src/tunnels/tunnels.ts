@@ -141,7 +141,8 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       const token = randomBytes(32).toString("base64url");
       const digest = digestOf(token);
       await ends.started();
-      const session = ends.begin();
+      // What leads to a port is in no log.
+      const session = target.target?.$case === "tcp" ? undefined : ends.begin();
       const dialled = new Promise<TLSSocket>((accept, refuse) => waiting.set(digest, { accept, refuse }));
       dialled.catch(() => undefined); // raced below
       const timeout = new AbortController();
@@ -158,7 +159,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           record,
         } = await access()
           .openTunnel(
-            { ...named, caller, target, token, gatewayAddress: advertise(port), ...use, sessionId: session.id },
+            { ...named, caller, target, token, gatewayAddress: advertise(port), ...use, sessionId: session?.id ?? "" },
             { timeoutMs: answerLimitMs },
           )
           .catch((error: unknown) => {
@@ -170,7 +171,8 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         });
         late.catch(() => undefined); // raced
         const stream = await Promise.race([dialled, late]);
-        if (sessionId !== "") session.carriedBy(stream);
+        if (sessionId === "") session?.dropped();
+        else session?.carriedBy(stream);
         try {
           placements.opened(vmId, epoch, stream);
           await failpoints.at("tunnel.gateway.opened", vmId);
@@ -184,7 +186,8 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         stream.once("close", () => metrics.leave("tunnels"));
         return { stream, vmId, sshHostKey, subject, sessionId, record };
       } catch (error) {
-        if (!isRefusal(error)) session.cameToNothing();
+        if (isRefusal(error)) session?.dropped();
+        else session?.cameToNothing();
         void dialled.then((stream) => stream.destroy()).catch(() => undefined); // nobody else would
         throw error;
       } finally {

@@ -27,6 +27,8 @@ export type FromWorker =
   | { readonly kind: "greet" }
   | { readonly kind: "begun"; readonly sessionId: string }
   | { readonly kind: "ended"; readonly session: EndedSession }
+  /** One that was begun, and that the controller does not know of. */
+  | { readonly kind: "dropped"; readonly sessionId: string }
   | { readonly kind: "offence"; readonly of: OffenceOf };
 
 export type ToWorker =

@@ -2,7 +2,6 @@
 //
 // State: which worker has which ways into VMs open, to tell the controllers when it dies with them.
 import cluster, { type Worker } from "node:cluster";
-import { once } from "node:events";
 import type { Identity } from "@pitwall/enroll";
 import { backoff, messageChain, PitwallError, sleepOrAbort, systemClock, type Log } from "@pitwall/runtime";
 import { AggregatorRegistry } from "prom-client";
@@ -73,6 +72,8 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
         case "ended":
           state.sessions.delete(message.session.sessionId);
           return installation?.ends.ended(message.session);
+        case "dropped":
+          return void state.sessions.delete(message.sessionId);
         case "offence":
           for (const other of living.keys()) if (other !== worker) say(other, message);
           return undefined;
@@ -93,7 +94,7 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
     let worker = first;
     while (!stop.signal.aborted) {
       const since = systemClock.monotonicMs();
-      if (!worker.isDead()) await once(worker, "exit");
+      await ended(worker);
       // A signal to all processes at once reaches this one a moment later.
       await sleepOrAbort(firstRetryMs, stop.signal);
       if (stop.signal.aborted) return;
@@ -107,7 +108,7 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
   async function end(): Promise<void> {
     stop.abort();
     const exits = [...living.keys()].map((worker) => {
-      const exit = once(worker, "exit");
+      const exit = ended(worker);
       worker.process.kill("SIGTERM");
       return exit;
     });
@@ -129,4 +130,9 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
       await Promise.all(kept);
     },
   };
+}
+
+/** Not by `once`, which rejects when the worker cannot be told something first. */
+async function ended(worker: Worker): Promise<void> {
+  if (!worker.isDead()) await new Promise<void>((resolve) => worker.once("exit", () => resolve()));
 }

@@ -24,7 +24,7 @@ export function openFirstProcess(): FirstProcess {
   const say = (message: FromWorker): void => void process.send?.(message);
   const hear = (listener: (message: ToWorker) => void): void => void process.on("message", (message: ToWorker) => listener(message)); // nobody else sends
   const ended = (session: EndedSession): void => say({ kind: "ended", session });
-  const counted = countSessions(ended);
+  const counted = countSessions(ended, (sessionId) => say({ kind: "dropped", sessionId }));
   let started: Promise<void> | undefined;
 
   /** Answered once; a refusal is asked about again. */

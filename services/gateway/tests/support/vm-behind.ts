@@ -108,7 +108,7 @@ export async function vmBehind(
       void splice(node, inner);
     }
   }
-  const session = { id: "one", carriedBy: () => undefined, cameToNothing: () => undefined };
+  const session = { id: "one", carriedBy: () => undefined, cameToNothing: () => undefined, dropped: () => undefined };
   const parts = {
     advertise: (port: number) => `${here}:${port}`,
     identity: { tls: () => identity, onRenewed: () => undefined },
