@@ -2,11 +2,11 @@
 import { randomBytes } from "node:crypto";
 import type { AccessServiceDefinition, Caller, OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
 import { ProjectRole } from "@pitwall/proto/pitwall/v1/project.ts";
-import type { Ingress, Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Phase, type Ingress, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Client } from "nice-grpc";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { admin, startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
-import { startNode } from "./support/node.ts";
+import { startNode, type TestNode } from "./support/node.ts";
 import { refusalOf } from "./support/refusals.ts";
 import { joinGateway } from "./support/spoken-node.ts";
 
@@ -16,10 +16,11 @@ let ada: Calls;
 let bob: Calls;
 let gateway: Client<typeof AccessServiceDefinition>;
 let vmId: string;
+let node: TestNode;
 
 beforeAll(async () => {
   pitwall = parts.use(await startControllers(2));
-  parts.use(await startNode(pitwall, { name: "one" }));
+  node = parts.use(await startNode(pitwall, { name: "one" }));
   ada = await pitwall.as("ada");
   bob = await pitwall.as("bob");
   await ada.projects.createProject({ name: "team" });
@@ -142,6 +143,33 @@ describe("a port that is public", () => {
     expect(await refusalOf(set(ada, "team/web", { publicPorts: [65_536] }))).toMatch(
       /^INVALID_ARGUMENT ingress\.public_ports: must be 1 to 65535/,
     );
+  });
+
+  it("tells outsiders neither the name nor the console of a VM that has crashed; members read both", async () => {
+    const { vm } = await ada.vms.createVm({ project: "team", name: "secret-plan", spec: { image: pitwall.image } });
+    const id = vm?.id ?? "";
+    await set(ada, id, { host: "crashes", publicPorts: [80] });
+    const generation = (await ada.vms.getVm({ vm: id })).vm?.generation ?? 0n;
+    await node.isTold((assignment) => assignment.vmId === id && assignment.generation >= generation); // of which it says that it runs
+    const { grant } = await ada.vms.issueIngressGrant({ vm: id, port: 8080 });
+    const message = "the VM's process ended with code 1: password=hunter2";
+    node.report(id, { phase: Phase.PHASE_FAILED, reason: "VM_EXITED", message });
+    await expect.poll(async () => (await ada.vms.getVm({ vm: id })).vm?.message, { timeout: 10_000 }).toBe(message);
+    const outsiders = [() => open(anybody, "crashes"), () => open(withGrant(grant), "crashes", 8080)];
+    for (const come of outsiders) expect(await refusalOf(come())).toBe("FAILED_PRECONDITION the VM is not running");
+    const ofMember = await refusalOf(open(await withToken("ada"), "crashes", 8080));
+    expect(ofMember).toBe(`FAILED_PRECONDITION the VM secret-plan is not running: ${message}`);
+  });
+
+  it("tells outsiders no name where sessions are recorded either", async () => {
+    await set(ada, "team/web", { publicPorts: [22, 8080] });
+    const record = async (recordSessions: boolean): Promise<unknown> =>
+      ada.projects.updateProject({ project: "team", value: { recordSessions }, updateMask: ["record_sessions"] });
+    await record(true);
+    const refusal = await refusalOf(open(anybody, "web", 22));
+    await record(false);
+    await set(ada, "team/web", { publicPorts: [8080] });
+    expect(refusal).toBe("FAILED_PRECONDITION sessions in the VM are recorded, which this way does not allow");
   });
 
   it("is private again once its VM was deleted and is brought back", async () => {

@@ -99,14 +99,14 @@ export class Access {
     if (!target?.target) throw invalid("target", "is required");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
-    let who: Reaching | undefined;
-    const row = await this.#running(async () => (who = await this.#reach(caller, { vm, host, method, port: sought })).row, signal);
+    const who = await this.#running(() => this.#reach(caller, { vm, host, method, port: sought }), signal);
+    const { row } = who;
     const port = sought === 0 ? row.httpPort : sought;
     const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
     const record = opensSsh(led) && (await this.#isRecorded(row.projectId));
-    if (record) refuseUnread(request, row.name);
+    if (record) refuseUnread(request, who.isOutsider ? undefined : row.name);
     const isLogged = isSession(target.target.$case, method);
-    if (who && isLogged) {
+    if (isLogged) {
       const detail = { name: row.name, ...wayOf(request) };
       const { actor, subject } = who;
       await this.sessions.begin({ id: sessionId, gatewayId, vmId: row.id, projectId: row.projectId, actor, subject, detail });
@@ -152,21 +152,21 @@ export class Access {
     }
   }
 
-  async #running(read: () => Promise<VmRow>, signal: AbortSignal): Promise<VmRow> {
+  async #running(reach: () => Promise<Reaching>, signal: AbortSignal): Promise<Reaching> {
     const changes = this.#feed.subscribe(); // before reading, so that nothing falls between
     const onAbort = (): void => changes.close();
     signal.addEventListener("abort", onAbort, { once: true });
     try {
-      let row = await read();
-      if (row.phase === Phase.PHASE_RUNNING) return row;
-      if (!isComingUp(row)) throw notRunning(row);
+      let who = await reach();
+      if (who.row.phase === Phase.PHASE_RUNNING) return who;
+      if (!isComingUp(who.row)) throw notRunning(who);
       for await (const { vm } of changes) {
-        if (vm.id !== row.id) continue;
-        row = await read();
-        if (row.phase === Phase.PHASE_RUNNING) return row;
-        if (!isComingUp(row)) throw notRunning(row);
+        if (vm.id !== who.row.id) continue;
+        who = await reach();
+        if (who.row.phase === Phase.PHASE_RUNNING) return who;
+        if (!isComingUp(who.row)) throw notRunning(who);
       }
-      throw new PitwallError("unavailable", `the VM ${row.name} is still starting; try again`, { reason: "VM_STARTING" });
+      throw new PitwallError("unavailable", `${calledFor(who)} is still starting; try again`, { reason: "VM_STARTING" });
     } finally {
       signal.removeEventListener("abort", onAbort);
       changes.close();
@@ -184,7 +184,8 @@ export class Access {
   async #find(em: EntityManager, caller: Caller | undefined, sought: Sought, isOpen: boolean): Promise<Reaching> {
     const { host, method } = sought;
     const named = host === "" ? undefined : await findByHost(em, host);
-    if (named && named.publicPorts.includes(sought.port || named.httpPort)) return { row: named, actor: "anybody", subject: "" };
+    if (named && named.publicPorts.includes(sought.port || named.httpPort))
+      return { row: named, actor: "anybody", subject: "", isOutsider: true };
     // A name that is nobody's is looked up all the same, as an id that nobody has: what one may not see costs what is not there costs.
     const vm = host === "" ? sought.vm : (named?.id ?? nobody);
     switch (caller?.credential?.$case) {
@@ -245,6 +246,8 @@ interface Reaching {
   /** As the audit log names it; a key that was given with a VM is nobody's: `key:SHA256:…`. */
   readonly actor: string;
   readonly subject: string;
+  /** Let in from outside, by a public port or a grant: it is told nothing of the VM, not even its name in its project. */
+  readonly isOutsider?: true;
 }
 
 /** What lets somebody act in a VM has an entry; reading its logs, and each request to one of its ports, has none. */
@@ -275,8 +278,14 @@ function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): 
   return desired === Desired.DESIRED_RUNNING && (onTheWayUp.has(phase) || observedGeneration < generation);
 }
 
-function notRunning({ name, message }: VmRow): PitwallError {
-  return new PitwallError("state", `the VM ${name} is not running${message === "" ? "" : `: ${message}`}`, { reason: "VM_NOT_RUNNING" });
+function calledFor({ row, isOutsider }: Reaching): string {
+  return isOutsider ? "the VM" : `the VM ${row.name}`;
+}
+
+/** Why it ended may hold the end of its console. */
+function notRunning(who: Reaching): PitwallError {
+  const why = who.isOutsider || who.row.message === "" ? "" : `: ${who.row.message}`;
+  return new PitwallError("state", `${calledFor(who)} is not running${why}`, { reason: "VM_NOT_RUNNING" });
 }
 
 const isId = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
@@ -318,7 +327,7 @@ async function findByGrant(em: EntityManager, grant: IngressGrant, named: VmRow 
     if (!(error instanceof PitwallError)) throw error; // that the database is away takes nobody's role away
     throw new PitwallError("denied", "whoever made the address that let you in may no longer enter this VM", { reason: "ACCESS_REVOKED" });
   });
-  return { row, actor: grant.subject, subject: grant.subject };
+  return { row, actor: grant.subject, subject: grant.subject, isOutsider: true };
 }
 
 /** The VM that a certificate was made for, if its user still may. */

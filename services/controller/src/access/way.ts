@@ -57,12 +57,15 @@ export function opensSsh({ target }: TunnelTarget): boolean {
   return target?.$case === "ssh" || (target?.$case === "tcp" && target.value.port === sshPort);
 }
 
-/** Where sessions are recorded, the gateway must see what passes. Throws `state` for a way by which it does not. */
-export function refuseUnread({ target, sshWay, sessionId }: OpenTunnelRequest, vmName: string): void {
+/**
+ * Where sessions are recorded, the gateway must see what passes. Throws `state` for a way by which it does not; `vmName` is undefined for
+ * who is told no names.
+ */
+export function refuseUnread({ target, sshWay, sessionId }: OpenTunnelRequest, vmName: string | undefined): void {
   if (target?.target?.$case === "ssh" && sshWay === SshWay.SSH_WAY_DOOR && sessionId !== "") return;
-  throw new PitwallError(
-    "state",
-    `sessions in the VM ${vmName} are recorded, which this way does not allow: log in as ssh ${vmName}@GATEWAY, or with pitwall ssh`,
-    { reason: "SESSIONS_RECORDED" },
-  );
+  const instead = vmName === undefined ? "" : `: log in as ssh ${vmName}@GATEWAY, or with pitwall ssh`;
+  const named = vmName === undefined ? "the VM" : `the VM ${vmName}`;
+  throw new PitwallError("state", `sessions in ${named} are recorded, which this way does not allow${instead}`, {
+    reason: "SESSIONS_RECORDED",
+  });
 }
