@@ -16,6 +16,8 @@ const dialLimitMs = 10_000;
 const helloLimitMs = 5_000;
 const maxHelloBytes = 512;
 const maxUnproven = 256;
+/** A node that lost its power, or its network, says no goodbye: its ways are found so, also those on which nobody says anything. */
+const keepAliveMs = 60_000;
 const sshPort = 22;
 
 /** An open way into a VM. */
@@ -104,7 +106,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
   identity.onRenewed(() => server.setSecureContext(context()));
 
   async function receive(socket: TLSSocket): Promise<void> {
-    socket.setNoDelay(true);
+    socket.setNoDelay(true).setKeepAlive(true, keepAliveMs);
     try {
       const names = new X509Certificate(socket.getPeerCertificate().raw).subjectAltName ?? "";
       if (!/(?:^|, )URI:pitwall:\/\/node\//.test(names)) throw new Error("the peer is no node");
@@ -174,8 +176,10 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         if (sessionId === "") session?.dropped();
         else session?.carriedBy(stream);
         try {
+          refuseClosed(stream); // its node may have dialled, and gone, while the controller was answering
           placements.opened(vmId, epoch, stream);
           await failpoints.at("tunnel.gateway.opened", vmId);
+          refuseClosed(stream);
         } catch (error) {
           stream.destroy();
           throw error;
@@ -215,6 +219,12 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
 /** As the controller sees it where sessions are recorded. */
 function opensSsh({ target }: TunnelTarget, port: number): boolean {
   return target?.$case === "ssh" || (target?.$case === "tcp" && (target.value.port || port) === sshPort);
+}
+
+/** Who waits for its close would wait for ever. Throws `unavailable`. */
+function refuseClosed(stream: TLSSocket): void {
+  if (stream.destroyed)
+    throw new PitwallError("unavailable", "the VM's node closed the way as soon as it was open; try again", { reason: "TUNNEL_CLOSED" });
 }
 
 /** Whether the controller has certainly opened nothing. */
