@@ -1,6 +1,6 @@
 // What ways into VMs may take of a gateway, at once and for how long, when their clients mean harm.
 import { once } from "node:events";
-import { createServer } from "node:http";
+import { createServer, type ServerResponse } from "node:http";
 import { connect } from "node:net";
 import { PitwallError } from "@pitwall/runtime";
 import { describe, expect, it, onTestFinished } from "vitest";
@@ -45,4 +45,21 @@ describe("a request for an upgrade that is refused leaves nothing behind", () =>
     await expect.poll(() => gauge(web, "connections"), { timeout: 4_000 }).toBe(0);
     expect((await ask1(web.port, { headers: { authorization: "" } })).status).toBe(401);
   });
+});
+
+it("requests of one principal are so many at once, and others' are none of them", async () => {
+  const held: ServerResponse[] = [];
+  const guest = createServer(({ url }, response) => void (url === "/held" ? held.push(response) : response.end()));
+  const { port } = await vmBehind(guest, { perPrincipal: 2 });
+  const other = `Bearer pwt_${"1".repeat(16)}_${"b".repeat(43)}`;
+  const open = [0, 1].map(() => ask1(port, { path: "/vm/web/80/held" }));
+  await expect.poll(() => held.length).toBe(2);
+  const refused = await ask1(port);
+  expect([refused.status, refused.body.toString()]).toEqual([429, expect.stringContaining("you have 2 calls under way")]);
+  expect((await ask1(port, { headers: { authorization: other } })).status).toBe(200);
+  held[0]?.end();
+  await Promise.race(open);
+  await expect.poll(async () => (await ask1(port)).status).toBe(200);
+  held[1]?.end();
+  await Promise.all(open);
 });

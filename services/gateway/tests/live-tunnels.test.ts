@@ -83,17 +83,22 @@ it("end when somebody has ended their session", async () => {
 });
 
 it.each([
-  ["no controller is there", Status.UNAVAILABLE],
-  ["the controller is of the version before", Status.UNIMPLEMENTED],
-])("go on for minutes while %s", async (_, code) => {
+  ["for minutes while no controller is there", Status.UNAVAILABLE, 300_000],
+  ["for good while the controller is of the version before, which knows of no such question", Status.UNIMPLEMENTED, 3_000],
+])("go on %s", { timeout: 20_000 }, async (_, code, staleMs) => {
+  const begun = performance.now();
   let asked = 0;
-  const live = tunnels(() => {
-    asked++;
-    throw new ClientError("CheckTunnels", code, "no");
-  });
-  const stream = new PassThrough();
+  const live = tunnels(
+    () => {
+      asked++;
+      throw new ClientError("CheckTunnels", code, "no");
+    },
+    { staleMs },
+  );
+  const stream = new PassThrough().on("error", () => undefined);
   live.follow(checked("a"), stream);
-  await expect.poll(() => asked, { timeout: 8_000 }).toBe(2);
+  await expect.poll(() => asked, { timeout: 15_000 }).toBe(4);
+  expect(performance.now() - begun).toBeGreaterThan(2 * 3_000); // long stale, were it not let
   expect(stream.destroyed).toBe(false);
   stream.destroy();
 });

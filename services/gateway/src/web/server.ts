@@ -167,7 +167,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const { method, headers, url = "" } = request;
-    if (hasSeveralHosts(request)) return send(response, { status: 400, headers: {}, body: `${oneHost}\n` });
+    if (hasSeveralHosts(request)) return send(response, { status: 400, headers: { connection: "close" }, body: `${oneHost}\n` });
     if (underway.isDraining) response.setHeader("connection", "close");
     const own = ingress?.ofHost(authorityOf(headers), url);
     if (own === null) return nothingThere(response);
