@@ -170,7 +170,14 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
     await openWebServer(config.PITWALL_LISTEN, {
       open,
       ingress: openIngress({
-        ...{ door, tunnels, principals, domain: config.PITWALL_INGRESS_DOMAIN, isSecure: tlsFiles(config) !== undefined },
+        ...{
+          door,
+          tunnels,
+          issuer: config.PITWALL_ISSUER,
+          principals,
+          domain: config.PITWALL_INGRESS_DOMAIN,
+          isSecure: tlsFiles(config) !== undefined,
+        },
         idleMs: config.PITWALL_INGRESS_IDLE_TIMEOUT,
       }),
       discovery,

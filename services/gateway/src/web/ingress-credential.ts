@@ -4,14 +4,12 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { claimedExpiry } from "@pitwall/auth";
 import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
-import { PitwallError } from "@pitwall/runtime";
 import type { Door } from "./door.ts";
+import { isPitwalls } from "./token-owner.ts";
 
 /** `__Host-`: browsers take it from this very host alone, with TLS, so no other VM below the domain can plant one. */
 const cookieName = "__Host-pitwall-grant";
 const parameter = "pitwall-grant";
-/** Of a bearer token that was made for somebody else than Pitwall. */
-const notOurs: ReadonlySet<string> = new Set(["TOKEN_MISSING", "TOKEN_ISSUER", "TOKEN_AUDIENCE", "TOKEN_INVALID"]);
 
 export interface IngressCaller {
   readonly caller: Caller;
@@ -26,24 +24,18 @@ export interface IngressVisit {
   readonly headers: IncomingHttpHeaders;
   /** What pages of the VM's own host have, such as `https://web.vms.example.com`. */
   readonly origins: readonly string[];
+  /** Of Pitwall's own JWTs. */
+  readonly issuer: string;
   /** Of the VM, for who is nobody. */
   readonly host: string;
 }
 
-/** Throws what the {@link Door} throws for a token that is Pitwall's and not good. */
+/** Throws what the {@link Door} throws for a token that may be Pitwall's and is not good, or cannot be verified now. */
 export async function ingressCaller(door: Door, visit: IngressVisit): Promise<IngressCaller> {
   const { authorization } = visit.headers;
-  if (authorization !== undefined) {
-    const admitted = await door(authorization).catch((error: unknown) => {
-      if (error instanceof PitwallError && notOurs.has(error.reason) && !/^Bearer pwt_/i.test(authorization)) return undefined;
-      throw error;
-    });
-    if (admitted)
-      return {
-        caller: { credential: { $case: "bearerToken", value: admitted.credential } },
-        principal: admitted.principal,
-        isAuthorizationTheirs: false,
-      };
+  if (authorization !== undefined && isPitwalls(authorization, visit.issuer)) {
+    const { credential: value, principal } = await door(authorization);
+    return { caller: { credential: { $case: "bearerToken", value } }, principal, isAuthorizationTheirs: false };
   }
   const grant = mayUseCookie(visit) ? cookies(visit.headers).find(([name]) => name === cookieName)?.[1] : undefined;
   if (grant !== undefined) return { caller: grantCaller(grant), principal: grantPrincipal(grant), isAuthorizationTheirs: true };
@@ -61,11 +53,12 @@ export function grantPrincipal(grant: string): string {
 
 /**
  * Browsers call all VMs below the domain one site, so SameSite does not keep a page of one from asking another in its visitor's name: that it
- * is the same origin does, or that a person has followed a link.
+ * is the same origin does, or that a person has followed a link. What browsers say of the site no page can make up, and of a page that hides
+ * its address it is all that is known (`Origin: null`); of WebSockets, and where they say nothing, the origin is.
  */
 function mayUseCookie({ method, headers, origins }: IngressVisit): boolean {
-  if (headers.origin !== undefined && !origins.includes(headers.origin)) return false;
-  const from = headers["sec-fetch-site"];
+  const { origin, upgrade, "sec-fetch-site": from } = headers;
+  if ((from === undefined || upgrade !== undefined) && origin !== undefined && !origins.includes(origin)) return false;
   if (from === undefined || from === "same-origin" || from === "none") return true;
   return (method === "GET" || method === "HEAD") && headers["sec-fetch-mode"] === "navigate" && headers["sec-fetch-dest"] === "document";
 }

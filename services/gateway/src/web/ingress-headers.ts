@@ -3,7 +3,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import { Http2ServerRequest } from "node:http2";
 import { plain } from "../source.ts";
-import { cookiesIn, cookiesOut } from "./ingress-credential.ts";
+import { cookiesIn, cookiesOut, grantIn } from "./ingress-credential.ts";
 
 /** On either version of HTTP. */
 export type IngressRequest = IncomingMessage | Http2ServerRequest;
@@ -36,7 +36,7 @@ export function authorityOf(headers: IncomingHttpHeaders): string {
 /** What a request says to the VM, without its framing. */
 export function headersIn(headers: IncomingHttpHeaders, { address, isSecure, prefix, isAuthorizationTheirs }: Came): OutgoingHttpHeaders {
   const host = authorityOf(headers);
-  const { cookie: _, authorization, ...rest } = endToEnd(headers);
+  const { cookie: _, authorization, referer, ...rest } = endToEnd(headers);
   for (const name of Object.keys(rest)) if (saidHere.test(name)) delete rest[name];
   // Cookies of the gateway's own address are none of the VM's business.
   const cookie = prefix === undefined ? cookiesIn(headers) : undefined;
@@ -44,6 +44,8 @@ export function headersIn(headers: IncomingHttpHeaders, { address, isSecure, pre
     ...rest,
     host,
     ...(cookie !== undefined && { cookie }),
+    // Of the answer to a form, say, whose address has a grant: browsers tell a page's own host all of its address.
+    ...(headers.referer !== undefined && referer !== undefined && { referer: grantIn(headers.referer)?.rest ?? headers.referer }),
     ...(isAuthorizationTheirs && authorization !== undefined && { authorization }),
     ...(address !== undefined && { "x-forwarded-for": plain(address) }),
     "x-forwarded-proto": isSecure ? "https" : "http",

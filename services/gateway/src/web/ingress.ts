@@ -59,6 +59,8 @@ export interface Ingress {
 export interface IngressParts {
   readonly door: Door;
   readonly tunnels: Pick<Tunnels, "open" | "mayEnter">;
+  /** Of Pitwall's JWTs, which no VM is shown. */
+  readonly issuer: string;
   /** Below which VMs have host names; undefined: none. */
   readonly domain: string | undefined;
   readonly principals: Principals;
@@ -67,13 +69,13 @@ export interface IngressParts {
   readonly idleMs: number;
 }
 
-export function openIngress({ door, tunnels, domain, principals, isSecure, idleMs }: IngressParts): Ingress {
+export function openIngress({ door, tunnels, issuer, domain, principals, isSecure, idleMs }: IngressParts): Ingress {
   async function callerOf(request: IngressRequest, { vm }: Target): Promise<IngressCaller> {
     const { headers, method = "" } = request;
     if (typeof vm !== "string") {
       const schemes = isSecure ? ["https"] : ["http", "https"]; // before a cleartext port something else may speak TLS
       const origins = schemes.map((scheme) => `${scheme}://${authorityOf(headers)}`);
-      return ingressCaller(door, { method, headers, origins, host: vm.host });
+      return ingressCaller(door, { method, headers, origins, issuer, host: vm.host });
     }
     const { credential: value, principal } = await door(headers.authorization);
     return { caller: { credential: { $case: "bearerToken", value } }, principal, isAuthorizationTheirs: false };
@@ -108,7 +110,7 @@ export function openIngress({ door, tunnels, domain, principals, isSecure, idleM
     const came: Came = { address: request.socket.remoteAddress, isSecure, prefix, isAuthorizationTheirs };
     return httpRequest({
       method: request.method,
-      path,
+      path: grantIn(path)?.rest ?? path, // it is not the VM's, and not every request that has one is led to the address without it
       headers: { ...headersIn(request.headers, came), ...more },
       setHost: false,
       maxHeaderSize: maxAnswerHeaderBytes,

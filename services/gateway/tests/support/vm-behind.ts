@@ -52,6 +52,7 @@ interface Behind {
   readonly idleMs: number;
   readonly perPrincipal: number;
   readonly hasTls: boolean;
+  readonly issuer: string;
 }
 
 export interface VmBehind {
@@ -64,7 +65,15 @@ export interface VmBehind {
 /** Port 80 of every VM is this server; at others nothing listens. */
 export async function vmBehind(
   guest: Server,
-  { decide = () => ({}), limits = {}, domain, idleMs = 60_000, perPrincipal = 500, hasTls = false }: Partial<Behind> = {},
+  {
+    decide = () => ({}),
+    limits = {},
+    domain,
+    idleMs = 60_000,
+    perPrincipal = 500,
+    hasTls = false,
+    issuer = `http://${here}:1`,
+  }: Partial<Behind> = {},
 ): Promise<VmBehind> {
   const listening = await listen(guest);
   const identity = await makeIdentity();
@@ -119,14 +128,14 @@ export async function vmBehind(
   };
   const tunnels = await openTunnels({ host: here, port: 0 }, parts as unknown as TunnelsParts); // what is not asked for here is left out
   onTestFinished(() => tunnels[Symbol.asyncDispose]());
-  const door = openDoor(openVerifier({ issuer: `http://${here}:1`, audience: "pitwall" }));
+  const door = openDoor(openVerifier({ issuer, audience: "pitwall" }));
   const principals = new Principals(perPrincipal, metrics.refuse);
   const web = await openWebServer(
     { host: here, port: 0 },
     {
       ...(hasTls && { tls: identity.files }),
       open: () => Promise.reject(new Error("no calls here")),
-      ingress: openIngress({ door, tunnels, domain, principals, isSecure: hasTls, idleMs }),
+      ingress: openIngress({ door, tunnels, issuer, domain, principals, isSecure: hasTls, idleMs }),
       ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
     },
   );
