@@ -186,3 +186,20 @@ async function writeIdentity(dir: string, content: string): Promise<void> {
   await mkdir(dir, { recursive: true });
   await writeFile(join(dir, "identity.json"), content);
 }
+
+test("another SSH host key of its own VM is in the audit log, also when it says none in between", async () => {
+  const assigned = await eventually(() => honestLink.assignments.find(({ vmId }) => vmId === vm.id));
+  const changes = (): Promise<Record<string, unknown>[]> =>
+    installation.query("select actor, object, detail from audit_entry where action = 'HostKeyChanged' order by seq");
+  const key = (last: string): string => `ssh-ed25519 ${"A".repeat(67)}${last}`;
+  for (const sshHostKey of [reportOf(assigned).sshHostKey, key("B"), "", key("B"), "", key("C")])
+    honestLink.say({ $case: "report", value: { ...reportOf(assigned), sshHostKey, message: `with ${sshHostKey}` } });
+  await taken(honestLink);
+  expect((await now())?.sshHostKey).toBe(key("C"));
+  const entries = await changes();
+  expect(entries.length).toBe(2);
+  const [first, second] = entries.map(({ detail }) => detail as { was: string; is: string });
+  expect(entries[0]).toMatchObject({ actor: `node:${honest.id}`, object: `vm/${vm.id}` });
+  expect(first?.is).toMatch(/^SHA256:[A-Za-z0-9+/]{43}$/);
+  expect([first?.is, second?.is === first?.is]).toEqual([second?.was, false]);
+});

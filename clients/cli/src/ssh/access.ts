@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { discover, PitwallRpcError, type Vm } from "@pitwall/sdk";
 import { configFolder, readIfThere, replaceFile } from "../account/config-folder.ts";
 import type { Session } from "../account/session.ts";
+import { CliError } from "../failure.ts";
 import type { Shell } from "../shell.ts";
 import { checkedVm, gatewayAddress, knownHostsLine } from "./places.ts";
 import { ownKey } from "./own-key.ts";
@@ -47,7 +48,7 @@ export async function openSshAccess({ env, signals }: Shell, session: Session, k
       const isRecorded = recorded.get(vm.project) ?? recordsSessions(session, vm.project);
       recorded.set(vm.project, isRecorded);
       if (await isRecorded) return { user: doorUser({ id }, user), options: doorOptions(gateway, keyFile) };
-      const knownHosts = await pin(hostsFile(folder, id), knownHostsLine(id, vm.sshHostKey, `the VM ${name}`));
+      const knownHosts = await pinVm(hostsFile(folder, id), vm, knownHostsLine(id, vm.sshHostKey, `the VM ${name}`));
       return { user, options: sshOptions({ id, alias: id, knownHosts }, gateway, keyFile) };
     },
   };
@@ -66,6 +67,21 @@ async function recordsSessions({ pitwall }: Session, project: string): Promise<b
 /** Removes what {@link SshAccess.wayTo} wrote for a VM that is gone. */
 export async function forgetHostKey(env: Shell["env"], vm: Vm): Promise<void> {
   await rm(hostsFile(configFolder(env), checkedVm(vm).id), { force: true });
+}
+
+/** A VM that begins anew elsewhere has a new key; where it is, it keeps the one that it has. Throws when it has not. */
+async function pinVm(file: string, { name, epoch }: Vm, line: string): Promise<string> {
+  const placed = `# placement ${epoch}\n`;
+  const known = await readIfThere(file);
+  if (known?.startsWith(placed) && known !== placed + line) throw changedKey(name, file);
+  return pin(file, placed + line);
+}
+
+function changedKey(name: string, file: string): CliError {
+  return new CliError(
+    `the SSH host key of the VM ${name} is not the one that it had, and it has not moved: somebody may be listening. The project's audit log ` +
+      `says when it changed (HostKeyChanged). If you know why, remove ${file}`,
+  );
 }
 
 function hostsFile(folder: string, name: string): string {

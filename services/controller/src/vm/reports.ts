@@ -14,11 +14,14 @@ import { lockVm } from "../store/vm-rows.ts";
 import { deletion, lostReason } from "./assignments.ts";
 import { reportedPhases } from "./lifecycle.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
+import { fingerprintOfBlob } from "./ssh-keys.ts";
 import { resourcesOf } from "./wanted.ts";
 
 const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const refusalEveryMs = 60_000;
+/** Changes of VMs' host keys that are believed of one session. */
+const notedKeysOfSession = 100;
 /** Nodes whose inventories are taken together are one question to the database. */
 const nodesAtOnce = 500;
 /** Nodes whose reports are taken together are one change; reports that are taken together of each. */
@@ -49,6 +52,7 @@ export class Reports {
   readonly #together = gather((all: readonly Said[]) => this.#takeTogether(all), nodesInChange);
   /** When a session's claims were last written down, by the monotonic clock. */
   readonly #refusedMs = new WeakMap<Session, number>();
+  readonly #notedKeys = new WeakMap<Session, number>();
 
   constructor({ store, sessions, recorder, failpoints, log }: Parts) {
     this.#store = store;
@@ -137,7 +141,7 @@ export class Reports {
       if (!row || row.nodeId !== session.nodeId) return report.phase === Phase.PHASE_GONE ? "refused" : "stray";
       if (!isCurrent(row, report)) return "refused";
       const change = { em, after };
-      if (report.phase !== Phase.PHASE_GONE) await this.#observe(change, row, report);
+      if (report.phase !== Phase.PHASE_GONE) await this.#observe(change, session, row, report);
       else if (row.desired === Desired.DESIRED_DELETED) {
         await this.#recorder.removed(change, row);
         await this.#failpoints.at("delete.db.row.removed", row.id);
@@ -161,11 +165,27 @@ export class Reports {
     await writeAudit(em, { actor, subject: actor, action: "ReportRefused", requestId: "" }, { object: `vm/${id}`, projectId });
   }
 
-  async #observe(change: Recorded, row: VmRow, report: VmReport): Promise<void> {
+  async #observe(change: Recorded, session: Session, row: VmRow, report: VmReport): Promise<void> {
     if (!reportedPhases.has(report.phase)) return this.#log.warn("a node reports what is no phase", { vm: row.id, phase: report.phase });
     const said = observedIn(row, report);
     if (isSaid(row, said)) return; // said again: no news to anybody, and the VM's etag stays
+    if (isOtherHostKey(row, report) && !(await this.#noteHostKey(change.em, session, row, report))) said.sshHostKey = row.sshHostKey;
     await this.#recorder.changed(change, Object.assign(row, said), { tellNode: false });
+  }
+
+  /**
+   * A VM's host key is made once for each placement: another one is a lie, or somebody has changed its disk. False: the session's node has had
+   * as many written down as it may, and this one must not be taken: none is that nobody can see.
+   */
+  async #noteHostKey(em: EntityManager, session: Session, { id, projectId, sshHostKey }: VmRow, report: VmReport): Promise<boolean> {
+    const noted = this.#notedKeys.get(session) ?? 0;
+    if (noted >= notedKeysOfSession) return false;
+    this.#notedKeys.set(session, noted + 1);
+    const actor = `node:${session.nodeId}`;
+    const detail = { was: fingerprintOf(sshHostKey), is: fingerprintOf(report.sshHostKey) };
+    this.#log.warn("a node reports another SSH host key of a VM", { node: session.nodeId, vm: id, ...detail });
+    await writeAudit(em, { actor, subject: actor, action: "HostKeyChanged", requestId: "" }, { object: `vm/${id}`, projectId, detail });
+    return true;
   }
 
   /** A complete inventory that was made under this placement lacks the VM. */
@@ -197,7 +217,7 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
     message: report.message,
     observedGeneration: report.generation,
     ...(takesUpSpec(row, report) && sizeOf(row)),
-    sshHostKey: report.sshHostKey,
+    sshHostKey: report.sshHostKey || row.sshHostKey, // not told is not forgotten: the next one that is told is compared with it
     restartCount: report.restartCount,
     health: report.health,
     serviceExit: report.serviceExit ? Exit.toJSON(report.serviceExit) : null,
@@ -218,9 +238,18 @@ function isCurrent(row: VmRow, report: VmReport): boolean {
 /** Whether a report can be taken together with others: nothing but its VM's row is locked or written for it. */
 function isPlain(session: Session, row: VmRow, report: VmReport): boolean {
   if (row.nodeId !== session.nodeId || isClaim(session, report, row)) return false;
-  if (report.phase === Phase.PHASE_GONE || !reportedPhases.has(report.phase)) return false;
+  if (report.phase === Phase.PHASE_GONE || !reportedPhases.has(report.phase) || isOtherHostKey(row, report)) return false;
   const becomes = { ...row, phase: report.phase, ...(takesUpSpec(row, report) && sizeOf(row)) };
   return isDeepStrictEqual(resourcesOf(becomes), resourcesOf(row)); // else triggers write what its node and its project give
+}
+
+function isOtherHostKey({ sshHostKey }: VmRow, report: VmReport): boolean {
+  return sshHostKey !== "" && report.sshHostKey !== "" && report.sshHostKey !== sshHostKey;
+}
+
+/** As `ssh-keygen -l` prints it, of whatever a node says. */
+function fingerprintOf(line: string): string {
+  return fingerprintOfBlob(Buffer.from(line.split(" ")[1] ?? "", "base64"));
 }
 
 /** Whether a report of the VM's node would change nothing. */

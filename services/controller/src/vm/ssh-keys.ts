@@ -32,6 +32,10 @@ export function parseSshKey(text: string, field: string): SshPublicKey {
   const inner = blob.length > 4 ? blob.subarray(4, 4 + blob.readUInt32BE(0)).toString("latin1") : "";
   if (blob.toString("base64") !== body || inner !== type)
     throw invalid(field, "is cut off or damaged: copy the whole line of the .pub file");
-  const digest = createHash("sha256").update(blob).digest("base64").replace(/=+$/, "");
-  return { line: `${type} ${body}`, comment: comment.join(" "), fingerprint: `SHA256:${digest}` };
+  return { line: `${type} ${body}`, comment: comment.join(" "), fingerprint: fingerprintOfBlob(blob) };
+}
+
+/** `SHA256:…` of a key as it is on the wire. */
+export function fingerprintOfBlob(blob: Buffer): string {
+  return `SHA256:${createHash("sha256").update(blob).digest("base64").replace(/=+$/, "")}`;
 }
