@@ -30,7 +30,12 @@ export const hunters: Readonly<Record<PlantedBug, Hunted | ({ readonly by: "test
   "lease-by-wall-clock": { by: "sim", shows: ["I2"] },
   "trust-from-answer": { by: "sim", shows: ["I2"] },
   "judge-at-once": { by: "sim", shows: ["I13"] },
-  "old-session-writes": { by: "sim", shows: ["I4", "I8", "I9", "I12"] },
+  "old-session-writes": {
+    by: "test",
+    project: "integration",
+    file: "services/controller/tests/node-sessions.test.ts",
+    test: "the database refuses what a session that was overtaken has still to say",
+  },
   "no-fence-budget": { by: "sim", shows: ["I2", "I13"] },
   "gateway-ignores-epoch": {
     by: "test",

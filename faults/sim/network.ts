@@ -10,6 +10,7 @@ import type { SimController } from "./controller.ts";
 const limit = 100_000;
 /** A copy of a message may come so much later. */
 const lateMs = { from: 100, to: 5_000 };
+const pausedLookMs = 50;
 /** Pings, of both ends: libs' keepalive. */
 const noticedMs = 10_000;
 
@@ -104,11 +105,19 @@ export class Network {
     const down = new Outbox<ConnectResponse>(limit);
     this.#queues.add(up).add(down);
     const serving = new AbortController();
+    // A controller reads what has arrived before it learns of the end: also what came while it was paused.
+    const learn = async (why: unknown): Promise<void> => {
+      up.close();
+      while (controller.process.isPaused) await clock.sleep(pausedLookMs);
+      await clock.sleep(1);
+      serving.abort(why);
+    };
     const break_ = (why: unknown): void => {
+      this.#connections.delete(connection);
       down.fail(why);
+      if (!controller.process.died.aborted) return void learn(why);
       up.fail(why);
       serving.abort(why);
-      this.#connections.delete(connection);
     };
     const connection = { node, break_ };
     this.#connections.add(connection);

@@ -19,10 +19,15 @@ export interface ServiceProcess extends AsyncDisposable {
   readonly ended: Promise<unknown>;
 }
 
+/** A bug that is planted in this process is planted in those that it starts. */
+const planted = Object.fromEntries(
+  ["PITWALL_PLANTED", "PITWALL_ALLOW_FAILPOINTS"].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
+);
+
 /** Resolves when the service is ready. Throws with its log when it ends before. */
 export async function startProcess(name: string, env: Readonly<Record<string, string>>): Promise<ServiceProcess> {
   const child: ChildProcess = spawn(process.execPath, [...nodeArguments(name), join(services, name, "src", "main.ts")], {
-    env: { PATH: process.env["PATH"], ...env },
+    env: { PATH: process.env["PATH"], ...planted, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   let said = "";
