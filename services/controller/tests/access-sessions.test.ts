@@ -208,6 +208,17 @@ describe("a tunnel that is open", () => {
     expect(await lost()).toEqual(ofBob);
   });
 
+  it("of which nothing can be found out says nothing of the others", async () => {
+    await role(viewer);
+    const { vmId: vm } = await open({ sessionId: randomUUID() });
+    const [ofAda, ofBob] = await Promise.all(["ada", "bob"].map(async (who) => ({ caller: bearer(await pitwall.token(who)), vm })));
+    const payload = Buffer.from(JSON.stringify({ sub: "a\u0000b" })).toString("base64url"); // no text of the database holds a NUL
+    const odd = { caller: bearer(`e30.${payload}.AA`), vm };
+    const tunnels = Array.from({ length: 100 }, (_, at) => (at === 40 ? odd : ((at === 70 ? ofBob : ofAda) ?? {})));
+    expect(await gateway.checkTunnels({ tunnels })).toMatchObject({ lost: [70], unknown: [40] });
+    expect(await refusalOf(gateway.checkTunnels({ tunnels: [odd] }))).toMatch(/^UNAVAILABLE the database /);
+  });
+
   it("is not asked for with more than 500 others", async () => {
     const many = Array.from({ length: 501 }, () => ({ caller: bearer("x"), vm: "x", method: "" }));
     expect(await refusalOf(gateway.checkTunnels({ tunnels: many }))).toBe("INVALID_ARGUMENT tunnels: holds 501; the limit is 500");

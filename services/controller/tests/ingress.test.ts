@@ -161,6 +161,15 @@ describe("a port that is public", () => {
     expect(ofMember).toBe(`FAILED_PRECONDITION the VM secret-plan is not running: ${message}`);
   });
 
+  it("tells outsiders of a lock neither the name nor the reason", async () => {
+    await set(ada, "team/web", { publicPorts: [80] });
+    await ada.sessions.lockVm({ vm: "team/web", reason: "case 4711" });
+    const refusal = await refusalOf(open(anybody, "web"));
+    await ada.sessions.unlockVm({ vm: "team/web" });
+    await set(ada, "team/web", { publicPorts: [8080] });
+    expect(refusal).toBe("PERMISSION_DENIED this address lets nobody in at the moment");
+  });
+
   it("tells outsiders no name where sessions are recorded either", async () => {
     await set(ada, "team/web", { publicPorts: [22, 8080] });
     const record = async (recordSessions: boolean): Promise<unknown> =>

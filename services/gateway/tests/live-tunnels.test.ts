@@ -2,7 +2,7 @@
 import { once } from "node:events";
 import { PassThrough } from "node:stream";
 import type { CheckedTunnel } from "@pitwall/proto/pitwall/v1/access.ts";
-import { silentLog } from "@pitwall/runtime";
+import { silentLog, systemClock } from "@pitwall/runtime";
 import { ClientError, Status } from "nice-grpc";
 import { expect, it, onTestFinished } from "vitest";
 import type { AccessClient } from "../src/controller-link.ts";
@@ -20,9 +20,9 @@ const checked = (key: string): CheckedTunnel => ({
 /** Before a controller that answers so. */
 function tunnels(
   answer: (asked: readonly unknown[]) => number[],
-  { staleMs = 300_000, endedSessions = [] }: { staleMs?: number; endedSessions?: string[] } = {},
+  { staleMs = 300_000, endedSessions = [], unknown = [] }: { staleMs?: number; endedSessions?: string[]; unknown?: number[] } = {},
 ): LiveTunnels {
-  const checkTunnels: AccessClient["checkTunnels"] = async ({ tunnels: asked = [] }) => ({ lost: answer(asked), endedSessions });
+  const checkTunnels: AccessClient["checkTunnels"] = async ({ tunnels: asked = [] }) => ({ lost: answer(asked), endedSessions, unknown });
   const live = new LiveTunnels(() => ({ checkTunnels }), { staleMs, log: silentLog });
   onTestFinished(() => live[Symbol.asyncDispose]());
   return live;
@@ -102,3 +102,53 @@ it.each([
   expect(stream.destroyed).toBe(false);
   stream.destroy();
 });
+
+it("of 2,000 that came for different things, the one whose key is taken away ends in time", { timeout: 20_000 }, async () => {
+  const perWayMs = 2.5; // as a controller that asks its database thrice for each
+  const gone = new Set<string>();
+  let [atOnce, mostAtOnce, mostAsked] = [0, 0, 0];
+  const checkTunnels: AccessClient["checkTunnels"] = async ({ tunnels: asked = [] }) => {
+    [mostAtOnce, mostAsked] = [Math.max(mostAtOnce, ++atOnce), Math.max(mostAsked, asked.length)];
+    const lost = asked.flatMap(({ caller }, at) =>
+      caller?.credential?.$case === "sshPublicKey" && gone.has(caller.credential.value ?? "") ? [at] : [],
+    );
+    await systemClock.sleep(asked.length * perWayMs);
+    atOnce--;
+    return { lost, endedSessions: [], unknown: [] };
+  };
+  const live = new LiveTunnels(() => ({ checkTunnels }), { staleMs: 300_000, log: silentLog });
+  onTestFinished(() => live[Symbol.asyncDispose]());
+  const streams = Array.from({ length: 2_000 }, (_, at) => {
+    const stream = new PassThrough();
+    live.follow(checked(`key ${at}`), stream);
+    return stream;
+  });
+  await expect.poll(() => mostAsked, { timeout: 5_000, interval: 5 }).toBeGreaterThan(0); // a round has just begun: the next one has to find it
+  for (const at of [1, 1_999]) {
+    const ended = once(streams[at] ?? new PassThrough(), "error");
+    gone.add(`key ${at}`);
+    const since = performance.now();
+    expect(await ended).toMatchObject([{ reason: "ACCESS_REVOKED" }]);
+    expect(performance.now() - since).toBeLessThan(5_000);
+  }
+  expect(streams.filter((stream) => stream.destroyed)).toHaveLength(2);
+  expect(mostAsked).toBe(100);
+  expect(mostAtOnce).toBe(4);
+  for (const stream of streams) stream.destroy();
+});
+
+it(
+  "end when no controller has been able to say for long that this one may stay, whatever it says of others",
+  { timeout: 20_000 },
+  async () => {
+    const staleMs = 3_000;
+    const live = tunnels(() => [], { staleMs, unknown: [1] });
+    const streams = [new PassThrough(), new PassThrough()] as const;
+    for (const [at, stream] of streams.entries()) live.follow(checked(`key ${at}`), stream);
+    const since = performance.now();
+    expect(await once(streams[1], "error")).toMatchObject([{ fault: "unavailable", reason: "ACCESS_STALE" }]);
+    expect(performance.now() - since).toBeGreaterThan(staleMs - 100); // by another clock than that of timers
+    expect(streams[0].destroyed).toBe(false);
+    streams[0].destroy();
+  },
+);

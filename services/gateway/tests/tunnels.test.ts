@@ -93,7 +93,7 @@ async function dialled(then: (raw: Socket, node: TLSSocket) => Promise<void>): P
   const parts = {
     advertise: (port: number) => `${here}:${port}`,
     identity: { tls: () => identity, onRenewed: () => undefined },
-    access: () => ({ openTunnel, checkTunnels: async () => ({ lost: [], endedSessions: [] }) }),
+    access: () => ({ openTunnel, checkTunnels: async () => ({ lost: [], endedSessions: [], unknown: [] }) }),
     ends: { started: async () => undefined },
     ...{ staleMs: 300_000, failpoints: noFailpoints, metrics, log: silentLog },
   };

@@ -199,6 +199,8 @@ export interface CheckTunnelsResponse {
   lost: number[];
   /** Ids of sessions of this gateway that somebody has ended, whatever was asked for. */
   endedSessions: string[];
+  /** Indexes into `tunnels`, from 0, of those of which nothing could be found out this time: they are neither lost nor let. */
+  unknown: number[];
 }
 
 export interface EndSessionsRequest {
@@ -1760,7 +1762,7 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
 };
 
 function createBaseCheckTunnelsResponse(): CheckTunnelsResponse {
-  return { lost: [], endedSessions: [] };
+  return { lost: [], endedSessions: [], unknown: [] };
 }
 
 export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
@@ -1774,6 +1776,13 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
     }
     for (const v of message.endedSessions) {
       writer.uint32(18).string(v!);
+    }
+    if (message.unknown.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.unknown) {
+        writer.uint32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -1817,6 +1826,24 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
             message.endedSessions.push(reader.string());
             continue;
           }
+          case 3: {
+            if (tag === 24) {
+              message.unknown.push(reader.uint32());
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.unknown.push(reader.uint32());
+              }
+
+              continue;
+            }
+
+            break;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1837,6 +1864,7 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
         : globalThis.Array.isArray(object?.ended_sessions)
         ? object.ended_sessions.map((e: any) => globalThis.String(e))
         : [],
+      unknown: globalThis.Array.isArray(object?.unknown) ? object.unknown.map((e: any) => globalThis.Number(e)) : [],
     };
   },
 
@@ -1848,6 +1876,9 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
     if (message.endedSessions?.length) {
       obj.endedSessions = message.endedSessions;
     }
+    if (message.unknown?.length) {
+      obj.unknown = message.unknown.map((e) => Math.round(e));
+    }
     return obj;
   },
 
@@ -1858,6 +1889,7 @@ export const CheckTunnelsResponse: MessageFns<CheckTunnelsResponse> = {
     const message = createBaseCheckTunnelsResponse();
     message.lost = object.lost?.map((e) => e) || [];
     message.endedSessions = object.endedSessions?.map((e) => e) || [];
+    message.unknown = object.unknown?.map((e) => e) || [];
     return message;
   },
 };

@@ -4,6 +4,7 @@ import type {
   AuthorizeSshResponse,
   Caller,
   CheckedTunnel,
+  CheckTunnelsResponse,
   OpenTunnelRequest,
   OpenTunnelResponse,
   TunnelTarget,
@@ -11,7 +12,7 @@ import type {
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { IngressGrant } from "@pitwall/auth";
-import { hostPort, invalid, PitwallError, type Failpoints, type Fault } from "@pitwall/runtime";
+import { hostPort, invalid, PitwallError, type Failpoints, type Fault, type Log } from "@pitwall/runtime";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
@@ -30,6 +31,8 @@ import { checkUser, opensSsh, refuseUnread, wayOf } from "./way.ts";
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
 const maxChecked = 500;
+/** Of one question's ways; less than the store has connections, for others ask, too. */
+const checkedAtOnce = 8;
 /** No VM's id. */
 const nobody = "00000000-0000-0000-0000-000000000000";
 const endsTunnels: ReadonlySet<Fault> = new Set(["unauthenticated", "denied", "not-found"]);
@@ -42,6 +45,7 @@ export interface AccessParts {
   readonly certificates: Pick<SshCertificates, "userNow" | "userAtLogin">;
   readonly grants: Pick<IngressGrants, "believe">;
   readonly failpoints: Failpoints;
+  readonly log: Log;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
   readonly leastFor: (method: string) => ProjectRole | undefined;
 }
@@ -54,10 +58,11 @@ export class Access {
   readonly #certificates: AccessParts["certificates"];
   readonly #grants: AccessParts["grants"];
   readonly #failpoints: Failpoints;
+  readonly #log: Log;
   readonly #leastFor: AccessParts["leastFor"];
   readonly sessions: OpenSessions;
 
-  constructor({ store, links, authenticator, feed, certificates, grants, failpoints, leastFor }: AccessParts) {
+  constructor({ store, links, authenticator, feed, certificates, grants, failpoints, log, leastFor }: AccessParts) {
     this.#store = store;
     this.#links = links;
     this.#authenticator = authenticator;
@@ -65,6 +70,7 @@ export class Access {
     this.#certificates = certificates;
     this.#grants = grants;
     this.#failpoints = failpoints;
+    this.#log = log;
     this.#leastFor = leastFor;
     this.sessions = new OpenSessions(store);
   }
@@ -121,21 +127,40 @@ export class Access {
     return (await this.#store.read().count(ProjectEntity, { id: projectId, recordSessions: true })) > 0;
   }
 
-  /** Which of these, open already, lead where their caller may no longer go; their indexes. */
-  async lost(tunnels: readonly CheckedTunnel[]): Promise<number[]> {
+  /** Which of these, open already, lead where their caller may no longer go, and of which nobody can say now. Throws when that is all. */
+  async check(tunnels: readonly CheckedTunnel[]): Promise<Pick<CheckTunnelsResponse, "lost" | "unknown">> {
     if (tunnels.length > maxChecked) throw invalid("tunnels", `holds ${tunnels.length}; the limit is ${maxChecked}`);
     const lost: number[] = [];
-    for (const [at, { caller, vm, method, host, port, unrecordedSsh }] of tunnels.entries()) {
-      try {
-        const { row } = await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
-        if (unrecordedSsh && (await this.#isRecorded(row.projectId))) lost.push(at);
-      } catch (error) {
-        // What cannot be found out ends nothing, and keeps nobody from finding out about the others.
-        if (!(error instanceof PitwallError)) throw error;
-        if (endsTunnels.has(error.fault)) lost.push(at);
-      }
+    const unknown: number[] = [];
+    let why: unknown;
+    const left = tunnels.entries(); // each is taken by one of those who check
+    const checkNext = async (): Promise<void> => {
+      for (const [at, tunnel] of left)
+        try {
+          if (await this.#isLost(tunnel)) lost.push(at);
+        } catch (error) {
+          // What cannot be found out ends nothing, and keeps nobody from finding out about the others.
+          unknown.push(at);
+          why ??= error;
+        }
+    };
+    await Promise.all(Array.from({ length: checkedAtOnce }, checkNext));
+    if (unknown.length > 0 && unknown.length === tunnels.length) throw why;
+    if (unknown.length > 0)
+      this.#log.warn("of some ways into VMs nobody can say whether they may stay", { count: unknown.length, error: why });
+    const inOrder = (all: number[]): number[] => all.toSorted((one, other) => one - other);
+    return { lost: inOrder(lost), unknown: inOrder(unknown) };
+  }
+
+  /** Throws what keeps it from finding out. */
+  async #isLost({ caller, vm, method, host, port, unrecordedSsh }: CheckedTunnel): Promise<boolean> {
+    try {
+      const { row } = await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
+      return unrecordedSsh && (await this.#isRecorded(row.projectId));
+    } catch (error) {
+      if (!(error instanceof PitwallError) || error.fault === "unavailable") throw error;
+      return endsTunnels.has(error.fault);
     }
-    return lost;
   }
 
   /** A link that moves to another controller is found there: it is asked for twice. */
@@ -177,7 +202,9 @@ export class Access {
   async #reach(caller: Caller | undefined, sought: Sought, isOpen = false): Promise<Reaching> {
     const em = this.#store.read();
     const who = await this.#find(em, caller, sought, isOpen);
-    await refuseLocked(em, who.row, who.subject);
+    await refuseLocked(em, who.row, who.subject).catch((error: unknown) => {
+      throw who.isOutsider && error instanceof PitwallError ? closedNow() : error; // neither the name nor the reason is theirs to read
+    });
     return who;
   }
 
@@ -280,6 +307,10 @@ function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): 
 
 function calledFor({ row, isOutsider }: Reaching): string {
   return isOutsider ? "the VM" : `the VM ${row.name}`;
+}
+
+function closedNow(): PitwallError {
+  return new PitwallError("denied", "this address lets nobody in at the moment", { reason: "VM_LOCKED" });
 }
 
 /** Why it ended may hold the end of its console. */

@@ -37,7 +37,7 @@ export function accessService(access: Access, intake: RecordingIntake): AccessSe
     authorizeSsh: (request) => access.authorizeSsh(request),
     openTunnel: (request, context) => access.openTunnel(request, memberIn(context).id, context.signal),
     checkTunnels: async ({ tunnels }, context) => ({
-      lost: await access.lost(tunnels),
+      ...(await access.check(tunnels)),
       endedSessions: await access.sessions.ending(memberIn(context).id),
     }),
     async endSessions(request, context) {

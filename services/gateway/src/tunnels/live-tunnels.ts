@@ -11,9 +11,13 @@ import { PitwallError, sleepOrAbort, type Log } from "@pitwall/runtime";
 import { ClientError, Status } from "nice-grpc";
 import type { AccessClient } from "../controller-link.ts";
 
+/** From one round's begin to the next one's, unless a round takes longer. */
 const everyMs = 2_000;
+const leastPauseMs = 500;
 const limitMs = 5_000;
-const maxAtOnce = 500;
+/** Of one question: a few small ones at once are answered sooner than a large one, and one that fails says nothing of few. */
+const maxAtOnce = 100;
+const questionsAtOnce = 4;
 
 interface Alike {
   readonly checked: CheckedTunnel;
@@ -72,31 +76,49 @@ export class LiveTunnels implements AsyncDisposable {
   /** Goes on while there are any. */
   async #ask(): Promise<void> {
     const { signal } = this.#stop;
+    let tookMs = 0;
     while (this.#alike.size > 0 && !signal.aborted) {
-      await sleepOrAbort(everyMs, signal);
-      const all = [...this.#alike.values()];
-      for (let at = 0; at < all.length && !signal.aborted; at += maxAtOnce) await this.#endLost(all.slice(at, at + maxAtOnce));
+      await sleepOrAbort(Math.max(everyMs - tookMs, leastPauseMs), signal);
+      const begunMs = performance.now();
+      await this.#askAll([...this.#alike.values()], signal);
+      tookMs = performance.now() - begunMs;
     }
     this.#asking = undefined;
   }
 
+  async #askAll(all: readonly Alike[], signal: AbortSignal): Promise<void> {
+    let next = 0;
+    const askNext = async (): Promise<void> => {
+      while (next < all.length && !signal.aborted) {
+        const at = next;
+        next += maxAtOnce;
+        await this.#endLost(all.slice(at, next));
+      }
+    };
+    await Promise.all(Array.from({ length: questionsAtOnce }, askNext));
+  }
+
   async #endLost(some: readonly Alike[]): Promise<void> {
     const askedMs = performance.now();
-    const isLet = (): void => {
-      for (const alike of some) alike.letInMs = Math.max(alike.letInMs, askedMs);
+    const isLet = (unknown: ReadonlySet<number>): void => {
+      for (const [at, alike] of some.entries()) if (!unknown.has(at)) alike.letInMs = Math.max(alike.letInMs, askedMs);
+    };
+    const endStale = (): void => {
+      for (const alike of some) if (performance.now() - alike.letInMs >= this.#staleMs) end(alike, stale());
     };
     try {
       const tunnels = some.map(({ checked }) => checked);
-      const { lost, endedSessions } = await this.#access().checkTunnels({ tunnels }, { timeoutMs: limitMs });
-      isLet();
+      const { lost, endedSessions, unknown } = await this.#access().checkTunnels({ tunnels }, { timeoutMs: limitMs });
+      isLet(new Set(unknown));
+      if (unknown.length > 0) endStale();
       for (const at of lost) end(some[at], new PitwallError("denied", "you may no longer reach this VM", { reason: "ACCESS_REVOKED" }));
       for (const id of endedSessions)
         this.#bySession.get(id)?.destroy(new PitwallError("denied", "somebody has ended this session", { reason: "SESSION_ENDED" }));
     } catch (error) {
       // A controller of the version before knows of no such question.
-      if (error instanceof ClientError && error.code === Status.UNIMPLEMENTED) return isLet();
+      if (error instanceof ClientError && error.code === Status.UNIMPLEMENTED) return isLet(new Set());
       this.#log.warn("no controller says whether open ways into VMs may stay", { error });
-      for (const alike of some) if (performance.now() - alike.letInMs >= this.#staleMs) end(alike, stale());
+      endStale();
     }
   }
 }

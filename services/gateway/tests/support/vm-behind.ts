@@ -102,7 +102,7 @@ export async function vmBehind(
         return true;
       }
     };
-    return { lost: asked.flatMap((one, at) => (isLost(one) ? [at] : [])), endedSessions: [] };
+    return { lost: asked.flatMap((one, at) => (isLost(one) ? [at] : [])), endedSessions: [], unknown: [] };
   };
   async function dialGateway({ token, target }: OpenTunnelRequest, toPort: number): Promise<void> {
     const node = connectTls({ host: here, port: tunnels.port, ...identity, allowHalfOpen: true } as object);
