@@ -312,6 +312,19 @@ describe("smuggling", () => {
   });
 });
 
+it("an upgrade behind a request that is not answered yet ends the connection, and nothing else", async () => {
+  const guest = createServer(() => undefined); // it takes its time
+  const { port } = await vmBehind(guest);
+  const head = `host: a\r\nauthorization: ${bearer}\r\n`;
+  const upgrade = "connection: upgrade\r\nupgrade: websocket\r\n";
+  for (const path of ["/vm/web/80/", "/a.B/C"]) {
+    const socket = await socketTo(port);
+    socket.write(`GET /vm/web/80/ HTTP/1.1\r\n${head}\r\nGET ${path} HTTP/1.1\r\n${head}${upgrade}\r\n`);
+    expect(await textUntil(socket, /HTTP/)).toBe("");
+  }
+  expect((await ask1(port, { path: "/vm/web/81/" })).status).toBe(502);
+});
+
 describe("a WebSocket", () => {
   async function echoing(): Promise<Server> {
     const guest = createServer();

@@ -18,6 +18,8 @@ const maxHelloBytes = 512;
 const maxUnproven = 256;
 /** A node that lost its power, or its network, says no goodbye: its ways are found so, also those on which nobody says anything. */
 const keepAliveMs = 60_000;
+/** Of what looks after a way into a VM, and of joining it to another stream, or of that one; more would be a leak. */
+export const maxTunnelListeners = 25;
 const sshPort = 22;
 
 /** An open way into a VM. */
@@ -172,7 +174,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
         });
         late.catch(() => undefined); // raced
-        const stream = await Promise.race([dialled, late]);
+        const stream = (await Promise.race([dialled, late])).setMaxListeners(maxTunnelListeners);
         if (sessionId === "") session?.dropped();
         else session?.carriedBy(stream);
         try {

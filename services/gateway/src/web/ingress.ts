@@ -5,7 +5,7 @@ import { constants, Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { invalid, PitwallError, splice, systemClock } from "@pitwall/runtime";
-import type { ByHost, Tunnels } from "../tunnels/tunnels.ts";
+import { maxTunnelListeners, type ByHost, type Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
 import { grantCaller, grantCookie, grantIn, grantPrincipal, ingressCaller, type IngressCaller } from "./ingress-credential.ts";
 import { authorityOf, framingOf, headersIn, headersOut, headersOutOnOwnHost, type Came, type IngressRequest } from "./ingress-headers.ts";
@@ -18,8 +18,6 @@ const tcp = "pitwall-tcp";
 /** Headers of an answer; as much as a client may send. */
 const maxAnswerHeaderBytes = 16 * 1024;
 const keepAliveMs = 60_000;
-/** Of what looks after a way into a VM, and of joining it to another one; more would be a leak. */
-const maxListeners = 25;
 
 type Response = ServerResponse | Http2ServerResponse;
 
@@ -94,7 +92,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
     }
     response.once("close", leave);
     const { stream } = await tunnels.open(caller, vm, { target: { $case: "tcp", value: { port } } });
-    stream.setMaxListeners(maxListeners).on("error", () => undefined); // who waits for an answer hears it, too
+    stream.on("error", () => undefined); // who waits for an answer hears it, too
     if (isGone) return void stream.destroy();
     response.once("close", () => stream.destroy());
     stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(idleMs)));
@@ -147,14 +145,12 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
         if (!way) return;
         const { stream } = way;
         const asked = ask(request, way, target, framingOf(request));
-        asked
-          .on("error", (error) => refuse(response, error))
+        hear(asked, response, target, way)
           // Nobody has asked for it: Node would end the connection without a word.
           .once("upgrade", (_reply: IncomingMessage, inner: Duplex) => {
             inner.destroy();
             refuse(response, notHttp());
-          })
-          .once("response", (reply) => answer(response, reply, target, way));
+          });
         request.pipe(asked, { end: false });
         // On HTTP/2 a body that its client breaks off ends like one that is whole.
         request.once("end", () => (wasCut(request) ? stream.destroy() : asked.end())).once("aborted", () => stream.destroy());
@@ -163,7 +159,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
       }
     },
     async upgrade(request, response, head, target) {
-      const socket = request.socket.setMaxListeners(maxListeners);
+      const socket = request.socket.setMaxListeners(maxTunnelListeners);
       const isTcp = (request.headers.upgrade ?? "").toLowerCase() === tcp;
       socket.allowHalfOpen = isTcp;
       try {
@@ -179,9 +175,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
           return void splice(socket, stream);
         }
         const asked = ask(request, way, target, { connection: "Upgrade", upgrade: "websocket" });
-        asked
-          .on("error", (error) => refuse(response, error))
-          .once("response", (reply) => answer(response, reply, target, way))
+        hear(asked, response, target, way)
           // Only now may bytes go through as they are: what is no such answer would make the client's next request the VM's.
           .once("upgrade", (reply: IncomingMessage, inner: Duplex, first: Buffer) => {
             if ((reply.headers.upgrade ?? "").toLowerCase() !== "websocket") {
@@ -212,6 +206,20 @@ interface Way {
 
 function answerHeaders({ headers }: IncomingMessage, { prefix }: Target, { isForAll }: Way): OutgoingHttpHeaders {
   return prefix === undefined ? headersOutOnOwnHost(headers, isForAll) : headersOut(headers);
+}
+
+/** Passes the answer on, or says why there is none. */
+function hear(asked: ClientRequest, response: Response, target: Target, way: Way): ClientRequest {
+  let begun: IncomingMessage | undefined;
+  return asked
+    .on("error", (error) => {
+      begun?.unpipe(response); // what came with the fault is no answer, and must not follow what is said instead
+      refuse(response, error);
+    })
+    .once("response", (reply) => {
+      begun = reply;
+      answer(response, reply, target, way);
+    });
 }
 
 function answer(response: Response, reply: IncomingMessage, target: Target, way: Way): void {

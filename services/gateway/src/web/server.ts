@@ -155,13 +155,17 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   });
   http1.on("upgrade", (request: IncomingMessage, socket: Socket, head: Buffer) => {
     admission.spoke(request.socket);
+    const response = responseOn(socket, request);
+    if (!response) return metrics.refuse("bad_request");
     if (hasSeveralHosts(request)) return refuse(socket, 400, oneHost);
     const { url = "" } = request;
     const own = ingress?.ofHost(authorityOf(request.headers), url);
     if (own === null) return refuse(socket, 404, nothingHere);
     const target = own ?? (ingress && targetOf(url));
-    if (!target || !ingress) return socketDoor.upgrade(request, socket, head);
-    const response = responseOn(socket, request);
+    if (!target || !ingress) {
+      response.detachSocket(socket);
+      return socketDoor.upgrade(request, socket, head);
+    }
     if (!isTooMuch(response, request.socket.remoteAddress)) void ingress.upgrade(request, response, head, target);
   });
 
@@ -229,12 +233,20 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   };
 }
 
-/** Node makes none for a request for an upgrade, which may be answered like any other. Its socket ends with it. */
-function responseOn(socket: Socket, request: IncomingMessage): ServerResponse {
+/**
+ * Node makes none for a request for an upgrade, which may be answered like any other. Its socket ends with it. Undefined, and the end of the
+ * socket, where an earlier request on it is not answered yet: nothing may be said before that, and after it the protocol is another.
+ */
+function responseOn(socket: Socket, request: IncomingMessage): ServerResponse | undefined {
   socket.on("error", () => undefined);
   const response = new ServerResponse(request);
   response.shouldKeepAlive = false;
-  response.assignSocket(socket);
+  try {
+    response.assignSocket(socket);
+  } catch {
+    socket.destroy();
+    return undefined;
+  }
   return response.once("finish", () => endSoon(socket));
 }
 

@@ -25,7 +25,9 @@ import { openIngress } from "../../src/web/ingress.ts";
 import { defaultLimits, type WebLimits } from "../../src/web/limits.ts";
 import { Principals } from "../../src/web/principals.ts";
 import { openWebServer } from "../../src/web/server.ts";
+import { upstreams } from "../../src/web/upstreams.ts";
 
+const noController = { session: () => Promise.reject(new Error("no calls of the API here")), [Symbol.dispose]: () => undefined };
 const here = "127.0.0.1";
 /** An API token: the gateway lets it pass, and the controller of these tests lets it in. */
 export const bearer = `Bearer pwt_${"0".repeat(16)}_${"a".repeat(43)}`;
@@ -62,7 +64,7 @@ export interface VmBehind {
   readonly metrics: GatewayMetrics;
 }
 
-/** Port 80 of every VM is this server; at others nothing listens. */
+/** Port 80 of every VM, and the API of its guest, is this server; at others nothing listens. */
 export async function vmBehind(
   guest: Server,
   {
@@ -108,7 +110,7 @@ export async function vmBehind(
     const node = connectTls({ host: here, port: tunnels.port, ...identity, allowHalfOpen: true } as object);
     node.on("error", () => undefined);
     await once(node, "secureConnect");
-    const isThere = target?.target?.$case === "tcp" && [0, 80].includes(target.target.value.port);
+    const isThere = target?.target?.$case === "tcp" ? [0, 80].includes(target.target.value.port) : target?.target?.$case === "guestApi";
     node.write(`PITWALL-TUNNEL/1 ${token}${isThere ? "" : " ERR nothing listens there"}\n`);
     if (isThere) {
       const inner = connect({ host: here, port: toPort, allowHalfOpen: true });
@@ -134,7 +136,7 @@ export async function vmBehind(
     { host: here, port: 0 },
     {
       ...(hasTls && { tls: identity.files }),
-      open: () => Promise.reject(new Error("no calls here")),
+      open: upstreams(door, noController, tunnels, principals),
       ingress: openIngress({ door, tunnels, issuer, domain, principals, isSecure: hasTls, idleMs }),
       ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
     },
