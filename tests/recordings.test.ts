@@ -13,7 +13,8 @@ import { startTestStack, type TestStack } from "./support/stack.ts";
 const bin = join(import.meta.dirname, "..", "node_modules", ".bin", "pitwall");
 const notice =
   "pitwall: what this session shows is recorded, and owners of the VM's project may watch it as it happens; by going on you consent\r\n";
-const recordingBytes = 256 * 1024;
+/** More than a client is granted at once (2 MiB), so that one that does not read holds a session up. */
+const recordingBytes = 4 * 2 ** 20;
 const { RECORDING_STATE_ENDED: ended, RECORDING_STATE_CUT: cut } = RecordingState;
 
 let pitwall: TestStack;
@@ -127,7 +128,7 @@ describe("a recorded session", () => {
 
   it("moves files by SFTP byte for byte, of which only that it did is kept", async () => {
     const [sent, back] = [join(dir, "sent"), join(dir, "back")];
-    const bytes = randomBytes(2 * recordingBytes);
+    const bytes = randomBytes(recordingBytes + 1);
     await writeFile(sent, bytes);
     const scp = ["scp", ...pitwall.ssh.options, "-P", String(pitwall.stack.ports.ssh)];
     expect((await run([...scp, sent, "seen@127.0.0.1:/root/moved"])).code).toBe(0);
@@ -139,10 +140,10 @@ describe("a recorded session", () => {
   });
 
   it("ends when its recording is as long as one may be, and says so", async () => {
-    const { code, stdout, stderr } = await ssh("head -c 3000000 /dev/zero | tr '\\0' x");
+    const { code, stdout, stderr } = await ssh("head -c 9000000 /dev/zero | tr '\\0' x");
     expect(code).toBe(255);
     expect(stderr).toContain(`pitwall: the session's recording holds ${recordingBytes} bytes, the most that one may\r\n`);
-    expect(stdout.length).toBeLessThan(3_000_000);
+    expect(stdout.length).toBeLessThan(9_000_000);
     expect(await latest()).toMatchObject({ state: ended, end: expect.stringContaining("the most that one may") as string });
   });
 
@@ -153,9 +154,9 @@ describe("a recorded session", () => {
       '"$@" | { sleep 2; wc -c; }',
       "sh",
       ...pitwall.ssh.commandFor("seen"),
-      "head -c 200000 /dev/zero | tr '\\0' x",
+      "head -c 3500000 /dev/zero | tr '\\0' x",
     ]);
-    expect(stdout.trim()).toBe("200000");
+    expect(stdout.trim()).toBe("3500000");
   });
 
   it("is replayed as text into a pipe, listed, shown and removed", async () => {

@@ -48,6 +48,18 @@ it("a session's end tells how much went which way", async () => {
   expect(await pitwall.query("select id from access_session")).toEqual([]);
 });
 
+it.each([
+  ["stdout", ""],
+  ["stderr", "2>&1 >/dev/null"],
+])("a client that reads slowly has all of a session's %s, however long ago the session has ended", async (stream, redirected) => {
+  const shown = 3_500_000; // more than a client is granted at once (2 MiB), and less than it and the gateway are together
+  const command = `head -c ${shown} /dev/zero ${stream === "stderr" ? ">&2" : ""}`;
+  const words = ["sh", "-c", `"$@" ${redirected} | { sleep 2; wc -c; }`, "sh", ...pitwall.ssh.commandFor("visited"), command];
+  expect((await run(words)).stdout.trim()).toBe(String(shown));
+  // The tests below count ends.
+  await expect.poll(() => pitwall.query("select id from access_session"), { timeout: 20_000, interval: 100 }).toEqual([]);
+});
+
 it("a session whose key is taken away ends within seconds, and so does a command whose token is revoked", async () => {
   const client = pitwall.stack.client();
   const before = (await ends()).length;

@@ -140,11 +140,17 @@ function terminalOf(pty: PseudoTtyOptions | undefined): Recorded["terminal"] {
  */
 function join(outer: ServerChannel, inner: ClientChannel, recorder: Recorder | undefined, ended: (how: string) => void): void {
   let open = 2;
+  let isFinished = false;
   let exit: (() => void) | undefined;
   const finish = (): void => {
-    if (open > 0 || !exit) return;
-    exit();
-    outer.end(); // which closes it, once its client has taken what is there
+    if (open > 0 || !exit || isFinished) return;
+    isFinished = true;
+    const tell = exit;
+    // Behind all that stderr holds: the end of the channel does not wait for that, as it does for stdout.
+    outer.stderr.write("", () => {
+      tell();
+      outer.end(); // which closes it, once its client has taken what is there
+    });
   };
   inner.on("exit", (code: number | null, signal?: string, didCoreDump?: boolean, description?: string) => {
     ended(code === null ? `signal ${signal ?? "KILL"}` : `exit code ${code}`);
@@ -167,8 +173,7 @@ function join(outer: ServerChannel, inner: ClientChannel, recorder: Recorder | u
   inner.once("close", () => {
     ended("the way into the VM has ended");
     exit ??= () => undefined;
-    // What is in the taps is yet to be recorded, and then shown.
-    if (taps.length === 0) open = 0;
+    // Both streams end, too, once what they and the taps hold is recorded and shown.
     for (const tap of taps) tap.end();
     // What its client still sends goes nowhere; a channel that nobody reads would never say that it is closed.
     outer.unpipe(inner);
