@@ -20,6 +20,11 @@ export async function isUp(port: number): Promise<boolean> {
   }).finally(() => socket.destroy());
 }
 
+/** What it has in memory, in KiB. */
+export async function residentKib(pid: number): Promise<number> {
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]);
+}
+
 /** Of all its threads, in user and system mode (proc(5)), in milliseconds. The kernel counts in hundredths of a second. */
 export async function cpuMsOf(pid: number): Promise<number> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8");

@@ -24,6 +24,8 @@ export interface SshWorld extends AsyncDisposable {
   /** The command line that runs `words` there. */
   line(way: Way, ...words: string[]): readonly string[];
   readonly gatewayPid: number;
+  /** For clients that are no commands. `key` is the file of the private key. */
+  readonly door: { readonly port: number; readonly username: string; readonly key: string };
 }
 
 export async function startSshWorld(): Promise<SshWorld> {
@@ -93,6 +95,7 @@ export async function startSshWorld(): Promise<SshWorld> {
   return {
     line: (way, ...words) => ["ssh", "-F", config, way, ...words],
     gatewayPid: gateway.pid,
+    door: { port, username: `${user}+${vmName}`, key },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }

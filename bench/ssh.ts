@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { installPackages, provision } from "@pitwall/quickstart";
+import { idleSessions } from "./ssh-idle.ts";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 import { cpuMsOf } from "./processes.ts";
 import { peerCommands } from "./ssh-peers.ts";
@@ -11,6 +12,8 @@ const mib = 2 ** 20;
 const ways = ["door", "jump", "peer"] as const;
 type Each = Readonly<Record<Way, number>>;
 const loginsAtOnce = 8;
+/** Of the gateway's memory, for a session that does nothing. */
+const idleGoalKib = 100;
 
 export async function ssh({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {
   await provision(say);
@@ -35,6 +38,17 @@ export async function ssh({ quick, say }: BenchOptions): Promise<Readonly<Record
   const perCore = { door: await loginsPerCore(world, "door", logins), jump: await loginsPerCore(world, "jump", logins) };
   say(`logins for a second of the gateway's CPU: door ${perCore.door.toFixed(0)}, jump ${perCore.jump.toFixed(0)}`);
 
+  const idle = await idleSessions(world, quick ? 20 : 100, async () => {
+    const took: number[] = [];
+    for (let n = 0; n < rounds; n++) took.push(await timed(world.line("door", "true")));
+    return median(took);
+  });
+  const idleCount = (quick ? 20 : 100) * 10;
+  say(
+    `${idleCount} idle sessions: ${idle.kibPerSession.toFixed(1)} KiB of the gateway each; a login beside them takes ` +
+      `${idle.besideMs.toFixed(0)} ms, ${idle.aloneMs.toFixed(0)} ms without them`,
+  );
+
   const against = (figures: Each, way: Way, goal: number, n: number, isAtLeast: boolean): Metric => {
     const value = round(figures[way] / figures.peer);
     return {
@@ -52,6 +66,13 @@ export async function ssh({ quick, say }: BenchOptions): Promise<Readonly<Record
     door_bulk_up: against(up, "door", 1, rounds, true),
     door_bulk_down: against(down, "door", 1, rounds, true),
     connects_per_core: { value: round(perCore.jump), unit: "1/s", goal: 100, ok: perCore.jump >= 100, n: logins, raw: perCore },
+    idle_session: {
+      ...{ value: round(idle.kibPerSession), unit: "KiB", goal: idleGoalKib, ok: idle.kibPerSession <= idleGoalKib, n: idleCount },
+    },
+    login_beside_idle: {
+      ...{ value: round(idle.besideMs / idle.aloneMs), unit: "ratio", goal: 1.5, ok: idle.besideMs <= 1.5 * idle.aloneMs, n: rounds },
+      raw: { beside: round(idle.besideMs), alone: round(idle.aloneMs) },
+    },
     echo_p50: against(echo, "jump", 1.3, quick ? 300 : 2_000, false),
     door_echo_p50: against(echo, "door", 1.3, quick ? 300 : 2_000, false),
   };

@@ -171,6 +171,13 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
     expect(await ssh(host, fetchInside)).toMatchObject({ code: 0, stdout: "hello from outside\n" });
   });
 
+  it("lets in 50 logins that come together", async () => {
+    const begun = performance.now();
+    const ended = await Promise.all(Array.from({ length: 50 }, async (_, n) => ssh(host, `echo ${n}`)));
+    process.stderr.write(`50 logins by the ${host} in ${Math.round(performance.now() - begun)} ms\n`);
+    expect(ended).toMatchObject(ended.map((_, n) => ({ code: 0, stdout: `${n}\n`, stderr: "" })));
+  });
+
   it("carries 100 sessions at once over one connection", async () => {
     const socket = join(dir, `m-${host}`);
     const master = ["-o", "ControlMaster=auto", "-o", `ControlPath=${socket}`, "-o", "ControlPersist=60"];
