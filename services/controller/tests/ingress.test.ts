@@ -39,6 +39,13 @@ async function set(calls: Calls, vm: string, ingress: Partial<Ingress>): Promise
   return (await calls.vms.updateVm({ vm, value: { ingress }, updateMask })).vm;
 }
 
+/** As if 90 days had passed, which is how long the names that rest now have to. */
+async function rested(): Promise<void> {
+  const rows = await pitwall.query("select extract(epoch from until_time - now()) / 86400 as days from host_tombstone where host = 'web'");
+  expect(Number(rows[0]?.["days"])).toBeCloseTo(90, 1);
+  await pitwall.query("update host_tombstone set until_time = now()");
+}
+
 const anybody: Caller = { credential: { $case: "anonymous", value: {} } };
 const withGrant = (grant: string): Caller => ({ credential: { $case: "ingressGrant", value: grant } });
 const withToken = async (who: string): Promise<Caller> => ({ credential: { $case: "bearerToken", value: await pitwall.token(who) } });
@@ -54,17 +61,35 @@ const isLost = async (caller: Caller, host: string, port: number): Promise<boole
   (await gateway.checkTunnels({ tunnels: [{ caller, host, port }] })).lost.length > 0;
 
 describe("a name below the domain", () => {
-  it("is one VM's in the whole installation, until it gives it up or is deleted", async () => {
+  it("is one VM's in the whole installation, and its project's for 90 days after it gives it up or is deleted", async () => {
     expect(await set(ada, "team/web", { host: "web" })).toMatchObject({ ingress: { host: "web", port: 80, publicPorts: [] } });
     expect(await refusalOf(set(bob, "web", { host: "web" }))).toMatch(/^ALREADY_EXISTS ingress\.host: web is the name of another VM/);
     expect(await open(await withToken("ada"), "web")).toMatchObject({ vmId, port: 80 });
     await set(ada, "team/web", { host: "" });
+    expect(await refusalOf(set(bob, "web", { host: "web" }))).toBe(
+      "ALREADY_EXISTS ingress.host: web is the name of another VM, or was one's in another project not long ago; choose another one",
+    );
+    expect(await set(ada, "team/web", { host: "web" })).toMatchObject({ ingress: { host: "web" } });
+    await set(ada, "team/web", { host: "" });
+    await rested();
     expect(await set(bob, "web", { host: "web" })).toMatchObject({ ingress: { host: "web" } });
     await bob.vms.createVm({ name: "gone", spec: { image: pitwall.image } });
     await set(bob, "web", { host: "" });
-    await set(bob, "gone", { host: "web", publicPorts: [80] });
+    await set(bob, "gone", { host: "web", publicPorts: [80] }); // of the same project
     await bob.vms.deleteVm({ vm: "gone" });
+    expect(await refusalOf(set(ada, "team/web", { host: "web" }))).toMatch(/^ALREADY_EXISTS /);
+    await rested();
     expect(await set(ada, "team/web", { host: "web" })).toMatchObject({ ingress: { host: "web" } });
+  });
+
+  it("is nobody else's either who asks for it in the moment in which it is given up", async () => {
+    for (let round = 0; round < 10; round++) {
+      const host = `raced-${round}`;
+      await set(ada, "team/web", { host });
+      await Promise.all([set(ada, "team/web", { host: "" }), refusalOf(set(bob, "web", { host }))]);
+      expect((await bob.vms.getVm({ vm: "web" })).vm?.ingress?.host).toBe("");
+    }
+    await set(ada, "team/web", { host: "web" });
   });
 
   it.each([
@@ -179,6 +204,20 @@ describe("a port that is public", () => {
     await record(false);
     await set(ada, "team/web", { publicPorts: [8080] });
     expect(refusal).toBe("FAILED_PRECONDITION sessions in the VM are recorded, which this way does not allow");
+  });
+
+  it("is nobody's when its VM's life is over, and nor is its name, although its node never says that it is gone", async () => {
+    await using idle = await startNode(pitwall, { name: "two", isIdle: true, labels: { kind: "idle" } });
+    const spec = { image: pitwall.image, placement: { requireLabels: ["kind=idle"] } };
+    const id = (await bob.vms.createVm({ name: "expires", spec })).vm?.id ?? "";
+    await idle.isTold((assignment) => assignment.vmId === id);
+    await set(bob, id, { host: "expires", publicPorts: [80] });
+    await bob.vms.extendVm({ vm: id, ttl: { seconds: 1n, nanos: 0 } });
+    const ingressNow = async (): Promise<unknown> => (await bob.vms.getVm({ vm: id })).vm?.ingress;
+    await expect.poll(ingressNow, { timeout: 15_000 }).toEqual({ host: "", port: 80, publicPorts: [] });
+    expect(await refusalOf(open(anybody, "expires"))).toMatch(/^UNAUTHENTICATED /);
+    expect(await set(bob, "web", { host: "expires" })).toMatchObject({ ingress: { host: "expires" } });
+    await set(bob, "web", { host: "" });
   });
 
   it("is private again once its VM was deleted and is brought back", async () => {

@@ -7,6 +7,7 @@ import type { Change, Mutations } from "../mutation/mutations.ts";
 import { ProjectEntity, type VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { claimVm } from "../store/vm-rows.ts";
+import { withdraw } from "../vm/ingress.ts";
 import { markDeleted } from "../vm/moves.ts";
 import type { Recorder } from "../vm/recorder.ts";
 import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
@@ -48,5 +49,8 @@ async function settle({ mutations, recorder }: DueParts, id: string): Promise<vo
 async function end({ em }: Change, row: VmRow): Promise<void> {
   const project = row.deleteTime ? undefined : await em.findOne(ProjectEntity, { id: row.projectId });
   if (project && project.undeleteWindowMs > 0n) await markDeleted(em, row, project.undeleteWindowMs);
-  else row.desired = Desired.DESIRED_DELETED;
+  else {
+    row.desired = Desired.DESIRED_DELETED;
+    withdraw(row); // its node may be lost, and never say that it is gone
+  }
 }

@@ -28,8 +28,9 @@ export function keepHouse(store: Store, { answersMs, eventsMs, recordingsMs }: R
         await store.change((em) => forgetAnswers(em, answersMs));
         await forgetEvents(store, eventsMs, maxEvents);
         await store.change((em) => forgetRecordings(em, recordingsMs));
+        await store.write("delete from host_tombstone where until_time < now()", []);
       } catch (error) {
-        log.warn("old answers, events and recordings could not be forgotten", { error });
+        log.warn("old answers, events, recordings and names could not be forgotten", { error });
       }
       await sleepOrAbort(everyMs, stop.signal);
     }

@@ -39,15 +39,23 @@ export function checkPort(port: number, field: string): number {
   return port;
 }
 
-/** A VM that is deleted is reached by nobody; when it is brought back, what it was to the world is chosen anew. */
+/**
+ * A VM that is deleted, or whose life is over, is reached by nobody; when it is brought back, what it was to the world is chosen anew. Its
+ * name rests, as every name that is given up: the database keeps it for the VM's project.
+ */
 export function withdraw(row: VmRow): void {
   row.host = null;
   row.publicPorts = [];
 }
 
+/** In the same words whether the name is another VM's or rests. */
 export function hostTaken(host: string): PitwallError {
-  return new PitwallError("exists", `ingress.host: ${host} is the name of another VM; choose another one`, {
-    reason: "HOST_TAKEN",
-    field: "ingress.host",
-  });
+  return new PitwallError(
+    "exists",
+    `ingress.host: ${host} is the name of another VM, or was one's in another project not long ago; choose another one`,
+    {
+      reason: "HOST_TAKEN",
+      field: "ingress.host",
+    },
+  );
 }

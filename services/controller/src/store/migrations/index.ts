@@ -16,6 +16,7 @@ import { AccessSessions } from "./0042-access-sessions.ts";
 import { Ingress } from "./0043-ingress.ts";
 import { Recordings } from "./0050-recordings.ts";
 import { Locks } from "./0051-locks.ts";
+import { HostTombstones } from "./0060-host-tombstones.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -35,4 +36,5 @@ export const migrations = [
   { name: "0043_ingress", class: Ingress },
   { name: "0050_recordings", class: Recordings },
   { name: "0051_locks", class: Locks },
+  { name: "0060_host_tombstones", class: HostTombstones },
 ];
