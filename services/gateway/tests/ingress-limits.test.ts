@@ -1,11 +1,13 @@
 // What ways into VMs may take of a gateway, at once and for how long, when their clients mean harm.
 import { once } from "node:events";
-import { createServer, type ServerResponse } from "node:http";
+import { createServer, type Server, type ServerResponse } from "node:http";
+import { constants } from "node:http2";
 import { connect } from "node:net";
 import { PitwallError } from "@pitwall/runtime";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { ask1, heardFrom, socketTo } from "./support/ingress-clients.ts";
-import { vmBehind, type VmBehind } from "./support/vm-behind.ts";
+import { session2 } from "./support/upstream.ts";
+import { bearer, silentVm, vmBehind, type Decide, type VmBehind } from "./support/vm-behind.ts";
 
 const domain = "vms.example.com";
 
@@ -63,3 +65,90 @@ it("requests of one principal are so many at once, and others' are none of them"
   held[1]?.end();
   await Promise.all(open);
 });
+
+describe("what is opened for a request whose client has gone", () => {
+  /** How one begins, and how it goes; and how many connections are left. */
+  const ends: readonly (readonly [string, (port: number, path: string) => Promise<() => void>, number])[] = [
+    [
+      "HTTP/1.1",
+      async (port, path) => {
+        const socket = await socketTo(port);
+        socket.write(`GET ${path} HTTP/1.1\r\nhost: a\r\nauthorization: ${bearer}\r\n\r\n`);
+        return () => socket.destroy();
+      },
+      0,
+    ],
+    [
+      "HTTP/2",
+      async (port, path) => {
+        const session = await session2(port);
+        onTestFinished(() => session.destroy());
+        const stream = session.request({ ":path": path, authorization: bearer }).on("error", () => undefined);
+        return () => stream.close(constants.NGHTTP2_CANCEL);
+      },
+      1,
+    ],
+    [
+      "an upgrade",
+      async (port, path) => {
+        const socket = await socketTo(port);
+        const upgrade = "connection: upgrade\r\nupgrade: websocket\r\n"; // of TCP, no more bytes need not mean that nobody is there
+        socket.write(`GET ${path} HTTP/1.1\r\nhost: a\r\nauthorization: ${bearer}\r\n${upgrade}\r\n`);
+        return () => socket.destroy();
+      },
+      0,
+    ],
+  ];
+
+  it.each(ends)("ends with it, while the controller is asked: %s", async (_, begin) => {
+    const asked: (AbortSignal | undefined)[] = [];
+    const decide: Decide = async (_request, signal) => {
+      if (asked.push(signal) > 1) return {};
+      await new Promise((_resolve, reject) => signal?.addEventListener("abort", () => reject(new Error("cancelled"))));
+      return {};
+    };
+    const { port } = await vmBehind(answering(), { decide, limits: { calls: 1 }, perPrincipal: 1 });
+    const go = await begin(port, "/vm/web/80/");
+    await expect.poll(() => asked.length).toBe(1);
+    go();
+    await expect.poll(() => asked[0]?.aborted).toBe(true);
+    await expect.poll(async () => (await ask1(port)).status).toBe(200);
+  });
+
+  it.each(ends)("ends with it, while its node is waited for: %s", async (_, begin) => {
+    const asked: string[] = [];
+    const decide: Decide = ({ vm }) => {
+      asked.push(vm);
+      return {};
+    };
+    const web = await vmBehind(answering(), { decide, limits: { calls: 1 }, perPrincipal: 1 });
+    const go = await begin(web.port, `/vm/${silentVm}/80/`);
+    await expect.poll(() => asked).toEqual([silentVm]);
+    go();
+    await expect.poll(async () => (await ask1(web.port)).status, { timeout: 3_000 }).toBe(200);
+  });
+
+  it.each(ends)("counts for as long as it goes on: %s", async (_, begin, leaves) => {
+    for (const limit of [{ limits: { calls: 1 } }, { perPrincipal: 1 }]) {
+      let asked = 0;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const decide: Decide = async () => {
+        if (++asked === 1) await promise; // whatever is said to it
+        return {};
+      };
+      const web = await vmBehind(answering(), { decide, ...limit });
+      const go = await begin(web.port, "/vm/web/80/");
+      await expect.poll(() => asked).toBe(1);
+      go();
+      await expect.poll(() => gauge(web, "connections")).toBe(leaves);
+      for (let at = 0; at < 3; at++) expect((await ask1(web.port)).status).toBe(429);
+      resolve();
+      await expect.poll(async () => (await ask1(web.port)).status).toBe(200);
+      expect(await gauge(web, "tunnels")).toBe(0);
+    }
+  });
+});
+
+function answering(): Server {
+  return createServer((_, response) => response.end());
+}

@@ -41,7 +41,7 @@ export interface Tunnels extends AsyncDisposable {
   /** `vm` is a reference, or the VM's name below the ingress domain. Throws what the controller said, `unavailable` when no node dialled in, `not-found` when nothing listens in the VM. */
   open(caller: Caller, vm: string | ByHost, target: TunnelTarget, use?: TunnelUse): Promise<Tunnel>;
   /** Throws as {@link open}, and opens nothing. `port` 0 is the VM's usual one. */
-  mayEnter(caller: Caller, vm: ByHost, port: number): Promise<boolean>;
+  mayEnter(caller: Caller, vm: ByHost, port: number, signal: AbortSignal): Promise<boolean>;
 }
 
 /** In place of a reference. */
@@ -57,6 +57,8 @@ export interface TunnelUse {
   readonly sshWay?: SshWay;
   /** Who the gateway logs in as. */
   readonly sshUser?: string;
+  /** Aborted when nobody wants it any more; without it what is begun goes on to its end. */
+  readonly signal?: AbortSignal;
 }
 
 interface Waiting {
@@ -140,7 +142,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
 
   return {
     port,
-    async open(caller, vm, target, use = {}) {
+    async open(caller, vm, target, { signal, ...use } = {}) {
       const { method = "" } = use;
       const token = randomBytes(32).toString("base64url");
       const digest = digestOf(token);
@@ -151,6 +153,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       dialled.catch(() => undefined); // raced below
       const timeout = new AbortController();
       try {
+        refuseGone(signal);
         await failpoints.at("tunnel.token.minted");
         const named = typeof vm === "string" ? { vm } : { host: vm.host };
         const {
@@ -164,12 +167,14 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         } = await access()
           .openTunnel(
             { ...named, caller, target, token, gatewayAddress: advertise(port), ...use, sessionId: session?.id ?? "" },
-            { timeoutMs: answerLimitMs },
+            { timeoutMs: answerLimitMs, ...(signal && { signal }) },
           )
           .catch((error: unknown) => {
             throw fromRpc(error);
           });
         placements.heard(vmId, epoch);
+        refuseGone(signal);
+        signal?.addEventListener("abort", () => timeout.abort(), { signal: timeout.signal });
         const late = systemClock.sleep(dialLimitMs, timeout.signal).then(() => {
           throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
         });
@@ -201,10 +206,10 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         waiting.delete(digest);
       }
     },
-    async mayEnter(caller, { host }, ofPort) {
+    async mayEnter(caller, { host }, ofPort, signal) {
       const asked = { tunnels: [{ caller, host, port: ofPort }] };
       const { lost } = await access()
-        .checkTunnels(asked, { timeoutMs: answerLimitMs })
+        .checkTunnels(asked, { timeoutMs: answerLimitMs, signal })
         .catch((error: unknown) => {
           throw fromRpc(error);
         });
@@ -227,6 +232,11 @@ function opensSsh({ target }: TunnelTarget, port: number): boolean {
 function refuseClosed(stream: TLSSocket): void {
   if (stream.destroyed)
     throw new PitwallError("unavailable", "the VM's node closed the way as soon as it was open; try again", { reason: "TUNNEL_CLOSED" });
+}
+
+/** Throws for a caller who does not hear it. */
+function refuseGone(signal: AbortSignal | undefined): void {
+  if (signal?.aborted) throw new PitwallError("unavailable", "who wanted this way has gone", { reason: "CALLER_GONE" });
 }
 
 /** Whether the controller has certainly opened nothing. */

@@ -79,24 +79,36 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
     return { caller: { credential: { $case: "bearerToken", value } }, principal, isAuthorizationTheirs: false };
   }
 
+  /** Counts to a principal for as long as work is done for the response, and until that is over. */
+  async function counted<T>(response: Response, gone: AbortSignal, principal: string, work: () => Promise<T>): Promise<T> {
+    const leave = principals.enter(principal);
+    try {
+      return await work();
+    } finally {
+      if (gone.aborted) leave();
+      else response.once("close", leave);
+    }
+  }
+
   /** Ends with the response. Undefined: its client has gone meanwhile. */
   async function dial(request: IngressRequest, response: Response, target: Target): Promise<Way | undefined> {
     const { vm, port } = target;
-    let isGone = false;
-    response.once("close", () => (isGone = true));
+    const gone = goneWith(response);
     const { caller, principal, isAuthorizationTheirs } = await callerOf(request, target);
-    const leave = principals.enter(principal);
-    if (isGone) {
-      leave();
-      return undefined;
-    }
-    response.once("close", leave);
-    const { stream } = await tunnels.open(caller, vm, { target: { $case: "tcp", value: { port } } });
-    stream.on("error", () => undefined); // who waits for an answer hears it, too
-    if (isGone) return void stream.destroy();
-    response.once("close", () => stream.destroy());
-    stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(idleMs)));
-    return { stream, isAuthorizationTheirs, isForAll: caller.credential?.$case === "anonymous" };
+    if (gone.aborted) return undefined;
+    return counted(response, gone, principal, async () => {
+      const opening = tunnels.open(caller, vm, { target: { $case: "tcp", value: { port } } }, { signal: gone });
+      const opened = await opening.catch((error: unknown) => {
+        if (!gone.aborted) throw error;
+      });
+      if (!opened) return undefined;
+      const { stream } = opened;
+      stream.on("error", () => undefined); // who waits for an answer hears it, too
+      if (gone.aborted) return void stream.destroy();
+      response.once("close", () => stream.destroy());
+      stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(idleMs)));
+      return { stream, isAuthorizationTheirs, isForAll: caller.credential?.$case === "anonymous" };
+    });
   }
 
   function ask(
@@ -118,9 +130,10 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
 
   /** Puts a grant where a browser keeps it, and sends it on to the address without it, which may be shown, kept and passed on. */
   async function letIn(response: Response, vm: ByHost, port: number, { grant, rest }: { grant: string; rest: string }): Promise<void> {
-    response.once("close", principals.enter(grantPrincipal(grant)));
     const cookie = grantCookie(grant, systemClock.wallMs() / 1_000);
-    if (cookie === undefined || !(await tunnels.mayEnter(grantCaller(grant), vm, port)))
+    const gone = goneWith(response);
+    const isLetIn = (): Promise<boolean> => tunnels.mayEnter(grantCaller(grant), vm, port, gone);
+    if (cookie === undefined || !(await counted(response, gone, grantPrincipal(grant), isLetIn)))
       throw new PitwallError("denied", "this address lets nobody in, or no longer; ask whoever gave it to you for a new one", {
         reason: "GRANT_REFUSED",
       });
@@ -244,6 +257,12 @@ function refuse(response: Response, error: unknown): void {
   const { status, words } = ingressRefusal(error);
   begin(response, status, { "content-type": "text/plain; charset=utf-8", ...(status === 401 && { "www-authenticate": "Bearer" }) });
   response.end(`${words}\n`);
+}
+
+function goneWith(response: Response): AbortSignal {
+  const gone = new AbortController();
+  response.once("close", () => gone.abort());
+  return gone.signal;
 }
 
 function wasCut(request: IngressRequest): boolean {

@@ -126,7 +126,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const [request, response] = [new Http2ServerRequest(stream, headers, {}, raw), new Http2ServerResponse(stream)];
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
     if (!target) return nothingThere(response);
-    if (ingress && !isTooMuch(response, addressOf(stream))) void ingress.serve(request, response, target);
+    if (ingress) enter(response, addressOf(stream), () => ingress.serve(request, response, target));
   }
 
   // What goes into a VM may take as long as it likes: no limit on whole requests.
@@ -166,7 +166,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       response.detachSocket(socket);
       return socketDoor.upgrade(request, socket, head);
     }
-    if (!isTooMuch(response, request.socket.remoteAddress)) void ingress.upgrade(request, response, head, target);
+    enter(response, request.socket.remoteAddress, () => ingress.upgrade(request, response, head, target));
   });
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -175,7 +175,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     if (underway.isDraining) response.setHeader("connection", "close");
     const own = ingress?.ofHost(authorityOf(headers), url);
     if (own === null) return nothingThere(response);
-    if (own && ingress) return isTooMuch(response, request.socket.remoteAddress) ? undefined : ingress.serve(request, response, own);
+    if (own && ingress) return enter(response, request.socket.remoteAddress, () => ingress.serve(request, response, own));
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
     if (kind) {
@@ -184,26 +184,33 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     }
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
     const target = ingress && !isPreflight(method, always) ? targetOf(url) : undefined;
-    if (target && ingress) {
-      return isTooMuch(response, request.socket.remoteAddress) ? undefined : ingress.serve(request, response, target);
-    }
+    if (target && ingress) return enter(response, request.socket.remoteAddress, () => ingress.serve(request, response, target));
     send(response, plainReply(method, pathOf(url), always, parts.discovery));
   }
 
-  /** Has answered a request for a way into a VM that is one too many; follows the others. Such a way has no words for its end. */
-  function isTooMuch(response: ServerResponse | Http2ServerResponse, address: string | undefined): boolean {
+  /**
+   * Serves a request for a way into a VM, or answers one that is one too many. It counts until its answer is over and nothing is done for it any
+   * more: clients that go must not be able to begin ever more. Such a way has no words for its end.
+   */
+  function enter(response: ServerResponse | Http2ServerResponse, address: string | undefined, serveIt: () => Promise<void>): void {
     response.once("close", () => metrics.vmRequest(response.headersSent ? response.statusCode : undefined));
+    let leave: () => void;
     try {
-      response.once("close", admission.call(address));
+      leave = admission.call(address);
     } catch (error) {
       response.statusCode = 429;
-      response.end(`${messageChain(error)}\n`);
-      return true;
+      return void response.end(`${messageChain(error)}\n`);
     }
     let begunAtMs: number | undefined;
     const looked = (): number | undefined => (response.headersSent ? (begunAtMs ??= performance.now()) : undefined);
     response.once("close", underway.add({ begunAtMs: looked, end: () => response.destroy() }));
-    return false;
+    const closed = new Promise((resolve) => response.once("close", resolve));
+    void Promise.all([closed, serveIt()])
+      .catch((error: unknown) => {
+        log.error("a request failed", { error });
+        response.destroy();
+      })
+      .finally(leave);
   }
 
   const listener = await openListener(at, {

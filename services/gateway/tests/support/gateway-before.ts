@@ -36,6 +36,7 @@ export async function gatewayBefore(
 /** Answers with these messages and an OK once the request has ended. */
 export function answer(stream: ServerHttp2Stream, body: Buffer, trailers = {}, headers = {}): void {
   stream.resume().once("end", () => {
+    if (stream.destroyed) return; // its connection has ended meanwhile
     stream.respond({ ...answered, ...headers }, { waitForTrailers: true });
     stream.once("wantTrailers", () => stream.sendTrailers({ "grpc-status": "0", ...trailers }));
     stream.end(body);

@@ -44,8 +44,13 @@ export async function makeIdentity(): Promise<{ key: string; cert: string; ca: s
   return { key: key ?? "", cert: cert ?? "", ca: cert ?? "", files: { key: keyFile, certificate: certFile } };
 }
 
-/** What the controller answers; throws what it refuses with. */
-export type Decide = (request: OpenTunnelRequest) => Partial<OpenTunnelResponse>;
+/** What the controller answers; throws what it refuses with. The signal is the call's. */
+export type Decide = (
+  request: OpenTunnelRequest,
+  signal: AbortSignal | undefined,
+) => Partial<OpenTunnelResponse> | Promise<Partial<OpenTunnelResponse>>;
+/** The id of a VM whose node does not dial. */
+export const silentVm = "00000000-0000-4000-8000-000000000000";
 
 interface Behind {
   readonly decide: Decide;
@@ -80,9 +85,9 @@ export async function vmBehind(
   const listening = await listen(guest);
   const identity = await makeIdentity();
   const metrics = new GatewayMetrics();
-  const openTunnel = async (request: OpenTunnelRequest): Promise<OpenTunnelResponse> => {
-    const answer = decide(request);
-    void dialGateway(request, listening);
+  const openTunnel = async (request: OpenTunnelRequest, { signal }: { signal?: AbortSignal } = {}): Promise<OpenTunnelResponse> => {
+    const answer = await decide(request, signal);
+    if (request.vm !== silentVm) void dialGateway(request, listening);
     return {
       vmId: request.vm || request.host,
       epoch: 1n,
@@ -96,15 +101,16 @@ export async function vmBehind(
   };
   /** Those that would not be let in. */
   const checkTunnels = async ({ tunnels: asked = [] }: { tunnels?: readonly Partial<CheckedTunnel>[] }): Promise<CheckTunnelsResponse> => {
-    const isLost = (one: Partial<CheckedTunnel>): boolean => {
+    const isLost = async (one: Partial<CheckedTunnel>): Promise<boolean> => {
       try {
-        decide(OpenTunnelRequest.fromPartial({ caller: one.caller, vm: one.vm ?? "", host: one.host ?? "" }));
+        await decide(OpenTunnelRequest.fromPartial({ caller: one.caller, vm: one.vm ?? "", host: one.host ?? "" }), undefined);
         return false;
       } catch {
         return true;
       }
     };
-    return { lost: asked.flatMap((one, at) => (isLost(one) ? [at] : [])), endedSessions: [], unknown: [] };
+    const areLost = await Promise.all(asked.map(isLost));
+    return { lost: areLost.flatMap((lost, at) => (lost ? [at] : [])), endedSessions: [], unknown: [] };
   };
   async function dialGateway({ token, target }: OpenTunnelRequest, toPort: number): Promise<void> {
     const node = connectTls({ host: here, port: tunnels.port, ...identity, allowHalfOpen: true } as object);
