@@ -2,10 +2,10 @@
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { constants } from "node:http2";
-import { connect } from "node:net";
+import { connect, createServer as createTcpServer, type Server as TcpServer, type Socket } from "node:net";
 import { PitwallError } from "@pitwall/runtime";
 import { describe, expect, it, onTestFinished } from "vitest";
-import { ask1, heardFrom, socketTo } from "./support/ingress-clients.ts";
+import { ask1, bodyOf, heardFrom, socketTo } from "./support/ingress-clients.ts";
 import { session2 } from "./support/upstream.ts";
 import { bearer, silentVm, vmBehind, type Decide, type VmBehind } from "./support/vm-behind.ts";
 
@@ -146,6 +146,53 @@ describe("what is opened for a request whose client has gone", () => {
       await expect.poll(async () => (await ask1(web.port)).status).toBe(200);
       expect(await gauge(web, "tunnels")).toBe(0);
     }
+  });
+});
+
+describe("a public port", () => {
+  const own = { host: `web.${domain}`, authorization: "" };
+  const quiet = (): TcpServer => createTcpServer((socket) => void socket.on("error", () => undefined).resume());
+  async function tcpTo({ port }: VmBehind, more = ""): Promise<Socket> {
+    const socket = await socketTo(port);
+    socket.write(`GET / HTTP/1.1\r\nhost: ${own.host}\r\n${more}connection: upgrade\r\nupgrade: pitwall-tcp\r\n\r\n`);
+    expect(await heardFrom(socket, /\r\n\r\n/)).toMatch(/^HTTP\/1\.1 101 /);
+    return socket;
+  }
+
+  it("is not closed to others by one who takes all that somebody may", async () => {
+    const guest = createServer((_, response) => response.end());
+    const web = await vmBehind(guest, { domain, perPrincipal: 1 });
+    await tcpTo(web);
+    expect((await ask1(web.port, { path: "/", headers: own })).status).toBe(429);
+    expect((await ask1(web.port, { path: "/", headers: own, from: "127.0.0.2" })).status).toBe(200);
+  });
+
+  it.each([
+    ["nobody in particular", "", true],
+    ["who has a grant", "cookie: __Host-pitwall-grant=pwg_x\r\n", true],
+    ["who has a token", `authorization: ${bearer}\r\n`, false],
+  ])("by TCP is, without a byte either way, for a time or for good: %s", async (_, more, ends) => {
+    const idleMs = 300;
+    const web = await vmBehind(quiet(), { domain, idleMs });
+    const socket = await tcpTo(web, more);
+    let isClosed = false;
+    socket.once("close", () => (isClosed = true));
+    const begun = performance.now();
+    await expect.poll(() => isClosed || performance.now() - begun > 5 * idleMs, { timeout: 5_000 }).toBe(true);
+    expect(isClosed).toBe(ends);
+  });
+
+  it("that has answered waits for no body that does not end: the client is told to stop", async () => {
+    const guest = createServer((request, response) => void response.end(request.url));
+    const web = await vmBehind(guest, { domain, limits: { calls: 1 }, perPrincipal: 1 });
+    await using session = await session2(web.port);
+    const stream = session.request({ ":method": "POST", ":path": "/at-once", ":authority": own.host }, { endStream: false });
+    stream.write("half");
+    const ended = once(stream, "close");
+    expect((await bodyOf(stream)).toString()).toBe("/at-once");
+    await ended;
+    expect(stream.rstCode).toBe(constants.NGHTTP2_NO_ERROR);
+    await expect.poll(async () => (await ask1(web.port, { path: "/", headers: own })).status).toBe(200);
   });
 });
 

@@ -11,6 +11,7 @@ const visit = (headers: IngressVisit["headers"], method = "GET"): IngressVisit =
   ...{ method, headers, issuer },
   origins: [origin],
   host: "web",
+  address: "192.0.2.1",
 });
 const kindOf = async (given: IngressVisit): Promise<string | undefined> => (await ingressCaller(door, given)).caller.credential?.$case;
 const cookie = "a=b; __Host-pitwall-grant=pwg_x; c";

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import { claimedExpiry } from "@pitwall/auth";
 import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
+import { sourceOf } from "../source.ts";
 import type { Door } from "./door.ts";
 import { isPitwalls } from "./token-owner.ts";
 
@@ -26,8 +27,9 @@ export interface IngressVisit {
   readonly origins: readonly string[];
   /** Of Pitwall's own JWTs. */
   readonly issuer: string;
-  /** Of the VM, for who is nobody. */
+  /** Of the VM, and the client's address, for who is nobody. */
   readonly host: string;
+  readonly address: string | undefined;
 }
 
 /** Throws what the {@link Door} throws for a token that may be Pitwall's and is not good, or cannot be verified now. */
@@ -39,7 +41,9 @@ export async function ingressCaller(door: Door, visit: IngressVisit): Promise<In
   }
   const grant = mayUseCookie(visit) ? cookies(visit.headers).find(([name]) => name === cookieName)?.[1] : undefined;
   if (grant !== undefined) return { caller: grantCaller(grant), principal: grantPrincipal(grant), isAuthorizationTheirs: true };
-  return { caller: { credential: { $case: "anonymous", value: {} } }, principal: `public ${visit.host}`, isAuthorizationTheirs: true };
+  // One who takes all that somebody may leaves it to those from elsewhere.
+  const principal = `public ${visit.host} ${sourceOf(visit.address ?? "")}`;
+  return { caller: { credential: { $case: "anonymous", value: {} } }, principal, isAuthorizationTheirs: true };
 }
 
 export function grantCaller(grant: string): Caller {

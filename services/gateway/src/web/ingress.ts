@@ -4,9 +4,11 @@ import { request as httpRequest, type ClientRequest, type IncomingMessage, type 
 import { constants, Http2ServerRequest, Http2ServerResponse } from "node:http2";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 import { invalid, PitwallError, splice, systemClock } from "@pitwall/runtime";
 import { maxTunnelListeners, type ByHost, type Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
+import { stopListening } from "./grpc.ts";
 import { grantCaller, grantCookie, grantIn, grantPrincipal, ingressCaller, type IngressCaller } from "./ingress-credential.ts";
 import { authorityOf, framingOf, headersIn, headersOut, headersOutOnOwnHost, type Came, type IngressRequest } from "./ingress-headers.ts";
 import { ingressHost } from "./ingress-host.ts";
@@ -73,7 +75,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
     if (typeof vm !== "string") {
       const schemes = isSecure ? ["https"] : ["http", "https"]; // before a cleartext port something else may speak TLS
       const origins = schemes.map((scheme) => `${scheme}://${authorityOf(headers)}`);
-      return ingressCaller(door, { method, headers, origins, issuer, host: vm.host });
+      return ingressCaller(door, { method, headers, origins, issuer, host: vm.host, address: request.socket.remoteAddress });
     }
     const { credential: value, principal } = await door(headers.authorization);
     return { caller: { credential: { $case: "bearerToken", value } }, principal, isAuthorizationTheirs: false };
@@ -107,7 +109,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
       if (gone.aborted) return void stream.destroy();
       response.once("close", () => stream.destroy());
       stream.setTimeout(idleMs, () => stream.destroy(tooQuiet(idleMs)));
-      return { stream, isAuthorizationTheirs, isForAll: caller.credential?.$case === "anonymous" };
+      return { stream, isAuthorizationTheirs, credential: caller.credential?.$case };
     });
   }
 
@@ -150,6 +152,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
       return { vm: { host: named.host }, port: named.port, path: url, prefix: undefined };
     },
     async serve(request, response, target) {
+      if (response instanceof Http2ServerResponse) stopListening(response.stream);
       try {
         const { vm, port, path } = target;
         const given = typeof vm !== "string" && (request.method === "GET" || request.method === "HEAD") ? grantIn(path) : undefined;
@@ -182,7 +185,8 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
         if (isTcp) {
           begin(response, 101, { connection: "Upgrade", upgrade: tcp });
           response.flushHeaders();
-          stream.setTimeout(0); // a connection may be quiet for as long as it likes; one whose other end is gone is found so
+          // Of somebody who is known it may be quiet for as long as it likes; one whose other end is gone is found by keepalive.
+          if (way.credential === "bearerToken") stream.setTimeout(0);
           socket.setKeepAlive(true, keepAliveMs);
           if (head.length > 0) stream.write(head);
           return void splice(socket, stream);
@@ -213,12 +217,12 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
 interface Way {
   readonly stream: Socket;
   readonly isAuthorizationTheirs: boolean;
-  /** Whether nobody in particular came. */
-  readonly isForAll: boolean;
+  /** Of who came. */
+  readonly credential: NonNullable<Caller["credential"]>["$case"] | undefined;
 }
 
-function answerHeaders({ headers }: IncomingMessage, { prefix }: Target, { isForAll }: Way): OutgoingHttpHeaders {
-  return prefix === undefined ? headersOutOnOwnHost(headers, isForAll) : headersOut(headers);
+function answerHeaders({ headers }: IncomingMessage, { prefix }: Target, { credential }: Way): OutgoingHttpHeaders {
+  return prefix === undefined ? headersOutOnOwnHost(headers, credential === "anonymous") : headersOut(headers);
 }
 
 /** Passes the answer on, or says why there is none. */

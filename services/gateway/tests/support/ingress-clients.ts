@@ -23,10 +23,13 @@ interface Asked {
   readonly path?: string;
   readonly headers?: OutgoingHttpHeaders;
   readonly body?: Buffer | string;
+  /** The client's own address. */
+  readonly from?: string;
 }
 
-export async function ask1(port: number, { method = "GET", path = "/vm/web/80/", headers = {}, body }: Asked = {}): Promise<Heard> {
-  const sent = request({ port, host: "127.0.0.1", method, path, headers: { authorization: bearer, ...headers } });
+export async function ask1(port: number, { method = "GET", path = "/vm/web/80/", headers = {}, body, from }: Asked = {}): Promise<Heard> {
+  const localAddress = from === undefined ? {} : { localAddress: from };
+  const sent = request({ port, host: "127.0.0.1", ...localAddress, method, path, headers: { authorization: bearer, ...headers } });
   sent.end(body);
   const [reply] = (await once(sent, "response")) as [IncomingMessage];
   return { status: reply.statusCode ?? 0, headers: reply.headers, body: await bodyOf(reply) };
