@@ -64,11 +64,18 @@ export function headerBytes(raw: readonly string[]): number {
   return raw.reduce((sum, part) => sum + part.length, 0);
 }
 
+/** What a browser keeps of an answer for the origin's later ones: where it reports errors to, what it sends, that somebody is signed in. */
+export const keptByBrowsers: ReadonlySet<string> = new Set([
+  ...["nel", "report-to", "reporting-endpoints", "accept-ch", "critical-ch", "set-login", "use-as-dictionary"],
+  ...["alt-svc", "clear-site-data", "strict-transport-security"],
+]);
+
 /** Of the upstream's connection, and what would speak to a browser in the gateway's name: an upstream may be a VM. */
 const notDown: ReadonlySet<string> = new Set([
   ...["content-type", "content-length", "content-encoding", "date", "connection", "transfer-encoding", "trailer", "keep-alive", "upgrade"],
   ...["proxy-connection", "http2-settings", "te"], // Node throws when it is to send them on HTTP/2
-  ...["set-cookie", "set-cookie2", "alt-svc", "clear-site-data", "location", "refresh", "strict-transport-security"],
+  ...["set-cookie", "set-cookie2", "location", "refresh"],
+  ...keptByBrowsers,
 ]);
 
 /** Response metadata. */

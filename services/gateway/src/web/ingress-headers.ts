@@ -3,6 +3,7 @@
 import type { IncomingHttpHeaders, IncomingMessage, OutgoingHttpHeaders } from "node:http";
 import { Http2ServerRequest } from "node:http2";
 import { plain } from "../source.ts";
+import { keptByBrowsers } from "./headers.ts";
 import { cookiesIn, cookiesOut, grantIn } from "./ingress-credential.ts";
 
 /** On either version of HTTP. */
@@ -16,7 +17,9 @@ const hopByHop: ReadonlySet<string> = new Set([
 /** The gateway says itself how long a body is, and whom it takes somebody for. */
 const saidHere = /^(?::|content-length$|host$|forwarded$|x-forwarded-|x-real-ip$)/;
 /** What a browser would take for the gateway's own word: a page below /vm/ has the gateway's origin. */
-const ofTheOrigin = /^(?:set-cookie2?$|clear-site-data$|strict-transport-security$|alt-svc$|service-worker-allowed$|access-control-)/;
+const ofTheOrigin = /^(?:set-cookie2?$|service-worker-allowed$|access-control-)/;
+/** What may be cleared of one origin alone; cookies are cleared of all hosts below the domain, and above. */
+const clearable: ReadonlySet<string> = new Set(['"cache"', '"storage"']);
 
 /** How a request came to the gateway. */
 export interface Came {
@@ -67,11 +70,15 @@ export function framingOf(request: IngressRequest): OutgoingHttpHeaders {
 
 /** What a VM's answer says on its own host: what it likes, but for itself alone. `isForAll`: also to who shows nothing. */
 export function headersOutOnOwnHost(headers: IncomingHttpHeaders, isForAll: boolean): OutgoingHttpHeaders {
-  const { "alt-svc": _, "set-cookie": lines = [], ...rest } = endToEnd(headers);
+  const { "alt-svc": _, "set-cookie": lines = [], "clear-site-data": cleared, ...rest } = endToEnd(headers);
+  const clears = String(cleared ?? "")
+    .split(/\s*,\s*/)
+    .filter((what) => clearable.has(what.trim().toLowerCase()));
   const kept = cookiesOut(lines as readonly string[]); // Node has a list of it
   return {
     ...rest,
     ...(kept.length > 0 && { "set-cookie": kept }),
+    ...(clears.length > 0 && { "clear-site-data": clears.join(", ") }),
     ...(!isForAll && { "cache-control": privateOnly(headers["cache-control"]) }),
   };
 }
@@ -85,7 +92,7 @@ function privateOnly(said: string | undefined): string {
 /** The same below the gateway's address. Scripts of a page do not run, and it has no origin, wherever a browser comes to show it. */
 export function headersOut(headers: IncomingHttpHeaders): OutgoingHttpHeaders {
   const rest = endToEnd(headers);
-  for (const name of Object.keys(rest)) if (ofTheOrigin.test(name)) delete rest[name];
+  for (const name of Object.keys(rest)) if (ofTheOrigin.test(name) || keptByBrowsers.has(name)) delete rest[name];
   const policy = headers["content-security-policy"];
   return {
     ...rest,
