@@ -84,6 +84,9 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_READS_PER_SECOND", "number", "how often one principal may read, on average", { default: "200" }),
     flag("PITWALL_KEEP_ANSWERS", "duration", "how long answers to request ids are remembered", { default: "24h" }),
     flag("PITWALL_KEEP_EVENTS", "duration", "how long events are kept, by which watches go on", { default: "24h" }),
+    flag("PITWALL_KEEP_RECORDINGS", "duration", "how long recordings of SSH sessions are kept", { default: "30d" }),
+    flag("PITWALL_RECORDING_LIMIT", "size", "one recording, with which its session ends", { default: "64Mi" }),
+    flag("PITWALL_RECORDINGS_PER_PROJECT", "size", "all recordings of a project, beyond which sessions are refused", { default: "4Gi" }),
     flag("PITWALL_CHANGES_PER_SECOND", "number", "how often one principal may change something, on average", { default: "100" }),
   ],
   node: [
