@@ -10,6 +10,7 @@ const setupFiles = ["faults/planted/arm.ts"];
 
 export default defineConfig({
   test: {
+    maxWorkers: 2, // also with two cores: much of what tests do is to wait
     projects: [
       {
         test: {

@@ -47,12 +47,13 @@ async function start(): Promise<AsyncDisposable> {
   const workerIndex = cluster.isWorker ? Number(process.env["PITWALL_WORKER"]) : undefined;
   const lone = readLoneConfig(process.env);
   if (lone) return workerIndex === undefined ? startLone(lone) : workLone(lone);
+  const failpoints = failpointsFrom(process.env, log); // before all else: where they are not allowed, nothing is to begin
   const config = readGatewayConfig(process.env);
-  return workerIndex === undefined ? startWhole(config) : work(config, workerIndex);
+  return workerIndex === undefined ? startWhole(config, failpoints) : work(config, failpoints, workerIndex);
 }
 
 /** The only process, or the first of several. */
-async function startWhole(config: GatewayConfig): Promise<AsyncDisposable> {
+async function startWhole(config: GatewayConfig, failpoints: Failpoints): Promise<AsyncDisposable> {
   if (!tlsFiles(config) && !isLoopback(config.PITWALL_LISTEN.host))
     log.warn(
       "the web port is cleartext and others than this machine reach it: tokens can be read on the way; set PITWALL_TLS_CERT and PITWALL_TLS_KEY",
@@ -77,7 +78,7 @@ async function startWhole(config: GatewayConfig): Promise<AsyncDisposable> {
   const notReady = async (): Promise<undefined> => void (await api.session());
   if (config.PITWALL_WORKERS === 1) {
     const metrics = new GatewayMetrics();
-    const doors = stack.use(await openDoors(config, { identity, access, ends, metrics, offences: ownOffences }));
+    const doors = stack.use(await openDoors(config, { identity, access, ends, metrics, offences: ownOffences, failpoints }));
     announce({ ...doors.ready, ops: await operate({ at, notReady, registry: metrics.registry }, stack) });
   } else {
     await openHostKey(hostKeyFile(config)); // before all of them look for it
@@ -92,7 +93,7 @@ async function startWhole(config: GatewayConfig): Promise<AsyncDisposable> {
 }
 
 /** One of several: serves, and asks the first process for what is one for the whole gateway. */
-async function work(config: GatewayConfig, index: number): Promise<AsyncDisposable> {
+async function work(config: GatewayConfig, failpoints: Failpoints, index: number): Promise<AsyncDisposable> {
   const first = openFirstProcess();
   await using stack = new AsyncDisposableStack();
   stack.defer(() => first.farewell());
@@ -102,7 +103,7 @@ async function work(config: GatewayConfig, index: number): Promise<AsyncDisposab
   first.show(metrics.registry);
   stack.use(first.ends);
   const doors = stack.use(
-    await openDoors(ofWorker(config, index), { identity, access, ends: first.ends, offences: first.offences, metrics }),
+    await openDoors(ofWorker(config, index), { identity, access, ends: first.ends, offences: first.offences, metrics, failpoints }),
   );
   first.ready(doors.ready);
   return stack.move();
@@ -124,12 +125,12 @@ interface DoorsParts {
   readonly ends: SessionEnds;
   readonly metrics: GatewayMetrics;
   readonly offences: Offences;
+  readonly failpoints: Failpoints;
 }
 
 /** All that serves. Disposing it lets what is under way end. */
 async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<AsyncDisposable & { readonly ready: Ready }> {
-  const { identity, access, ends, metrics, offences } = parts;
-  const failpoints = failpointsFrom(process.env, log);
+  const { identity, access, ends, metrics, offences, failpoints } = parts;
   await using stack = new AsyncDisposableStack();
   const hostKey = await openHostKey(hostKeyFile(config));
   const api = stack.use(openApi(identity, log));
