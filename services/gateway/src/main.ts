@@ -16,6 +16,7 @@ import {
   systemClock,
   type HostPort,
   type OperationsParts,
+  type Failpoints,
 } from "@pitwall/runtime";
 import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, webLimits, type GatewayConfig, type LoneConfig } from "./config.ts";
 import { openApi } from "./controller-api.ts";
