@@ -16,8 +16,7 @@ export const kept: Readonly<Record<string, string>> = {
 const sums: Readonly<Record<string, string>> = {
   project_usage: "select * from project_usage order by project_id",
   // A node has its row from its first VM on, which need not be one of the first round's.
-  node_allocation:
-    "select * from node_allocation where (vm_count, cpu_millis, mem_bytes, disk_bytes) <> (0, 0, 0, 0) order by node_id",
+  node_allocation: "select * from node_allocation where (vm_count, cpu_millis, mem_bytes, disk_bytes) <> (0, 0, 0, 0) order by node_id",
 };
 
 export async function countRows(query: Query): Promise<Readonly<Record<string, number>>> {
