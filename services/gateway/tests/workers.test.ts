@@ -4,18 +4,11 @@ import { readFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { expect, it, onTestFinished } from "vitest";
 import { startLoneGateway, type LoneGateway } from "./support/children.ts";
-import { answer, answered, frame } from "./support/gateway-before.ts";
+import { answer, frame } from "./support/gateway-before.ts";
 import { call2, openUpstream, session2, trailersOf } from "./support/upstream.ts";
 
-const isStream = (path: unknown): boolean => String(path).endsWith("/Stream");
-
-/** Its upstream answers calls at once, and streams never. */
 async function gatewayOf(workers: number): Promise<LoneGateway & { readonly ops: number }> {
-  const upstream = await openUpstream((stream, headers) => {
-    if (!isStream(headers[":path"])) return answer(stream, frame);
-    stream.respond(answered);
-    stream.write(frame);
-  });
+  const upstream = await openUpstream((stream) => answer(stream, frame));
   onTestFinished(() => upstream[Symbol.asyncDispose]());
   const gateway = await startLoneGateway(upstream.port, ["--workers", String(workers), "--ops-listen", "127.0.0.1:0"]);
   onTestFinished(() => gateway[Symbol.asyncDispose]());

@@ -23,4 +23,5 @@ export * from "./random.ts";
 export * from "./rpc-boundary.ts";
 export * from "./ssh-encoding.ts";
 export * from "./streams.ts";
+export * from "./uuid.ts";
 export * from "./virtual-clock.ts";

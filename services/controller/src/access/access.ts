@@ -12,7 +12,7 @@ import type {
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { IngressGrant } from "@pitwall/auth";
-import { hostPort, invalid, PitwallError, type Failpoints, type Fault, type Log } from "@pitwall/runtime";
+import { hostPort, invalid, isUuid, PitwallError, type Failpoints, type Fault, type Log } from "@pitwall/runtime";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
@@ -319,8 +319,6 @@ function notRunning(who: Reaching): PitwallError {
   return new PitwallError("state", `${calledFor(who)} is not running${why}`, { reason: "VM_NOT_RUNNING" });
 }
 
-const isId = (text: string): boolean => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
-
 async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string | undefined> {
   const [row]: { owner: string }[] = await em.execute("select owner from vm where spec->'authorizedKeys' @> ?::jsonb limit 1", [
     JSON.stringify([line]),
@@ -336,7 +334,7 @@ async function findByKey(em: EntityManager, publicKey: string, vm: string): Prom
     const own = await reachVm(em, keyHolder(owner), vm, "member").catch(() => undefined);
     if (own) return { row: own, actor: owner, subject: owner };
   }
-  const rows = await em.find(VmEntity, isId(vm) ? { id: vm } : { name: vm, deleteTime: null });
+  const rows = await em.find(VmEntity, isUuid(vm) ? { id: vm } : { name: vm, deleteTime: null });
   const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
   // One key given with VMs of the same name in several projects: only an id is clear.
   if (!match || more.length > 0) throw vmNotFound(vm);
@@ -345,7 +343,7 @@ async function findByKey(em: EntityManager, publicKey: string, vm: string): Prom
 
 /** Of its name below the gateways' domain, or its id. */
 async function findByHost(em: EntityManager, host: string): Promise<VmRow | undefined> {
-  return (await em.findOne(VmEntity, isId(host) ? { id: host } : { host })) ?? undefined;
+  return (await em.findOne(VmEntity, isUuid(host) ? { id: host } : { host })) ?? undefined;
 }
 
 /** The VM that a grant was made for, if it is the one that is meant, and its maker still may. */

@@ -2,12 +2,11 @@
 //
 // A gateway tells the end, again and again until it is answered. What a gateway had open when it was killed ends when it starts again.
 import type { EndedSession, EndSessionsRequest } from "@pitwall/proto/pitwall/v1/access.ts";
-import { fromDuration, invalid, PitwallError } from "@pitwall/runtime";
+import { checkUuid, fromDuration, invalid, PitwallError } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { cutRecordings } from "./recording-intake.ts";
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const maxAtOnce = 1_000;
 const lostWith = "the gateway ended";
 
@@ -33,7 +32,7 @@ interface Row {
 
 /** Throws `invalid` for what is no id. */
 export function checkSessionId(id: string): void {
-  if (id !== "" && !uuid.test(id)) throw invalid("session_id", "must be a UUID in lower case");
+  if (id !== "") checkUuid(id, "session_id");
 }
 
 export class OpenSessions {
@@ -78,7 +77,7 @@ export class OpenSessions {
 
   async end(gatewayId: string, { ended, started }: EndSessionsRequest): Promise<void> {
     if (ended.length > maxAtOnce) throw invalid("ended", `holds ${ended.length} sessions; the limit is ${maxAtOnce}`);
-    for (const { sessionId } of ended) if (!uuid.test(sessionId)) throw invalid("ended.session_id", "must be a UUID in lower case");
+    for (const { sessionId } of ended) checkUuid(sessionId, "ended.session_id");
     await this.#store.change(async (em) => {
       for (const one of ended) {
         const [row]: Row[] = await em.execute(

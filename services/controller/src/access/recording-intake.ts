@@ -3,10 +3,9 @@
 // States of a row: live -> ended (the gateway said so) or cut (it was lost). Only the gateway that began it may add to it. One that is silent
 // for longer than a gateway ever is counts as cut at once for whoever reads it (`stateOf`), and becomes so when house is kept.
 import type { AppendRecordingRequest, CloseRecordingRequest, OpenRecordingRequest } from "@pitwall/proto/pitwall/v1/access.ts";
-import { invalid, PitwallError } from "@pitwall/runtime";
+import { checkUuid, invalid, PitwallError } from "@pitwall/runtime";
 import type { EntityManager, Store } from "../store/store.ts";
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const maxPartBytes = 512 * 1024;
 const maxCommandLength = 32_768;
 const maxEndLength = 500;
@@ -33,8 +32,8 @@ export class RecordingIntake {
 
   /** Who it is of, and of which VM, the row of the session says. Throws `not-found` without one of this gateway's, `exhausted` without room. */
   async open(gatewayId: string, { recordingId, sessionId, command, hasTerminal }: OpenRecordingRequest): Promise<void> {
-    checkId(recordingId, "recording_id");
-    checkId(sessionId, "session_id");
+    checkUuid(recordingId, "recording_id");
+    checkUuid(sessionId, "session_id");
     if (command.length > maxCommandLength) throw invalid("command", `must be at most ${maxCommandLength} characters`);
     const { store, projectBytes } = this.#parts;
     await store.change(async (em) => {
@@ -64,7 +63,7 @@ export class RecordingIntake {
 
   /** Throws `exhausted` when it is as long as one may be, `state` and `not-found` when there is none to add to. */
   async append(gatewayId: string, { recordingId, part, data }: AppendRecordingRequest): Promise<void> {
-    checkId(recordingId, "recording_id");
+    checkUuid(recordingId, "recording_id");
     if (data.length > maxPartBytes) throw invalid("data", `holds ${data.length} bytes; the limit is ${maxPartBytes}`);
     const { store, recordingBytes } = this.#parts;
     // One statement: its row is locked by the update, so that parts of one recording come one after the other.
@@ -96,7 +95,7 @@ export class RecordingIntake {
   }
 
   async close(gatewayId: string, { recordingId, end }: CloseRecordingRequest): Promise<void> {
-    checkId(recordingId, "recording_id");
+    checkUuid(recordingId, "recording_id");
     await this.#parts.store.write(
       "update recording set state = 'ended', ending = ?, update_time = now() where id = ? and gateway_id = ? and state = 'live'",
       [end.slice(0, maxEndLength), recordingId, gatewayId],
@@ -119,10 +118,6 @@ export async function forgetRecordings(em: EntityManager, olderThanMs: number): 
     [gatewayLost, silenceMs],
   );
   await em.execute("delete from recording where state <> 'live' and open_time < now() - ? * interval '1 millisecond'", [olderThanMs]);
-}
-
-function checkId(id: string, field: string): void {
-  if (!uuid.test(id)) throw invalid(field, "must be a UUID in lower case");
 }
 
 function noRoom(): PitwallError {

@@ -5,14 +5,13 @@ import {
   type DeleteRecordingRequest,
   type Recording,
 } from "@pitwall/proto/pitwall/v1/session.ts";
-import { PitwallError, sleepOrAbort } from "@pitwall/runtime";
+import { isUuid, PitwallError, sleepOrAbort } from "@pitwall/runtime";
 import type { Mutations } from "../mutation/mutations.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachProject } from "../projects/reach.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { gatewayLost, silenceMs } from "./recording-intake.ts";
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const partsAtOnce = 8;
 /** How often a live one is looked at, by each who follows it. */
 const followMs = 300;
@@ -130,7 +129,7 @@ export class RecordingShelf {
 
   async #find(em: EntityManager, caller: Principal, project: string, id: string): Promise<{ row: Row; projectId: string }> {
     const { project: owning } = await reachProject(em, caller, project, "owner");
-    const sought = uuid.test(id) ? id : undefined;
+    const sought = isUuid(id) ? id : undefined;
     const [row]: Row[] = sought
       ? await em.execute(`select ${columns} from ${recordings} where id = ? and project_id = ?`, [sought, owning.id])
       : [];

@@ -1,14 +1,13 @@
 // Ways into VMs that are open, for those who look at them and end them. The gateway learns of an end when it next asks which of its ways may
 // stay, within seconds.
 import { SessionServiceDefinition, type EndSessionRequest, type Session } from "@pitwall/proto/pitwall/v1/session.ts";
-import { invalid, PitwallError } from "@pitwall/runtime";
+import { invalid, isUuid, PitwallError } from "@pitwall/runtime";
 import type { Mutations } from "../mutation/mutations.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachProject } from "../projects/reach.ts";
 import type { Store } from "../store/store.ts";
 import type { Way } from "./way.ts";
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const service = SessionServiceDefinition;
 
 interface Row {
@@ -34,7 +33,7 @@ export class SessionList {
   async list(caller: Principal, { project, limit, after }: { project: string; limit: number; after: string }): Promise<Session[]> {
     const em = this.#store.read();
     const { project: row } = await reachProject(em, caller, project, "member");
-    if (after !== "" && !uuid.test(after)) throw invalid("page_token", "is not one that a list returned");
+    if (after !== "" && !isUuid(after)) throw invalid("page_token", "is not one that a list returned");
     const rows: Row[] = await em.execute(
       `select id, vm_id, actor, subject, detail, open_time,
          array(select recording.id::text from recording where session_id = access_session.id and gateway_id = access_session.gateway_id
@@ -55,7 +54,7 @@ export class SessionList {
       work: async ({ em, audit }) => {
         const { id } = request;
         const { project, role } = await reachProject(em, caller, request.project, "member");
-        const [row]: Row[] = uuid.test(id)
+        const [row]: Row[] = isUuid(id)
           ? await em.execute("select id, vm_id, actor, subject, detail from access_session where id = ? and project_id = ? for update", [
               id,
               project.id,

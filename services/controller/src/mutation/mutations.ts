@@ -1,7 +1,7 @@
 // The one way in which anything is changed on somebody's behalf: a request has one effect, one answer and an entry in the audit log, all
 // in one transaction, or none of them.
 import { createHash } from "node:crypto";
-import { invalid, PitwallError, planted, type Clock } from "@pitwall/runtime";
+import { checkUuid, PitwallError, planted, type Clock } from "@pitwall/runtime";
 import type { Principal } from "../projects/principal.ts";
 import { quotaFault } from "../quota/quota.ts";
 import type { EntityManager, Store } from "../store/store.ts";
@@ -9,8 +9,6 @@ import { earlierAnswer, rememberAnswer, type RememberedRequest } from "./answers
 import { writeAudit, type AuditOrigin, type AuditRecord } from "./audit.ts";
 import { readPlan, signPlan, type Choice, type Planned } from "./plan-token.ts";
 import type { Signer } from "./signer.ts";
-
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /** A method as generated code describes it: an entry of `XServiceDefinition.methods`. */
 export interface Method<Req, Res> {
@@ -76,7 +74,7 @@ export class Mutations {
    */
   async run<Req extends object, Res>({ service, method, caller, request, work }: MutationCall<Req, Res>): Promise<Res> {
     const { requestId = "", validateOnly = false, planToken = "" }: Given = request;
-    if (requestId !== "" && !uuid.test(requestId)) throw invalid("request_id", "must be a UUID in lower case");
+    if (requestId !== "") checkUuid(requestId, "request_id");
     const action = `${service.name}/${method.name}`;
     const origin: AuditOrigin = { ...originOf(caller), action, requestId };
     const planned: Planned = { action, actor: origin.actor, digest: digestOf(method, request, { planToken: "", validateOnly: false }) };
@@ -106,7 +104,7 @@ export class Mutations {
    */
   leavings<Req extends object, Res>({ service, method, caller, request }: Omit<MutationCall<Req, Res>, "work">): Leavings | undefined {
     const { requestId = "", validateOnly = false, planToken = "" }: Given = request;
-    if (requestId !== "" && !uuid.test(requestId)) throw invalid("request_id", "must be a UUID in lower case");
+    if (requestId !== "") checkUuid(requestId, "request_id");
     if (validateOnly || planToken !== "") return undefined;
     const action = `${service.name}/${method.name}`;
     const origin = { ...originOf(caller), action, requestId };

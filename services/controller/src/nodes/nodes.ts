@@ -1,7 +1,7 @@
 // Nodes: their rows, what is placed on them, and whether they are there.
 import { Driver, NodeState, type Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
-import { PitwallError } from "@pitwall/runtime";
+import { isUuid, PitwallError } from "@pitwall/runtime";
 import type { Amounts, Candidate } from "../placement/place.ts";
 import type { NodeFacts } from "../placement/wanted.ts";
 import { NodeEntity, type NodeRow } from "../store/entities.ts";
@@ -11,7 +11,6 @@ import type { NodeLife } from "./liveness.ts";
 import { beginSessions, seenSessions, type Holder, type SeenSession } from "./session-rows.ts";
 import type { Session, Sessions } from "./sessions.ts";
 
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const helloBatch = 500;
 const stateOf: Readonly<Record<NodeLife, NodeState>> = {
   ready: NodeState.NODE_STATE_READY,
@@ -125,7 +124,7 @@ export class Nodes {
   async get(nameOrId: string, em = this.#store.read()): Promise<Node> {
     const [row] = await em.find(
       NodeEntity,
-      { $or: [{ name: nameOrId }, ...(uuid.test(nameOrId) ? [{ id: nameOrId }] : [])] },
+      { $or: [{ name: nameOrId }, ...(isUuid(nameOrId) ? [{ id: nameOrId }] : [])] },
       { refresh: true },
     );
     const [found] = row ? await this.#describe(em, [row], row.id) : [];

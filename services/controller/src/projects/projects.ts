@@ -7,7 +7,7 @@ import {
   type Project,
   type UpdateProjectRequest,
 } from "@pitwall/proto/pitwall/v1/project.ts";
-import { invalid, PitwallError } from "@pitwall/runtime";
+import { invalid, isUuid, PitwallError } from "@pitwall/runtime";
 import { checkEtag, type Mutations } from "../mutation/mutations.ts";
 import { usageOf } from "../quota/quota.ts";
 import { ProjectEntity, ProjectMemberEntity, VmEntity, type ProjectRow } from "../store/entities.ts";
@@ -30,7 +30,6 @@ const firstQuota = {
 /** Quotas are of projects: who could make any number of those would have none. Administrators may. */
 const maxProjectsOfOwner = 20;
 const rememberedSubjects = 100_000;
-const uuidLike = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const service = ProjectServiceDefinition;
 
 export class Projects {
@@ -204,7 +203,7 @@ async function insertProject(em: EntityManager, name: string, owner: string, per
 
 /** What looks like an id is found as one. */
 function isProjectName(name: string): boolean {
-  return isName(name) && !uuidLike.test(name);
+  return isName(name) && !isUuid(name);
 }
 
 function badName(field: string): PitwallError {

@@ -1,10 +1,8 @@
 // What a principal can reach: projects by name, VMs by reference. What they have no role in is missing, in the same words as what is not.
-import { PitwallError } from "@pitwall/runtime";
+import { isUuid, PitwallError } from "@pitwall/runtime";
 import { ProjectEntity, ProjectMemberEntity, VmEntity, type ProjectRow, type VmRow } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
 import { isAtLeast, lesser, projectRoles, type Principal, type ProjectRole } from "./principal.ts";
-
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 export interface Reached {
   readonly project: ProjectRow;
@@ -30,7 +28,7 @@ interface Which {
 }
 
 function whichProject({ subject, token }: Principal, reference: string): Which {
-  if (reference !== "") return { column: uuid.test(reference) ? "id" : "name", value: reference };
+  if (reference !== "") return { column: isUuid(reference) ? "id" : "name", value: reference };
   return token ? { column: "id", value: token.projectId } : { column: "personal_of", value: subject };
 }
 
@@ -103,7 +101,7 @@ export async function reachVm(em: EntityManager, principal: Principal, reference
 }
 
 function whichVm(principal: Principal, reference: string): { readonly sql: string; readonly values: readonly string[] } {
-  if (uuid.test(reference)) return { sql: "vm.id = ?", values: [reference] };
+  if (isUuid(reference)) return { sql: "vm.id = ?", values: [reference] };
   const slash = reference.indexOf("/");
   if (slash === 0) return { sql: "false and vm.name = ?", values: [reference] };
   const project = whichProject(principal, slash === -1 ? "" : reference.slice(0, slash));

@@ -149,8 +149,7 @@ export async function databaseNowMs(em: EntityManager): Promise<number> {
 
 /** Whether a change failed because another row has its key. */
 export function isKeyTaken(error: unknown, constraint?: string): boolean {
-  if (!(error instanceof UniqueConstraintViolationException)) return false;
-  return constraint === undefined || ("constraint" in error && error.constraint === constraint);
+  return error instanceof UniqueConstraintViolationException && (constraint === undefined || names(error, constraint));
 }
 
 /** Whether a change failed because the database does not allow what it writes, whatever that is. */
@@ -160,14 +159,18 @@ export function isRefused(error: unknown): boolean {
 
 /** Whether a change failed because the node that it chose is full. */
 export function isNodeFull(error: unknown): boolean {
-  return error instanceof CheckConstraintViolationException && "constraint" in error && error.constraint === "node_capacity";
+  return violationOf(error, "node_capacity") !== undefined;
 }
 
 /** What the database's own code said of a check that a change did not pass, if it was this one. */
 export function violationOf(error: unknown, constraint: string): string | undefined {
-  if (!(error instanceof CheckConstraintViolationException) || !("constraint" in error) || error.constraint !== constraint)
-    return undefined;
+  if (!(error instanceof CheckConstraintViolationException) || !names(error, constraint)) return undefined;
   return "detail" in error && typeof error.detail === "string" ? error.detail : "";
+}
+
+/** The driver hands on what the server said, which its types do not. */
+function names(error: object, constraint: string): boolean {
+  return "constraint" in error && error.constraint === constraint;
 }
 
 /** Whether the database did not answer: it is down, starts, stops, or has too much to do. Whether a change was made is then unknown. */

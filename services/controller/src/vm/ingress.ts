@@ -1,13 +1,12 @@
 // How a VM's ports are reached by HTTP: its name below the gateways' domain, and which of them are open to everybody.
 import type { Ingress } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { invalid, PitwallError } from "@pitwall/runtime";
+import { invalid, isUuid, PitwallError } from "@pitwall/runtime";
 import type { VmRow } from "../store/entities.ts";
 import { checkName } from "./names.ts";
 
 /** `65535-` before it makes a DNS label, which has 63 letters at most. */
 const maxHostLength = 57;
 const maxPublicPorts = 32;
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 export const defaultHttpPort = 80;
 
 /** What the columns of a new VM hold: it has no name but its id, and all its ports are private. */
@@ -22,7 +21,7 @@ export function checkHost(host: string): string | null {
   if (host === "") return null;
   if (host.length > maxHostLength)
     throw invalid("ingress.host", `has at most ${maxHostLength} letters, so that a port can stand before it`);
-  if (uuid.test(host)) throw invalid("ingress.host", "looks like a VM's id, which is a name of that VM alone");
+  if (isUuid(host)) throw invalid("ingress.host", "looks like a VM's id, which is a name of that VM alone");
   return checkName(host, "ingress.host");
 }
 

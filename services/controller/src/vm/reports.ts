@@ -2,7 +2,7 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Exit, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { planted, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
+import { isUuid, planted, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import { holdSessions, holdsSession } from "../nodes/session-rows.ts";
 import { gather } from "../nodes/gather.ts";
@@ -16,8 +16,6 @@ import { reportedPhases } from "./lifecycle.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
 import { fingerprintOfBlob } from "./ssh-keys.ts";
 import { resourcesOf } from "./wanted.ts";
-
-const uuid = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 const refusalEveryMs = 60_000;
 /** Changes of VMs' host keys that are believed of one session. */
@@ -104,7 +102,7 @@ export class Reports {
     const observed: string[] = [];
     const left = await this.#store.change(async (em, after) => {
       observed.length = 0;
-      const ids = new Set(all.flatMap(({ reports }) => reports.flatMap(({ vmId }) => (uuid.test(vmId) ? [vmId] : []))));
+      const ids = new Set(all.flatMap(({ reports }) => reports.flatMap(({ vmId }) => (isUuid(vmId) ? [vmId] : []))));
       const locked = await lockVms(em, [...ids]);
       const held = await holdSessions(
         em,
@@ -135,7 +133,7 @@ export class Reports {
   /** One report. A VM that is not the node's is to be deleted there. */
   async #take(session: Session, report: VmReport): Promise<void> {
     const taken = await this.#store.change(async (em, after) => {
-      const row = uuid.test(report.vmId) ? await lockVm(em, report.vmId) : undefined;
+      const row = isUuid(report.vmId) ? await lockVm(em, report.vmId) : undefined;
       if (!(await holdsSession(em, session))) return "refused";
       if (row && isClaim(session, report, row)) await this.#refused(em, session, row);
       if (!row || row.nodeId !== session.nodeId) return report.phase === Phase.PHASE_GONE ? "refused" : "stray";

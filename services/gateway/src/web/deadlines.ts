@@ -1,36 +1,15 @@
 // How long a call may take. One that answers once is somebody's to wait for: without a deadline, or with a distant one, a client that has
 // gone and a controller that hangs would keep it for ever. It is cut short, and not refused: whoever waits for a minute has its answer by
 // then, and what was changed is found by the same request_id.
-import { AuditServiceDefinition } from "@pitwall/proto/pitwall/v1/audit.ts";
-import { GuestServiceDefinition } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { ImageServiceDefinition } from "@pitwall/proto/pitwall/v1/image.ts";
-import { NodeServiceDefinition } from "@pitwall/proto/pitwall/v1/node.ts";
-import { ProfileServiceDefinition } from "@pitwall/proto/pitwall/v1/profile.ts";
-import { ProjectServiceDefinition } from "@pitwall/proto/pitwall/v1/project.ts";
-import { VmServiceDefinition } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { apiServices, guestService } from "./services.ts";
 
 /** The longest deadline of a call with one request and one answer, and the one it has without any. */
 export const unaryLimitMs = 60_000;
 /** Their callers wait for something that takes as long as it takes. */
 const waits: ReadonlySet<string> = new Set(["/pitwall.v1.VmService/WaitVm"]);
 
-interface Service {
-  readonly fullName: string;
-  readonly methods: Readonly<Record<string, { readonly name: string; readonly requestStream: boolean; readonly responseStream: boolean }>>;
-}
-
-const services: readonly Service[] = [
-  VmServiceDefinition,
-  NodeServiceDefinition,
-  ImageServiceDefinition,
-  ProfileServiceDefinition,
-  ProjectServiceDefinition,
-  AuditServiceDefinition,
-  GuestServiceDefinition,
-];
-
 const unary: ReadonlySet<string> = new Set(
-  services.flatMap(({ fullName, methods }) =>
+  [...apiServices, guestService].flatMap(({ fullName, methods }) =>
     Object.values(methods).flatMap(({ name, requestStream, responseStream }) =>
       requestStream || responseStream || waits.has(`/${fullName}/${name}`) ? [] : [`/${fullName}/${name}`],
     ),

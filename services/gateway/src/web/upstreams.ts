@@ -7,22 +7,16 @@ import type { Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
 import { upstreamHeaders, type CallHeaders } from "./headers.ts";
 import type { Principals } from "./principals.ts";
+import { apiServices, guestService } from "./services.ts";
 
-/** Served by the controller's API to users. Members' services are not for this door. */
-const apiServices: ReadonlySet<string> = new Set([
-  "pitwall.v1.VmService",
-  "pitwall.v1.NodeService",
-  "pitwall.v1.ImageService",
-  "pitwall.v1.ProfileService",
-  "pitwall.v1.ProjectService",
-  "pitwall.v1.SessionService",
-  "pitwall.v1.AuditService",
+/** The controller's, with what lets tools ask for them. */
+const controllerServices: ReadonlySet<string> = new Set([
+  ...apiServices.map(({ fullName }) => fullName),
   "grpc.reflection.v1.ServerReflection",
   "grpc.reflection.v1alpha.ServerReflection",
 ]);
 /** Load balancers ask it, and have no token. */
 const healthService = "grpc.health.v1.Health";
-const guestService = "pitwall.v1.GuestService";
 
 /** Opens the upstream call for a request. Throws what a user may hear. */
 export type OpenUpstream = (path: string, headers: CallHeaders) => Promise<ClientHttp2Stream>;
@@ -44,8 +38,8 @@ export function upstreams(door: Door, api: ControllerApi, tunnels: Pick<Tunnels,
   };
 
   async function open(service: string, bearerToken: string, path: string, headers: CallHeaders): Promise<ClientHttp2Stream> {
-    if (apiServices.has(service)) return (await api.session()).request(upstreamHeaders(path, headers));
-    if (service !== guestService)
+    if (controllerServices.has(service)) return (await api.session()).request(upstreamHeaders(path, headers));
+    if (service !== guestService.fullName)
       throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
         reason: "NO_SUCH_SERVICE",
       });

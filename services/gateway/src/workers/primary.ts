@@ -24,15 +24,13 @@ export interface PrimaryParts {
 export interface Workers extends AsyncDisposable {
   /** What each said when it served for the first time. */
   readonly ready: readonly Ready[];
-  /** How many serve. */
-  serving(): number;
   /** What they have counted, together, as Prometheus reads it. */
   metrics(): Promise<string>;
 }
 
 /** Resolves when all serve. Throws when one of them cannot start; then the others have ended. */
 export async function openWorkers({ count, installation, log }: PrimaryParts): Promise<Workers> {
-  const living = new Map<Worker, { isServing: boolean; readonly sessions: Set<string> }>();
+  const living = new Set<Worker>();
   const stop = new AbortController();
   const together = new AggregatorRegistry();
   cluster.setupPrimary({ serialization: "advanced" }); // sessions have counts of 64 bits
@@ -43,13 +41,13 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
   const tellMembership = (to: Iterable<Worker>): void => {
     if (installation) for (const worker of to) say(worker, { kind: "member", member: membership(installation.identity) });
   };
-  installation?.identity.onRenewed(() => tellMembership(living.keys()));
+  installation?.identity.onRenewed(() => tellMembership(living));
 
   /** Resolves with what it says when it serves; undefined: it ended before that. */
   async function start(index: number): Promise<{ worker: Worker; ready: Ready | undefined }> {
     const worker = cluster.fork({ PITWALL_WORKER: String(index) });
-    const state = { isServing: false, sessions: new Set<string>() };
-    living.set(worker, state);
+    const sessions = new Set<string>();
+    living.add(worker);
     const { promise, resolve } = Promise.withResolvers<Ready | undefined>();
     worker.on("error", (error) => log.debug("a worker cannot be told", { error }));
     worker.on("message", (message: FromWorker) => {
@@ -57,31 +55,30 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
         case "hello":
           return tellMembership([worker]);
         case "ready":
-          state.isServing = true;
           return resolve(message.ready);
         case "learnt":
           installation?.identity.learn(message.controllers);
-          return tellMembership([...living.keys()].filter((other) => other !== worker));
+          return tellMembership([...living].filter((other) => other !== worker));
         case "greet":
           return void installation?.ends.started().then(
             () => say(worker, { kind: "greeted", refusal: undefined }),
             (error: unknown) => say(worker, { kind: "greeted", refusal: messageChain(error) }),
           );
         case "begun":
-          return void state.sessions.add(message.sessionId);
+          return void sessions.add(message.sessionId);
         case "ended":
-          state.sessions.delete(message.session.sessionId);
+          sessions.delete(message.session.sessionId);
           return installation?.ends.ended(message.session);
         case "dropped":
-          return void state.sessions.delete(message.sessionId);
+          return void sessions.delete(message.sessionId);
         case "offence":
-          for (const other of living.keys()) if (other !== worker) say(other, message);
+          for (const other of living) if (other !== worker) say(other, message);
           return undefined;
       }
     });
     worker.once("exit", () => {
       living.delete(worker);
-      for (const sessionId of state.sessions)
+      for (const sessionId of sessions)
         installation?.ends.ended({ sessionId, toVmBytes: 0n, fromVmBytes: 0n, duration: undefined, lost: true });
       resolve(undefined);
     });
@@ -107,7 +104,7 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
 
   async function end(): Promise<void> {
     stop.abort();
-    const exits = [...living.keys()].map((worker) => {
+    const exits = [...living].map((worker) => {
       const exit = ended(worker);
       worker.process.kill("SIGTERM");
       return exit;
@@ -123,7 +120,6 @@ export async function openWorkers({ count, installation, log }: PrimaryParts): P
   const kept = started.map(({ worker }, index) => keep(index, worker));
   return {
     ready: started.map(({ ready }) => ready ?? {}),
-    serving: () => [...living.values()].filter(({ isServing }) => isServing).length,
     metrics: () => together.clusterMetrics(),
     async [Symbol.asyncDispose]() {
       await end();
