@@ -9,6 +9,7 @@ import { openGuest, type Guest } from "@pitwall/node/src/guest/client.ts";
 import { provideDisk } from "@pitwall/node/src/host/disk.ts";
 import { openHostKey } from "@pitwall/node/src/host/host-key.ts";
 import { buildBaseInitramfs, writeVmInitramfs } from "@pitwall/node/src/host/initramfs.ts";
+import { wiring } from "@pitwall/node/src/qemu/arguments.ts";
 import { openQemuDriver } from "@pitwall/node/src/qemu/driver.ts";
 import { probeExitCode, probeInitramfs, probeQemu } from "@pitwall/node/src/qemu/probe.ts";
 import { hostTscKhz } from "@pitwall/node/src/qemu/tsc.ts";
@@ -31,7 +32,7 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
   const alive = setInterval(() => undefined, 1_000); // VMMs do not keep the process that started them
   parts.defer(() => clearInterval(alive));
   const provisioned = await provision(say);
-  const initramfs = await buildBaseInitramfs({ ...provisioned, cacheDir: dir });
+  const initramfs = await buildBaseInitramfs({ ...provisioned, cacheDir: dir, channel: wiring.channel.kind });
   const base = await emptyBase(dir);
   const rawInitramfs = join(dir, "raw.cpio");
   await writeFile(rawInitramfs, probeInitramfs());
@@ -50,13 +51,8 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
     const hostKey = await openHostKey(join(vmDir, "host_key.pem"));
     const own = join(vmDir, "initramfs.cpio");
     const process = { argv: [], env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] } as const;
-    const network = { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: [] };
     const ssh = { host_key: hostKey.privatePem, authorized_keys: [] };
-    await writeVmInitramfs(
-      initramfs,
-      { hostname: name, network, ssh, process, channel: { kind: "virtio-serial", name: "pitwall.guest" } },
-      own,
-    );
+    await writeVmInitramfs(initramfs, { hostname: name, ssh, process, ...wiring }, own);
     const begun = performance.now();
     const spec = { vmId: randomUUID(), epoch: 1n, dir: vmDir, kernel: provisioned.kernel, initramfs: own, base, disk };
     const vmm = await driver.start({ ...spec, vcpus: 1, memBytes: 128 * mib });

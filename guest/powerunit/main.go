@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -55,7 +56,7 @@ func run() error {
 	server := agent.NewServer(state, service, processes, ssh, config.Process.Env)
 	go func() {
 		// The channel first: the node learns about everything else, failures too, through it.
-		port <- channel.Serve(config.Channel.Name, server.Control)
+		port <- serveChannel(config.Channel, server.Control)
 	}()
 	network := make(chan error, 1)
 	go func() { network <- boot.Network(config.Network) }()
@@ -82,4 +83,11 @@ func run() error {
 	ssh.Start()
 	debug.FreeOSMemory()
 	return <-port
+}
+
+func serveChannel(to boot.Channel, session func(net.Conn)) error {
+	if to.Kind == boot.Vsock {
+		return channel.ServeVsock(to.Port, session)
+	}
+	return channel.ServeSerial(to.Name, session)
 }

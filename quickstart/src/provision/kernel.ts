@@ -24,6 +24,8 @@ const modules = [
   "overlay",
   "virtio-rng",
 ];
+/** Beside those, for VMMs whose guest channel is a vsock device; in a folder of their own, because other VMs are not to load them. */
+const vsockModules = ["vsock", "vmw_vsock_virtio_transport_common", "vmw_vsock_virtio_transport"];
 /** The legacy LZ4 frame that Debian's bzImage carries (Documentation/x86/boot.rst: the payload). */
 const lz4Magic = Buffer.from([0x02, 0x21, 0x4c, 0x18]);
 const elfMagic = Buffer.from("\x7fELF", "latin1");
@@ -31,7 +33,7 @@ const elfMagic = Buffer.from("\x7fELF", "latin1");
 export interface GuestKernel {
   /** Uncompressed ELF. */
   readonly kernel: string;
-  /** Folder of `NN-name.ko`. */
+  /** Folder of `NN-name.ko`, with the folder `vsock` of more. */
   readonly modulesDir: string;
   /** The Debian package that it comes from. */
   readonly version: string;
@@ -41,7 +43,8 @@ export interface GuestKernel {
 export async function provideKernel(cacheDir: string, say: Say): Promise<GuestKernel> {
   const dir = join(cacheDir, "kernel");
   const known = await readFile(join(dir, "version"), "utf8").catch(() => undefined);
-  if (known !== undefined) return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: known };
+  const isWhole = known !== undefined && (await exists(join(dir, "modules", "vsock"))); // earlier releases took no such modules
+  if (isWhole) return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: known };
   const work = join(cacheDir, "kernel-work"); // one at a time, under the cache's lock: what a killed run left there goes
   await rm(work, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
@@ -52,12 +55,12 @@ export async function provideKernel(cacheDir: string, say: Say): Promise<GuestKe
     if (archive === undefined) throw new Error(`apt downloaded nothing for ${packageName}`);
     await command("dpkg-deb", ["-x", archive, "x"], { cwd: work });
     const made = join(work, "made");
-    await mkdir(join(made, "modules"), { recursive: true });
+    await mkdir(join(made, "modules", "vsock"), { recursive: true });
     await unpackKernel(join(work, "x", "boot"), join(made, "vmlinux"));
     await collectModules(join(work, "x"), join(made, "modules"));
     await writeFile(join(made, "version"), archive.replace(/\.deb$/, ""));
     await writeSums(made);
-    await rm(dir, { recursive: true, force: true });
+    if (await exists(dir)) await rename(dir, join(work, "old")); // others may be reading it: it is away for a moment only
     await rename(made, dir);
     return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: archive.replace(/\.deb$/, "") };
   } finally {
@@ -98,12 +101,13 @@ async function collectModules(root: string, to: string): Promise<void> {
   const base = await firstFolder([join(root, "lib", "modules"), join(root, "usr", "lib", "modules")]);
   const builtIn = await readFile(join(base, "modules.builtin"), "utf8");
   const files = await readdir(base, { recursive: true });
-  for (const [at, name] of modules.entries()) {
+  for (const [at, name] of [...modules, ...vsockModules].entries()) {
     const isBuiltIn = builtIn.split("\n").some((path) => path.endsWith(`/${name}.ko`) || path.endsWith(`/${name.replaceAll("_", "-")}.ko`));
     if (isBuiltIn) continue;
     const file = files.find((path) => path.endsWith(`/${name}.ko`));
     if (file === undefined) throw new Error(`the kernel package has no module ${name}`);
-    await copyFile(join(base, file), join(to, `${String(at).padStart(2, "0")}-${name}.ko`));
+    const folder = vsockModules.includes(name) ? join(to, "vsock") : to;
+    await copyFile(join(base, file), join(folder, `${String(at).padStart(2, "0")}-${name}.ko`));
   }
 }
 

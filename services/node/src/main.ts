@@ -49,7 +49,13 @@ async function start(): Promise<AsyncDisposable> {
   stack.use(await lockState(stateDir));
   const driver = openDriver(config, cacheDir, failpoints);
   const probed = await driver.probe();
-  const initramfs = await buildBaseInitramfs({ powerunit: config.PITWALL_POWERUNIT, modulesDir: config.PITWALL_MODULES_DIR, cacheDir });
+  const { wiring } = driver;
+  const initramfs = await buildBaseInitramfs({
+    powerunit: config.PITWALL_POWERUNIT,
+    modulesDir: config.PITWALL_MODULES_DIR,
+    cacheDir,
+    channel: wiring.channel.kind,
+  });
   const identity = stack.use(
     await openIdentity({
       dir: join(stateDir, "identity"),
@@ -78,7 +84,15 @@ async function start(): Promise<AsyncDisposable> {
       kernel: config.PITWALL_KERNEL,
       processes: hostProcesses,
       journals: openJournalFiles(join(stateDir, "vms")),
-      ingredients: openIngredients({ images, initramfs, cacheDir, sshUserAuthorities: () => sshUserAuthorities, clock, failpoints }),
+      ingredients: openIngredients({
+        images,
+        initramfs,
+        cacheDir,
+        wiring,
+        sshUserAuthorities: () => sshUserAuthorities,
+        clock,
+        failpoints,
+      }),
       openGuest,
       fence,
       bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),

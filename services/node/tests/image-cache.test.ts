@@ -193,7 +193,15 @@ it("never takes an image from a VM of the journal, from its first assignment unt
     const { clock, failpoints, ...host } = realHost(work.dir);
     return openMachines({
       ...{ ...host, clock, failpoints, driver },
-      ingredients: openIngredients({ images: own, initramfs, cacheDir: work.dir, sshUserAuthorities: () => [], clock, failpoints }),
+      ingredients: openIngredients({
+        images: own,
+        initramfs,
+        cacheDir: work.dir,
+        wiring: driver.wiring,
+        sshUserAuthorities: () => [],
+        clock,
+        failpoints,
+      }),
       onReport: (report) => {
         reports.push(report);
         freeing = Promise.all([freeing, own.free(all)]); // at each step that it takes

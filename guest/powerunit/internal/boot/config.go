@@ -20,7 +20,15 @@ type Config struct {
 	// ReadOnlyRoot leaves only the volumes writable, and what is in memory.
 	ReadOnlyRoot bool    `json:"read_only_root"`
 	Channel      Channel `json:"channel"`
+	// Disks says how the disks are told apart: by their serial, or by which of them is read-only.
+	Disks string `json:"disks"`
 }
+
+// How disks are told apart.
+const (
+	BySerial = "serial"
+	ByMode   = "mode"
+)
 
 // NetworkConfig is the one interface of the VM.
 type NetworkConfig struct {
@@ -64,10 +72,27 @@ type Healthcheck struct {
 	Retries         int      `json:"retries"`
 }
 
-// Channel names the device that leads to the node.
+// Kinds of channels.
+const (
+	VirtioSerial = "virtio-serial"
+	Vsock        = "vsock"
+)
+
+// Channel names the device that leads to the node: a port of a serial device has a name, a port of a vsock device a number.
 type Channel struct {
 	Kind string `json:"kind"`
 	Name string `json:"name"`
+	Port uint32 `json:"port"`
+}
+
+func (c Channel) check() error {
+	switch {
+	case c.Kind == VirtioSerial && c.Name != "" && c.Port == 0:
+		return nil
+	case c.Kind == Vsock && c.Name == "" && c.Port != 0:
+		return nil
+	}
+	return fmt.Errorf("config: channel: expected %s with a name or %s with a port, got %q", VirtioSerial, Vsock, c.Kind)
 }
 
 func parseConfig(data []byte) (*Config, error) {
@@ -77,8 +102,15 @@ func parseConfig(data []byte) (*Config, error) {
 	if err := decoder.Decode(&config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	if config.Channel.Kind != "virtio-serial" || config.Channel.Name == "" {
-		return nil, fmt.Errorf("config: channel: expected virtio-serial with a name, got %q", config.Channel.Kind)
+	if err := config.Channel.check(); err != nil {
+		return nil, err
+	}
+	switch config.Disks {
+	case "":
+		config.Disks = BySerial
+	case BySerial, ByMode:
+	default:
+		return nil, fmt.Errorf("config: disks: expected %s or %s, got %q", BySerial, ByMode, config.Disks)
 	}
 	switch config.Process.Restart {
 	case "", "never", "on-failure", "always":

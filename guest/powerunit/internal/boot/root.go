@@ -30,11 +30,11 @@ var deviceLinks = map[string]string{
 
 // Root mounts image and disk as an overlay, makes it the root, and gives it its own files and mounts.
 func Root(config *Config) error {
-	base, err := findDisk("base")
+	base, err := findDisk("/sys/block", config.Disks, "base")
 	if err != nil {
 		return err
 	}
-	data, err := findDisk("data")
+	data, err := findDisk("/sys/block", config.Disks, "data")
 	if err != nil {
 		return err
 	}
@@ -170,20 +170,29 @@ func bindOver(source, target string) error {
 	return nil
 }
 
-// findDisk returns the device of the virtio disk with this serial; it appears shortly after its driver.
-func findDisk(serial string) (string, error) {
+// findDisk returns the device of the base or data disk; it appears shortly after its driver.
+func findDisk(sysBlock, by, name string) (string, error) {
 	for deadline := time.Now().Add(diskWait); ; time.Sleep(2 * time.Millisecond) {
-		paths, _ := filepath.Glob("/sys/block/vd*/serial")
+		paths, _ := filepath.Glob(filepath.Join(sysBlock, "vd*"))
 		for _, path := range paths {
-			if content, err := os.ReadFile(path); err == nil && strings.TrimSpace(string(content)) == serial {
-				device := "/dev/" + filepath.Base(filepath.Dir(path))
+			if isDisk(path, by, name) {
+				device := "/dev/" + filepath.Base(path)
 				if _, err := os.Stat(device); err == nil {
 					return device, nil
 				}
 			}
 		}
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("no disk with serial %q after %v", serial, diskWait)
+			return "", fmt.Errorf("no %s disk (by %s) after %v", name, by, diskWait)
 		}
 	}
+}
+
+func isDisk(path, by, name string) bool {
+	if by == ByMode {
+		content, err := os.ReadFile(filepath.Join(path, "ro"))
+		return err == nil && (strings.TrimSpace(string(content)) == "1") == (name == "base")
+	}
+	content, err := os.ReadFile(filepath.Join(path, "serial"))
+	return err == nil && strings.TrimSpace(string(content)) == name
 }

@@ -1,5 +1,5 @@
-// Package channel turns the guest channel, a serial port without connections, into one net.Conn per session with the node.
-// docs/architecture.md, "Guest channel", has the preamble.
+// Package channel turns the guest channel into one net.Conn per session with the node: a serial port, which has no connections (this
+// file), or a vsock port (vsock.go). docs/architecture.md, "Guest channel", has the preamble of the first.
 package channel
 
 import (
@@ -22,8 +22,8 @@ const (
 	idle = 10 * time.Millisecond
 )
 
-// Serve opens the port and hands over sessions, one at a time, until the port fails.
-func Serve(name string, session func(net.Conn)) error {
+// ServeSerial opens the port and hands over sessions, one at a time, until the port fails.
+func ServeSerial(name string, session func(net.Conn)) error {
 	port, err := open(name)
 	if err != nil {
 		return err

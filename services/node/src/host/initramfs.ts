@@ -1,7 +1,7 @@
 // The initramfs: powerunit and kernel modules once per version, then one VM's configuration appended as a second archive.
 import { createHash } from "node:crypto";
 import { appendFile, chmod, copyFile, mkdir, readdir, readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { exists, PitwallError, writeFileAtomic } from "@pitwall/runtime";
 
 /** What powerunit reads as /pitwall/config.json; docs/architecture.md, "Initramfs". */
@@ -28,8 +28,13 @@ export interface GuestConfig {
   };
   /** Default false. The volumes stay writable. */
   readonly read_only_root?: boolean;
-  readonly channel: { readonly kind: "virtio-serial"; readonly name: string };
+  readonly channel: GuestChannel;
+  /** How the disks are told apart; default by serial. A VMM that cannot give a serial has one read-only disk, the base. */
+  readonly disks?: "serial" | "mode";
 }
+
+/** The device that leads to the node: a port of it has a name or a number. */
+export type GuestChannel = { readonly kind: "virtio-serial"; readonly name: string } | { readonly kind: "vsock"; readonly port: number };
 
 /** The image's health check with its defaults filled in. */
 export interface GuestHealthcheck {
@@ -65,9 +70,15 @@ export function cpio(entries: readonly Entry[]): Buffer {
 
 /**
  * Makes the part that all VMs share and returns its path in `cacheDir`. Beside `powerunit` its SSH server is expected, `powerunit-ssh`. The name is the digest of what is in it, so a new
- * powerunit or kernel makes a new file. `modulesDir` holds `NN-name.ko`, loaded in the order of their names.
+ * powerunit or kernel makes a new file. `modulesDir` holds `NN-name.ko`, loaded in the order of their names, and in the folder `vsock` those
+ * that only a guest with that channel is to load.
  */
-export async function buildBaseInitramfs(options: { powerunit: string; modulesDir: string; cacheDir: string }): Promise<string> {
+export async function buildBaseInitramfs(options: {
+  powerunit: string;
+  modulesDir: string;
+  cacheDir: string;
+  channel: GuestChannel["kind"];
+}): Promise<string> {
   const [init, ssh] = await Promise.all(
     [options.powerunit, `${options.powerunit}-ssh`].map((path) =>
       readFile(path).catch((cause: unknown) => {
@@ -77,10 +88,8 @@ export async function buildBaseInitramfs(options: { powerunit: string; modulesDi
     ),
   );
   if (!init || !ssh) throw new PitwallError("internal", "two files were read");
-  const names = (await readdir(options.modulesDir)).filter((name) => name.endsWith(".ko")).toSorted();
-  const modules = await Promise.all(
-    names.map(async (name) => ({ name, data: withoutSignature(await readFile(join(options.modulesDir, name))) })),
-  );
+  const modules = await readModules(options.modulesDir);
+  if (options.channel === "vsock") modules.push(...(await readModules(join(options.modulesDir, "vsock"))));
   const hash = createHash("sha256").update(init).update(ssh);
   for (const { name, data } of modules) hash.update(name).update(data);
   const path = join(options.cacheDir, `initramfs-${hash.digest("hex").slice(0, 16)}.cpio`);
@@ -96,6 +105,18 @@ export async function buildBaseInitramfs(options: { powerunit: string; modulesDi
   ];
   await writeFileAtomic(path, cpio(entries), 0o644);
   return path;
+}
+
+async function readModules(dir: string): Promise<{ name: string; data: Buffer }[]> {
+  const found = await readdir(dir).catch((cause: unknown) => {
+    throw new PitwallError(
+      "unsupported",
+      `the guest's kernel modules cannot be read: name a folder in PITWALL_MODULES_DIR that has ${basename(dir)}`,
+      { cause },
+    );
+  });
+  const names = found.filter((name) => name.endsWith(".ko")).toSorted();
+  return Promise.all(names.map(async (name) => ({ name, data: withoutSignature(await readFile(join(dir, name))) })));
 }
 
 /** Writes the initramfs of one VM, 0600 because it holds the host key and the environment. */

@@ -9,6 +9,7 @@ import { credentialsFrom } from "../images/credential.ts";
 import type { Ingredients, Prepared, Preparing } from "./host.ts";
 import { guestProcess } from "./process.ts";
 import { noTimings } from "./reports.ts";
+import type { GuestWiring } from "./vmm.ts";
 
 /** Of the host, what preparing takes. */
 export interface Stock {
@@ -16,6 +17,8 @@ export interface Stock {
   /** The initramfs that all VMs share. */
   readonly initramfs: string;
   readonly cacheDir: string;
+  /** Of the driver that VMs are started by. */
+  readonly wiring: GuestWiring;
   /**
    * `ssh-ed25519 AAAA…` of those whose certificates are good. A VM that boots before a controller has named any goes by what the gateway and
    * a controller have found.
@@ -36,7 +39,7 @@ export function openIngredients(stock: Stock): Ingredients {
 
 /** Makes what is missing in the VM's folder. */
 async function prepare(
-  { images, initramfs: shared, cacheDir, sshUserAuthorities, clock, failpoints }: Stock,
+  { images, initramfs: shared, cacheDir, wiring, sshUserAuthorities, clock, failpoints }: Stock,
   { dir, assignment: { vmId, vmName, imageDigest, imageCredential, authorizedKeys }, spec, isNew }: Preparing,
   signal: AbortSignal,
 ): Promise<Prepared> {
@@ -52,11 +55,10 @@ async function prepare(
     shared,
     {
       hostname: vmName,
-      network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: ["10.0.2.3"] },
+      ...wiring,
       ssh: { host_key: hostKey.privatePem, authorized_keys: authorizedKeys, user_ca: sshUserAuthorities(), principal: vmId },
       process: guestProcess(image.config, spec),
       read_only_root: spec.readOnlyRoot,
-      channel: { kind: "virtio-serial", name: "pitwall.guest" },
     },
     initramfs,
   );

@@ -3,6 +3,7 @@
 // A VMM process is no child of the agent in any way that matters: it survives the agent's death and is adopted again by pid and
 // start time, never by pid alone. All calls are idempotent where a repeat makes sense (kill of a dead VMM, stop of a stopped one).
 import type { Duplex } from "node:stream";
+import type { GuestConfig } from "../host/initramfs.ts";
 
 /** Everything a driver needs to boot one VM. Paths are absolute and belong to this VM alone, except `base` and `kernel`. */
 export interface VmmSpec {
@@ -66,9 +67,13 @@ export interface Vmm {
   usage(): Promise<VmmUsage>;
 }
 
+/** How a driver's guests are wired to the host: what powerunit is told of it. */
+export type GuestWiring = Pick<GuestConfig, "channel" | "network" | "disks">;
+
 /** A way to run VMs. */
 export interface VmmDriver {
   readonly name: "qemu" | "sim" | "firecracker";
+  readonly wiring: GuestWiring;
   /** What a probe boot proved; cached per host. Throws `unsupported` with the remedy when the driver cannot run here. */
   probe(): Promise<{ readonly version: string; readonly acceleration: "kvm" | "tcg" | "none" }>;
   /** Resolves once the VMM runs and the virtual CPUs have started. On failure nothing is left: no process, socket or file. */

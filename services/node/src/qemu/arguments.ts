@@ -1,6 +1,12 @@
 // How QEMU is called: a microvm machine with virtio-mmio devices and nothing else.
 import { PitwallError } from "@pitwall/runtime";
-import type { VmmSpec } from "../machine/vmm.ts";
+import type { GuestWiring, VmmSpec } from "../machine/vmm.ts";
+
+/** A port of the serial device, and the network that QEMU makes up (its documentation, "User mode network"). */
+export const wiring: GuestWiring = {
+  channel: { kind: "virtio-serial", name: "pitwall.guest" },
+  network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: ["10.0.2.3"] },
+};
 
 export type Acceleration = "kvm" | "tcg";
 

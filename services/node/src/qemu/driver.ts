@@ -16,7 +16,7 @@ import {
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
-import { files, vmArguments } from "./arguments.ts";
+import { files, vmArguments, wiring } from "./arguments.ts";
 import { probeQemu, type Probed } from "./probe.ts";
 import { qmp } from "./qmp.ts";
 import { hostTscKhz } from "./tsc.ts";
@@ -39,6 +39,7 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string; fail
   };
   return {
     name: "qemu",
+    wiring,
     probe,
     async start(spec) {
       const [{ acceleration }, tscKhz] = await Promise.all([probe(), hostTscKhz()]);

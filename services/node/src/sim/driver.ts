@@ -7,6 +7,7 @@ import { PitwallError, isAlive, noFailpoints, planted, processUsage, signalProce
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess } from "../machine/vmm.ts";
+import { wiring } from "./wiring.ts";
 
 const socketName = "guest.sock";
 const outputName = "sim.log";
@@ -16,6 +17,7 @@ const program = join(import.meta.dirname, "guest.ts");
 export function openSimDriver(failpoints: Failpoints = noFailpoints): VmmDriver {
   return {
     name: "sim",
+    wiring,
     probe: async () => ({ version: "1", acceleration: "none" }),
     async start({ vmId, epoch, dir }) {
       await rm(join(dir, socketName), { force: true });

@@ -96,6 +96,7 @@ export class Life {
   #driver(driver: VmmDriver): VmmDriver {
     return {
       name: driver.name,
+      wiring: driver.wiring,
       probe: this.#bind(driver.probe),
       start: this.#bind(async (spec) => this.#vmm(await driver.start(spec))),
       adopt: this.#bind(async (spec, process) => {

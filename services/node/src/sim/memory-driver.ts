@@ -6,6 +6,7 @@ import type { Vmm, VmmDriver } from "../machine/vmm.ts";
 import type { SimHost, SimProcess } from "./host.ts";
 import { SimGuest } from "./memory-guest.ts";
 import type { Plan } from "./plan.ts";
+import { wiring } from "./wiring.ts";
 
 /** What a simulated VM is said to take. */
 const rssBytes = 2 ** 21;
@@ -59,6 +60,7 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
 
   return {
     name: "sim",
+    wiring,
     probe: async () => ({ version: "1", acceleration: "none" }),
     async start({ vmId, dir }) {
       const process = host.spawn(dir, new SimGuest(clock));

@@ -8,7 +8,8 @@ import { provision } from "@pitwall/quickstart";
 import { provideDisk } from "../../src/host/disk.ts";
 import { openHostKey } from "../../src/host/host-key.ts";
 import { buildBaseInitramfs, writeVmInitramfs } from "../../src/host/initramfs.ts";
-import type { VmmSpec } from "../../src/machine/vmm.ts";
+import type { GuestWiring, VmmSpec } from "../../src/machine/vmm.ts";
+import { wiring as qemuWiring } from "../../src/qemu/arguments.ts";
 
 const run = promisify(execFile);
 const mib = 2 ** 20;
@@ -21,12 +22,17 @@ export interface VmMakings extends AsyncDisposable {
   makeSpec(argv?: readonly string[]): Promise<VmmSpec>;
 }
 
-/** `powerunit`: another one than what is provided. */
-export async function openVmMakings(powerunit?: string): Promise<VmMakings> {
+/** `powerunit`: another one than what is provided. `wiring`: of the driver that will start the VMs. */
+export async function openVmMakings(powerunit?: string, wiring: GuestWiring = qemuWiring): Promise<VmMakings> {
   const dir = await mkdtemp(join(tmpdir(), "pitwall-vmm-"));
   const provisioned = await provision(() => undefined);
   const { kernel } = provisioned;
-  const initramfs = await buildBaseInitramfs({ ...provisioned, ...(powerunit !== undefined && { powerunit }), cacheDir: dir });
+  const initramfs = await buildBaseInitramfs({
+    ...provisioned,
+    ...(powerunit !== undefined && { powerunit }),
+    cacheDir: dir,
+    channel: wiring.channel.kind,
+  });
   const base = join(dir, "base.sqfs");
   await mkdir(join(dir, "image", "etc"), { recursive: true });
   await writeFile(join(dir, "image", "etc", "passwd"), "root:x:0:0:root:/:/bin/sh\n");
@@ -48,10 +54,9 @@ export async function openVmMakings(powerunit?: string): Promise<VmMakings> {
         initramfs,
         {
           hostname: "made",
-          network: { interface: "eth0", address: "10.0.2.15/24", gateway: "10.0.2.2", dns: [] },
+          ...wiring,
           ssh: { host_key: hostKey.privatePem, authorized_keys: [] },
           process: { argv, env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] },
-          channel: { kind: "virtio-serial", name: "pitwall.guest" },
         },
         own,
       );
