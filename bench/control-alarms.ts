@@ -19,7 +19,7 @@ export async function measureAlarms(
   { installation, controller, fleets, count }: MeasuredFleet,
   { quick, say }: BenchOptions,
 ): Promise<Record<string, Metric>> {
-  const forMs = quick ? 5_000 : 600_000;
+  const forMs = quick ? 3_000 : 600_000;
   await makeProjects(installation);
   await using creator = await openCreator(controller, installation.image);
   const before = await sessionsEnded(installation);

@@ -100,3 +100,22 @@ it("a script that makes no sense is refused by its place, before anything joins"
   expect(code).toBe(2);
   expect(stderr).toContain("the simulation's script: faults.0.for: Invalid input: expected string");
 });
+
+it("a watch says when all that there was has been shown, also when that is nothing, and its token goes on from there", async () => {
+  const { vms } = pitwall.stack.client();
+  const stop = new AbortController();
+  const token = await new Promise<string>((resolve) => {
+    void (async () => {
+      for await (const { vm } of vms.watch({ signal: stop.signal, onSynced: resolve })) throw new Error(`there is no ${vm.name}`);
+    })();
+  });
+  stop.abort();
+  const made = await vms.create({ name: "later", spec: { image: pitwall.image } });
+  const seen: string[] = [];
+  for await (const { vm } of vms.watch({ resumeToken: token })) {
+    seen.push(vm.etag);
+    if (vm.phase === Phase.PHASE_RUNNING) break;
+  }
+  expect(seen[0]).toBe(made.etag);
+  await vms.waitUntilGone(await vms.delete(made.id));
+});

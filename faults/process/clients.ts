@@ -27,6 +27,7 @@ export class Clients {
   /** Placements that somebody was told of. */
   readonly acknowledged: Acknowledged[] = [];
   #underWay = 0;
+  readonly #synced = Promise.withResolvers<void>();
 
   constructor(installation: Installation, originMs: number) {
     this.#installation = installation;
@@ -63,12 +64,21 @@ export class Clients {
     });
   }
 
+  /** Resolves once the watch misses nothing: what changes before that it need not show. */
+  get watches(): Promise<void> {
+    return this.#synced.promise;
+  }
+
   /** Watches all VMs until the signal aborts; resumes where it was after each break. */
   async watch(signal: AbortSignal): Promise<void> {
     let resumeToken = "";
+    const onSynced = (token: string): void => {
+      resumeToken = token;
+      this.#synced.resolve();
+    };
     while (!signal.aborted) {
       try {
-        for await (const { vm, resumeToken: token } of this.#installation.client().vms.watch({ resumeToken, signal })) {
+        for await (const { vm, resumeToken: token } of this.#installation.client().vms.watch({ resumeToken, onSynced, signal })) {
           resumeToken = token;
           this.#learn(vm);
           this.watched.push({ vm: vm.id, revision: Number(vm.etag), isGone: vm.phase === Phase.PHASE_GONE });

@@ -81,6 +81,7 @@ export async function runProcessSchedule(
   let hasHappened: boolean | void;
   let lateMs: number;
   try {
+    await Promise.race([clients.watches, systemClock.sleep(settleMs * installation.pace)]);
     const begunMs = systemClock.monotonicMs();
     const isLate = schedule.ops.length === 0 ? Promise.resolve(0) : trafficIsLate(clients);
     const at = async (ms: number): Promise<void> => {

@@ -33,6 +33,8 @@ export interface WatchOptions {
   /** As in {@link ListVmsOptions}; not with `vm`. */
   project?: string;
   resumeToken?: string;
+  /** Called when all that there was at the begin has been given out, also when that is nothing: from then on no change is missed. */
+  onSynced?: (resumeToken: string) => void;
   signal?: AbortSignal;
 }
 
@@ -132,7 +134,11 @@ export class Vms {
   }
 
   /** The current VMs, then every change. Reconnects where it left off; ends when the signal aborts. */
-  async *watch({ vm = "", project = "", resumeToken = "", signal }: WatchOptions = {}): AsyncGenerator<VmChange, void, undefined> {
+  async *watch({ vm = "", project = "", resumeToken = "", onSynced, signal }: WatchOptions = {}): AsyncGenerator<
+    VmChange,
+    void,
+    undefined
+  > {
     let token = resumeToken;
     let known = new Map<string, Vm>();
     while (!signal?.aborted) {
@@ -147,10 +153,13 @@ export class Vms {
               if (message.vm.phase === Phase.PHASE_GONE) list.delete(message.vm.id);
               else list.set(message.vm.id, message.vm);
             yield { vm: message.vm, resumeToken: token };
-          } else if (message.synced && isAnew) {
-            for (const lost of known.values())
-              if (!seen.has(lost.id)) yield { vm: { ...lost, phase: Phase.PHASE_GONE }, resumeToken: token };
-            known = new Map(seen);
+          } else if (message.synced) {
+            if (isAnew) {
+              for (const lost of known.values())
+                if (!seen.has(lost.id)) yield { vm: { ...lost, phase: Phase.PHASE_GONE }, resumeToken: token };
+              known = new Map(seen);
+            }
+            onSynced?.(token);
           }
         }
       } catch (error) {
