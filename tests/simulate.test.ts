@@ -103,13 +103,13 @@ it("a script that makes no sense is refused by its place, before anything joins"
 
 it("a watch says when all that there was has been shown, also when that is nothing, and its token goes on from there", async () => {
   const { vms } = pitwall.stack.client();
-  const stop = new AbortController();
+  const end = new AbortController();
   const token = await new Promise<string>((resolve) => {
     void (async () => {
-      for await (const { vm } of vms.watch({ signal: stop.signal, onSynced: resolve })) throw new Error(`there is no ${vm.name}`);
+      for await (const { vm } of vms.watch({ signal: end.signal, onSynced: resolve })) throw new Error(`there is no ${vm.name}`);
     })();
   });
-  stop.abort();
+  end.abort();
   const made = await vms.create({ name: "later", spec: { image: pitwall.image } });
   const seen: string[] = [];
   for await (const { vm } of vms.watch({ resumeToken: token })) {
