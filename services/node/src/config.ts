@@ -4,6 +4,7 @@ import { imageSourceSettings } from "@pitwall/oci";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { bytes, duration, hostPort, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
+import { networkSchema } from "./network/settings.ts";
 
 const longestImageMs = 24 * 3_600_000;
 /** Kept for the host itself. */
@@ -44,6 +45,7 @@ const schema = z.object({
   PITWALL_IMAGE_TIMEOUT: duration
     .refine((ms) => ms > 0 && ms <= longestImageMs, "must be more than nothing and at most 24h")
     .prefault("30m"),
+  ...networkSchema,
   ...imageSourceSettings,
 });
 

@@ -13,6 +13,13 @@ const nodeArguments = (service: ServiceName): readonly string[] => [
   "--disable-warning=DEP0123",
   ...(service === "gateway" ? ["--max-semi-space-size=4"] : []),
 ];
+type Options = Readonly<Record<string, string | true | undefined>>;
+
+const onHost = {
+  setup: "make the network of this host's VMs",
+  doctor: "examine this host, and say what could be better",
+  reset: "take the network away again",
+} as const;
 const root = join(import.meta.dirname, "..", "..", "..", "..");
 
 export function declare(command: Command, shell: Shell, service: ServiceName): void {
@@ -24,12 +31,34 @@ export function declare(command: Command, shell: Shell, service: ServiceName): v
     .description(
       `Runs the ${service} until SIGTERM or Ctrl-C. Each flag is also a variable, which the flag wins over. It logs JSON on stderr and prints a line of JSON when it is ready.`,
     )
-    .action(async (options: Readonly<Record<string, string | true | undefined>>) => {
-      const main = join(root, "services", service, "src", "main.ts");
-      if (!existsSync(main)) throw new CliError(`the ${service} is not part of this installation: run it from a checkout of Pitwall`);
+    .action(async (options: Options) => {
       const env = serviceEnvironment(service, options, shell.env, shell.folder);
-      shell.endWith(await runChild(process.execPath, [...nodeArguments(service), main], shell.signals, { env, isDetached: true }));
+      const program = [...nodeArguments(service), programOf(service, "main.ts")];
+      shell.endWith(await runChild(process.execPath, program, shell.signals, { env, isDetached: true }));
     });
+  if (service === "node") for (const word of ["setup", "doctor", "reset"] as const) declareOnHost(command, shell, word);
+}
+
+/** What is done to the host without an agent: the flags before the word count. */
+function declareOnHost(node: Command, shell: Shell, word: keyof typeof onHost): void {
+  node
+    .command(word)
+    .summary(onHost[word])
+    .description(
+      `Here, as root: ${onHost[word]}. Flags of \`pitwall node\` come before the word; those of the network count, and --state-dir.`,
+    )
+    .option("--json", "print a line of JSON")
+    .action(async ({ json }: { json?: true }) => {
+      const env = serviceEnvironment("node", node.opts<Options>(), shell.env, shell.folder);
+      const program = [programOf("node", "host-command.ts"), word, ...(json ? ["--json"] : [])];
+      shell.endWith(await runChild(process.execPath, program, shell.signals, { env }));
+    });
+}
+
+function programOf(service: ServiceName, file: string): string {
+  const path = join(root, "services", service, "src", file);
+  if (!existsSync(path)) throw new CliError(`the ${service} is not part of this installation: run it from a checkout of Pitwall`);
+  return path;
 }
 
 /** `the node's name [PITWALL_NAME; default: the host's name]` */
