@@ -4,12 +4,15 @@ import type { Identity } from "@pitwall/enroll";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { keepalive, PitwallError, sleepOrAbort, statusOf, wireDeadline, type Fault, type Log } from "@pitwall/runtime";
+import { errorDetailsClientMiddleware, RichClientError } from "nice-grpc-error-details";
 import { ChannelCredentials, ClientError, createChannel, createClientFactory, Status, type Client } from "nice-grpc";
 
 const refreshMs = 10_000;
 /** While it knows of one: the moment that one is gone nobody tells it of others. */
 const aloneRefreshMs = 2_000;
 const refreshLimitMs = 5_000;
+
+const factory = createClientFactory().use(errorDetailsClientMiddleware).use(wireDeadline);
 
 type WholeClient = Client<typeof AccessServiceDefinition, { timeoutMs?: number }>;
 export type AccessClient = Pick<
@@ -54,7 +57,7 @@ export function openAccess(identity: Identity, log: Log): ControllerAccess {
         "grpc.max_reconnect_backoff_ms": 1_000,
         "grpc.use_local_subchannel_pool": 1,
       });
-      current = { link, channel, client: createClientFactory().use(wireDeadline).create(AccessServiceDefinition, channel) };
+      current = { link, channel, client: factory.create(AccessServiceDefinition, channel) };
     }
     return current;
   }
@@ -122,5 +125,11 @@ export function fromRpc(error: unknown): unknown {
       reason: "CONTROLLER_UNREACHABLE",
       cause: error,
     });
-  return new PitwallError(fault, error.details, { cause: error });
+  return new PitwallError(fault, error.details, { ...reasonOf(error), cause: error });
+}
+
+function reasonOf(error: ClientError): { readonly reason?: string } {
+  const details = error instanceof RichClientError ? error.extra : [];
+  const [reason] = details.flatMap((detail) => (detail.$type === "google.rpc.ErrorInfo" ? [detail.reason] : []));
+  return reason === undefined ? {} : { reason };
 }
