@@ -43,6 +43,8 @@ const flagOf: Readonly<Record<string, string>> = {
   project: "--project",
   "value.name": "--name",
   "value.undelete_window": "--undelete-window",
+  "value.ssh_logins.member": "--member-logins",
+  "value.ssh_logins.owner": "--owner-logins",
   description: "--description",
   methods: "--method",
   ttl: "--ttl",

@@ -34,6 +34,8 @@ export interface ProjectChanges {
   undeleteWindowMs?: number;
   /** SSH sessions are recorded, and what cannot be is refused. */
   recordSessions?: boolean;
+  /** As whom members and owners may act inside VMs: names, or `*` alone. */
+  sshLogins?: { member?: readonly string[]; owner?: readonly string[] };
   quota?: Partial<Quota>;
   /** Refuses when the project has changed since. */
   etag?: string;
@@ -66,17 +68,23 @@ export class Projects {
     });
   }
 
-  async update(project: string, { name, undeleteWindowMs, recordSessions, quota = {}, etag = "" }: ProjectChanges): Promise<Project> {
+  async update(
+    project: string,
+    { name, undeleteWindowMs, recordSessions, sshLogins: { member, owner } = {}, quota = {}, etag = "" }: ProjectChanges,
+  ): Promise<Project> {
     const fields = { vms: "vms", cpuMillis: "cpu_millis", memBytes: "mem_bytes", diskBytes: "disk_bytes", addresses: "addresses" } as const;
     const updateMask = [
       ...(name === undefined ? [] : ["name"]),
       ...(undeleteWindowMs === undefined ? [] : ["undelete_window"]),
       ...(recordSessions === undefined ? [] : ["record_sessions"]),
+      ...(member === undefined ? [] : ["ssh_logins.member"]),
+      ...(owner === undefined ? [] : ["ssh_logins.owner"]),
       ...Object.entries(fields).flatMap(([field, path]) => (quota[field as keyof typeof fields] === undefined ? [] : [`quota.${path}`])),
     ];
     const value = Project.fromPartial({
       name: name ?? "",
       quota: Quota.fromPartial(quota),
+      sshLogins: { member: [...(member ?? [])], owner: [...(owner ?? [])] },
       ...(recordSessions !== undefined && { recordSessions }),
       ...(undeleteWindowMs !== undefined && { undeleteWindow: toDuration(undeleteWindowMs) }),
     });

@@ -15,6 +15,7 @@ const checked = (key: string): CheckedTunnel => ({
   host: "",
   port: 0,
   unrecordedSsh: false,
+  logins: [],
 });
 
 /** Before a controller that answers so. */

@@ -88,7 +88,7 @@ async function dialled(then: (raw: Socket, node: TLSSocket) => Promise<void>): P
     node.write(`PITWALL-TUNNEL/1 ${token}\n`);
     expect(String((await once(node, "data"))[0])).toBe("OK\n");
     await then(raw, node);
-    return { vmId: "v", epoch: 1n, sshHostKey: "", subject: "ada", port: 80, sessionId: "", record: false };
+    return { vmId: "v", epoch: 1n, sshHostKey: "", subject: "ada", port: 80, sessionId: "", record: false, logins: [] };
   };
   const parts = {
     advertise: (port: number) => `${here}:${port}`,

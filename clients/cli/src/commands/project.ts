@@ -17,6 +17,8 @@ interface UpdateOptions extends Options {
   readonly name?: string;
   readonly undeleteWindow?: number;
   readonly recordSessions?: "on" | "off";
+  readonly memberLogins?: readonly string[];
+  readonly ownerLogins?: readonly string[];
   readonly vms?: number;
   readonly cpu?: number;
   readonly memory?: bigint;
@@ -66,6 +68,8 @@ function declareUpdate(command: Command, shell: Shell): void {
         "off",
       ]),
     )
+    .addOption(new Option("--member-logins <users>", "as whom members may act in VMs, such as dev,ops; * for anybody").argParser(namesOf))
+    .addOption(new Option("--owner-logins <users>", "the same for owners").argParser(namesOf))
     .addOption(new Option("--vms <count>", "quota; for administrators").argParser(parseCount))
     .addOption(new Option("--cpu <cpus>", "quota; for administrators").argParser(parseCpuMillis))
     .addOption(new Option("--memory <size>", "quota; for administrators").argParser(parseByteSize))
@@ -77,7 +81,20 @@ function declareUpdate(command: Command, shell: Shell): void {
     .action(
       async (
         project: string,
-        { name, undeleteWindow, recordSessions, vms, cpu, memory, disk, addresses, etag, ...options }: UpdateOptions,
+        {
+          name,
+          undeleteWindow,
+          recordSessions,
+          memberLogins,
+          ownerLogins,
+          vms,
+          cpu,
+          memory,
+          disk,
+          addresses,
+          etag,
+          ...options
+        }: UpdateOptions,
       ) => {
         const quota = {
           ...(vms !== undefined && { vms }),
@@ -86,14 +103,18 @@ function declareUpdate(command: Command, shell: Shell): void {
           ...(disk !== undefined && { diskBytes: disk }),
           ...(addresses !== undefined && { addresses }),
         };
+        const sshLogins = { ...(memberLogins && { member: memberLogins }), ...(ownerLogins && { owner: ownerLogins }) };
         const changes = {
           ...(name !== undefined && { name }),
           ...(undeleteWindow !== undefined && { undeleteWindowMs: undeleteWindow }),
           ...(recordSessions !== undefined && { recordSessions: recordSessions === "on" }),
+          ...(Object.keys(sshLogins).length > 0 && { sshLogins }),
           ...(Object.keys(quota).length > 0 && { quota }),
         };
         if (Object.keys(changes).length === 0)
-          throw usageError("nothing to change: give --name, --undelete-window, --record-sessions, or a quota");
+          throw usageError(
+            "nothing to change: give --name, --undelete-window, --record-sessions, --member-logins, --owner-logins, or a quota",
+          );
         await inSession(shell, options, async ({ pitwall }) =>
           show(shell, options.output, oneView(await pitwall.projects.update(project, { ...changes, ...(etag !== undefined && { etag }) }))),
         );
@@ -149,7 +170,7 @@ function listView(projects: readonly Project[], shell: Shell): View {
 }
 
 function oneView(project: Project): View {
-  const { name, id, role, personalOf, quota, usage, undeleteWindow, etag } = project;
+  const { name, id, role, personalOf, quota, usage, undeleteWindow, sshLogins, etag } = project;
   const of = (used: string, limit: string): string => `${used} of ${limit}`;
   return {
     table: () =>
@@ -165,11 +186,22 @@ function oneView(project: Project): View {
         ["Addresses", of(String(usage?.addresses ?? 0), String(quota?.addresses ?? 0))],
         ["Undelete window", undeleteWindow && undeleteWindow.seconds > 0n ? durationWord(Number(undeleteWindow.seconds) * 1000) : "none"],
         ["SSH sessions", project.recordSessions ? "are recorded" : ""],
+        ["Members log in as", loginWords(sshLogins?.member)],
+        ["Owners log in as", loginWords(sshLogins?.owner)],
         ["Etag", etag],
       ]),
     json: Project.toJSON(project),
     names: [name],
   };
+}
+
+/** Empty, which is not shown, for everybody. */
+function loginWords(logins: readonly string[] = []): string {
+  return logins.includes("*") ? "" : logins.join(", ");
+}
+
+function namesOf(text: string): readonly string[] {
+  return text.split(",").map((name) => name.trim());
 }
 
 function memberView(members: readonly ProjectMember[], shell: Shell): View {

@@ -27,7 +27,7 @@ export function declare(command: Command, shell: Shell): void {
         const access = await openSshAccess(shell, session, await chosenKey(options, shell.folder));
         for (const vm of wanted) {
           if (vm.sshHostKey === "") throw new CliError(`${vm.name} has no SSH host key yet: try again when it runs`);
-          const { user, options: way } = await access.wayTo(vm, "root");
+          const { user, options: way } = await access.wayTo(vm, undefined);
           const hostName: SshOption[] = way.some(([keyword]) => keyword === "HostName") ? [] : [["HostName", vm.id]];
           shell.out(`${asHostBlock(`pitwall-${checkedVm(vm).name}`, [...hostName, ["User", user], ...way])}\n`);
         }

@@ -26,7 +26,7 @@ interface Options extends EndpointOption, KeyOption {
 
 export function declare(command: Command, shell: Shell): void {
   withKey(withEndpoint(command))
-    .argument("<destination>", "[USER@]VM; the user is root unless said")
+    .argument("<destination>", "[USER@]VM; the user is root unless said, or whom the project lets you be")
     .argument("[command...]", "what to run instead of a shell; put -- before it")
     .option("-t, --tty", "a terminal for the command")
     .option("-L, --forward <spec>", "as ssh's -L, such as 8000:localhost:80; may be repeated", addItem)

@@ -2,11 +2,12 @@
 import { createHash } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { discover, PitwallRpcError, type Vm } from "@pitwall/sdk";
+import { discover, PitwallRpcError, type Project, type Vm } from "@pitwall/sdk";
 import { configFolder, readIfThere, replaceFile } from "../account/config-folder.ts";
 import type { Session } from "../account/session.ts";
 import { CliError } from "../failure.ts";
 import type { Shell } from "../shell.ts";
+import { loginFor } from "./login.ts";
 import { checkedVm, gatewayAddress, knownHostsLine } from "./places.ts";
 import { ownKey } from "./own-key.ts";
 import { doorOptions, doorUser, sshOptions, type SshGateway, type SshOption } from "./options.ts";
@@ -21,8 +22,8 @@ export interface SshWayIn {
 }
 
 export interface SshAccess {
-  /** Once the host keys are pinned in files. Throws when the VM has none yet. */
-  wayTo(vm: Vm, user: string): Promise<SshWayIn>;
+  /** Once the host keys are pinned in files; without `user` as who is usual. Throws when the VM has none yet, and for a user that one may not be. */
+  wayTo(vm: Vm, user: string | undefined): Promise<SshWayIn>;
 }
 
 /** `key` is the user's own choice of a private key file; without one, Pitwall's own key is used and registered. */
@@ -41,25 +42,27 @@ export async function openSshAccess({ env, signals }: Shell, session: Session, k
       knownHostsLine(gatewayAlias, discovery.sshHostKey, `the gateway at ${session.endpoint}`),
     ),
   };
-  const recorded = new Map<string, Promise<boolean>>();
+  const projects = new Map<string, Promise<Project | undefined>>();
   return {
-    async wayTo(vm, user) {
+    async wayTo(vm, asked) {
       const { id, name } = checkedVm(vm);
-      const isRecorded = recorded.get(vm.project) ?? recordsSessions(session, vm.project);
-      recorded.set(vm.project, isRecorded);
-      if (await isRecorded) return { user: doorUser({ id }, user), options: doorOptions(gateway, keyFile) };
+      const asking = projects.get(vm.project) ?? settingsOf(session, vm.project);
+      projects.set(vm.project, asking);
+      const project = await asking;
+      const user = project ? loginFor(project, name, asked) : (asked ?? "root");
+      if (project?.recordSessions === true) return { user: doorUser({ id }, user), options: doorOptions(gateway, keyFile) };
       const knownHosts = await pinVm(hostsFile(folder, id), vm, knownHostsLine(id, vm.sshHostKey, `the VM ${name}`));
       return { user, options: sshOptions({ id, alias: id, knownHosts }, gateway, keyFile) };
     },
   };
 }
 
-/** Whether the gateway refuses what it cannot read. A token that may not ask goes the usual way, and is told by the gateway. */
-async function recordsSessions({ pitwall }: Session, project: string): Promise<boolean> {
+/** What the gateway and the VM will demand. A token that may not ask goes the usual way, and is told by them. */
+async function settingsOf({ pitwall }: Session, project: string): Promise<Project | undefined> {
   try {
-    return (await pitwall.projects.get(project)).recordSessions;
+    return await pitwall.projects.get(project);
   } catch (error) {
-    if (error instanceof PitwallRpcError && error.code === "PERMISSION_DENIED") return false;
+    if (error instanceof PitwallRpcError && error.code === "PERMISSION_DENIED") return undefined;
     throw error;
   }
 }

@@ -34,7 +34,7 @@ test("an id that is a path and a name that is a pattern are refused", () => {
 
 describe("a destination", () => {
   it.each([
-    ["web", { user: "root", vm: "web" }],
+    ["web", { user: undefined, vm: "web" }],
     ["ada@web", { user: "ada", vm: "web" }],
   ])("%s is understood", (text, destination) => expect(parseDestination(text)).toEqual(destination));
   it.each(["", "ada@", "@web", "-oX=y@web", "a b@web"])("%j is refused", (text) =>

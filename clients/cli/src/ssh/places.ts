@@ -32,12 +32,12 @@ export function checkedVm({ id, name }: Pick<Vm, "id" | "name">): { id: string; 
   return { id, name };
 }
 
-/** `[USER@]VM`; the user is root unless said. Throws when either can be none. */
-export function parseDestination(text: string): { user: string; vm: string } {
+/** `[USER@]VM`. Throws when either can be none. */
+export function parseDestination(text: string): { user: string | undefined; vm: string } {
   const at = text.lastIndexOf("@");
-  const user = at < 0 ? "root" : text.slice(0, at);
+  const user = at < 0 ? undefined : text.slice(0, at);
   const vm = text.slice(at + 1);
-  if (!/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/.test(user) || vm === "")
+  if ((user !== undefined && !/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/.test(user)) || vm === "")
     throw new CliError(`${JSON.stringify(text)} is no [USER@]VM`, { exitCode: 2 });
   return { user, vm };
 }

@@ -11,6 +11,7 @@ import (
 
 	pb "pitwall.dev/powerunit/internal/gen/pitwallv1"
 	"pitwall.dev/powerunit/internal/rpc"
+	"pitwall.dev/powerunit/internal/sshfront"
 )
 
 const (
@@ -28,22 +29,36 @@ func (c *controlService) dial(stream *rpc.Stream) error {
 	case target != nil && target.Tcp != nil:
 		return dialTCP(stream, target.Tcp.Port)
 	case target != nil && target.Ssh != nil:
-		conn, err := c.ssh.Dial(target.Ssh.SessionKey)
-		if err != nil {
-			return rpc.Errorf(rpc.FailedPrecondition, "the VM's SSH server cannot be reached: %v", err)
-		}
-		return splice(stream, conn)
+		return c.dialSSH(stream, sshfront.Admission{SessionKey: target.Ssh.SessionKey})
+	case target != nil && target.LimitedSsh != nil:
+		logins := append([]string{}, target.LimitedSsh.Logins...) // not nil: that is for whomever
+		return c.dialSSH(stream, sshfront.Admission{SessionKey: target.LimitedSsh.SessionKey, Logins: logins})
 	case target != nil && target.GuestApi != nil:
-		if err := accept(stream); err != nil {
-			return err
-		}
-		conn := newStreamConn(stream)
-		defer conn.Close()
-		c.guest.Serve(conn)
-		return nil
+		return serve(stream, c.guest.server(nil))
+	case target != nil && target.LimitedGuestApi != nil:
+		return serve(stream, c.guest.server(append([]string{}, target.LimitedGuestApi.Logins...)))
 	default:
 		return rpc.Errorf(rpc.InvalidArgument, "target: the first message must name one")
 	}
+}
+
+func (c *controlService) dialSSH(stream *rpc.Stream, admission sshfront.Admission) error {
+	conn, err := c.ssh.Dial(admission)
+	if err != nil {
+		return rpc.Errorf(rpc.FailedPrecondition, "the VM's SSH server cannot be reached: %v", err)
+	}
+	return splice(stream, conn)
+}
+
+// serve has the stream carry calls of its own.
+func serve(stream *rpc.Stream, server *rpc.Server) error {
+	if err := accept(stream); err != nil {
+		return err
+	}
+	conn := newStreamConn(stream)
+	defer conn.Close()
+	server.Serve(conn)
+	return nil
 }
 
 func accept(stream *rpc.Stream) error {

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -17,6 +19,8 @@ import (
 type execution struct {
 	process *supervise.Process
 	tty     bool
+	// login is the name of the user that it was started as; empty for a bare number.
+	login   string
 	output  func(isStderr bool, data []byte) error
 	outputs sync.WaitGroup
 
@@ -29,15 +33,42 @@ func (g *guestService) begin(start *pb.ExecStart, output func(isStderr bool, dat
 	if start == nil || len(start.Argv) == 0 || start.Argv[0] == "" {
 		return nil, rpc.Errorf(rpc.InvalidArgument, "start.argv: must name a command")
 	}
-	user, err := users.Load().Resolve(start.User)
+	user, err := g.who(start.User)
 	if err != nil {
-		return nil, rpc.Errorf(rpc.InvalidArgument, "start.user: %v", err)
+		return nil, err
 	}
-	x := &execution{tty: start.Tty, output: output}
+	x := &execution{tty: start.Tty, login: user.Name, output: output}
 	if err := x.start(g, start, user); err != nil {
 		return nil, rpc.Errorf(rpc.FailedPrecondition, "%v", err)
 	}
 	return x, nil
+}
+
+// who is the user that a command is run as: root, or the first whom the caller may be, unless one is named. Who may be some users alone names
+// one of them as it is, without a group, which may be any.
+func (g *guestService) who(name string) (users.Identity, error) {
+	if g.logins == nil {
+		user, err := users.Load().Resolve(name)
+		if err != nil {
+			return user, rpc.Errorf(rpc.InvalidArgument, "start.user: %v", err)
+		}
+		return user, nil
+	}
+	if name == "" && len(g.logins) > 0 {
+		name = g.logins[0]
+	}
+	if !g.mayBe(name) {
+		return users.Identity{}, rpc.Errorf(rpc.PermissionDenied, "start.user: your role lets you act as %s, not as %q", strings.Join(g.logins, ", "), name)
+	}
+	user, known := users.Load().Login(name)
+	if !known {
+		return user, rpc.Errorf(rpc.InvalidArgument, "start.user: the image has no user %q", name)
+	}
+	return user, nil
+}
+
+func (g *guestService) mayBe(login string) bool {
+	return g.logins == nil || slices.Contains(g.logins, login)
 }
 
 // wait returns once the process has ended and all of its output was given away.

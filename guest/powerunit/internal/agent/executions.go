@@ -75,6 +75,9 @@ func (g *guestService) listExecs(*pb.ListExecsRequest) (*pb.ListExecsResponse, e
 	defer all.mu.Unlock()
 	response := &pb.ListExecsResponse{}
 	for _, b := range all.byID {
+		if !g.mayBe(b.login) {
+			continue
+		}
 		response.Execs = append(response.Execs, &pb.ExecInfo{ExecId: b.id, Argv: b.argv, StartTime: &b.started, Exit: wireExit(b.exit)})
 	}
 	slices.SortFunc(response.Execs, func(a, b *pb.ExecInfo) int { return a.StartTime.Compare(*b.StartTime) })
@@ -92,7 +95,7 @@ func (g *guestService) attachExec(stream *rpc.Stream) error {
 	g.executions.mu.Lock()
 	b := g.executions.byID[*first.ExecId]
 	g.executions.mu.Unlock()
-	if b == nil {
+	if b == nil || !g.mayBe(b.login) {
 		return rpc.Errorf(rpc.NotFound, "no command %q", *first.ExecId)
 	}
 	go b.receive(stream)

@@ -20,29 +20,16 @@ const (
 	clockTolerance = 100 * time.Millisecond
 )
 
-// Server has one table of methods for the node and one for users.
+// Server has the methods for the node, those for users among them.
 type Server struct {
-	control, guest *rpc.Server
+	control *rpc.Server
 }
 
 // NewServer is ready for connections.
 func NewServer(state *State, service *supervise.Service, processes *supervise.Processes, ssh *sshfront.Front, env []string) *Server {
-	s := &Server{rpc.NewServer(), rpc.NewServer()}
 	guest := &guestService{service: service, processes: processes, env: env, executions: newExecutions()}
-	for _, server := range []*rpc.Server{s.control, s.guest} {
-		server.Handle(pb.GuestService_Exec, guest.exec)
-		server.Handle(pb.GuestService_StartExec, rpc.Unary(guest.startExec))
-		server.Handle(pb.GuestService_AttachExec, guest.attachExec)
-		server.Handle(pb.GuestService_ListExecs, rpc.Unary(guest.listExecs))
-		server.Handle(pb.GuestService_ReadLogs, rpc.Streaming(guest.readLogs))
-		server.Handle(pb.GuestService_GetStats, rpc.Unary(getStats))
-		server.Handle(pb.GuestService_StatFile, rpc.Unary(statFile))
-		server.Handle(pb.GuestService_ListFiles, rpc.Streaming(listFiles))
-		server.Handle(pb.GuestService_ReadFile, rpc.Streaming(readFile))
-		server.Handle(pb.GuestService_WriteFile, writeFile)
-		server.Handle(pb.GuestService_WatchFiles, rpc.Streaming(watchFiles))
-	}
-	control := &controlService{state: state, service: service, ssh: ssh, guest: s.guest}
+	s := &Server{guest.server(nil)}
+	control := &controlService{state: state, service: service, ssh: ssh, guest: guest}
 	s.control.Handle(pb.GuestControlService_WatchState, rpc.Streaming(control.watchState))
 	s.control.Handle(pb.GuestControlService_Shutdown, rpc.Unary(control.shutdown))
 	s.control.Handle(pb.GuestControlService_Dial, control.dial)
@@ -58,7 +45,7 @@ type controlService struct {
 	state   *State
 	service *supervise.Service
 	ssh     *sshfront.Front
-	guest   *rpc.Server
+	guest   *guestService
 }
 
 func (c *controlService) watchState(_ *pb.WatchStateRequest, stream *rpc.Stream) error {
@@ -109,6 +96,31 @@ type guestService struct {
 	processes  *supervise.Processes
 	env        []string
 	executions *executions
+	// logins, unless nil, are the users that the caller acts as.
+	logins []string
+}
+
+// server is a table of the methods for a caller who acts as one of these users alone, or, with nil, as whomever. What acts as root whoever
+// asks, the methods about files, is for the latter.
+func (g *guestService) server(logins []string) *rpc.Server {
+	guest := *g
+	guest.logins = logins
+	server := rpc.NewServer()
+	server.Handle(pb.GuestService_Exec, guest.exec)
+	server.Handle(pb.GuestService_StartExec, rpc.Unary(guest.startExec))
+	server.Handle(pb.GuestService_AttachExec, guest.attachExec)
+	server.Handle(pb.GuestService_ListExecs, rpc.Unary(guest.listExecs))
+	server.Handle(pb.GuestService_ReadLogs, rpc.Streaming(guest.readLogs))
+	server.Handle(pb.GuestService_GetStats, rpc.Unary(getStats))
+	if logins != nil {
+		return server
+	}
+	server.Handle(pb.GuestService_StatFile, rpc.Unary(statFile))
+	server.Handle(pb.GuestService_ListFiles, rpc.Streaming(listFiles))
+	server.Handle(pb.GuestService_ReadFile, rpc.Streaming(readFile))
+	server.Handle(pb.GuestService_WriteFile, writeFile)
+	server.Handle(pb.GuestService_WatchFiles, rpc.Streaming(watchFiles))
+	return server
 }
 
 func (g *guestService) readLogs(request *pb.ReadLogsRequest, stream *rpc.Stream) error {

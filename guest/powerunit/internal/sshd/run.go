@@ -2,6 +2,7 @@ package sshd
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -9,12 +10,14 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"pitwall.dev/powerunit/internal/sshfront"
 )
 
 // idleLimit is how long the process waits for a connection before it offers to leave.
 const idleLimit = time.Minute
 
-// Run serves the connections that PID 1 sends, each with a session key that may be empty, until PID 1 closes the link. After a while
+// Run serves the connections that PID 1 sends, each with who is let in on it, until PID 1 closes the link. After a while
 // without connections it tells how many it has had; when that is all that were sent, PID 1 lets it go.
 func (s *Server) Run(link *net.UnixConn) error {
 	var mu sync.Mutex
@@ -28,7 +31,7 @@ func (s *Server) Run(link *net.UnixConn) error {
 		}
 	})
 	for {
-		conn, key, err := receive(link)
+		conn, admission, err := receive(link)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -40,7 +43,7 @@ func (s *Server) Run(link *net.UnixConn) error {
 		active++
 		mu.Unlock()
 		go func() {
-			s.Serve(conn, key)
+			s.Serve(conn, admission)
 			mu.Lock()
 			defer mu.Unlock()
 			if active--; active == 0 {
@@ -50,28 +53,31 @@ func (s *Server) Run(link *net.UnixConn) error {
 	}
 }
 
-const maxKey = 16 << 10
+const maxAdmission = 16 << 10
 
 // receive takes one connection off the link.
-func receive(link *net.UnixConn) (net.Conn, string, error) {
-	data, control := make([]byte, maxKey), make([]byte, syscall.CmsgSpace(4))
+func receive(link *net.UnixConn) (conn net.Conn, admission sshfront.Admission, err error) {
+	data, control := make([]byte, maxAdmission), make([]byte, syscall.CmsgSpace(4))
 	n, controlSize, _, _, err := link.ReadMsgUnix(data, control)
 	if err != nil {
-		return nil, "", err
+		return nil, admission, err
 	}
 	if n == 0 {
-		return nil, "", io.EOF
+		return nil, admission, io.EOF
 	}
 	messages, err := syscall.ParseSocketControlMessage(control[:controlSize])
 	if err != nil || len(messages) != 1 {
-		return nil, "", errors.New("a message without a connection")
+		return nil, admission, errors.New("a message without a connection")
 	}
 	fds, err := syscall.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return nil, "", errors.New("a message without a connection")
+		return nil, admission, errors.New("a message without a connection")
 	}
 	file := os.NewFile(uintptr(fds[0]), "connection")
 	defer file.Close()
-	conn, err := net.FileConn(file)
-	return conn, string(data[1:n]), err
+	if err := json.Unmarshal(data[:n], &admission); err != nil {
+		return nil, admission, err
+	}
+	conn, err = net.FileConn(file)
+	return conn, admission, err
 }

@@ -102,9 +102,8 @@ type connection struct {
 	forwarded forwards
 }
 
-// Serve runs one connection to its end. sessionKey, when not empty, is a key or a certificate that is let in on this connection only: a
-// certificate if it is good, too.
-func (s *Server) Serve(conn net.Conn, sessionKey string) {
+// Serve runs one connection to its end.
+func (s *Server) Serve(conn net.Conn, admission sshfront.Admission) {
 	defer conn.Close()
 	select {
 	case s.slots <- struct{}{}:
@@ -113,8 +112,11 @@ func (s *Server) Serve(conn net.Conn, sessionKey string) {
 		return
 	}
 	keys := s.keys
-	if sessionKey != "" {
-		key, err := parseKey(sessionKey)
+	if admission.Logins != nil {
+		keys = nil // who has one of those may be anybody
+	}
+	if admission.SessionKey != "" {
+		key, err := parseKey(admission.SessionKey)
 		if err != nil {
 			return
 		}
@@ -123,6 +125,9 @@ func (s *Server) Serve(conn net.Conn, sessionKey string) {
 	config := s.config
 	config.PublicKeyCallback = func(meta ssh.ConnMetadata, offered ssh.PublicKey) (*ssh.Permissions, error) {
 		_, known := users.Load().Login(meta.User())
+		if admission.Logins != nil && !slices.Contains(admission.Logins, meta.User()) {
+			return nil, fmt.Errorf("%s is not one of those that this connection may log in as", meta.User())
+		}
 		if !known || !slices.ContainsFunc(keys, func(key []byte) bool { return bytes.Equal(key, offered.Marshal()) }) {
 			return nil, fmt.Errorf("key not accepted for %s", meta.User())
 		}

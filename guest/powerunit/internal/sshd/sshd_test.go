@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -65,8 +66,14 @@ func lineOf(key ssh.PublicKey) string {
 // login connects to a server of these authorities as who gives it sessionKey does, and shows signer.
 func login(t *testing.T, authorities []string, sessionKey string, signer ssh.Signer) (*ssh.Client, error) {
 	t.Helper()
-	_, hostKey := newKey(t)
-	server, err := New(sshfront.Settings{SSH: boot.SSH{HostKey: hostKey, UserCA: authorities, Principal: vm}})
+	return loginAs(t, "root", boot.SSH{UserCA: authorities}, sshfront.Admission{SessionKey: sessionKey}, signer)
+}
+
+func loginAs(t *testing.T, user string, config boot.SSH, admission sshfront.Admission, signer ssh.Signer) (*ssh.Client, error) {
+	t.Helper()
+	_, config.HostKey = newKey(t)
+	config.Principal = vm
+	server, err := New(sshfront.Settings{SSH: config})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,11 +84,11 @@ func login(t *testing.T, authorities []string, sessionKey string, signer ssh.Sig
 	t.Cleanup(func() { listener.Close() })
 	go func() {
 		if conn, err := listener.Accept(); err == nil {
-			server.Serve(conn, sessionKey)
+			server.Serve(conn, admission)
 		}
 	}()
 	client, err := ssh.Dial("tcp", listener.Addr().String(), &ssh.ClientConfig{
-		User: "root", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
+		User: user, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	})
 	if err == nil {
 		t.Cleanup(func() { client.Close() })
@@ -170,6 +177,58 @@ func TestACertificateIsLetInOnTheConnectionThatItCameWith(t *testing.T) {
 				t.Errorf("let in: %v; want %v (%v)", err == nil, c.want, err)
 			}
 		})
+	}
+}
+
+func TestAConnectionThatIsLimitedLetsItsOwnKeyInAsThoseUsersAlone(t *testing.T) {
+	ca, _ := newKey(t)
+	of, _ := newKey(t)
+	other, _ := newKey(t)
+	certificate := newCertificate(t, ca, nil)
+	// The one user beside root that every machine has on which this runs.
+	const user = "daemon"
+	for name, c := range map[string]struct {
+		user   string
+		logins []string
+		shown  ssh.Signer
+		want   bool
+	}{
+		"as one of them":              {user, []string{"dev", user}, of, true},
+		"as one of them, certified":   {user, []string{user}, certificate, true},
+		"as another":                  {"root", []string{user}, of, false},
+		"as another, certified":       {"root", []string{user}, certificate, false},
+		"as nobody":                   {user, []string{}, of, false},
+		"as whomever":                 {"root", nil, of, true},
+		"as one that is not there":    {"no-such-user", []string{"no-such-user"}, of, false},
+		"by a key of the VM":          {user, []string{user}, other, false},
+		"by a key of the VM, as ever": {user, nil, other, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			session := c.shown
+			if session == other {
+				session = of
+			}
+			config := boot.SSH{UserCA: []string{lineOf(ca.PublicKey())}, AuthorizedKeys: []string{lineOf(other.PublicKey())}}
+			admission := sshfront.Admission{SessionKey: lineOf(session.PublicKey()), Logins: c.logins}
+			if _, err := loginAs(t, c.user, config, admission, c.shown); (err == nil) != c.want {
+				t.Errorf("let in: %v; want %v (%v)", err == nil, c.want, err)
+			}
+		})
+	}
+}
+
+func TestAnAdmissionArrivesAsItWasSent(t *testing.T) {
+	for _, want := range []sshfront.Admission{
+		{}, {SessionKey: "ssh-ed25519 AAAA", Logins: []string{"dev", "ops"}}, {SessionKey: "k", Logins: []string{}}, {SessionKey: "k"},
+	} {
+		message, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got sshfront.Admission
+		if err := json.Unmarshal(message, &got); err != nil || (got.Logins == nil) != (want.Logins == nil) || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s became %+v (%v)", message, got, err)
+		}
 	}
 }
 

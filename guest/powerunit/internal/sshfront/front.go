@@ -25,6 +25,14 @@ type Settings struct {
 	Env []string `json:"env"`
 }
 
+// Admission is who is let in on one connection.
+type Admission struct {
+	// SessionKey, when not empty, is a key or a certificate beside the VM's own keys: a certificate if it is good, too.
+	SessionKey string
+	// Logins, unless nil, are the users that it logs in as; it is then the only key.
+	Logins []string
+}
+
 // ProgramPath is where the initramfs has the SSH program.
 const ProgramPath = "/powerunit-ssh"
 
@@ -75,7 +83,7 @@ func (f *Front) Listen() {
 			if err != nil {
 				return
 			}
-			if err := f.give(conn.(*net.TCPConn), ""); err != nil { // Accept of a TCP listener returns nothing else
+			if err := f.give(conn.(*net.TCPConn), Admission{}); err != nil { // Accept of a TCP listener returns nothing else
 				boot.Say("powerunit: ssh: " + err.Error())
 			}
 			conn.Close()
@@ -83,14 +91,14 @@ func (f *Front) Listen() {
 	}()
 }
 
-// Dial opens a connection to the SSH server; sessionKey, when not empty, is let in on it.
-func (f *Front) Dial(sessionKey string) (*net.UnixConn, error) {
+// Dial opens a connection to the SSH server.
+func (f *Front) Dial(admission Admission) (*net.UnixConn, error) {
 	ours, theirs, err := pair(syscall.SOCK_STREAM)
 	if err != nil {
 		return nil, err
 	}
 	defer theirs.Close()
-	if err := f.give(theirs, sessionKey); err != nil {
+	if err := f.give(theirs, admission); err != nil {
 		ours.Close()
 		return nil, err
 	}
@@ -125,7 +133,11 @@ func pair(kind int) (ours, theirs *net.UnixConn, err error) {
 }
 
 // give sends a connection to the process. One that has died meanwhile is followed by another.
-func (f *Front) give(conn syscall.Conn, sessionKey string) error {
+func (f *Front) give(conn syscall.Conn, admission Admission) error {
+	message, err := json.Marshal(admission)
+	if err != nil {
+		return err
+	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err
@@ -137,7 +149,7 @@ func (f *Front) give(conn syscall.Conn, sessionKey string) error {
 			return err
 		}
 		if failed := raw.Control(func(fd uintptr) {
-			_, _, err = f.link.WriteMsgUnix([]byte("K"+sessionKey), syscall.UnixRights(int(fd)), nil)
+			_, _, err = f.link.WriteMsgUnix(message, syscall.UnixRights(int(fd)), nil)
 		}); failed != nil {
 			return failed
 		}

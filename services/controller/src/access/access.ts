@@ -16,17 +16,19 @@ import { hostPort, invalid, isUuid, PitwallError, type Failpoints, type Fault, t
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
+import { loginsOf } from "../projects/logins.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
-import { reachVm, vmNotFound } from "../projects/reach.ts";
-import { ProjectEntity, SshKeyEntity, VmEntity, type VmRow } from "../store/entities.ts";
+import { reachVm, reachVmInRole, vmNotFound } from "../projects/reach.ts";
+import { ProjectEntity, SshKeyEntity, VmEntity, type ProjectRow, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
+import { actBy, mayGoOn } from "./acting.ts";
 import type { Authenticator } from "./authenticator.ts";
 import { refuseLocked } from "./locks.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 import type { IngressGrants } from "./ingress-grants.ts";
 import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
-import { checkUser, opensSsh, refuseUnread, wayOf } from "./way.ts";
+import { actsInGuest, checkUser, opensSsh, refuseUnread, wayOf } from "./way.ts";
 
 /** How long a node may take to find another controller before a user is told. */
 const handoverMs = 4_000;
@@ -103,28 +105,32 @@ export class Access {
     const sought = soughtPort(target, host);
     checkUser(request.sshUser);
     if (!target?.target) throw invalid("target", "is required");
+    if (target.target.$case.startsWith("limited")) throw invalid("target", "is one that controllers alone ask for");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
     const who = await this.#running(() => this.#reach(caller, { vm, host, method, port: sought }), signal);
     const { row } = who;
     const port = sought === 0 ? row.httpPort : sought;
     const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
-    const record = opensSsh(led) && (await this.#isRecorded(row.projectId));
-    if (record) refuseUnread(request, who.isOutsider ? undefined : row.name);
+    const vmName = who.isOutsider ? undefined : row.name;
+    const project = await this.#projectOf(row);
+    const record = opensSsh(led) && project.recordSessions;
+    if (record) refuseUnread(request, vmName);
+    const { target: held, logins, user: sshUser } = actBy(request, led, loginsOf(project, who.role), vmName);
     const isLogged = isSession(target.target.$case, method);
     if (isLogged) {
-      const detail = { name: row.name, ...wayOf(request) };
+      const detail = { name: row.name, ...wayOf({ ...request, sshUser }) };
       const { actor, subject } = who;
       await this.sessions.begin({ id: sessionId, gatewayId, vmId: row.id, projectId: row.projectId, actor, subject, detail });
     }
     await this.#failpoints.at("tunnel.session.audited", row.id);
-    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: led, token, gatewayAddress }, signal);
+    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: held, token, gatewayAddress }, signal);
     const { id: vmId, epoch, sshHostKey, owner: subject } = row;
-    return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record };
+    return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record, logins: [...logins] };
   }
 
-  async #isRecorded(projectId: string): Promise<boolean> {
-    return (await this.#store.read().count(ProjectEntity, { id: projectId, recordSessions: true })) > 0;
+  async #projectOf({ projectId }: VmRow): Promise<ProjectRow> {
+    return this.#store.read().findOneOrFail(ProjectEntity, { id: projectId });
   }
 
   /** Which of these, open already, lead where their caller may no longer go, and of which nobody can say now. Throws when that is all. */
@@ -153,10 +159,12 @@ export class Access {
   }
 
   /** Throws what keeps it from finding out. */
-  async #isLost({ caller, vm, method, host, port, unrecordedSsh }: CheckedTunnel): Promise<boolean> {
+  async #isLost({ caller, vm, method, host, port, unrecordedSsh, logins }: CheckedTunnel): Promise<boolean> {
     try {
-      const { row } = await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
-      return unrecordedSsh && (await this.#isRecorded(row.projectId));
+      const { row, role } = await this.#reach(caller, { vm, host, method, port: host === "" ? undefined : port }, true);
+      if (!unrecordedSsh && logins.length === 0) return false;
+      const project = await this.#projectOf(row);
+      return (unrecordedSsh && project.recordSessions) || !mayGoOn(logins, loginsOf(project, role));
     } catch (error) {
       if (!(error instanceof PitwallError) || error.fault === "unavailable") throw error;
       return endsTunnels.has(error.fault);
@@ -212,7 +220,7 @@ export class Access {
     const { host, method } = sought;
     const named = host === "" ? undefined : await findByHost(em, host);
     if (named && named.publicPorts.includes(sought.port || named.httpPort))
-      return { row: named, actor: "anybody", subject: "", isOutsider: true };
+      return { row: named, role: "member", actor: "anybody", subject: "", isOutsider: true };
     // A name that is nobody's is looked up all the same, as an id that nobody has: what one may not see costs what is not there costs.
     const vm = host === "" ? sought.vm : (named?.id ?? nobody);
     switch (caller?.credential?.$case) {
@@ -221,10 +229,10 @@ export class Access {
         const principal = await (isOpen ? this.#authenticator.stillIs(authorization) : this.#authenticator.authenticate(authorization));
         const least = (method === "" ? undefined : this.#leastFor(method)) ?? "member";
         holdToken(principal, method, least);
-        const row = await reachVm(em, principal, vm, least).catch((error: unknown) => {
+        const reached = await reachVmInRole(em, principal, vm, least).catch((error: unknown) => {
           throw host !== "" && error instanceof PitwallError && error.fault === "not-found" ? vmNotFound(host) : error;
         });
-        return { row, ...originOf(principal) };
+        return { ...reached, ...originOf(principal) };
       }
       case "sshPublicKey":
         return findByKey(em, caller.credential.value, vm);
@@ -270,6 +278,8 @@ function soughtPort(target: TunnelTarget | undefined, host: string): number | un
 /** Who reaches a VM. */
 interface Reaching {
   readonly row: VmRow;
+  /** Of whom nobody has given a role, those who are let in from outside and keys that were given with a VM, the least one that may enter. */
+  readonly role: ProjectRole;
   /** As the audit log names it; a key that was given with a VM is nobody's: `key:SHA256:…`. */
   readonly actor: string;
   readonly subject: string;
@@ -279,7 +289,7 @@ interface Reaching {
 
 /** What lets somebody act in a VM has an entry; reading its logs, and each request to one of its ports, has none. */
 function isSession(target: string, method: string): boolean {
-  return target === "ssh" || (target === "guestApi" && !/^GuestService\/(ReadLogs|GetStats)$/.test(method));
+  return target === "ssh" || (target === "guestApi" && actsInGuest(method));
 }
 
 /** A token that was made for some methods opens a tunnel for no other, and none for a port. Throws `denied`. */
@@ -331,14 +341,14 @@ async function findByKey(em: EntityManager, publicKey: string, vm: string): Prom
   const { line, fingerprint } = parseSshKey(publicKey, "ssh_public_key");
   const owner = (await em.findOne(SshKeyEntity, { fingerprint }))?.owner;
   if (owner !== undefined) {
-    const own = await reachVm(em, keyHolder(owner), vm, "member").catch(() => undefined);
-    if (own) return { row: own, actor: owner, subject: owner };
+    const own = await reachVmInRole(em, keyHolder(owner), vm, "member").catch(() => undefined);
+    if (own) return { ...own, actor: owner, subject: owner };
   }
   const rows = await em.find(VmEntity, isUuid(vm) ? { id: vm } : { name: vm, deleteTime: null });
   const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
   // One key given with VMs of the same name in several projects: only an id is clear.
   if (!match || more.length > 0) throw vmNotFound(vm);
-  return { row: match, actor: `key:${fingerprint}`, subject: match.owner };
+  return { row: match, role: "member", actor: `key:${fingerprint}`, subject: match.owner };
 }
 
 /** Of its name below the gateways' domain, or its id. */
@@ -356,14 +366,14 @@ async function findByGrant(em: EntityManager, grant: IngressGrant, named: VmRow 
     if (!(error instanceof PitwallError)) throw error; // that the database is away takes nobody's role away
     throw new PitwallError("denied", "whoever made the address that let you in may no longer enter this VM", { reason: "ACCESS_REVOKED" });
   });
-  return { row, actor: grant.subject, subject: grant.subject, isOutsider: true };
+  return { row, role: "member", actor: grant.subject, subject: grant.subject, isOutsider: true };
 }
 
 /** The VM that a certificate was made for, if its user still may. */
 async function findByCertificate(em: EntityManager, { subject, vms }: CertifiedUser, vm: string): Promise<Reaching> {
-  const row = await reachVm(em, keyHolder(subject), vm, "member").catch(() => undefined);
-  if (!row || !vms.includes(row.id)) throw vmNotFound(vm);
-  return { row, actor: subject, subject };
+  const own = await reachVmInRole(em, keyHolder(subject), vm, "member").catch(() => undefined);
+  if (!own || !vms.includes(own.row.id)) throw vmNotFound(vm);
+  return { ...own, actor: subject, subject };
 }
 
 /** Whoever has a user's key is that user, and no administrator. */

@@ -2,6 +2,7 @@
 import { readSshCertificate } from "@pitwall/auth";
 import { SshWay, type Caller, type OpenTunnelRequest, type TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import { invalid, PitwallError } from "@pitwall/runtime";
+import { isLoginName } from "../projects/logins.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 
 /** Where SSH servers listen. */
@@ -24,7 +25,7 @@ export interface Way {
 
 /** Throws `invalid` for what no SSH user name of the gateway can hold. */
 export function checkUser(user: string): void {
-  if (user !== "" && !/^[A-Za-z_][A-Za-z0-9_.-]{0,31}$/.test(user)) throw invalid("ssh_user", "is no user's name");
+  if (user !== "" && !isLoginName(user)) throw invalid("ssh_user", "is no user's name");
 }
 
 /** Of a request that was let in. */
@@ -50,6 +51,11 @@ function credentialOf(caller: Caller | undefined): Pick<Way, "key" | "certificat
     default:
       return {};
   }
+}
+
+/** Whether a method of the guest's API lets somebody act in the VM; none is said by gateways of a version before. */
+export function actsInGuest(method: string): boolean {
+  return !/^GuestService\/(ReadLogs|GetStats)$/.test(method);
 }
 
 /** Whether SSH goes through it: to the VM's own server, or by the port of SSH to what the image may have there. */

@@ -13,6 +13,7 @@ import { usageOf } from "../quota/quota.ts";
 import { ProjectEntity, ProjectMemberEntity, VmEntity, type ProjectRow } from "../store/entities.ts";
 import { isKeyTaken, lockRow, type EntityManager, type Store } from "../store/store.ts";
 import { isName } from "../vm/names.ts";
+import { everybody } from "./logins.ts";
 import type { Principal, ProjectRole } from "./principal.ts";
 import { projectNotFound, reachProject, type Reached } from "./reach.ts";
 import { applyMask } from "./update-mask.ts";
@@ -195,7 +196,8 @@ async function describe(em: EntityManager, row: ProjectRow, role: ProjectRole | 
 async function insertProject(em: EntityManager, name: string, owner: string, personalOf: string | null): Promise<ProjectRow> {
   const id = randomUUID();
   const createTime = new Date();
-  const row = { id, name, personalOf, ...firstQuota, undeleteWindowMs: 0n, recordSessions: false, createTime, version: 1n };
+  const logins = { memberLogins: everybody, ownerLogins: everybody };
+  const row = { id, name, personalOf, ...firstQuota, undeleteWindowMs: 0n, recordSessions: false, ...logins, createTime, version: 1n };
   await em.insert(ProjectEntity, row);
   await em.insert(ProjectMemberEntity, { projectId: id, subject: owner, role: "owner", createTime });
   return row;

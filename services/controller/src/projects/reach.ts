@@ -91,13 +91,22 @@ export async function reachableProjects(em: EntityManager, { subject, token }: P
  * What was deleted and can be brought back is found by id only.
  */
 export async function reachVm(em: EntityManager, principal: Principal, reference: string, least: ProjectRole): Promise<VmRow> {
+  return (await reachVmInRole(em, principal, reference, least)).row;
+}
+
+/** The same, with the principal's role in its project. */
+export async function reachVmInRole(
+  em: EntityManager,
+  principal: Principal,
+  reference: string,
+  least: ProjectRole,
+): Promise<{ readonly row: VmRow; readonly role: ProjectRole }> {
   const which = whichVm(principal, reference);
   const sql = `select vm.id, role from vm join project on project.id = vm.project_id ${withRole} where ${which.sql}`;
   const found = await visible(em, principal, sql, which.values);
   const row = found && (await em.findOne(VmEntity, { id: found.id }));
   if (!row) throw vmNotFound(reference);
-  allowed(found.role, least, `the VM ${row.name}`);
-  return row;
+  return { row, role: allowed(found.role, least, `the VM ${row.name}`) };
 }
 
 function whichVm(principal: Principal, reference: string): { readonly sql: string; readonly values: readonly string[] } {

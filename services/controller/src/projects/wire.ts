@@ -43,6 +43,7 @@ export function toProject(row: ProjectRow, role: ProjectRole | undefined, usage:
     createTime: row.createTime,
     etag: String(row.version),
     recordSessions: row.recordSessions,
+    sshLogins: { member: [...row.memberLogins], owner: [...row.ownerLogins] },
   };
 }
 

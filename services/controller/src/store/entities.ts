@@ -86,6 +86,8 @@ export const ProjectEntity = defineEntity({
     quotaAddresses: p.integer(),
     undeleteWindowMs: p.bigint(),
     recordSessions: p.boolean(),
+    memberLogins: p.json<readonly string[]>(),
+    ownerLogins: p.json<readonly string[]>(),
     createTime: p.datetime(),
     /** Grows with every change: its etag. */
     version: p.bigint(),

@@ -43,8 +43,14 @@ export function toGone(vm: Vm): Vm {
   return { ...vm, phase: Phase.PHASE_GONE, reason: "", message: "" };
 }
 
-/** `memberKeys` are the public keys of all who may enter the project's VMs. */
-export function toAssignment(row: VmRow, memberKeys: readonly string[]): Assignment {
+/** SSH keys that a project's VMs let in, as whomever they log in. */
+export interface ProjectKeys {
+  readonly ofMembers: readonly string[];
+  /** Whether those that were given with a VM are such keys. */
+  readonly given: boolean;
+}
+
+export function toAssignment(row: VmRow, { ofMembers, given }: ProjectKeys): Assignment {
   const spec = VmSpec.fromJSON(row.spec);
   return {
     vmId: row.id,
@@ -54,7 +60,7 @@ export function toAssignment(row: VmRow, memberKeys: readonly string[]): Assignm
     desired: row.desired as Assignment["desired"], // written from this enum alone
     spec,
     imageDigest: row.imageDigest,
-    authorizedKeys: [...new Set([...memberKeys, ...spec.authorizedKeys])],
+    authorizedKeys: [...new Set([...ofMembers, ...(given ? spec.authorizedKeys : [])])],
     restartGeneration: row.restartGeneration,
     imageCredential: undefined,
   };

@@ -52,7 +52,7 @@ export interface SpokenNode {
 }
 
 /** Joins as a node of this name. */
-export async function joinNode(installation: Installation, admin: AdminApi, name: string): Promise<SpokenNode> {
+export async function joinNode(installation: Pick<Installation, "dir">, admin: Pick<AdminApi, "nodes">, name: string): Promise<SpokenNode> {
   const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name });
   const identity = await openIdentity({ dir: join(installation.dir, "nodes", name), join: text, name, serverNames: [], log: silentLog });
   return { id: identity.id, name, identity, link: (address, vms, options) => openLink(identity, address, vms ?? [], options) };

@@ -81,10 +81,10 @@ function bridge(session: Session, vm: VmConnection, account: Account, { failpoin
       outer.end();
     };
     try {
-      const { client, recordAs } = await vm.enter();
+      const { client, name, recordAs } = await vm.enter();
       await failpoints.at("ssh.vm.connected");
       if (recordAs !== undefined) {
-        const recorded = { sessionId: recordAs, command: what.command, terminal: terminalOf(pty), title: vm.name };
+        const recorded = { sessionId: recordAs, command: what.command, terminal: terminalOf(pty), title: name };
         recorder = await recordings.open(recorded, (why) => {
           void recorder?.close(why);
           refuse(why);

@@ -2,7 +2,7 @@ import { expect, it } from "vitest";
 import { parseTarget } from "./target.ts";
 
 it.each([
-  ["web", { vm: "web", user: "root" }],
+  ["web", { vm: "web", user: "" }],
   ["ada+web-2", { vm: "web-2", user: "ada" }],
   ["_apt+web", { vm: "web", user: "_apt" }],
   ["ada+0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11", { vm: "0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11", user: "ada" }],

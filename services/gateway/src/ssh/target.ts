@@ -4,6 +4,7 @@ import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 /** A VM, and the user in it; no VM for a connection that only jumps. */
 export interface SshTarget {
   readonly vm: string;
+  /** Empty where none is said. */
   readonly user: string;
 }
 
@@ -20,9 +21,9 @@ export interface Login {
 const name = "[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const pattern = new RegExp(`^(?:([A-Za-z_][A-Za-z0-9_.-]{0,31})\\+)?(${name})$`);
 
-/** `NAME` is root in that VM, `USER+NAME` is USER in it. Undefined when it is neither. */
+/** `NAME` is the usual user of that VM, root or whom its project has in place of it; `USER+NAME` is USER in it. Undefined when it is neither. */
 export function parseTarget(username: string): SshTarget | undefined {
-  const [, user = "root", vm] = pattern.exec(username) ?? [];
+  const [, user = "", vm] = pattern.exec(username) ?? [];
   return vm === undefined ? undefined : { vm, user };
 }
 

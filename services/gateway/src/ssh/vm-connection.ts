@@ -13,13 +13,13 @@ const readyLimitMs = 20_000;
 /** The connection, once it is there. */
 export interface Entered {
   readonly client: Client;
+  /** Who is logged in where: `root@NAME`. */
+  readonly name: string;
   /** The session by which what passes is to be recorded; undefined: it is not. */
   readonly recordAs: string | undefined;
 }
 
 export interface VmConnection {
-  /** As the client named it: `root@NAME`. */
-  readonly name: string;
   enter(): Promise<Entered>;
   close(): void;
 }
@@ -33,19 +33,19 @@ export function openVmConnection({ vm, user }: SshTarget, caller: Caller, tunnel
   async function open(): Promise<Entered> {
     const keys = makeKeyPair();
     const target = { target: { $case: "ssh" as const, value: { sessionKey: keys.publicLine } } };
-    const { stream, sshHostKey, sessionId, record } = await tunnels.open(caller, vm, target, {
+    const { stream, sshHostKey, sessionId, record, logins } = await tunnels.open(caller, vm, target, {
       sshWay: SshWay.SSH_WAY_DOOR,
       sshUser: user,
     });
     const client = new ssh2.Client();
     current = client;
     if (isClosed) stream.destroy();
-    await connected(client, stream, { user, privateKey: keys.privateKey, hostKey: sshHostKey });
-    return { client, recordAs: record ? sessionId : undefined };
+    const login = logins[0] ?? (user || "root"); // a controller of the version before names nobody
+    await connected(client, stream, { user: login, privateKey: keys.privateKey, hostKey: sshHostKey });
+    return { client, name: `${login}@${vm}`, recordAs: record ? sessionId : undefined };
   }
 
   return {
-    name: `${user}@${vm}`,
     enter() {
       opening ??= open();
       opening.catch(() => {

@@ -53,8 +53,8 @@ export class LiveTunnels implements AsyncDisposable {
    */
   follow(checked: CheckedTunnel, stream: Duplex, sessionId = ""): void {
     const credential = checked.caller?.credential;
-    const { vm, method, host, port, unrecordedSsh } = checked;
-    const key = JSON.stringify([credential?.$case, credential?.value, vm, method, host, port, unrecordedSsh]);
+    const { vm, method, host, port, unrecordedSsh, logins } = checked;
+    const key = JSON.stringify([credential?.$case, credential?.value, vm, method, host, port, unrecordedSsh, logins]);
     const alike = this.#alike.get(key) ?? { checked, streams: new Set(), letInMs: 0 };
     alike.letInMs = performance.now();
     alike.streams.add(stream);

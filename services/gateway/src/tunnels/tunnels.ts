@@ -33,6 +33,8 @@ export interface Tunnel {
   readonly sessionId: string;
   /** What passes is to be recorded, and not served otherwise. */
   readonly record: boolean;
+  /** As whom one may act through it; with the gateway's own SSH, who to log in as. */
+  readonly logins: readonly string[];
 }
 
 /** Disposing it ends all tunnels. */
@@ -55,7 +57,7 @@ export interface TunnelUse {
   readonly method?: string;
   /** Of one to the SSH server. */
   readonly sshWay?: SshWay;
-  /** Who the gateway logs in as. */
+  /** Who the gateway logs in as; empty: whom the controller says. */
   readonly sshUser?: string;
   /** Aborted when nobody wants it any more; without it what is begun goes on to its end. */
   readonly signal?: AbortSignal;
@@ -164,6 +166,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           port: led,
           sessionId,
           record,
+          logins,
         } = await access()
           .openTunnel(
             { ...named, caller, target, token, gatewayAddress: advertise(port), ...use, sessionId: session?.id ?? "" },
@@ -192,10 +195,10 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           throw error;
         }
         const [host, unrecordedSsh] = [typeof vm === "string" ? "" : vmId, !record && opensSsh(target, led)];
-        live.follow({ caller, vm: vmId, method, host, port: led, unrecordedSsh }, stream, sessionId);
+        live.follow({ caller, vm: vmId, method, host, port: led, unrecordedSsh, logins }, stream, sessionId);
         metrics.enter("tunnels");
         stream.once("close", () => metrics.leave("tunnels"));
-        return { stream, vmId, sshHostKey, subject, sessionId, record };
+        return { stream, vmId, sshHostKey, subject, sessionId, record, logins };
       } catch (error) {
         if (isRefusal(error)) session?.dropped();
         else session?.cameToNothing();

@@ -96,6 +96,7 @@ export async function vmBehind(
       port: 0,
       sessionId: "",
       record: false,
+      logins: [],
       ...answer,
     };
   };

@@ -17,7 +17,7 @@ import {
   type Failpoints,
   type Log,
 } from "@pitwall/runtime";
-import { ClientError } from "nice-grpc";
+import { ClientError, Status } from "nice-grpc";
 import type { Machines } from "../machine/machines.ts";
 
 const limitMs = 10_000;
@@ -102,7 +102,12 @@ async function dialGuest(machines: Reachable, { vmId, epoch, target }: TunnelReq
   const machine = machines.get(vmId);
   if (machine.report.epoch !== epoch && !planted("gateway-ignores-epoch"))
     throw new PitwallError("unavailable", "the node has another placement of the VM", { reason: "VM_MOVED" });
-  return machine.dial(target, signal);
+  return machine.dial(target, signal).catch((error: unknown) => {
+    // What a guest does not know it takes for nothing.
+    if (!target.target?.$case.startsWith("limited") || !(error instanceof ClientError) || error.code !== Status.INVALID_ARGUMENT)
+      throw error;
+    throw new PitwallError("state", "the VM was started by a version that cannot limit whom one logs in as: start it anew");
+  });
 }
 
 /** One line. A guest's status says more than the words around it. */

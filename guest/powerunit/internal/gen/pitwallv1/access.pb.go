@@ -4,9 +4,11 @@
 package pitwallv1
 
 type TunnelTarget struct {
-	Tcp      *TcpTarget      `pb:"1,oneof"`
-	Ssh      *SshTarget      `pb:"2,oneof"`
-	GuestApi *GuestApiTarget `pb:"3,oneof"`
+	Tcp             *TcpTarget             `pb:"1,oneof"`
+	Ssh             *SshTarget             `pb:"2,oneof"`
+	GuestApi        *GuestApiTarget        `pb:"3,oneof"`
+	LimitedSsh      *LimitedSshTarget      `pb:"4,oneof"`
+	LimitedGuestApi *LimitedGuestApiTarget `pb:"5,oneof"`
 }
 
 type TcpTarget struct {
@@ -18,4 +20,13 @@ type SshTarget struct {
 }
 
 type GuestApiTarget struct {
+}
+
+type LimitedSshTarget struct {
+	SessionKey string   `pb:"1"`
+	Logins     []string `pb:"2"`
+}
+
+type LimitedGuestApiTarget struct {
+	Logins []string `pb:"1"`
 }

@@ -17,6 +17,7 @@ import { Ingress } from "./0043-ingress.ts";
 import { Recordings } from "./0050-recordings.ts";
 import { Locks } from "./0051-locks.ts";
 import { HostTombstones } from "./0060-host-tombstones.ts";
+import { SshLogins } from "./0070-ssh-logins.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -37,4 +38,5 @@ export const migrations = [
   { name: "0050_recordings", class: Recordings },
   { name: "0051_locks", class: Locks },
   { name: "0060_host_tombstones", class: HostTombstones },
+  { name: "0070_ssh_logins", class: SshLogins },
 ];

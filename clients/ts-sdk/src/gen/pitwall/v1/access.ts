@@ -97,10 +97,15 @@ export interface SshCertificateLogin {
 
 /** What a tunnel ends at inside the VM. */
 export interface TunnelTarget {
-  target: { $case: "tcp"; value: TcpTarget } | { $case: "ssh"; value: SshTarget } | {
-    $case: "guestApi";
-    value: GuestApiTarget;
-  } | undefined;
+  target:
+    | { $case: "tcp"; value: TcpTarget }
+    | { $case: "ssh"; value: SshTarget }
+    | { $case: "guestApi"; value: GuestApiTarget }
+    | //
+    /** Only controllers ask for these. A node or guest of a version before does not know them, and refuses. */
+    { $case: "limitedSsh"; value: LimitedSshTarget }
+    | { $case: "limitedGuestApi"; value: LimitedGuestApiTarget }
+    | undefined;
 }
 
 /** A TCP port on the guest's loopback. */
@@ -120,6 +125,18 @@ export interface SshTarget {
 
 /** Powerunit's GuestService, as HTTP/2. */
 export interface GuestApiTarget {
+}
+
+/** Powerunit's own SSH server, for one connection that logs in as one of some users. */
+export interface LimitedSshTarget {
+  /** As in SshTarget; it is the only one that is let in. */
+  sessionKey: string;
+  logins: string[];
+}
+
+/** Powerunit's GuestService, for one who acts as some users alone: the methods that act as root are refused. */
+export interface LimitedGuestApiTarget {
+  logins: string[];
 }
 
 export interface AuthorizeSshRequest {
@@ -157,7 +174,7 @@ export interface OpenTunnelRequest {
   host: string;
   /** Of a tunnel to the VM's SSH server. */
   sshWay: SshWay;
-  /** Who is logged in as in the VM, where the gateway does that. */
+  /** Who is logged in as in the VM, where the gateway does that; empty: whom the answer names. */
   sshUser: string;
 }
 
@@ -173,6 +190,8 @@ export interface OpenTunnelResponse {
   sessionId: string;
   /** The VM's project demands that what goes through the tunnel is recorded: nothing is to be served otherwise. */
   record: boolean;
+  /** As whom one may act through the tunnel, or `*` for everybody; with SSH_WAY_DOOR the one to log in as. Empty where nobody acts. */
+  logins: string[];
 }
 
 export interface CheckTunnelsRequest {
@@ -192,6 +211,8 @@ export interface CheckedTunnel {
   port: number;
   /** SSH that is not recorded: lost when the VM's project has begun to demand that. */
   unrecordedSsh: boolean;
+  /** As OpenTunnel has answered: lost when the caller may no longer act as one of them. */
+  logins: string[];
 }
 
 export interface CheckTunnelsResponse {
@@ -593,6 +614,12 @@ export const TunnelTarget: MessageFns<TunnelTarget> = {
       case "guestApi":
         GuestApiTarget.encode(message.target.value, writer.uint32(26).fork()).join();
         break;
+      case "limitedSsh":
+        LimitedSshTarget.encode(message.target.value, writer.uint32(34).fork()).join();
+        break;
+      case "limitedGuestApi":
+        LimitedGuestApiTarget.encode(message.target.value, writer.uint32(42).fork()).join();
+        break;
     }
     return writer;
   },
@@ -634,6 +661,22 @@ export const TunnelTarget: MessageFns<TunnelTarget> = {
             message.target = { $case: "guestApi", value: GuestApiTarget.decode(reader, reader.uint32()) };
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.target = { $case: "limitedSsh", value: LimitedSshTarget.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.target = { $case: "limitedGuestApi", value: LimitedGuestApiTarget.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -656,6 +699,14 @@ export const TunnelTarget: MessageFns<TunnelTarget> = {
         ? { $case: "guestApi", value: GuestApiTarget.fromJSON(object.guestApi) }
         : isSet(object.guest_api)
         ? { $case: "guestApi", value: GuestApiTarget.fromJSON(object.guest_api) }
+        : isSet(object.limitedSsh)
+        ? { $case: "limitedSsh", value: LimitedSshTarget.fromJSON(object.limitedSsh) }
+        : isSet(object.limited_ssh)
+        ? { $case: "limitedSsh", value: LimitedSshTarget.fromJSON(object.limited_ssh) }
+        : isSet(object.limitedGuestApi)
+        ? { $case: "limitedGuestApi", value: LimitedGuestApiTarget.fromJSON(object.limitedGuestApi) }
+        : isSet(object.limited_guest_api)
+        ? { $case: "limitedGuestApi", value: LimitedGuestApiTarget.fromJSON(object.limited_guest_api) }
         : undefined,
     };
   },
@@ -668,6 +719,10 @@ export const TunnelTarget: MessageFns<TunnelTarget> = {
       obj.ssh = SshTarget.toJSON(message.target.value);
     } else if (message.target?.$case === "guestApi") {
       obj.guestApi = GuestApiTarget.toJSON(message.target.value);
+    } else if (message.target?.$case === "limitedSsh") {
+      obj.limitedSsh = LimitedSshTarget.toJSON(message.target.value);
+    } else if (message.target?.$case === "limitedGuestApi") {
+      obj.limitedGuestApi = LimitedGuestApiTarget.toJSON(message.target.value);
     }
     return obj;
   },
@@ -693,6 +748,18 @@ export const TunnelTarget: MessageFns<TunnelTarget> = {
       case "guestApi": {
         if (object.target?.value !== undefined && object.target?.value !== null) {
           message.target = { $case: "guestApi", value: GuestApiTarget.fromPartial(object.target.value) };
+        }
+        break;
+      }
+      case "limitedSsh": {
+        if (object.target?.value !== undefined && object.target?.value !== null) {
+          message.target = { $case: "limitedSsh", value: LimitedSshTarget.fromPartial(object.target.value) };
+        }
+        break;
+      }
+      case "limitedGuestApi": {
+        if (object.target?.value !== undefined && object.target?.value !== null) {
+          message.target = { $case: "limitedGuestApi", value: LimitedGuestApiTarget.fromPartial(object.target.value) };
         }
         break;
       }
@@ -889,6 +956,164 @@ export const GuestApiTarget: MessageFns<GuestApiTarget> = {
   },
   fromPartial(_: DeepPartial<GuestApiTarget>): GuestApiTarget {
     const message = createBaseGuestApiTarget();
+    return message;
+  },
+};
+
+function createBaseLimitedSshTarget(): LimitedSshTarget {
+  return { sessionKey: "", logins: [] };
+}
+
+export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
+  encode(message: LimitedSshTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.sessionKey !== "") {
+      writer.uint32(10).string(message.sessionKey);
+    }
+    for (const v of message.logins) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LimitedSshTarget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLimitedSshTarget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.sessionKey = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.logins.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LimitedSshTarget {
+    return {
+      sessionKey: isSet(object.sessionKey)
+        ? globalThis.String(object.sessionKey)
+        : isSet(object.session_key)
+        ? globalThis.String(object.session_key)
+        : "",
+      logins: globalThis.Array.isArray(object?.logins) ? object.logins.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: LimitedSshTarget): unknown {
+    const obj: any = {};
+    if (message.sessionKey !== "") {
+      obj.sessionKey = message.sessionKey;
+    }
+    if (message.logins?.length) {
+      obj.logins = message.logins;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LimitedSshTarget>): LimitedSshTarget {
+    return LimitedSshTarget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LimitedSshTarget>): LimitedSshTarget {
+    const message = createBaseLimitedSshTarget();
+    message.sessionKey = object.sessionKey ?? "";
+    message.logins = object.logins?.map((e) => e) || [];
+    return message;
+  },
+};
+
+function createBaseLimitedGuestApiTarget(): LimitedGuestApiTarget {
+  return { logins: [] };
+}
+
+export const LimitedGuestApiTarget: MessageFns<LimitedGuestApiTarget> = {
+  encode(message: LimitedGuestApiTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.logins) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): LimitedGuestApiTarget {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseLimitedGuestApiTarget();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.logins.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): LimitedGuestApiTarget {
+    return {
+      logins: globalThis.Array.isArray(object?.logins) ? object.logins.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: LimitedGuestApiTarget): unknown {
+    const obj: any = {};
+    if (message.logins?.length) {
+      obj.logins = message.logins;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<LimitedGuestApiTarget>): LimitedGuestApiTarget {
+    return LimitedGuestApiTarget.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<LimitedGuestApiTarget>): LimitedGuestApiTarget {
+    const message = createBaseLimitedGuestApiTarget();
+    message.logins = object.logins?.map((e) => e) || [];
     return message;
   },
 };
@@ -1356,7 +1581,7 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
 };
 
 function createBaseOpenTunnelResponse(): OpenTunnelResponse {
-  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", port: 0, sessionId: "", record: false };
+  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", port: 0, sessionId: "", record: false, logins: [] };
 }
 
 export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
@@ -1384,6 +1609,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     }
     if (message.record !== false) {
       writer.uint32(56).bool(message.record);
+    }
+    for (const v of message.logins) {
+      writer.uint32(66).string(v!);
     }
     return writer;
   },
@@ -1457,6 +1685,14 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
             message.record = reader.bool();
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.logins.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1490,6 +1726,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
         ? globalThis.String(object.session_id)
         : "",
       record: isSet(object.record) ? globalThis.Boolean(object.record) : false,
+      logins: globalThis.Array.isArray(object?.logins)
+        ? object.logins.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1516,6 +1755,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     if (message.record !== false) {
       obj.record = message.record;
     }
+    if (message.logins?.length) {
+      obj.logins = message.logins;
+    }
     return obj;
   },
 
@@ -1531,6 +1773,7 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     message.port = object.port ?? 0;
     message.sessionId = object.sessionId ?? "";
     message.record = object.record ?? false;
+    message.logins = object.logins?.map((e) => e) || [];
     return message;
   },
 };
@@ -1607,7 +1850,7 @@ export const CheckTunnelsRequest: MessageFns<CheckTunnelsRequest> = {
 };
 
 function createBaseCheckedTunnel(): CheckedTunnel {
-  return { caller: undefined, vm: "", method: "", host: "", port: 0, unrecordedSsh: false };
+  return { caller: undefined, vm: "", method: "", host: "", port: 0, unrecordedSsh: false, logins: [] };
 }
 
 export const CheckedTunnel: MessageFns<CheckedTunnel> = {
@@ -1629,6 +1872,9 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     }
     if (message.unrecordedSsh !== false) {
       writer.uint32(48).bool(message.unrecordedSsh);
+    }
+    for (const v of message.logins) {
+      writer.uint32(58).string(v!);
     }
     return writer;
   },
@@ -1694,6 +1940,14 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
             message.unrecordedSsh = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.logins.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1718,6 +1972,7 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
         : isSet(object.unrecorded_ssh)
         ? globalThis.Boolean(object.unrecorded_ssh)
         : false,
+      logins: globalThis.Array.isArray(object?.logins) ? object.logins.map((e: any) => globalThis.String(e)) : [],
     };
   },
 
@@ -1741,6 +1996,9 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     if (message.unrecordedSsh !== false) {
       obj.unrecordedSsh = message.unrecordedSsh;
     }
+    if (message.logins?.length) {
+      obj.logins = message.logins;
+    }
     return obj;
   },
 
@@ -1757,6 +2015,7 @@ export const CheckedTunnel: MessageFns<CheckedTunnel> = {
     message.host = object.host ?? "";
     message.port = object.port ?? 0;
     message.unrecordedSsh = object.unrecordedSsh ?? false;
+    message.logins = object.logins?.map((e) => e) || [];
     return message;
   },
 };
@@ -2687,6 +2946,7 @@ export const AccessServiceDefinition = {
      * Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
      * A VM on its way up is waited for until the deadline.
      * FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
+     * PERMISSION_DENIED, reason LOGIN_NOT_ALLOWED: the caller's role in the VM's project does not let them act as that user.
      */
     openTunnel: {
       name: "OpenTunnel",
@@ -2769,6 +3029,7 @@ export interface AccessServiceImplementation<CallContextExt = {}> {
    * Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
    * A VM on its way up is waited for until the deadline.
    * FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
+   * PERMISSION_DENIED, reason LOGIN_NOT_ALLOWED: the caller's role in the VM's project does not let them act as that user.
    */
   openTunnel(
     request: OpenTunnelRequest,
@@ -2826,6 +3087,7 @@ export interface AccessServiceClient<CallOptionsExt = {}> {
    * Has the VM's node dial the gateway. Returns once the node was told; the bytes arrive at the gateway's tunnel port.
    * A VM on its way up is waited for until the deadline.
    * FAILED_PRECONDITION: the VM is not RUNNING and will not be. UNAVAILABLE: its node has no link, or the VM is still on its way.
+   * PERMISSION_DENIED, reason LOGIN_NOT_ALLOWED: the caller's role in the VM's project does not let them act as that user.
    */
   openTunnel(
     request: DeepPartial<OpenTunnelRequest>,

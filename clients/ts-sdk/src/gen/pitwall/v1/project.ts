@@ -92,6 +92,17 @@ export interface Project {
   etag: string;
   /** SSH sessions in its VMs are recorded, and ways by which they cannot be are refused. */
   recordSessions: boolean;
+  sshLogins: SshLogins | undefined;
+}
+
+/**
+ * As whom one may act inside a project's VMs, by role: names of users there, or `*` alone for everybody, which is what a new project has.
+ * Who names nobody is logged in as root, or as the first of the names when root is not among them.
+ */
+export interface SshLogins {
+  /** Also of whoever has a key that was given with a VM. */
+  member: string[];
+  owner: string[];
 }
 
 /** Upper bounds, or what is taken. A stopped VM takes its disk and its address. */
@@ -142,7 +153,7 @@ export interface UpdateProjectRequest {
   value:
     | Project
     | undefined;
-  /** `name`, `undelete_window`, `record_sessions`, `quota`, `quota.vms`, … */
+  /** `name`, `undelete_window`, `record_sessions`, `ssh_logins`, `ssh_logins.member`, `ssh_logins.owner`, `quota`, `quota.vms`, … */
   updateMask: string[] | undefined;
   etag: string;
   validateOnly: boolean;
@@ -305,6 +316,7 @@ function createBaseProject(): Project {
     createTime: undefined,
     etag: "",
     recordSessions: false,
+    sshLogins: undefined,
   };
 }
 
@@ -339,6 +351,9 @@ export const Project: MessageFns<Project> = {
     }
     if (message.recordSessions !== false) {
       writer.uint32(80).bool(message.recordSessions);
+    }
+    if (message.sshLogins !== undefined) {
+      SshLogins.encode(message.sshLogins, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -436,6 +451,14 @@ export const Project: MessageFns<Project> = {
             message.recordSessions = reader.bool();
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.sshLogins = SshLogins.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -476,6 +499,11 @@ export const Project: MessageFns<Project> = {
         : isSet(object.record_sessions)
         ? globalThis.Boolean(object.record_sessions)
         : false,
+      sshLogins: isSet(object.sshLogins)
+        ? SshLogins.fromJSON(object.sshLogins)
+        : isSet(object.ssh_logins)
+        ? SshLogins.fromJSON(object.ssh_logins)
+        : undefined,
     };
   },
 
@@ -511,6 +539,9 @@ export const Project: MessageFns<Project> = {
     if (message.recordSessions !== false) {
       obj.recordSessions = message.recordSessions;
     }
+    if (message.sshLogins !== undefined) {
+      obj.sshLogins = SshLogins.toJSON(message.sshLogins);
+    }
     return obj;
   },
 
@@ -531,6 +562,94 @@ export const Project: MessageFns<Project> = {
     message.createTime = object.createTime ?? undefined;
     message.etag = object.etag ?? "";
     message.recordSessions = object.recordSessions ?? false;
+    message.sshLogins = (object.sshLogins !== undefined && object.sshLogins !== null)
+      ? SshLogins.fromPartial(object.sshLogins)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSshLogins(): SshLogins {
+  return { member: [], owner: [] };
+}
+
+export const SshLogins: MessageFns<SshLogins> = {
+  encode(message: SshLogins, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.member) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.owner) {
+      writer.uint32(18).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SshLogins {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSshLogins();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.member.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.owner.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SshLogins {
+    return {
+      member: globalThis.Array.isArray(object?.member) ? object.member.map((e: any) => globalThis.String(e)) : [],
+      owner: globalThis.Array.isArray(object?.owner) ? object.owner.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: SshLogins): unknown {
+    const obj: any = {};
+    if (message.member?.length) {
+      obj.member = message.member;
+    }
+    if (message.owner?.length) {
+      obj.owner = message.owner;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SshLogins>): SshLogins {
+    return SshLogins.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SshLogins>): SshLogins {
+    const message = createBaseSshLogins();
+    message.member = object.member?.map((e) => e) || [];
+    message.owner = object.owner?.map((e) => e) || [];
     return message;
   },
 };
