@@ -225,9 +225,9 @@ describe("an open session", () => {
   });
 
   it("whose gateway is killed leaves a recording that is cut, with what it showed", async () => {
-    const child = await lasting("echo here; sleep 600");
+    const child = await lasting("echo here; sleep 700");
     const stored =
-      "select part from recording_part join recording on id = recording_id where state = 'live' and command like 'echo here; sleep 600' and position('here'::bytea in data) > 0";
+      "select part from recording_part join recording on id = recording_id where state = 'live' and command like 'echo here; sleep 700' and position('here'::bytea in data) > 0";
     await expect.poll(() => pitwall.query(stored), { timeout: 10_000 }).not.toEqual([]);
     process.kill(pitwall.stack.services.gateway.pid() ?? 0, "SIGKILL");
     await child.exit;
