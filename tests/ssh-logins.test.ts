@@ -50,6 +50,7 @@ const refusalOf = async (call: Promise<unknown>): Promise<string> =>
   );
 
 it("is shown, and one who names nobody of it is told so", async () => {
+  expect((await cli("project", "update", project, "--owner-logins", "dev,backup")).stderr).toContain("start anew");
   expect((await cli("project", "show", project)).stdout).toMatch(/^Owners log in as +dev, backup$/m);
   expect(await cli("project", "update", project, "--owner-logins", "dev,a b")).toMatchObject({
     code: 1,

@@ -22,7 +22,7 @@ import { reachVm, reachVmInRole, vmNotFound } from "../projects/reach.ts";
 import { ProjectEntity, SshKeyEntity, VmEntity, type ProjectRow, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
-import { actBy, mayGoOn } from "./acting.ts";
+import { actBy, letsAct, mayGoOn } from "./acting.ts";
 import type { Authenticator } from "./authenticator.ts";
 import { refuseLocked } from "./locks.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
@@ -113,10 +113,11 @@ export class Access {
     const port = sought === 0 ? row.httpPort : sought;
     const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
     const vmName = who.isOutsider ? undefined : row.name;
-    const project = await this.#projectOf(row);
-    const record = opensSsh(led) && project.recordSessions;
+    // Ways to other ports, of which there are many, cost no question.
+    const project = letsAct(led, method) ? await this.#projectOf(row) : undefined;
+    const record = opensSsh(led) && project?.recordSessions === true;
     if (record) refuseUnread(request, vmName);
-    const { target: held, logins, user: sshUser } = actBy(request, led, loginsOf(project, who.role), vmName);
+    const { target: held, logins, user: sshUser } = actBy(request, led, project ? loginsOf(project, who.role) : [], vmName);
     const isLogged = isSession(target.target.$case, method);
     if (isLogged) {
       const detail = { name: row.name, ...wayOf({ ...request, sshUser }) };

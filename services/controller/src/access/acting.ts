@@ -19,8 +19,14 @@ export interface Acting {
   readonly user: string;
 }
 
+/** Whether somebody acts as a user of the VM by such a way, so that it matters who they may be. */
+export function letsAct(led: TunnelTarget, method: string): boolean {
+  return opensSsh(led) || (led.target?.$case === "guestApi" && actsInGuest(method));
+}
+
 /**
- * `led` is the request's target with its port known; `logins` are those of the caller's role; `vmName` is undefined for who is told no names.
+ * `led` is the request's target with its port known; `logins` are those of the caller's role, where the way {@link letsAct}; `vmName` is
+ * undefined for who is told no names.
  * Throws `denied` for a way by which somebody would be who they may not be.
  */
 export function actBy(request: OpenTunnelRequest, led: TunnelTarget, logins: Logins, vmName: string | undefined): Acting {
@@ -44,7 +50,7 @@ export function actBy(request: OpenTunnelRequest, led: TunnelTarget, logins: Log
     if (!isUnlimited(logins)) throw refused(logins, vmName, "which its port 22 does not look at: use ssh, ssh -J or pitwall ssh");
     return { target: led, logins: everybody, user };
   }
-  if (target?.$case !== "guestApi" || !actsInGuest(request.method)) return { target: led, logins: [], user };
+  if (!letsAct(led, request.method)) return { target: led, logins: [], user };
   // Whoever may be root may be anybody.
   if (mayBe(logins, "root")) return { target: led, logins: ["root"], user };
   if (!runsAsSomebody.has(request.method)) throw refused(logins, vmName, "and this acts as root: use scp or sftp");
