@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,9 +11,62 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
+
+// jailVariable has this program change its root to a folder and wait there, as a jailed VMM does.
+const jailVariable = "FENCE_TEST_JAIL"
+
+func TestMain(m *testing.M) {
+	if jail := os.Getenv(jailVariable); jail != "" {
+		if err := errors.Join(syscall.Chroot(jail), syscall.Chdir("/")); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println("jailed")
+		time.Sleep(time.Minute)
+	}
+	os.Exit(m.Run())
+}
+
+func TestKillsWhatIsJailedInTheFolder(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root changes a process's root")
+	}
+	dir := t.TempDir()
+	jail := filepath.Join(dir, "firecracker", "vm-1", "root")
+	if err := os.MkdirAll(jail, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), jailVariable+"="+jail)
+	output, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s := &sleeper{cmd: cmd, exited: make(chan struct{})}
+	line, _ := bufio.NewReader(output).ReadString('\n')
+	go func() { cmd.Wait(); close(s.exited) }()
+	t.Cleanup(func() { cmd.Process.Kill(); <-s.exited })
+	if line != "jailed\n" {
+		t.Fatalf("it is not jailed: %s", line)
+	}
+	other := startSleeper(t, "vm-2")
+	g, _ := newTestGuard(t)
+	g.renew(bootMs())
+	g.add(target{Vm: "vm-1", Epoch: "1", Dir: dir})
+	if !s.ends(late) {
+		t.Fatal("a jailed VMM that nobody has told of runs on after the deadline")
+	}
+	if other.ends(100 * time.Millisecond) {
+		t.Fatal("another VM's process was killed")
+	}
+}
 
 type sleeper struct {
 	cmd    *exec.Cmd

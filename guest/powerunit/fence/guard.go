@@ -15,7 +15,7 @@ import (
 type target struct {
 	Vm    string `json:"vm"`
 	Epoch string `json:"epoch"`
-	// Dir is the VMM's working directory: whatever works there is the VM's, also what the agent has started and not yet told of.
+	// Dir is the VM's folder: whatever works there, or is jailed in it, is the VM's, also what the agent has started and not yet told of.
 	Dir string `json:"dir"`
 	// Pid is 0 until the VMM has been started.
 	Pid        int    `json:"pid"`
@@ -81,9 +81,9 @@ func (g *guard) isIdle() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	idle := true
-	byDir := workingFolders()
+	around := lookAround()
 	for _, t := range g.targets {
-		for _, p := range processesOf(t, byDir) {
+		for _, p := range processesOf(t, around) {
 			p.close()
 			idle = false
 		}
@@ -124,9 +124,9 @@ func (g *guard) trip() {
 		process process
 	}
 	var killed []victim
-	byDir := workingFolders()
+	around := lookAround()
 	for _, t := range g.targets {
-		for _, p := range processesOf(t, byDir) {
+		for _, p := range processesOf(t, around) {
 			if failpoint.At("fence.kill") == nil && p.kill() {
 				killed = append(killed, victim{t, p})
 			} else {
@@ -145,8 +145,8 @@ func (g *guard) trip() {
 	}
 }
 
-// processesOf opens the VMM by pid and start time, and whatever else works in the VM's folder.
-func processesOf(t target, byDir map[string][]int) []process {
+// processesOf opens the VMM by pid and start time, and whatever else works in the VM's folder or is jailed in it.
+func processesOf(t target, around whereabouts) []process {
 	var found []process
 	if t.Pid > 0 {
 		ticks, err := strconv.ParseUint(t.StartTicks, 10, 64)
@@ -158,7 +158,7 @@ func processesOf(t target, byDir map[string][]int) []process {
 			}
 		}
 	}
-	for _, pid := range append(byDir[t.Dir], byDir[t.Dir+" (deleted)"]...) {
+	for _, pid := range around.in(t.Dir) {
 		if pid == t.Pid {
 			continue
 		}

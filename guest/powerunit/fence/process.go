@@ -4,10 +4,13 @@ package main
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // pidfd_open(2), pidfd_send_signal(2): the same numbers on every architecture; package syscall has no names for them.
@@ -78,12 +81,33 @@ func startTicks(pid int) (uint64, bool) {
 	return ticks, err == nil
 }
 
-// workingFolders lists all processes by their working directory, as the kernel names it.
-func workingFolders() map[string][]int {
-	byDir := map[string][]int{}
+// whereabouts tells where all processes are: by their working directory, as the kernel names it, and by what they see as their root.
+// A jailed process has no directory that the kernel could name from here.
+type whereabouts struct {
+	byDir  map[string][]int
+	byRoot map[folder][]int
+}
+
+// folder is what makes a folder that folder, whatever it is called.
+type folder struct {
+	major, minor uint32
+	inode        uint64
+}
+
+// folderAt asks for what is known already: a file system that does not answer, somebody else's, must not hold up the fence.
+func folderAt(path string) (folder, bool) {
+	var stat unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &stat); err != nil {
+		return folder{}, false
+	}
+	return folder{stat.Dev_major, stat.Dev_minor, stat.Ino}, true
+}
+
+func lookAround() whereabouts {
+	found := whereabouts{map[string][]int{}, map[folder][]int{}}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return byDir
+		return found
 	}
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
@@ -91,10 +115,25 @@ func workingFolders() map[string][]int {
 			continue
 		}
 		if cwd, err := os.Readlink("/proc/" + entry.Name() + "/cwd"); err == nil {
-			byDir[cwd] = append(byDir[cwd], pid)
+			found.byDir[cwd] = append(found.byDir[cwd], pid)
+		}
+		if root, ok := folderAt("/proc/" + entry.Name() + "/root"); ok {
+			found.byRoot[root] = append(found.byRoot[root], pid)
 		}
 	}
-	return byDir
+	return found
+}
+
+// in lists those that work in a VM's folder, and those whose root is a jail there: FOLDER/firecracker/ID/root.
+func (w whereabouts) in(dir string) []int {
+	pids := append(append([]int{}, w.byDir[dir]...), w.byDir[dir+" (deleted)"]...)
+	jails, _ := filepath.Glob(filepath.Join(dir, "firecracker", "*", "root"))
+	for _, jail := range jails {
+		if root, ok := folderAt(jail); ok {
+			pids = append(pids, w.byRoot[root]...)
+		}
+	}
+	return pids
 }
 
 // bootMs is the time since boot, asleep or not.
