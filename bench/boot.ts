@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { probeExitCode, probeInitramfs } from "@pitwall/node/src/qemu/probe.ts";
-import { hostTscKhz } from "@pitwall/node/src/qemu/tsc.ts";
+import { hostTscKhz } from "@pitwall/node/src/host/tsc.ts";
 import { openSshAccess, provision, startStack, starterImage } from "@pitwall/quickstart";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 

@@ -12,7 +12,7 @@ import { buildBaseInitramfs, writeVmInitramfs } from "@pitwall/node/src/host/ini
 import { wiring } from "@pitwall/node/src/qemu/arguments.ts";
 import { openQemuDriver } from "@pitwall/node/src/qemu/driver.ts";
 import { probeExitCode, probeInitramfs, probeQemu } from "@pitwall/node/src/qemu/probe.ts";
-import { hostTscKhz } from "@pitwall/node/src/qemu/tsc.ts";
+import { hostTscKhz } from "@pitwall/node/src/host/tsc.ts";
 import { ExecStart, GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { installPackages, providePowerunit, provision } from "@pitwall/quickstart";
 import { rawArguments, timed } from "./boot.ts";

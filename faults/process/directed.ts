@@ -15,10 +15,16 @@ export interface DirectedRun {
 }
 
 const needsGuest = "no simulated VM boots powerunit: services/node/tests/guest-failpoints.test.ts has them";
+const needsJail = "no simulated VM is jailed: services/node/tests/firecracker-crash.test.ts has them";
 const needsSsh = "no simulated VM has an SSH server";
 
 /** Places that no real process of this layer passes, and why. docs/faults.md says the same. */
 export const notDirected: Partial<Readonly<Record<FailpointName, string>>> = {
+  "jail.leased": needsJail,
+  "jail.made": needsJail,
+  "jail.confined": needsJail,
+  "jail.empty": needsJail,
+  "jail.gone": needsJail,
   "guest.hostkey": needsGuest,
   "guest.mount": needsGuest,
   "guest.net": needsGuest,

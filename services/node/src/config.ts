@@ -12,6 +12,17 @@ const reservedMemBytes = 512 * 2 ** 20;
 
 const ratio = z.coerce.number().min(0.01, "must be from 0.01 to 100").max(100, "must be from 0.01 to 100");
 
+const lastUid = 2 ** 31 - 1;
+
+/** `START:COUNT`. */
+const uidRange = z.string().transform((text, context) => {
+  const [, start, length] = /^(\d{1,10}):(\d{1,7})$/.exec(text) ?? [];
+  const [first, count] = [Number(start), Number(length)];
+  if (first >= 1_000 && count >= 1 && first + count - 1 <= lastUid) return { first, count };
+  context.addIssue({ code: "custom", message: `expected START:COUNT, user ids from 1000 to ${lastUid}, got "${text}"` });
+  return z.NEVER;
+});
+
 const schema = z.object({
   PITWALL_STATE_DIR: z.string().startsWith("/", "must be an absolute path"),
   PITWALL_LOG_LEVEL: z.enum(["debug", "info", "warn", "error"]).default("info"),
@@ -22,7 +33,10 @@ const schema = z.object({
     .string()
     .regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be lower-case letters, digits and dashes, beginning with a letter, at most 63")
     .default(defaultName),
-  PITWALL_DRIVER: z.enum(["auto", "qemu", "sim"]).default("auto"),
+  PITWALL_DRIVER: z.enum(["auto", "firecracker", "qemu", "sim"]).default("auto"),
+  PITWALL_FIRECRACKER_BIN: z.string().startsWith("/", "must be an absolute path").optional(),
+  PITWALL_JAILER_BIN: z.string().startsWith("/", "must be an absolute path").optional(),
+  PITWALL_JAIL_UIDS: uidRange.prefault("1900000000:4096"), // beyond what systemd and subordinate ids take, and positive as a signed number
   PITWALL_KERNEL: z.string().default("/var/lib/pitwall/vmlinux"),
   PITWALL_MODULES_DIR: z.string().default("/var/lib/pitwall/modules"),
   PITWALL_POWERUNIT: z.string().default("/var/lib/pitwall/powerunit"),

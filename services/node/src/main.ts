@@ -10,6 +10,7 @@ import {
   logLevel,
   openLog,
   openOperations,
+  PitwallError,
   runMain,
   systemClock,
   systemRandom,
@@ -17,6 +18,7 @@ import {
 } from "@pitwall/runtime";
 import { startAgent, type AgentFence } from "./agent.ts";
 import { hostCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from "./config.ts";
+import { openFirecrackerDriver } from "./firecracker/driver.ts";
 import { openGuest } from "./guest/client.ts";
 import { openFence } from "./host/fence.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
@@ -47,8 +49,7 @@ async function start(): Promise<AsyncDisposable> {
   await using stack = new AsyncDisposableStack();
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   stack.use(await lockState(stateDir));
-  const driver = openDriver(config, cacheDir, failpoints);
-  const probed = await driver.probe();
+  const { driver, probed } = await openDriver(config, cacheDir, failpoints);
   const { wiring } = driver;
   const initramfs = await buildBaseInitramfs({
     powerunit: config.PITWALL_POWERUNIT,
@@ -161,14 +162,42 @@ async function fenceOf(config: NodeConfig, failpoints: Failpoints, stack: AsyncD
   return noFence;
 }
 
-function openDriver(config: NodeConfig, cacheDir: string, failpoints: Failpoints): VmmDriver {
-  switch (config.PITWALL_DRIVER) {
-    case "sim":
-      return openSimDriver(failpoints);
-    case "qemu":
-    case "auto":
-      return openQemuDriver({ kernel: config.PITWALL_KERNEL, cacheDir, failpoints });
+interface OpenDriver {
+  readonly driver: VmmDriver;
+  readonly probed: Awaited<ReturnType<VmmDriver["probe"]>>;
+}
+
+/** `auto`: Firecracker where its programs are named and a guest boots under it, else QEMU. */
+async function openDriver(config: NodeConfig, cacheDir: string, failpoints: Failpoints): Promise<OpenDriver> {
+  const { PITWALL_DRIVER: wanted, PITWALL_KERNEL: kernel } = config;
+  const probe = async (driver: VmmDriver): Promise<OpenDriver> => ({ driver, probed: await driver.probe() });
+  if (wanted === "sim") return probe(openSimDriver(failpoints));
+  const qemu = openQemuDriver({ kernel, cacheDir, failpoints });
+  if (wanted === "qemu") return probe(qemu);
+  try {
+    return await probe(firecrackerDriver(config, failpoints));
+  } catch (error) {
+    const isElsewhere = wanted === "auto" && error instanceof PitwallError && error.fault === "unsupported";
+    if (!isElsewhere) throw error;
+    log.info("VMs run under QEMU", { because: error.message });
+    return probe(qemu);
   }
+}
+
+function firecrackerDriver(config: NodeConfig, failpoints: Failpoints): VmmDriver {
+  const { PITWALL_FIRECRACKER_BIN: firecracker, PITWALL_JAILER_BIN: jailer } = config;
+  if (firecracker === undefined || jailer === undefined) {
+    const message = "Firecracker is not configured: name its programs in PITWALL_FIRECRACKER_BIN and PITWALL_JAILER_BIN";
+    throw new PitwallError("unsupported", message, { reason: "VMM_MISSING" });
+  }
+  return openFirecrackerDriver({
+    installed: { firecracker, jailer },
+    stateDir: config.PITWALL_STATE_DIR,
+    kernel: config.PITWALL_KERNEL,
+    uids: config.PITWALL_JAIL_UIDS,
+    log,
+    failpoints,
+  });
 }
 
 async function freeDisk(dir: string): Promise<bigint> {

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import { isAlive, noFailpoints, processesIn, systemClock } from "@pitwall/runtime";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { wiring as firecrackerWiring } from "../src/firecracker/arguments.ts";
 import { openGuest } from "../src/guest/client.ts";
 import type { MachineGuest } from "../src/machine/host.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../src/machine/vmm.ts";
@@ -14,16 +15,24 @@ import { openMemoryDriver } from "../src/sim/memory-driver.ts";
 import { Plan } from "../src/sim/plan.ts";
 import { parseScript } from "../src/sim/script.ts";
 import { noTrace } from "../src/sim/trace.ts";
+import { installed, openDriver, sayMissing } from "./support/firecracker.ts";
 import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 
 const mib = 2 ** 20;
+sayMissing("the contract of the Firecracker driver");
+
 let makings: VmMakings;
+let jailed: VmMakings | undefined;
 
 beforeAll(async () => {
   makings = await openVmMakings();
-});
+  if (installed) jailed = await openVmMakings(undefined, firecrackerWiring);
+}, 300_000);
 
-afterAll(() => makings?.[Symbol.asyncDispose]());
+afterAll(async () => {
+  await makings?.[Symbol.asyncDispose]();
+  await jailed?.[Symbol.asyncDispose]();
+});
 
 /** A driver, and its VMMs as others than their agent meet them. */
 interface Subject {
@@ -38,6 +47,14 @@ const onThisHost = { isAlive, terminate: ({ pid }: VmmProcess): void => void pro
 /** Each call is one more agent of the same host. */
 const subjects: Record<string, () => Subject> = {
   qemu: () => ({ driver: openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir }), ...onThisHost }),
+  ...(installed && {
+    // It is the init of its process namespace, and such a one is not ended by a signal that it has no handler for.
+    firecracker: () => ({
+      driver: openDriver(makings.dir, makings.kernel),
+      ...onThisHost,
+      terminate: ({ pid }) => void process.kill(pid, "SIGKILL"),
+    }),
+  }),
   sim: () => ({ driver: openSimDriver(), ...onThisHost }),
   "sim without processes": () => {
     const driver = openMemoryDriver({ host: virtualHost, clock: systemClock, plan, failpoints: noFailpoints });
@@ -59,8 +76,6 @@ const virtualHost = new SimHost({
   killMs: (vmId) => plan.killMs(vmId),
 });
 
-const makeSpec = (): Promise<VmmSpec> => makings.makeSpec();
-
 async function started(driver: VmmDriver, spec: VmmSpec): Promise<Vmm> {
   const vmm = await driver.start(spec);
   onTestFinished(() => vmm.kill());
@@ -78,6 +93,7 @@ describe.each(Object.keys(subjects))("%s", (name) => {
   const subject = (): Subject => subjects[name]!(); // the keys are the table's own
   const open = (): VmmDriver => subject().driver;
   const ready = (vmm: Vmm): Promise<void> => untilReady(vmm, subject().openGuest);
+  const makeSpec = (): Promise<VmmSpec> => (name === "firecracker" ? jailed! : makings).makeSpec(); // made where it is a subject
 
   it("says what it proved by probing", async () => {
     const driver = open();
@@ -179,7 +195,7 @@ describe.each(Object.keys(subjects))("%s", (name) => {
 });
 
 it("qemu leaves no process and no socket when it cannot start", async () => {
-  const spec = { ...(await makeSpec()), base: join(makings.dir, "no-such-base.sqfs") };
+  const spec = { ...(await makings.makeSpec()), base: join(makings.dir, "no-such-base.sqfs") };
   const before = await readdir(spec.dir);
   await expect(openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir }).start(spec)).rejects.toMatchObject({
     fault: "unavailable",

@@ -41,6 +41,13 @@ export const failpointList = {
   "create.node.reported": send("node"),
   "outbox.acked": step("controller"),
 
+  // A jail, from its first thing to its last. Creates and ends of VMs pass here where VMMs are jailed.
+  "jail.leased": writing("node"),
+  "jail.made": writing("node"),
+  "jail.confined": step("node"),
+  "jail.empty": step("node"),
+  "jail.gone": step("node"),
+
   // Every other change of a VM, and its stop.
   "change.api.committed": step("controller"),
   "stop.vmm.term": step("node"),

@@ -67,6 +67,12 @@ export interface Vmm {
   usage(): Promise<VmmUsage>;
 }
 
+/** A VM whose VMM is written down. */
+export interface Claim {
+  readonly vmId: string;
+  readonly process: VmmProcess;
+}
+
 /** How a driver's guests are wired to the host: what powerunit is told of it. */
 export type GuestWiring = Pick<GuestConfig, "channel" | "network" | "disks">;
 
@@ -80,4 +86,9 @@ export interface VmmDriver {
   start(spec: VmmSpec): Promise<Vmm>;
   /** The same VMM again after a restart of the agent; undefined when that process is gone or another one has its pid. */
   adopt(spec: Pick<VmmSpec, "vmId" | "epoch" | "dir">, process: VmmProcess): Promise<Vmm | undefined>;
+  /**
+   * Removes from the host whatever earlier agents made for VMs, except for those that are claimed. Called once, before any other VM is
+   * adopted or started. Absent where a VM has nothing but its process and what is in its folder.
+   */
+  sweep?(claimed: readonly Claim[]): Promise<void>;
 }

@@ -19,7 +19,7 @@ import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
 import { files, vmArguments, wiring } from "./arguments.ts";
 import { probeQemu, type Probed } from "./probe.ts";
 import { qmp } from "./qmp.ts";
-import { hostTscKhz } from "./tsc.ts";
+import { hostTscKhz } from "../host/tsc.ts";
 
 const startLimitMs = 10_000;
 const tailBytes = 2048;

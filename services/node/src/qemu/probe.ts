@@ -7,8 +7,9 @@ import { promisify } from "node:util";
 import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
 import { cpio } from "../host/initramfs.ts";
+import { staticElf } from "../host/static-elf.ts";
 import { machineArguments, type Acceleration } from "./arguments.ts";
-import { hostTscKhz } from "./tsc.ts";
+import { hostTscKhz } from "../host/tsc.ts";
 
 const run = promisify(execFile);
 const command = "qemu-system-x86_64";
@@ -102,10 +103,8 @@ export function probeInitramfs(): Buffer {
   return cpio([{ name: "init", mode: 0o100755, data: probeInit() }]);
 }
 
-/** A static ELF of 32 instructions' worth of bytes: ioperm(0xf4, 4, 1), out 0xf4, then spin. */
+/** 32 instructions' worth of bytes: ioperm(0xf4, 4, 1), out 0xf4, then spin. */
 function probeInit(): Buffer {
-  const base = 0x400000;
-  const headers = 64 + 56;
   const code = Buffer.from([
     ...[0xb8, 173, 0, 0, 0], // mov eax, ioperm
     ...[0xbf, exitPort, 0, 0, 0], // mov edi, 0xf4
@@ -116,22 +115,5 @@ function probeInit(): Buffer {
     ...[0xe6, exitPort], // out 0xf4, al
     ...[0xeb, 0xfe], // jmp self
   ]);
-  const elf = Buffer.alloc(headers);
-  elf.write("\x7fELF\x02\x01\x01", 0, "latin1");
-  elf.writeUInt16LE(2, 16); // executable
-  elf.writeUInt16LE(62, 18); // x86-64
-  elf.writeUInt32LE(1, 20);
-  elf.writeBigUInt64LE(BigInt(base + headers), 24); // entry
-  elf.writeBigUInt64LE(64n, 32); // program headers
-  elf.writeUInt16LE(64, 52);
-  elf.writeUInt16LE(56, 54);
-  elf.writeUInt16LE(1, 56);
-  elf.writeUInt32LE(1, 64); // PT_LOAD
-  elf.writeUInt32LE(5, 68); // readable, executable
-  elf.writeBigUInt64LE(BigInt(base), 80);
-  elf.writeBigUInt64LE(BigInt(base), 88);
-  elf.writeBigUInt64LE(BigInt(headers + code.length), 96);
-  elf.writeBigUInt64LE(BigInt(headers + code.length), 104);
-  elf.writeBigUInt64LE(0x1000n, 112);
-  return Buffer.concat([elf, code]);
+  return staticElf(() => code);
 }
