@@ -1,8 +1,8 @@
 // The contract of every driver (src/machine/vmm.ts), held by each that ships.
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { isAlive, noFailpoints, processesIn, systemClock } from "@pitwall/runtime";
+import { fromDuration, isAlive, noFailpoints, processesIn, systemClock } from "@pitwall/runtime";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { wiring as firecrackerWiring } from "../src/firecracker/arguments.ts";
 import { openGuest } from "../src/guest/client.ts";
@@ -94,6 +94,12 @@ describe.each(Object.keys(subjects))("%s", (name) => {
   const open = (): VmmDriver => subject().driver;
   const ready = (vmm: Vmm): Promise<void> => untilReady(vmm, subject().openGuest);
   const makeSpec = (): Promise<VmmSpec> => (name === "firecracker" ? jailed! : makings).makeSpec(); // made where it is a subject
+  /** Of powerunit, which begins anew with each boot. */
+  const uptimeMs = async (vmm: Vmm): Promise<number> => {
+    await using guest = await subject().openGuest(vmm, AbortSignal.timeout(10_000));
+    for await (const { uptime } of guest.control.watchState({})) if (uptime) return fromDuration(uptime);
+    throw new Error("the guest says nothing");
+  };
 
   it("says what it proved by probing", async () => {
     const driver = open();
@@ -158,6 +164,48 @@ describe.each(Object.keys(subjects))("%s", (name) => {
     expect((await vmm.usage()).cpuMs - before).toBeLessThan(400);
     await vmm.resume();
     await ready(vmm);
+  });
+
+  it("suspends to the disk and goes on from there, once: the same guest, a new VMM", async () => {
+    const spec = await makeSpec();
+    const vmm = await started(open(), spec);
+    await ready(vmm);
+    const before = await uptimeMs(vmm);
+    expect(await open().isSuspended(spec.dir)).toBe(false);
+    await vmm.suspend();
+    await vmm.exited;
+    expect(subject().isAlive(vmm.process)).toBe(false);
+    expect(await open().isSuspended(spec.dir)).toBe(true);
+    await rm(spec.initramfs, { force: true });
+    const woken = await open().wake(spec);
+    onTestFinished(() => woken.kill());
+    expect(woken.process).not.toEqual(vmm.process);
+    expect(await open().isSuspended(spec.dir)).toBe(false);
+    expect(await uptimeMs(woken)).toBeGreaterThanOrEqual(before);
+    await woken.kill();
+    await expect(open().wake(spec)).rejects.toMatchObject({ fault: "unavailable" });
+  });
+
+  it("suspends a paused guest, and one that an earlier agent has started", async () => {
+    const spec = await makeSpec();
+    const vmm = await started(open(), spec);
+    await ready(vmm);
+    const adopted = await open().adopt(spec, vmm.process);
+    await adopted?.pause();
+    await adopted?.suspend();
+    expect(subject().isAlive(vmm.process)).toBe(false);
+    const woken = await open().wake(spec);
+    onTestFinished(() => woken.kill());
+    await ready(woken);
+  });
+
+  it("forgets what a suspended guest had in memory", async () => {
+    const spec = await makeSpec();
+    const vmm = await started(open(), spec);
+    await ready(vmm);
+    await vmm.suspend();
+    await open().forget(spec.dir);
+    expect(await open().isSuspended(spec.dir)).toBe(false);
   });
 
   it("adopts a running VMM by pid and start time, and follows it to its end", async () => {

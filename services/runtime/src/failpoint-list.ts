@@ -52,6 +52,8 @@ export const failpointList = {
   "change.api.committed": step("controller"),
   "stop.vmm.term": step("node"),
   "stop.vmm.reaped": writing("node"),
+  "suspend.memory.kept": writing("node"),
+  "wake.memory.gone": step("node"),
 
   // A deletion.
   "delete.api.committed": step("controller"),

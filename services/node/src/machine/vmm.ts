@@ -25,6 +25,9 @@ export interface VmmSpec {
   readonly memBytes: number;
 }
 
+/** Of a VM that goes on, whose boot is long over. */
+export type WakeSpec = Omit<VmmSpec, "initramfs">;
+
 /** Identity of a VMM process that survives the agent: both fields must match for it to be the same one. */
 export interface VmmProcess {
   readonly driver: string;
@@ -62,6 +65,11 @@ export interface Vmm {
   /** Freezes the virtual CPUs. */
   pause(): Promise<void>;
   resume(): Promise<void>;
+  /**
+   * Writes what the guest has in memory to the VM's folder, which with its disk is then all that is needed to go on, also after a loss of
+   * power, and ends the VMM. Rejects when that cannot be written; the guest then runs on.
+   */
+  suspend(): Promise<void>;
   /** Ends the VMM process at once; resolves when it is gone. */
   kill(): Promise<void>;
   usage(): Promise<VmmUsage>;
@@ -84,6 +92,15 @@ export interface VmmDriver {
   probe(): Promise<{ readonly version: string; readonly acceleration: "kvm" | "tcg" | "none" }>;
   /** Resolves once the VMM runs and the virtual CPUs have started. On failure nothing is left: no process, socket or file. */
   start(spec: VmmSpec): Promise<Vmm>;
+  /** Whether {@link Vmm.suspend} has come to its end in this folder, and nothing has gone on from there yet. */
+  isSuspended(dir: string): Promise<boolean>;
+  /**
+   * Goes on where `suspend` has left off. Before the guest's next instruction the memory in the folder is gone for good: with what the guest
+   * then does to its disk it would be that of no guest. On failure no process is left, and the memory is, unless it was no good.
+   */
+  wake(spec: WakeSpec): Promise<Vmm>;
+  /** Removes the memory of a suspended VM. */
+  forget(dir: string): Promise<void>;
   /** The same VMM again after a restart of the agent; undefined when that process is gone or another one has its pid. */
   adopt(spec: Pick<VmmSpec, "vmId" | "epoch" | "dir">, process: VmmProcess): Promise<Vmm | undefined>;
   /**

@@ -1,14 +1,13 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import type { VmmSpec } from "../machine/vmm.ts";
+import type { WakeSpec } from "../machine/vmm.ts";
 import { vmArguments } from "./arguments.ts";
 
-const spec: VmmSpec = {
+const spec: WakeSpec = {
   vmId: "0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11",
   epoch: 3n,
   dir: "/state/vms/x",
   kernel: "/kernel",
-  initramfs: "/initramfs",
   base: "/base",
   disk: "/disk",
   vcpus: 2,
@@ -26,6 +25,15 @@ it("names the VM and its placement, and gives it what was asked for", () => {
   expect(after(args, "-m")).toBe("512M");
   expect(after(args, "-smp")).toBe("2");
   expect(after(args, "-accel")).toBe("tcg");
+});
+
+it("boots from an initramfs, or waits with its CPUs stopped for what it had in memory", () => {
+  const booting = vmArguments(spec, tcg, "/initramfs");
+  expect(after(booting, "-initrd")).toBe("/initramfs");
+  expect(booting).not.toContain("-incoming");
+  const waking = vmArguments(spec, tcg);
+  expect(waking).toEqual(expect.arrayContaining(["-S", "-incoming", "defer"]));
+  expect(waking).not.toContain("-initrd");
 });
 
 it("leaves mitigations on where the CPU is real", () => {

@@ -1,6 +1,6 @@
 // How QEMU is called: a microvm machine with virtio-mmio devices and nothing else.
 import { PitwallError } from "@pitwall/runtime";
-import type { GuestWiring, VmmSpec } from "../machine/vmm.ts";
+import type { GuestWiring, WakeSpec } from "../machine/vmm.ts";
 
 /** A port of the serial device, and the network that QEMU makes up (its documentation, "User mode network"). */
 export const wiring: GuestWiring = {
@@ -22,7 +22,14 @@ export interface HostMachine {
 const mib = 2 ** 20;
 
 /** Sockets and logs, relative to the VM's folder, which is QEMU's working directory: a UNIX socket's path has at most 107 bytes. */
-export const files = { qmp: "qmp.sock", channel: "guest.sock", console: "console.log", output: "qemu.log" } as const;
+export const files = {
+  qmp: "qmp.sock",
+  channel: "guest.sock",
+  console: "console.log",
+  output: "qemu.log",
+  /** On which a guest's memory passes. */
+  memory: "memory.sock",
+} as const;
 
 /**
  * Kernel parameters that each boot has, beside `tsc_early_khz`: without that the emulated clocks are calibrated against each other, which
@@ -61,8 +68,11 @@ export function machineArguments(acceleration: Acceleration): string[] {
   ];
 }
 
-/** The whole command line of one VM, without the command itself. Throws `internal` for paths that QEMU's option syntax cannot carry. */
-export function vmArguments(spec: VmmSpec, host: HostMachine): string[] {
+/**
+ * The whole command line of one VM, without the command itself. Without an initramfs it is that of a VM that goes on: it waits for its memory,
+ * and then with its CPUs stopped. Throws `internal` for paths that QEMU's option syntax cannot carry.
+ */
+export function vmArguments(spec: WakeSpec, host: HostMachine, initramfs?: string): string[] {
   const drive = (id: string, path: string, readOnly: boolean): string[] => [
     "-blockdev",
     JSON.stringify({
@@ -75,14 +85,15 @@ export function vmArguments(spec: VmmSpec, host: HostMachine): string[] {
     "-device",
     JSON.stringify({ driver: "virtio-blk-device", drive: id, serial: id }),
   ];
-  for (const path of [spec.kernel, spec.initramfs, spec.base, spec.disk]) {
+  for (const path of [spec.kernel, initramfs ?? "/", spec.base, spec.disk]) {
     if (!path.startsWith("/")) throw new PitwallError("internal", "a driver was given a relative path");
   }
   return [
     ...machineArguments(host.acceleration),
     ...["-name", `pitwall-${spec.vmId}-${spec.epoch}`, "-uuid", spec.vmId],
     ...["-m", `${Math.floor(spec.memBytes / mib)}M`, "-smp", String(spec.vcpus)],
-    ...["-kernel", spec.kernel, "-initrd", spec.initramfs, "-append", kernelCommandLine(host)],
+    ...["-kernel", spec.kernel, "-append", kernelCommandLine(host)],
+    ...(initramfs === undefined ? ["-S", "-incoming", "defer"] : ["-initrd", initramfs]),
     ...["-chardev", `file,id=console,path=${files.console},append=on`, "-serial", "chardev:console"],
     ...["-chardev", `socket,id=qmp,path=${files.qmp},server=on,wait=off`, "-mon", "chardev=qmp,mode=control"],
     ...["-chardev", `socket,id=guest,path=${files.channel},server=on,wait=off`],

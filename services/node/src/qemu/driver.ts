@@ -17,6 +17,7 @@ import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
 import { files, vmArguments, wiring } from "./arguments.ts";
+import { forget, giveMemory, isSuspended, saveMemory } from "./memory.ts";
 import { probeQemu, type Probed } from "./probe.ts";
 import { qmp } from "./qmp.ts";
 import { hostTscKhz } from "../host/tsc.ts";
@@ -45,23 +46,39 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string; fail
       const [{ acceleration }, tscKhz] = await Promise.all([probe(), hostTscKhz()]);
       // A guest's program that has failpoints finds in its environment what the kernel's command line names.
       const environment = failpoints.armed === undefined ? [] : [`PITWALL_FAILPOINTS=${failpoints.armed}`];
-      return start(spec, vmArguments(spec, { acceleration, tscKhz, environment }), failpoints);
+      return start(spec, vmArguments(spec, { acceleration, tscKhz, environment }, spec.initramfs), failpoints);
+    },
+    isSuspended,
+    forget,
+    async wake(spec) {
+      const [{ acceleration }, tscKhz] = await Promise.all([probe(), hostTscKhz()]);
+      return start(spec, vmArguments(spec, { acceleration, tscKhz }), failpoints, async (process, ended) => {
+        await giveMemory(process, spec.dir, ended);
+        await failpoints.at("wake.memory.gone", spec.vmId);
+        await qmp(socketPath(process.pid, files.qmp), "cont");
+      });
     },
     async adopt({ dir }, process) {
-      return isAlive(process) ? handle(dir, process, endOf(process)) : undefined;
+      return isAlive(process) ? handle(dir, process, endOf(process), failpoints) : undefined;
     },
   };
 }
 
-async function start(spec: VmmSpec, args: string[], failpoints: Failpoints): Promise<Vmm> {
+/** `run` brings what was spawned so far that its CPUs run. */
+async function start(
+  spec: Pick<VmmSpec, "dir" | "vmId">,
+  args: string[],
+  failpoints: Failpoints,
+  run: (identity: ProcessIdentity, ended: Promise<unknown>) => Promise<void> = running,
+): Promise<Vmm> {
   await removeRuntimeFiles(spec.dir);
   const { identity, ended } = await spawnDetached("qemu-system-x86_64", args, spec.dir, files.output);
   try {
     if (!identity) throw new Error("the process could not be started");
     await failpoints.at("create.vmm.spawned", spec.vmId);
-    await running(identity, ended);
+    await run(identity, ended);
     await failpoints.at("create.vmm.configured", spec.vmId);
-    return handle(spec.dir, { driver: "qemu", ...identity }, ended);
+    return handle(spec.dir, { driver: "qemu", ...identity }, ended, failpoints);
   } catch (error) {
     if (identity) signalProcess(identity, "SIGKILL");
     await ended;
@@ -89,7 +106,7 @@ function socketPath(pid: number, name: string): string {
   return `/proc/${pid}/cwd/${name}`;
 }
 
-function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): Vmm {
+function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>, failpoints: Failpoints): Vmm {
   let stream: Socket | undefined;
   const trim = setInterval(() => void trimConsole(dir), consoleCheckMs).unref();
   const exited = ended.then(async (exit) => {
@@ -111,6 +128,18 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>): V
     },
     async resume() {
       await qmp(socketPath(process.pid, files.qmp), "cont");
+    },
+    async suspend() {
+      const control = socketPath(process.pid, files.qmp);
+      try {
+        await saveMemory(process, dir);
+        await failpoints.at("suspend.memory.kept");
+      } catch (error) {
+        await qmp(control, "cont").catch(() => undefined); // it is gone then, or its CPUs run
+        throw error;
+      }
+      signalProcess(process, "SIGKILL");
+      await exited;
     },
     async kill() {
       signalProcess(process, "SIGKILL");

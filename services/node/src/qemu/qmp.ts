@@ -8,11 +8,11 @@ const message = z.object({ QMP: z.unknown(), return: z.unknown(), error: z.objec
 const timeoutMs = 10_000;
 
 /** Runs one command and returns its result. Rejects with `unavailable`. */
-export async function qmp(path: string, command: string): Promise<unknown> {
+export async function qmp(path: string, command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
   const socket = connect(path);
   const timer = setTimeout(() => socket.destroy(new Error("QMP does not answer")), timeoutMs);
   try {
-    return await converse(socket, command);
+    return await converse(socket, { execute: command, ...(args && { arguments: args }) });
   } catch (error) {
     throw new PitwallError("unavailable", "QEMU's control socket failed", { reason: "VMM_SILENT", cause: error });
   } finally {
@@ -21,10 +21,10 @@ export async function qmp(path: string, command: string): Promise<unknown> {
   }
 }
 
-async function converse(socket: Socket, command: string): Promise<unknown> {
+async function converse(socket: Socket, command: object): Promise<unknown> {
   const failed = new Promise<never>((_, reject) => socket.once("error", reject));
   failed.catch(() => undefined); // raced below
-  const pending = ["qmp_capabilities", command];
+  const pending: object[] = [{ execute: "qmp_capabilities" }, command];
   const answered = (async () => {
     for await (const line of createInterface({ input: socket, crlfDelay: Infinity })) {
       const { QMP, error, event, return: result } = message.parse(JSON.parse(line));
@@ -33,7 +33,7 @@ async function converse(socket: Socket, command: string): Promise<unknown> {
       if (QMP === undefined && pending.length === 0) return result;
       const next = pending.shift();
       if (next === undefined) return undefined;
-      socket.write(`${JSON.stringify({ execute: next })}\n`);
+      socket.write(`${JSON.stringify(next)}\n`);
     }
     throw new Error("QMP closed");
   })();

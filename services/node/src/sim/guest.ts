@@ -19,10 +19,12 @@ const magic = Buffer.from("PWCHAN1\n");
 const preambleBytes = magic.length + 16;
 const bootMs = 20;
 const httpPort = 80;
-const [path, vmId, epoch] = process.argv.slice(2);
-if (path === undefined || vmId === undefined || epoch === undefined) throw new Error("usage: guest.ts SOCKET VM EPOCH");
+const [path, vmId, epoch, ranBefore] = process.argv.slice(2);
+if (path === undefined || vmId === undefined || epoch === undefined) throw new Error("usage: guest.ts SOCKET VM EPOCH [MILLISECONDS]");
+/** Before it was suspended. */
+const ranMs = Number(ranBefore ?? 0);
 
-let state: WatchStateResponse["state"] = GuestState.GUEST_STATE_BOOTING;
+let state: WatchStateResponse["state"] = ranMs > 0 ? GuestState.GUEST_STATE_READY : GuestState.GUEST_STATE_BOOTING;
 const watchers = new Set<() => void>();
 const enter = (next: WatchStateResponse["state"]): void => {
   state = next;
@@ -49,7 +51,7 @@ rpc.add(GuestControlServiceDefinition, {
         yield {
           state: told,
           message: "",
-          uptime: toDuration(performance.now()),
+          uptime: toDuration(ranMs + performance.now()),
           powerunitVersion: "sim",
           restartCount: 0,
           health: Health.HEALTH_UNSPECIFIED,

@@ -50,6 +50,8 @@ export class SimHost {
   readonly #processes = new Map<number, SimProcess>();
   readonly #files = new Map<string, StoredFile>();
   readonly #guarded = new Map<string, Guarded>();
+  /** What suspended guests have in memory, by the VM's folder. */
+  readonly #memories = new Map<string, SimGuest>();
   /** Removed, and there again if the power goes now. */
   readonly #limbo = new Map<string, StoredFile>();
   #nextPid = firstPid;
@@ -127,6 +129,21 @@ export class SimHost {
     return process;
   }
 
+  /** On its disk, for sure. */
+  keepMemory({ dir, guest }: SimProcess): void {
+    this.needDisk();
+    this.#memories.set(dir, guest.again());
+  }
+
+  memoryOf(dir: string): SimGuest | undefined {
+    return this.#memories.get(dir);
+  }
+
+  forgetMemory(dir: string): void {
+    this.needDisk();
+    this.#memories.delete(dir);
+  }
+
   readonly processes: Processes = {
     workingIn: (dir) => this.running.filter((process) => process.dir === dir).map(({ identity }) => identity),
     kill: async (identity) => this.process(identity)?.kill(),
@@ -149,7 +166,7 @@ export class SimHost {
       await this.#options.clock.sleep(syncMs);
       settle();
     },
-    clear: async () => this.needDisk(),
+    clear: async (vmId) => this.forgetMemory(this.journals.dirOf(vmId)),
     remove: async (vmId) => {
       this.needDisk();
       const file = this.#files.get(vmId);

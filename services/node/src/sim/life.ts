@@ -99,6 +99,9 @@ export class Life {
       wiring: driver.wiring,
       probe: this.#bind(driver.probe),
       start: this.#bind(async (spec) => this.#vmm(await driver.start(spec))),
+      isSuspended: this.#bind(driver.isSuspended),
+      wake: this.#bind(async (spec) => this.#vmm(await driver.wake(spec))),
+      forget: this.#bind(driver.forget),
       adopt: this.#bind(async (spec, process) => {
         const vmm = await driver.adopt(spec, process);
         return vmm && this.#vmm(vmm);
@@ -113,6 +116,7 @@ export class Life {
       openChannel: this.#bind(vmm.openChannel),
       pause: this.#bind(vmm.pause),
       resume: this.#bind(vmm.resume),
+      suspend: this.#bind(vmm.suspend),
       kill: this.#bind(vmm.kill),
       usage: this.#bind(vmm.usage),
     };

@@ -34,6 +34,11 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
       },
       pause: async () => process.guest.pause(true),
       resume: async () => process.guest.pause(false),
+      async suspend() {
+        host.keepMemory(process);
+        await failpoints.at("suspend.memory.kept");
+        process.end({ code: null, signal: "SIGKILL" });
+      },
       kill: () => process.kill(),
       usage: async () => ({ cpuMs: 0, rssBytes }),
     };
@@ -68,6 +73,23 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
       try {
         await failpoints.at("create.vmm.spawned", vmId);
         await failpoints.at("create.vmm.configured", vmId);
+        return handle(process);
+      } catch (cause) {
+        await process.kill();
+        throw new PitwallError("unavailable", "the simulated VMM did not start", { reason: "VMM_START_FAILED", cause });
+      }
+    },
+    isSuspended: async (dir) => host.memoryOf(dir) !== undefined,
+    forget: async (dir) => host.forgetMemory(dir),
+    async wake({ vmId, dir }) {
+      const guest = host.memoryOf(dir);
+      if (!guest) throw new PitwallError("unavailable", "there is no memory of this VM", { reason: "MEMORY_REFUSED" });
+      const process = host.spawn(dir, guest);
+      guest.onShutdown = () => void clock.after(plan.shutdownMs(vmId), () => process.end({ code: 0, signal: null }));
+      try {
+        host.forgetMemory(dir);
+        await failpoints.at("wake.memory.gone", vmId);
+        guest.pause(false);
         return handle(process);
       } catch (cause) {
         await process.kill();

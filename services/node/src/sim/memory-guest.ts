@@ -16,9 +16,9 @@ export class SimGuest {
   /** Called when the guest is asked to shut down. */
   onShutdown: () => void = () => undefined;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, startedMs = clock.monotonicMs()) {
     this.#clock = clock;
-    this.#startedMs = clock.monotonicMs();
+    this.#startedMs = startedMs;
     this.#said = WatchStateResponse.fromPartial({ state: GuestState.GUEST_STATE_BOOTING, powerunitVersion: "sim" });
   }
 
@@ -30,6 +30,14 @@ export class SimGuest {
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused;
     this.#wake();
+  }
+
+  /** The same guest in another VMM, paused. */
+  again(): SimGuest {
+    const guest = new SimGuest(this.#clock, this.#startedMs);
+    guest.#said = this.#said;
+    guest.#isPaused = true;
+    return guest;
   }
 
   /** The VMM is gone. */
