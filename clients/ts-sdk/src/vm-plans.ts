@@ -37,6 +37,14 @@ export class VmPlans {
     return planned(await this.#raw.startVm(changeRequest(vm, options, only), retry));
   }
 
+  async pause(vm: string, options: ChangeOptions = {}): Promise<PlannedVm> {
+    return planned(await this.#raw.pauseVm(changeRequest(vm, options, only), retry));
+  }
+
+  async suspend(vm: string, options: ChangeOptions = {}): Promise<PlannedVm> {
+    return planned(await this.#raw.suspendVm(changeRequest(vm, options, only), retry));
+  }
+
   async stop(vm: string, options: ChangeOptions = {}): Promise<PlannedVm> {
     return planned(await this.#raw.stopVm(changeRequest(vm, options, only), retry));
   }

@@ -78,9 +78,19 @@ export class Vms {
     }
   }
 
-  /** Changes nothing for a VM that runs. */
+  /** A paused or suspended VM goes on where it was. Changes nothing for one that runs. */
   async start(vm: string, options: ChangeOptions = {}): Promise<Vm> {
     return present((await this.#raw.startVm(changeRequest(vm, options, {}), { retry: true })).vm);
+  }
+
+  /** Its CPUs stand still until it is started. */
+  async pause(vm: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.pauseVm(changeRequest(vm, options, {}), { retry: true })).vm);
+  }
+
+  /** To its node's disk, with all that it has in memory, until it is started. RUNNING with the reason SUSPEND_FAILED: it did not work. */
+  async suspend(vm: string, options: ChangeOptions = {}): Promise<Vm> {
+    return present((await this.#raw.suspendVm(changeRequest(vm, options, {}), { retry: true })).vm);
   }
 
   async stop(vm: string, options: ChangeOptions = {}): Promise<Vm> {

@@ -1,4 +1,4 @@
-// pitwall start, stop and restart: what the owner asks of a VM that exists.
+// pitwall start, pause, suspend, resume, stop and restart: what the owner asks of a VM that exists.
 import type { Command } from "commander";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
@@ -16,7 +16,23 @@ interface Options extends EndpointOption, ProjectOption {
 }
 
 export function declareStart(command: Command, shell: Shell): void {
-  declare(command.description("Starts a VM that is stopped or failed, with its disk, and waits until it runs."), shell, "start");
+  const what = "Starts a VM that is stopped or failed, with its disk, lets one that is paused or suspended go on, and waits until it runs.";
+  declare(command.description(what), shell, "start");
+}
+
+export function declareResume(command: Command, shell: Shell): void {
+  declare(command.description("Lets a paused or suspended VM go on where it was; the same as start."), shell, "start");
+}
+
+export function declarePause(command: Command, shell: Shell): void {
+  const what = "Stops a VM's CPUs and waits until they stand still. It keeps its memory there; `pitwall resume` lets it go on.";
+  declare(command.description(what), shell, "pause");
+}
+
+export function declareSuspend(command: Command, shell: Shell): void {
+  const what =
+    "Puts a VM to its node's disk with all that it has in memory, and waits until it is there. It then takes no CPU and no memory; `pitwall resume` lets it go on.";
+  declare(command.description(what), shell, "suspend");
 }
 
 export function declareStop(command: Command, shell: Shell): void {
@@ -27,7 +43,7 @@ export function declareRestart(command: Command, shell: Shell): void {
   declare(command.description("Stops a VM and starts it again, with its disk, and waits until it runs."), shell, "restart");
 }
 
-const goalOf = { start: "running", stop: "stopped", restart: "running" } as const;
+const goalOf = { start: "running", pause: "paused", suspend: "suspended", stop: "stopped", restart: "running" } as const;
 
 function declare(command: Command, shell: Shell, move: keyof typeof goalOf): void {
   command

@@ -21,7 +21,7 @@ export function declare(command: Command, shell: Shell): void {
       .addOption(new Option("--for <state>", "what to wait for").choices(goals).default("running"))
       .addOption(timeoutOption("how long", 120)),
   )
-    .description("Waits until a VM runs, is stopped or is gone; fails when it failed or time is up.")
+    .description("Waits until a VM runs, is paused, suspended, stopped or gone; fails when it failed or time is up.")
     .action(async (name: string, options: Options) =>
       inSession(shell, options, async ({ pitwall }) => {
         const vm = await pitwall.vms.get(vmIn(options, name)).catch((error: unknown) => {

@@ -6,7 +6,7 @@ export function phaseWord(phase: Phase): string {
   return wordOf(Phase, phase, "PHASE_");
 }
 
-/** `running`, `stopped` or `deleted`. */
+/** `running`, `paused`, `suspended`, `stopped` or `deleted`. */
 export function desiredWord(desired: Desired): string {
   return wordOf(Desired, desired, "DESIRED_");
 }

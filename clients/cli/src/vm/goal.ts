@@ -2,20 +2,29 @@
 import { Phase, type Vm } from "@pitwall/sdk";
 import { phaseWord } from "../output/words.ts";
 
-export const goals = ["running", "stopped", "gone"] as const;
+export const goals = ["running", "paused", "suspended", "stopped", "gone"] as const;
 export type Goal = (typeof goals)[number];
 
-const phaseOf: Readonly<Record<Goal, Phase>> = { running: Phase.PHASE_RUNNING, stopped: Phase.PHASE_STOPPED, gone: Phase.PHASE_GONE };
+const phaseOf: Readonly<Record<Goal, Phase>> = {
+  running: Phase.PHASE_RUNNING,
+  paused: Phase.PHASE_PAUSED,
+  suspended: Phase.PHASE_SUSPENDED,
+  stopped: Phase.PHASE_STOPPED,
+  gone: Phase.PHASE_GONE,
+};
+/** Of a VM that was to be suspended and runs on. */
+const suspendFailed = "SUSPEND_FAILED";
 
 export type Verdict = "reached" | "never" | "not-yet";
 
-type State = Pick<Vm, "phase" | "observedGeneration">;
+type State = Pick<Vm, "phase" | "observedGeneration" | "reason">;
 
 /** What is seen of a VM counts only from the generation on that was current when the wait began. Deletion alone survives failure. */
 export function judge(vm: State, goal: Goal, generation: bigint): Verdict {
   if (vm.phase === Phase.PHASE_GONE) return goal === "gone" ? "reached" : "never";
   if (vm.observedGeneration < generation) return "not-yet";
   if (vm.phase === phaseOf[goal]) return "reached";
+  if (goal === "suspended" && vm.reason === suspendFailed) return "never";
   return vm.phase === Phase.PHASE_FAILED && goal !== "gone" ? "never" : "not-yet";
 }
 

@@ -126,7 +126,7 @@ export class FleetChanges {
     const vms = rows.map((row): DrainedVm => ({
       id: row.id,
       name: row.name,
-      runs: row.desired === Desired.DESIRED_RUNNING,
+      runs: row.desired === Desired.DESIRED_RUNNING || row.desired === Desired.DESIRED_PAUSED,
       mayMove: VmSpec.fromJSON(row.spec).nodeLossPolicy === NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE,
       cpuMillis: BigInt(row.cpuMillis),
       memBytes: row.memBytes,

@@ -38,6 +38,9 @@ export function drainRounds(parts: DrainParts): () => Promise<void> {
   return () => drainRound(parts, staying);
 }
 
+/** What is asked for of VMs that have a VMM. */
+const up = [Desired.DESIRED_RUNNING, Desired.DESIRED_PAUSED] as const;
+
 async function drainRound(parts: DrainParts, staying: Map<string, number>): Promise<void> {
   const { store, mutations, parking, clock = systemClock } = parts;
   const nowMs = clock.monotonicMs();
@@ -45,10 +48,10 @@ async function drainRound(parts: DrainParts, staying: Map<string, number>): Prom
   // Done is a drain when nothing wants to run there any more; what cannot move stays.
   const found: (Guarded & { readonly is_vm: boolean })[] = await store.read().execute(
     `(select vm.id, true as is_vm, ${wasParked} from vm join node on node.id = node_id
-       where (node.draining and vm.desired = ? or vm.moving) and ${isNotParked} order by vm.id limit ?)
+       where (node.draining and vm.desired in (?, ?) or vm.moving) and ${isNotParked} order by vm.id limit ?)
      union all
-     select id, false, false from node where draining and not exists (select from vm where node_id = node.id and (desired = ? or moving))`,
-    [Desired.DESIRED_RUNNING, batch, Desired.DESIRED_RUNNING],
+     select id, false, false from node where draining and not exists (select from vm where node_id = node.id and (desired in (?, ?) or moving))`,
+    [...up, batch, ...up],
   );
   const due = found.filter(({ is_vm }) => is_vm);
   const finished = found.filter(({ is_vm }) => !is_vm);
@@ -64,8 +67,8 @@ async function drainRound(parts: DrainParts, staying: Map<string, number>): Prom
     await mutations.system("NodeDrained", async (change) => {
       const rows: unknown[] = await change.em.execute(
         `update node set draining = false, change_time = now() where id = ? and draining
-           and not exists (select from vm where node_id = node.id and (desired = ? or moving)) returning 1`,
-        [id, Desired.DESIRED_RUNNING],
+           and not exists (select from vm where node_id = node.id and (desired in (?, ?) or moving)) returning 1`,
+        [id, ...up],
       );
       if (rows.length === 0) return;
       await change.audit({ object: `node/${id}` });
@@ -102,7 +105,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
     }
     return false;
   }
-  if (node?.draining !== true || row.desired !== Desired.DESIRED_RUNNING) return false;
+  if (node?.draining !== true || !up.some((desired) => desired === row.desired)) return false;
   const moves = mayMove(row);
   if (moves && (await placeFor(placer, change, row)) === undefined) return true; // until there is room
   row.desired = Desired.DESIRED_STOPPED;

@@ -35,6 +35,8 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     ListVms: reads("project"),
     WatchVms: reads("project"),
     StartVm: changes("vm"),
+    PauseVm: changes("vm"),
+    SuspendVm: changes("vm"),
     StopVm: changes("vm"),
     RestartVm: changes("vm"),
     DeleteVm: changes("vm"),

@@ -32,6 +32,8 @@ export function vmService({ vms, certificates, grants, roles, failpoints }: VmSe
     watchVms: (request, context) =>
       whileMember(vms, roles, userOf(context), request, context.signal, (signal) => watchVms(vms, userOf(context), request, signal)),
     startVm: (request, context) => moves.start(userOf(context), request),
+    pauseVm: (request, context) => moves.pause(userOf(context), request),
+    suspendVm: (request, context) => moves.suspend(userOf(context), request),
     stopVm: (request, context) => moves.stop(userOf(context), request),
     restartVm: (request, context) => moves.restart(userOf(context), request),
     deleteVm: (request, context) => moves.delete(userOf(context), request),

@@ -5,6 +5,13 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { allowedMoves, decide, moves, reportedPhases, stateOf, states, table, type Move, type State } from "./lifecycle.ts";
 
+const desires = {
+  RUNNING: Desired.DESIRED_RUNNING,
+  PAUSED: Desired.DESIRED_PAUSED,
+  SUSPENDED: Desired.DESIRED_SUSPENDED,
+  STOPPED: Desired.DESIRED_STOPPED,
+  DELETED: Desired.DESIRED_DELETED,
+};
 const anyState = fc.constantFrom(...states);
 const anyMove = fc.constantFrom(...moves);
 const phases = [...reportedPhases].toSorted((a, b) => a - b);
@@ -61,9 +68,9 @@ test("a deleted VM comes back by undelete only, and then rests", () => {
   );
 });
 
-test("start, stop and delete asked for twice are the same as once", () => {
+test("start, pause, suspend and delete asked for twice are the same as once", () => {
   fc.assert(
-    fc.property(anyState, fc.constantFrom("start", "delete", "purge"), (state, move) => {
+    fc.property(anyState, fc.constantFrom("start", "pause", "suspend", "delete", "purge"), (state, move) => {
       const once = outcome(state, move);
       if (once !== "refused") expect(outcome(once, move)).toBe(once);
     }),
@@ -88,10 +95,11 @@ test("from every state that is not the end, a way leads to running and to the en
 
 test("a row has exactly one state, whatever its node says", () => {
   const anyFacts = fc.record({
-    desired: fc.constantFrom(Desired.DESIRED_RUNNING, Desired.DESIRED_STOPPED, Desired.DESIRED_DELETED),
+    desired: fc.constantFrom(...Object.values(desires)),
     phase: fc.integer({ min: -1, max: 20 }),
     isDeleted: fc.boolean(),
     isStartDue: fc.boolean(),
+    isObserved: fc.boolean(),
   });
   fc.assert(fc.property(anyFacts, (facts) => states.includes(stateOf(facts))));
 });
@@ -100,7 +108,6 @@ function print(): string {
   const row = (cells: readonly string[]): string => `| ${cells.join(" | ")} |`;
   const rule = (count: number): string => row(Array.from({ length: count }, () => "---"));
   const word = (phase: number): string => phaseToJSON(phase as Phase).replace("PHASE_", "");
-  const desires = { RUNNING: Desired.DESIRED_RUNNING, STOPPED: Desired.DESIRED_STOPPED, DELETED: Desired.DESIRED_DELETED };
   return `# The life of a VM
 
 Printed from \`services/controller/src/vm/lifecycle.ts\` by its test. A VM's state follows from what is asked for (\`desired\`) and what its
@@ -120,11 +127,12 @@ ${states.map((state) => row([`**${state}**`, ...moves.map((move) => table[state]
 ## States
 
 The state of a VM for which this is asked, and of which its node has said that. While a start or restart is asked for that the node has not
-spoken of, a VM with \`desired\` RUNNING is starting. A VM that was deleted and can be brought back is **deleted** until it is **deleting**.
+spoken of, a VM with \`desired\` RUNNING is starting. One that should be paused or suspended and of which its node has said after that
+that it is RUNNING is **running**: it did not work, and \`message\` says why. A VM that was deleted and can be brought back is **deleted** until it is **deleting**.
 
 ${row(["phase", ...Object.keys(desires).map((name) => `desired ${name}`)])}
-${rule(4)}
-${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired) => (phase === Phase.PHASE_GONE ? (desired === Desired.DESIRED_DELETED ? "gone" : "failed (VM_LOST)") : stateOf({ desired, phase, isDeleted: false, isStartDue: false })))])).join("\n")}
+${rule(Object.keys(desires).length + 1)}
+${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired) => (phase === Phase.PHASE_GONE ? (desired === Desired.DESIRED_DELETED ? "gone" : "failed (VM_LOST)") : stateOf({ desired, phase, isDeleted: false, isStartDue: false, isObserved: false })))])).join("\n")}
 
 A node's report is taken if it comes from the node that the VM is placed on, on its newest session, with the VM's epoch, and not with a
 generation that is older than the last one. A phase that is not in this table is none that a node may speak of.

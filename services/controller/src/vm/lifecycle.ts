@@ -3,12 +3,27 @@
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 
-export const states = ["starting", "running", "stopping", "stopped", "failed", "deleted", "deleting"] as const;
+export const states = [
+  "starting",
+  "running",
+  "pausing",
+  "paused",
+  "suspending",
+  "suspended",
+  "resuming",
+  "stopping",
+  "stopped",
+  "failed",
+  "deleted",
+  "deleting",
+] as const;
 /** `deleted` can be brought back; of `deleting` nothing will be left. */
 export type State = (typeof states)[number];
 
-export const moves = ["start", "stop", "restart", "change", "delete", "undelete", "purge"] as const;
-/** `change` is every other change: size, labels, name, end of life. `purge` deletes for good. */
+export const moves = ["start", "pause", "suspend", "stop", "restart", "change", "delete", "undelete", "purge"] as const;
+/**
+ * `start` lets a paused or suspended VM go on. `change` is every other change: size, labels, name, end of life. `purge` deletes for good.
+ */
 export type Move = (typeof moves)[number];
 
 /** An absent cell is an illegal move; `as it is` changes nothing and is no fault. */
@@ -16,7 +31,12 @@ export type Cell = State | "as it is";
 
 export const table: { readonly [S in State]: { readonly [M in Move]?: Cell } } = {
   starting: { start: "as it is", stop: "stopping", restart: "starting", change: "starting", delete: "deleted", purge: "deleting" },
-  running: { start: "as it is", stop: "stopping", restart: "starting", change: "running", delete: "deleted", purge: "deleting" },
+  running: { start: "as it is", pause: "pausing", suspend: "suspending", ...ends("running") },
+  pausing: { start: "resuming", pause: "as it is", suspend: "suspending", ...ends("pausing") },
+  paused: { start: "resuming", pause: "as it is", suspend: "suspending", ...ends("paused") },
+  suspending: { start: "resuming", suspend: "as it is", ...ends("suspending") },
+  suspended: { start: "resuming", suspend: "as it is", ...ends("suspended") },
+  resuming: { start: "as it is", ...ends("resuming") },
   stopping: { start: "starting", stop: "as it is", change: "stopping", delete: "deleted", purge: "deleting" },
   stopped: { start: "starting", stop: "as it is", change: "stopped", delete: "deleted", purge: "deleting" },
   failed: { start: "starting", stop: "stopping", restart: "starting", change: "failed", delete: "deleted", purge: "deleting" },
@@ -24,9 +44,19 @@ export const table: { readonly [S in State]: { readonly [M in Move]?: Cell } } =
   deleting: { delete: "as it is", purge: "as it is" },
 };
 
+/** What can be done to each VM that has something in memory. */
+function ends(state: State): { readonly [M in Move]?: Cell } {
+  return { stop: "stopping", restart: "starting", change: state, delete: "deleted", purge: "deleting" };
+}
+
 /** Why a move is none that a person would think of, for those who try it. */
 const hints: { readonly [S in State]?: { readonly [M in Move]?: string } } = {
-  stopped: { restart: "start it", undelete: "it is not deleted" },
+  starting: { pause: "wait until it runs", suspend: "wait until it runs" },
+  resuming: { pause: "wait until it runs", suspend: "wait until it runs" },
+  suspending: { pause: "start it, and it goes on" },
+  suspended: { pause: "start it, and it goes on" },
+  stopped: { restart: "start it", pause: "start it first", suspend: "start it first", undelete: "it is not deleted" },
+  failed: { pause: "start it first", suspend: "start it first" },
   stopping: { restart: "start it: it then begins anew" },
   deleted: { start: "undelete it first", stop: "undelete it first", restart: "undelete it first", change: "undelete it first" },
   deleting: { undelete: "its time to be brought back is over" },
@@ -53,6 +83,8 @@ export interface Facts {
   readonly isDeleted: boolean;
   /** A start was asked for that the phase does not speak of yet. */
   readonly isStartDue: boolean;
+  /** The phase speaks of the latest that was asked for. */
+  readonly isObserved: boolean;
 }
 
 /** In which a node says that a VM has come to rest. */
@@ -60,15 +92,26 @@ const restOf: ReadonlyMap<number, State> = new Map([
   [Phase.PHASE_STOPPED, "stopped"],
   [Phase.PHASE_FAILED, "failed"],
 ]);
-const upPhases: ReadonlySet<number> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_PAUSED, Phase.PHASE_SUSPENDING, Phase.PHASE_SUSPENDED]);
+/** What is made of a phase while the VM should run. */
+const upOf: ReadonlyMap<number, State> = new Map([
+  [Phase.PHASE_RUNNING, "running"],
+  [Phase.PHASE_PAUSED, "resuming"],
+  [Phase.PHASE_SUSPENDING, "resuming"],
+  [Phase.PHASE_SUSPENDED, "resuming"],
+  [Phase.PHASE_RESUMING, "resuming"],
+]);
 
-export function stateOf({ desired, phase, isDeleted, isStartDue }: Facts): State {
+export function stateOf({ desired, phase, isDeleted, isStartDue, isObserved }: Facts): State {
   if (desired === Desired.DESIRED_DELETED) return "deleting";
   if (isDeleted) return "deleted";
   const rest = restOf.get(phase);
   if (desired === Desired.DESIRED_STOPPED) return rest ?? "stopping";
   if (isStartDue) return "starting";
-  return rest ?? (upPhases.has(phase) ? "running" : "starting");
+  if (rest !== undefined) return rest;
+  if (desired === Desired.DESIRED_RUNNING) return upOf.get(phase) ?? "starting";
+  if (phase === Phase.PHASE_RUNNING && isObserved) return "running"; // what was asked for did not work, and the node has said so
+  if (desired === Desired.DESIRED_PAUSED) return phase === Phase.PHASE_PAUSED ? "paused" : "pausing";
+  return phase === Phase.PHASE_SUSPENDED ? "suspended" : "suspending";
 }
 
 /** Phases that a node may speak of; the others are the controller's own words, or none. */

@@ -23,12 +23,13 @@ import { lostReason } from "./assignments.ts";
 import { nameTaken } from "./create.ts";
 import { checkVmName } from "./names.ts";
 import { hostTaken, toIngress, withdraw } from "./ingress.ts";
-import { decide, type Move, type State } from "./lifecycle.ts";
+import { decide, table, type Move, type State } from "./lifecycle.ts";
 import { checkUnchanged, planOf } from "./plan.ts";
 import { readVm, type Recorder } from "./recorder.ts";
 import { rowState } from "./state.ts";
 import { durationMs } from "./ttl.ts";
 import { applyUpdate } from "./update.ts";
+import { resourcesOf } from "./wanted.ts";
 
 /** The fields that all changes of one VM have. */
 export interface MoveRequest {
@@ -73,6 +74,8 @@ interface Step {
 }
 
 const methods = VmServiceDefinition.methods;
+/** Of nodes that pause and suspend VMs: docs/link.md. */
+const holdingCapability = 5;
 
 export class Moves {
   readonly #parts: MoveParts;
@@ -84,10 +87,32 @@ export class Moves {
   start(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
     return this.#run(methods.startVm, caller, request, {
       move: () => "start",
-      apply: async ({ change, row }) => {
+      apply: async ({ change, row, state }, move) => {
         await this.#readmit(change.em, row);
         row.desired = Desired.DESIRED_RUNNING;
-        row.restartGeneration = row.generation;
+        if (table[state][move] !== "resuming") row.restartGeneration = row.generation;
+        return {};
+      },
+    });
+  }
+
+  pause(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
+    return this.#run(methods.pauseVm, caller, request, {
+      move: () => "pause",
+      apply: async ({ change, row }) => {
+        await needHolding(change.em, row);
+        row.desired = Desired.DESIRED_PAUSED;
+        return {};
+      },
+    });
+  }
+
+  suspend(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
+    return this.#run(methods.suspendVm, caller, request, {
+      move: () => "suspend",
+      apply: async ({ change, row }) => {
+        await needHolding(change.em, row);
+        row.desired = Desired.DESIRED_SUSPENDED;
         return {};
       },
     });
@@ -251,10 +276,19 @@ export class Moves {
   /** A stopped VM gave its CPU and memory back; its disk, and so the VM, stays where it is. */
   async #readmit(em: EntityManager, row: VmRow): Promise<void> {
     const node = await this.#parts.nodes.candidate(em, row.nodeId);
-    const isIdle = row.desired === Desired.DESIRED_STOPPED && (rowState(row) === "stopped" || rowState(row) === "failed");
-    const wanted = { cpuMillis: isIdle ? BigInt(row.cpuMillis) : 0n, memBytes: isIdle ? row.memBytes : 0n, diskBytes: 0n };
+    const takes = resourcesOf(row);
+    const grows = takes.cpuMillis === 0 && takes.memBytes === 0;
+    const wanted = { cpuMillis: grows ? BigInt(row.cpuMillis) : 0n, memBytes: grows ? row.memBytes : 0n, diskBytes: 0n };
     if (node && !hasRoom(node, wanted)) throw noRoom([node], wanted);
   }
+}
+
+/** Throws `unsupported` when the VM's node would not know what it is asked for. */
+async function needHolding(em: EntityManager, { name, nodeId }: VmRow): Promise<void> {
+  const [session]: { capability: number }[] = await em.execute("select capability from node_session where node_id = ?", [nodeId]);
+  if (session && session.capability >= holdingCapability) return;
+  const message = `the agent of the VM ${name}'s node is too old to pause or suspend VMs: update it`;
+  throw new PitwallError("unsupported", message, { reason: "AGENT_TOO_OLD" });
 }
 
 /** It comes before everything else that a change does. */

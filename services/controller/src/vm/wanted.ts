@@ -11,7 +11,7 @@ export interface PlacementFacts {
   readonly resources: Resources;
 }
 
-/** A stopped VM takes its disk only; the database counts the same (`vm_takes`). */
+/** A stopped VM takes its disk only, and so does a suspended one; the database counts the same (`vm_takes`). */
 export function resourcesOf(size: {
   readonly cpuMillis: number;
   readonly memBytes: bigint;
@@ -20,7 +20,9 @@ export function resourcesOf(size: {
   readonly phase: number;
 }): Resources {
   const { cpuMillis, memBytes, diskBytes, desired, phase } = size;
-  const isIdle = desired === Desired.DESIRED_STOPPED && (phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED);
+  const isIdle =
+    (desired === Desired.DESIRED_STOPPED && (phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED)) ||
+    (desired === Desired.DESIRED_SUSPENDED && phase === Phase.PHASE_SUSPENDED);
   return { cpuMillis: isIdle ? 0 : cpuMillis, memBytes: isIdle ? 0 : Number(memBytes), diskBytes: Number(diskBytes) };
 }
 

@@ -1,28 +1,35 @@
 // One VM on this node: an actor that brings what is observed to what is desired, one step at a time.
 //
 //   PREPARING -> BOOTING -> RUNNING -> STOPPING -> STOPPED        FAILED from any of the first three
+//   RUNNING <-> PAUSED    RUNNING, PAUSED -> SUSPENDING -> SUSPENDED -> RESUMING -> RUNNING
 //   any -> DELETING -> GONE
 //
 // Only the loop in #run changes `#report`; everybody else sets what is wanted, or what happened, and wakes it.
 import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
-import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
 import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, planted, timeLimit, type Log, type StepName } from "@pitwall/runtime";
+import { PitwallError, planted, type Log, type StepName } from "@pitwall/runtime";
+import { awaitReady } from "./await-ready.ts";
 import { Bell } from "./bell.ts";
-import { GuestWatch } from "./guest-watch.ts";
+import { goOn, memoryGone, pause, resuming, suspend, type Holder } from "./hold.ts";
 import type { MachineHost } from "./host.ts";
 import { lacksSecret, type JournalEntry } from "./journal.ts";
+import { Live } from "./live.ts";
+import { Record, type Standing } from "./record.ts";
+import { recover } from "./recover.ts";
 import {
   afterExit,
   bootTimeout,
   failure,
   firstReport,
   hasSettled,
+  isAsleep,
+  isHeld,
   isOlder,
   isReschedulable,
   isSameWish,
+  isUp,
   lastStart,
   leaseLost,
   preparing,
@@ -34,7 +41,6 @@ import { shutDown } from "./shut-down.ts";
 import { guardRunning, startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
 
-const dialLimitMs = 10_000;
 const retryMs = 2_000;
 
 export class Machine {
@@ -43,16 +49,12 @@ export class Machine {
   readonly #log: Log;
   #kept: JournalEntry | undefined; // nothing is done before it is adopted, but a removal, which ends all that works in the VM's folder
   #wanted: Assignment;
-  #report: VmReport;
-  /** It could not be kept, and so nobody was told of it. */
-  #isUntold = false;
+  readonly #record: Record;
   /** The generation whose start has come to an end, good or bad; it is not tried again. */
   #settled: bigint;
   /** The generation that the VMM was started for. */
   #booted: bigint;
-  #vmm: Vmm | undefined;
-  #watch: GuestWatch | undefined;
-  #exit: VmmExit | undefined;
+  readonly #live: Live;
   #starting = false;
   #booting: Promise<void> | undefined;
   /** The lease was lost and the VM ended for it, or the host was off: it waits for a session in which the controller still wants it here. */
@@ -60,7 +62,6 @@ export class Machine {
   #stepAbort = new AbortController();
   readonly #bell = new Bell();
   #closed = false;
-  #saving: Promise<void> = Promise.resolve();
   /** Of each image that it was told to boot from: the VMM may still have the one before. */
   readonly #leases: DisposableStack;
   readonly #done: Promise<void>;
@@ -71,7 +72,8 @@ export class Machine {
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
     [this.#leases, this.#kept] = [leases, kept];
-    this.#report = kept?.report ?? firstReport(assignment, host.clock.wallMs());
+    this.#live = new Live(host, assignment.vmId, this.#log, { onWord: () => this.#onWord(), onExit: () => this.#bell.ring() });
+    this.#record = new Record(host, kept?.report ?? firstReport(assignment, host.clock.wallMs()), () => this.#standing);
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
     this.#booted = kept?.booted ?? 0n;
     this.#isYielded = kept !== undefined && (kept.report.reason === leaseLost.reason || kept.bootId !== host.bootId);
@@ -100,6 +102,19 @@ export class Machine {
     return this.#report;
   }
 
+  get #report(): VmReport {
+    return this.#record.report;
+  }
+
+  get #holder(): Holder {
+    return { host: this.#host, dir: this.#dir, live: this.#live, record: this.#record, log: this.#log };
+  }
+
+  get #standing(): Standing {
+    const starting = this.#starting && !planted("journal-after-effect");
+    return { assignment: this.#wanted, booted: this.#booted, process: this.#live.vmm?.process, starting };
+  }
+
   get #isGone(): boolean {
     return this.#report.phase === Phase.PHASE_GONE;
   }
@@ -116,13 +131,9 @@ export class Machine {
     this.#bell.ring();
   }
 
-  /** A byte stream into the guest. Throws `state` when it does not run, the guest's own status when it refuses. */
-  async dial(target: TunnelTarget, signal: AbortSignal): Promise<Duplex> {
-    using limit = timeLimit(this.#host.clock, dialLimitMs);
-    const limited = AbortSignal.any([signal, limit.signal]);
-    const guest = await this.#watch?.guest(limited);
-    if (!guest) throw new PitwallError("state", "the VM does not run", { reason: "VM_NOT_RUNNING" });
-    return await guest.dial(target, limited);
+  /** As {@link Live.dial}. */
+  dial(target: TunnelTarget, signal: AbortSignal): Promise<Duplex> {
+    return this.#live.dial(target, signal);
   }
 
   /** The lease is lost: a VM that may be started elsewhere ends here. Resolves when its VMM is gone. */
@@ -131,13 +142,13 @@ export class Machine {
     this.#isYielded = true;
     this.#stepAbort.abort(new PitwallError("unavailable", "the lease is lost"));
     await this.#booting;
-    await this.#vmm?.kill();
+    await this.#live.vmm?.kill();
     this.#bell.ring();
   }
 
   /** The host's clock has jumped, or it is time to look. */
   async setTime(): Promise<void> {
-    await this.#watch?.setTime();
+    await this.#live.watch?.setTime();
   }
 
   /** Lets go of the VM, which runs on. */
@@ -146,7 +157,7 @@ export class Machine {
     this.#stepAbort.abort(new PitwallError("unavailable", "the agent stops"));
     this.#bell.ring();
     await this.#done;
-    await this.#watch?.close();
+    await this.#live.watch?.close();
   }
 
   async #run(): Promise<void> {
@@ -167,10 +178,10 @@ export class Machine {
   }
 
   async #step(wanted: Assignment, signal: AbortSignal): Promise<void> {
-    if (this.#isUntold) await this.#say({});
+    if (this.#record.isUntold) await this.#say({});
     if (this.#kept && wanted.desired !== Desired.DESIRED_DELETED) await this.#resume(this.#kept);
     this.#kept = undefined;
-    if (this.#exit) await this.#buryVmm(this.#exit);
+    if (this.#live.exit) await this.#buryVmm(this.#live.exit);
     switch (wanted.desired) {
       case Desired.DESIRED_DELETED:
         return this.#remove(wanted);
@@ -178,32 +189,45 @@ export class Machine {
         return this.#stop(wanted);
       case Desired.DESIRED_RUNNING:
         return this.#start(wanted, signal);
+      case Desired.DESIRED_PAUSED:
+        await pause(this.#holder, wanted.generation);
+        return this.#settle(wanted);
+      case Desired.DESIRED_SUSPENDED:
+        await suspend(this.#holder, wanted.generation);
+        return this.#settle(wanted);
       default:
         this.#log.warn("an assignment wants nothing that this agent knows", { desired: wanted.desired });
     }
   }
 
+  #settle({ generation }: Assignment): void {
+    this.#settled = generation;
+    if (this.#live.exit) this.#bell.ring(); // it came while the VM was held
+  }
+
   /** After a restart of the agent: the same process again, or what became of it. */
-  async #resume({ assignment, process, starting, report }: JournalEntry): Promise<void> {
+  async #resume(entry: JournalEntry): Promise<void> {
     await this.#at("rejoin.scan.processes");
-    const known = this.#vmm ?? (process && (await this.#host.driver.adopt({ ...assignment, dir: this.#dir }, process)));
-    if (known) {
-      if (known !== this.#vmm) this.#attach(known);
-      await guardRunning(this.#host, this.#dir, this.#wanted, known.process).catch(known.kill);
+    const { vmm, isKept } = this.#live.vmm ? { vmm: this.#live.vmm, isKept: false } : await recover(this.#host, this.#dir, entry);
+    if (vmm) {
+      if (vmm !== this.#live.vmm) this.#live.attach(vmm);
+      await guardRunning(this.#host, this.#dir, this.#wanted, vmm.process).catch(vmm.kill);
       return this.#at("rejoin.adopt");
     }
+    const { process, starting, report } = entry;
     if (starting) await this.#killStrays();
-    else if (process && report.phase === Phase.PHASE_RUNNING && this.#settled !== 0n) {
-      this.#exit = { code: null, signal: null, tail: "it ended while the agent was away" };
+    else if (isKept) await this.#say({ phase: Phase.PHASE_SUSPENDED });
+    else if (report.phase === Phase.PHASE_SUSPENDING || (process && isUp(report.phase) && this.#settled !== 0n)) {
+      this.#live.missed();
     }
   }
 
   async #start(wanted: Assignment, signal: AbortSignal): Promise<void> {
-    if (this.#vmm && this.#booted < wanted.restartGeneration) await this.#endVmm(this.#vmm, wanted);
-    if (!this.#vmm) {
+    if (this.#live.vmm && this.#booted < wanted.restartGeneration) await this.#endVmm(this.#live.vmm, wanted);
+    if (!this.#live.vmm) {
       if (!this.#mayRun() && this.#settled === 0n && upPhases.has(this.#report.phase)) return this.#giveUp(); // of another boot, or life
       if (this.#isYielded || !this.#mayRun()) return;
-      if (this.#settled >= lastStart(wanted)) {
+      if (this.#settled >= lastStart(wanted) && !this.#wakes(wanted)) {
         if (this.#report.generation < wanted.generation) await this.#say({ generation: wanted.generation }); // a change that starts nothing
         return;
       }
@@ -219,9 +243,10 @@ export class Machine {
         booting.resolve();
       }
     }
+    if (this.#live.vmm && isHeld(this.#report.phase)) await goOn(this.#holder, wanted.generation);
     if (this.#report.phase !== Phase.PHASE_RUNNING) await this.#awaitReady(wanted, signal);
-    else if (this.#vmm && this.#report.generation < wanted.generation) {
-      await guardRunning(this.#host, this.#dir, wanted, this.#vmm.process); // its policy may be another now
+    else if (this.#live.vmm && this.#report.generation < wanted.generation) {
+      await guardRunning(this.#host, this.#dir, wanted, this.#live.vmm.process); // its policy may be another now
       await this.#say({ generation: wanted.generation });
     }
     if (this.#report.phase === Phase.PHASE_RUNNING) {
@@ -238,52 +263,43 @@ export class Machine {
   async #boot(wanted: Assignment, signal: AbortSignal): Promise<void> {
     const { spec, generation, epoch } = wanted;
     if (!spec) throw new PitwallError("internal", "an assignment came without a spec");
-    await this.#say({ generation, epoch, ...preparing });
+    const wakes = this.#wakes(wanted);
+    await this.#say({ generation, epoch, ...(wakes ? resuming : preparing) });
+    const isKept = await this.#host.driver.isSuspended(this.#dir);
+    if (wakes && !isKept) throw memoryGone();
     const isNew = this.#report.sshHostKey === "";
     const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew }, signal);
     this.#starting = true;
-    this.#booted = generation;
-    await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: prepared.sshHostKey, timings: prepared.timings });
+    if (wakes) await this.#save();
+    else {
+      if (isKept) await this.#host.driver.forget(this.#dir); // another life than the one that begins
+      this.#booted = generation;
+      await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: prepared.sshHostKey, timings: prepared.timings });
+    }
     const mayRun = (): boolean => this.#mayRun() && !this.#isYielded;
-    const vmm = await startVmm(this.#host, { dir: this.#dir, assignment: wanted, spec, prepared }, mayRun);
+    const vmm = await startVmm(this.#host, { dir: this.#dir, assignment: wanted, spec, prepared, wakes }, mayRun);
     this.#starting = false;
-    this.#attach(vmm);
+    this.#live.attach(vmm);
     await this.#save();
     await this.#at("create.vmm.started");
     await this.#host.ingredients.discard(prepared);
   }
 
-  async #awaitReady(wanted: Assignment, signal: AbortSignal): Promise<void> {
-    const { clock, bootLimitMs } = this.#host;
-    const started = clock.monotonicMs();
-    using limit = timeLimit(clock, bootLimitMs);
-    const deadline = AbortSignal.any([signal, limit.signal]);
-    let firstWord: number | undefined;
-    while (!this.#exit) {
-      const state = this.#watch?.said?.state;
-      if (state !== undefined) firstWord ??= clock.monotonicMs();
-      if (state === GuestState.GUEST_STATE_READY) {
-        const timings = upTimings(this.#report, { started, firstWord: firstWord ?? started, ready: clock.monotonicMs() });
-        return await this.#say({ phase: Phase.PHASE_RUNNING, generation: wanted.generation, timings });
-      }
-      if (deadline.aborted) break;
-      await this.#bell.next(deadline);
-    }
-    if (signal.aborted || this.#exit) return this.#bell.ring();
-    await this.#vmm?.kill();
-    const exit = await this.#vmm?.exited;
-    await this.#fail(wanted, bootTimeout(bootLimitMs, exit));
+  /** Whether it goes on where it was suspended, rather than begins anew. */
+  #wakes(wanted: Assignment): boolean {
+    return isAsleep(this.#report.phase) && this.#booted >= lastStart(wanted);
   }
 
-  #attach(vmm: Vmm): void {
-    this.#vmm = vmm;
-    this.#exit = undefined;
-    this.#watch = new GuestWatch(this.#host, vmm, () => this.#onWord(), this.#log);
-    void vmm.exited.then((exit) => {
-      if (this.#vmm !== vmm) return;
-      this.#exit = exit;
-      this.#bell.ring();
-    });
+  async #awaitReady(wanted: Assignment, signal: AbortSignal): Promise<void> {
+    const awaited = { bell: this.#bell, said: () => this.#live.said, hasEnded: () => this.#live.exit !== undefined };
+    const came = await awaitReady(this.#host, awaited, signal);
+    if (came === "interrupted") return this.#bell.ring();
+    if (came === "too late") {
+      await this.#live.vmm?.kill();
+      return this.#fail(wanted, bootTimeout(this.#host.bootLimitMs, await this.#live.vmm?.exited));
+    }
+    const timings = isAsleep(this.#report.phase) ? this.#report.timings : upTimings(this.#report, came);
+    await this.#say({ phase: Phase.PHASE_RUNNING, generation: wanted.generation, timings });
   }
 
   #onWord(): void {
@@ -293,13 +309,14 @@ export class Machine {
 
   /** Reports what has become of the image's process, when that is news. */
   #hear(): void {
-    const news = serviceNews(this.#watch?.said, this.#report);
+    const news = serviceNews(this.#live.said, this.#report);
     if (news) this.#say(news).catch((error: unknown) => this.#log.error("a report could not be kept", { error }));
   }
 
   async #stop(wanted: Assignment): Promise<void> {
     const { generation } = wanted;
-    if (this.#vmm) await this.#endVmm(this.#vmm, wanted);
+    if (this.#live.vmm) await this.#endVmm(this.#live.vmm, wanted);
+    if (isHeld(this.#report.phase)) await this.#host.driver.forget(this.#dir);
     this.#settled = generation;
     if (this.#report.phase !== Phase.PHASE_STOPPED || this.#report.generation !== generation) {
       await this.#say({ phase: Phase.PHASE_STOPPED, generation, reason: "", message: "" });
@@ -307,11 +324,12 @@ export class Machine {
   }
 
   async #endVmm(vmm: Vmm, { generation }: Assignment): Promise<void> {
+    if (isHeld(this.#report.phase)) await goOn(this.#holder, generation); // or it could not shut down
     await this.#say({ phase: Phase.PHASE_STOPPING, generation, reason: "", message: "" });
     await this.#at("stop.vmm.term");
-    await shutDown(vmm, this.#watch, this.#host.clock, this.#log);
-    await this.#watch?.done; // the last word is how the image's process ended
-    await this.#releaseVmm();
+    await shutDown(vmm, this.#live.watch, this.#host.clock, this.#log);
+    await this.#live.watch?.done; // the last word is how the image's process ended
+    await this.#live.release();
     await this.#at("stop.vmm.reaped");
   }
 
@@ -319,9 +337,9 @@ export class Machine {
     await this.#say({ phase: Phase.PHASE_DELETING, generation, reason: "", message: "" });
     await this.#at("delete.node.journalled");
     const ignore = planted("cleanup-ignores-errors") ? () => undefined : undefined;
-    await this.#vmm?.kill();
+    await this.#live.vmm?.kill();
     await this.#at("delete.vmm.kill");
-    await this.#releaseVmm();
+    await this.#live.release();
     await this.#killStrays();
     await this.#at("delete.vmm.reaped");
     await this.#host.journals.clear(vmId).catch(ignore);
@@ -329,15 +347,14 @@ export class Machine {
     await this.#host.journals.remove(vmId).catch(ignore);
     await this.#at("delete.anchor.gone");
     this.#leases.dispose();
-    this.#report = { ...this.#report, phase: Phase.PHASE_GONE, observeTime: new Date(this.#host.clock.wallMs()) };
-    this.#host.onReport(this.#report);
+    this.#record.sayLast({ phase: Phase.PHASE_GONE });
   }
 
   /** The VMM ended without our doing. */
   async #buryVmm(exit: VmmExit): Promise<void> {
-    await this.#watch?.done;
-    const said = this.#watch?.said;
-    await this.#releaseVmm();
+    await this.#live.watch?.done;
+    const said = this.#live.said;
+    await this.#live.release();
     if (this.#isYielded || !this.#mayRun()) return this.#giveUp();
     this.#settled = this.#report.generation;
     await this.#say(afterExit(exit, said));
@@ -345,23 +362,15 @@ export class Machine {
 
   /** Nothing runs, for want of a lease: that is no failure of the start, which comes again with the lease. */
   async #giveUp(): Promise<void> {
-    await this.#releaseVmm();
+    await this.#live.release();
     [this.#starting, this.#isYielded, this.#settled] = [false, true, 0n];
     await this.#say(leaseLost);
   }
 
-  async #releaseVmm(): Promise<void> {
-    await this.#watch?.close();
-    this.#watch = undefined;
-    this.#vmm = undefined;
-    this.#exit = undefined;
-    this.#host.fence.release(this.#wanted.vmId);
-  }
-
   async #fail({ generation }: Assignment, error: unknown): Promise<void> {
     this.#starting = false;
-    await this.#vmm?.kill();
-    await this.#releaseVmm();
+    await this.#live.vmm?.kill();
+    await this.#live.release();
     this.#settled = generation;
     this.#log.warn("a VM failed", { error });
     await this.#say({ ...failure(error), generation });
@@ -380,21 +389,11 @@ export class Machine {
     await this.#host.failpoints.at(place, this.#wanted.vmId);
   }
 
-  async #say(change: Partial<VmReport>): Promise<void> {
-    this.#report = { ...this.#report, ...change, observeTime: new Date(this.#host.clock.wallMs()) };
-    const said = this.#report;
-    this.#isUntold = true;
-    await this.#save();
-    this.#isUntold = false;
-    this.#host.onReport(said);
+  #say(change: Partial<VmReport>): Promise<void> {
+    return this.#record.say(change);
   }
 
   async #save(): Promise<void> {
-    if (this.#isGone) return;
-    const starting = this.#starting && !planted("journal-after-effect");
-    const of = { assignment: this.#wanted, booted: this.#booted, bootId: this.#host.bootId };
-    const entry = { ...of, report: this.#report, process: this.#vmm?.process, starting };
-    this.#saving = this.#saving.catch(() => undefined).then(() => this.#host.journals.write(entry.assignment.vmId, entry));
-    await this.#saving;
+    if (!this.#isGone) await this.#record.save();
   }
 }

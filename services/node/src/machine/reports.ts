@@ -4,6 +4,7 @@ import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Health, NodeLossPolicy, Phase, type Exit, type VmSpec, type VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { messageChain, PitwallError, toDuration } from "@pitwall/runtime";
 import type { JournalEntry } from "./journal.ts";
+import type { ReadyTimes } from "./await-ready.ts";
 import type { VmmExit } from "./vmm.ts";
 
 const messageLimit = 2048;
@@ -21,10 +22,38 @@ export const noTimings: VmTimings = {
 const noService = { serviceExit: undefined, restartCount: 0, health: Health.HEALTH_UNSPECIFIED };
 
 /** In which a start has come to an end. */
-const settledPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED]);
+const settledPhases: ReadonlySet<Phase> = new Set([
+  Phase.PHASE_RUNNING,
+  Phase.PHASE_PAUSED,
+  Phase.PHASE_SUSPENDED,
+  Phase.PHASE_STOPPED,
+  Phase.PHASE_FAILED,
+]);
 
 /** In which a VM is said to run, or to be about to. */
-export const upPhases: ReadonlySet<Phase> = new Set([Phase.PHASE_PLACED, Phase.PHASE_PREPARING, Phase.PHASE_BOOTING, Phase.PHASE_RUNNING]);
+export const upPhases: ReadonlySet<Phase> = new Set([
+  Phase.PHASE_PLACED,
+  Phase.PHASE_PREPARING,
+  Phase.PHASE_BOOTING,
+  Phase.PHASE_RUNNING,
+  Phase.PHASE_PAUSED,
+  Phase.PHASE_RESUMING,
+]);
+
+/** Whether the VM is said to have a VMM, and to have come to rest with it. */
+export function isUp(phase: Phase): boolean {
+  return phase === Phase.PHASE_RUNNING || phase === Phase.PHASE_PAUSED;
+}
+
+/** Whether the VM is on the disk, or was when somebody began to wake it. */
+export function isAsleep(phase: Phase): boolean {
+  return phase === Phase.PHASE_SUSPENDED || phase === Phase.PHASE_RESUMING;
+}
+
+/** Whether the VM's guest stands still, if it has a VMM, and its memory may be on the disk. */
+export function isHeld(phase: Phase): boolean {
+  return isAsleep(phase) || phase === Phase.PHASE_SUSPENDING || phase === Phase.PHASE_PAUSED;
+}
 
 /** The VM was ended for want of a lease: it is started again once the controller still wants it here. */
 export const leaseLost = {
@@ -56,10 +85,7 @@ function blank({ vmId, generation, epoch }: Version & Pick<Assignment, "vmId">, 
 export const preparing = { phase: Phase.PHASE_PREPARING, reason: "", message: "", ...noService, timings: noTimings };
 
 /** How long the boot took, by the monotonic clock's readings at its steps. */
-export function upTimings(
-  { timings }: VmReport,
-  { started, firstWord, ready }: Record<"started" | "firstWord" | "ready", number>,
-): VmTimings {
+export function upTimings({ timings }: VmReport, { started, firstWord, ready }: ReadyTimes): VmTimings {
   return { ...(timings ?? noTimings), boot: toDuration(firstWord - started), ready: toDuration(ready - firstWord) };
 }
 

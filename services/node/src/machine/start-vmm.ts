@@ -11,6 +11,8 @@ export interface Starting {
   readonly assignment: Assignment;
   readonly spec: VmSpec;
   readonly prepared: Prepared;
+  /** It was suspended, and goes on. */
+  readonly wakes: boolean;
 }
 
 /** `mayRun` is asked just before and just after: the lease may be lost at any time. On failure nothing is left running. */
@@ -28,7 +30,8 @@ export async function startVmm({ driver, fence, kernel }: MachineHost, what: Sta
   }
   const { base, disk, initramfs } = prepared;
   const vcpus = Math.max(1, Math.ceil(spec.cpuMillis / 1000));
-  const vmm = await driver.start({ vmId, epoch, dir, kernel, initramfs, base, disk, vcpus, memBytes: Number(spec.memBytes) });
+  const made = { vmId, epoch, dir, kernel, base, disk, vcpus, memBytes: Number(spec.memBytes) };
+  const vmm = await (what.wakes ? driver.wake(made) : driver.start({ ...made, initramfs }));
   if (!isGuarded) return vmm;
   try {
     checkLease();

@@ -18,6 +18,7 @@ import { Recordings } from "./0050-recordings.ts";
 import { Locks } from "./0051-locks.ts";
 import { HostTombstones } from "./0060-host-tombstones.ts";
 import { SshLogins } from "./0070-ssh-logins.ts";
+import { SuspendedVms } from "./0080-suspended-vms.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -39,4 +40,5 @@ export const migrations = [
   { name: "0051_locks", class: Locks },
   { name: "0060_host_tombstones", class: HostTombstones },
   { name: "0070_ssh_logins", class: SshLogins },
+  { name: "0080_suspended_vms", class: SuspendedVms },
 ];

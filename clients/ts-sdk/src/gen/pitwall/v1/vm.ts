@@ -21,6 +21,10 @@ export const Desired = {
   DESIRED_RUNNING: 1,
   DESIRED_STOPPED: 2,
   DESIRED_DELETED: 3,
+  /** DESIRED_PAUSED - Its CPUs stand still; it keeps what it has in memory, there. */
+  DESIRED_PAUSED: 4,
+  /** DESIRED_SUSPENDED - What it has in memory is on its node's disk, and nothing of it runs. */
+  DESIRED_SUSPENDED: 5,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -31,6 +35,8 @@ export namespace Desired {
   export type DESIRED_RUNNING = typeof Desired.DESIRED_RUNNING;
   export type DESIRED_STOPPED = typeof Desired.DESIRED_STOPPED;
   export type DESIRED_DELETED = typeof Desired.DESIRED_DELETED;
+  export type DESIRED_PAUSED = typeof Desired.DESIRED_PAUSED;
+  export type DESIRED_SUSPENDED = typeof Desired.DESIRED_SUSPENDED;
   export type UNRECOGNIZED = typeof Desired.UNRECOGNIZED;
 }
 
@@ -48,6 +54,12 @@ export function desiredFromJSON(object: any): Desired {
     case 3:
     case "DESIRED_DELETED":
       return Desired.DESIRED_DELETED;
+    case 4:
+    case "DESIRED_PAUSED":
+      return Desired.DESIRED_PAUSED;
+    case 5:
+    case "DESIRED_SUSPENDED":
+      return Desired.DESIRED_SUSPENDED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -65,6 +77,10 @@ export function desiredToJSON(object: Desired): string {
       return "DESIRED_STOPPED";
     case Desired.DESIRED_DELETED:
       return "DESIRED_DELETED";
+    case Desired.DESIRED_PAUSED:
+      return "DESIRED_PAUSED";
+    case Desired.DESIRED_SUSPENDED:
+      return "DESIRED_SUSPENDED";
     case Desired.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
@@ -680,6 +696,38 @@ export interface StartVmRequest {
 }
 
 export interface StartVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface PauseVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+}
+
+export interface PauseVmResponse {
+  vm:
+    | Vm
+    | undefined;
+  /** With `validate_only`. */
+  plan: Plan | undefined;
+}
+
+export interface SuspendVmRequest {
+  vm: string;
+  requestId: string;
+  etag: string;
+  validateOnly: boolean;
+  planToken: string;
+}
+
+export interface SuspendVmResponse {
   vm:
     | Vm
     | undefined;
@@ -4047,6 +4095,466 @@ export const StartVmResponse: MessageFns<StartVmResponse> = {
   },
 };
 
+function createBasePauseVmRequest(): PauseVmRequest {
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
+}
+
+export const PauseVmRequest: MessageFns<PauseVmRequest> = {
+  encode(message: PauseVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+    };
+  },
+
+  toJSON(message: PauseVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseVmRequest>): PauseVmRequest {
+    return PauseVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseVmRequest>): PauseVmRequest {
+    const message = createBasePauseVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    return message;
+  },
+};
+
+function createBasePauseVmResponse(): PauseVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const PauseVmResponse: MessageFns<PauseVmResponse> = {
+  encode(message: PauseVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PauseVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePauseVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): PauseVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: PauseVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<PauseVmResponse>): PauseVmResponse {
+    return PauseVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<PauseVmResponse>): PauseVmResponse {
+    const message = createBasePauseVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
+function createBaseSuspendVmRequest(): SuspendVmRequest {
+  return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
+}
+
+export const SuspendVmRequest: MessageFns<SuspendVmRequest> = {
+  encode(message: SuspendVmRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.etag !== "") {
+      writer.uint32(26).string(message.etag);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(32).bool(message.validateOnly);
+    }
+    if (message.planToken !== "") {
+      writer.uint32(42).string(message.planToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SuspendVmRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSuspendVmRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.etag = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.planToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SuspendVmRequest {
+    return {
+      vm: isSet(object.vm) ? globalThis.String(object.vm) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      etag: isSet(object.etag) ? globalThis.String(object.etag) : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+      planToken: isSet(object.planToken)
+        ? globalThis.String(object.planToken)
+        : isSet(object.plan_token)
+        ? globalThis.String(object.plan_token)
+        : "",
+    };
+  },
+
+  toJSON(message: SuspendVmRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.etag !== "") {
+      obj.etag = message.etag;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    if (message.planToken !== "") {
+      obj.planToken = message.planToken;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SuspendVmRequest>): SuspendVmRequest {
+    return SuspendVmRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SuspendVmRequest>): SuspendVmRequest {
+    const message = createBaseSuspendVmRequest();
+    message.vm = object.vm ?? "";
+    message.requestId = object.requestId ?? "";
+    message.etag = object.etag ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    message.planToken = object.planToken ?? "";
+    return message;
+  },
+};
+
+function createBaseSuspendVmResponse(): SuspendVmResponse {
+  return { vm: undefined, plan: undefined };
+}
+
+export const SuspendVmResponse: MessageFns<SuspendVmResponse> = {
+  encode(message: SuspendVmResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== undefined) {
+      Vm.encode(message.vm, writer.uint32(10).fork()).join();
+    }
+    if (message.plan !== undefined) {
+      Plan.encode(message.plan, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SuspendVmResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSuspendVmResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = Vm.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.plan = Plan.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SuspendVmResponse {
+    return {
+      vm: isSet(object.vm) ? Vm.fromJSON(object.vm) : undefined,
+      plan: isSet(object.plan) ? Plan.fromJSON(object.plan) : undefined,
+    };
+  },
+
+  toJSON(message: SuspendVmResponse): unknown {
+    const obj: any = {};
+    if (message.vm !== undefined) {
+      obj.vm = Vm.toJSON(message.vm);
+    }
+    if (message.plan !== undefined) {
+      obj.plan = Plan.toJSON(message.plan);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<SuspendVmResponse>): SuspendVmResponse {
+    return SuspendVmResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<SuspendVmResponse>): SuspendVmResponse {
+    const message = createBaseSuspendVmResponse();
+    message.vm = (object.vm !== undefined && object.vm !== null) ? Vm.fromPartial(object.vm) : undefined;
+    message.plan = (object.plan !== undefined && object.plan !== null) ? Plan.fromPartial(object.plan) : undefined;
+    return message;
+  },
+};
+
 function createBaseStopVmRequest(): StopVmRequest {
   return { vm: "", requestId: "", etag: "", validateOnly: false, planToken: "" };
 }
@@ -6392,7 +6900,7 @@ export const VmServiceDefinition = {
       responseStream: true,
       options: {},
     },
-    /** Asks for a stopped VM to run again, with its disk. */
+    /** Asks for a stopped VM to run again, with its disk; a paused or suspended one goes on where it was. */
     startVm: {
       name: "StartVm",
       requestType: StartVmRequest as typeof StartVmRequest,
@@ -6401,7 +6909,28 @@ export const VmServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Asks for a running VM to stop; its disk is kept. */
+    /** Asks for a running VM's CPUs to stand still. It keeps its memory, its CPUs and its addresses; connections into it hang. */
+    pauseVm: {
+      name: "PauseVm",
+      requestType: PauseVmRequest as typeof PauseVmRequest,
+      requestStream: false,
+      responseType: PauseVmResponse as typeof PauseVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    /**
+     * Asks for a VM to be kept on its node's disk with all that it has in memory, and nothing of it to run: it takes no CPU and no memory of its
+     * node then. RUNNING with the reason SUSPEND_FAILED: it did not work, and the VM runs on.
+     */
+    suspendVm: {
+      name: "SuspendVm",
+      requestType: SuspendVmRequest as typeof SuspendVmRequest,
+      requestStream: false,
+      responseType: SuspendVmResponse as typeof SuspendVmResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Asks for a running VM to stop; its disk is kept, and what a paused or suspended one had in memory is gone. */
     stopVm: {
       name: "StopVm",
       requestType: StopVmRequest as typeof StopVmRequest,
@@ -6509,9 +7038,16 @@ export interface VmServiceImplementation<CallContextExt = {}> {
     request: WatchVmsRequest,
     context: CallContext & CallContextExt,
   ): ServerStreamingMethodResult<DeepPartial<WatchVmsResponse>>;
-  /** Asks for a stopped VM to run again, with its disk. */
+  /** Asks for a stopped VM to run again, with its disk; a paused or suspended one goes on where it was. */
   startVm(request: StartVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<StartVmResponse>>;
-  /** Asks for a running VM to stop; its disk is kept. */
+  /** Asks for a running VM's CPUs to stand still. It keeps its memory, its CPUs and its addresses; connections into it hang. */
+  pauseVm(request: PauseVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<PauseVmResponse>>;
+  /**
+   * Asks for a VM to be kept on its node's disk with all that it has in memory, and nothing of it to run: it takes no CPU and no memory of its
+   * node then. RUNNING with the reason SUSPEND_FAILED: it did not work, and the VM runs on.
+   */
+  suspendVm(request: SuspendVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<SuspendVmResponse>>;
+  /** Asks for a running VM to stop; its disk is kept, and what a paused or suspended one had in memory is gone. */
   stopVm(request: StopVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<StopVmResponse>>;
   /** Removes a VM and its disk. The row disappears once its node has proven that nothing is left. */
   deleteVm(request: DeleteVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<DeleteVmResponse>>;
@@ -6557,9 +7093,16 @@ export interface VmServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<WatchVmsRequest>,
     options?: CallOptions & CallOptionsExt,
   ): AsyncIterable<WatchVmsResponse>;
-  /** Asks for a stopped VM to run again, with its disk. */
+  /** Asks for a stopped VM to run again, with its disk; a paused or suspended one goes on where it was. */
   startVm(request: DeepPartial<StartVmRequest>, options?: CallOptions & CallOptionsExt): Promise<StartVmResponse>;
-  /** Asks for a running VM to stop; its disk is kept. */
+  /** Asks for a running VM's CPUs to stand still. It keeps its memory, its CPUs and its addresses; connections into it hang. */
+  pauseVm(request: DeepPartial<PauseVmRequest>, options?: CallOptions & CallOptionsExt): Promise<PauseVmResponse>;
+  /**
+   * Asks for a VM to be kept on its node's disk with all that it has in memory, and nothing of it to run: it takes no CPU and no memory of its
+   * node then. RUNNING with the reason SUSPEND_FAILED: it did not work, and the VM runs on.
+   */
+  suspendVm(request: DeepPartial<SuspendVmRequest>, options?: CallOptions & CallOptionsExt): Promise<SuspendVmResponse>;
+  /** Asks for a running VM to stop; its disk is kept, and what a paused or suspended one had in memory is gone. */
   stopVm(request: DeepPartial<StopVmRequest>, options?: CallOptions & CallOptionsExt): Promise<StopVmResponse>;
   /** Removes a VM and its disk. The row disappears once its node has proven that nothing is left. */
   deleteVm(request: DeepPartial<DeleteVmRequest>, options?: CallOptions & CallOptionsExt): Promise<DeleteVmResponse>;

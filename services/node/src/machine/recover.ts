@@ -1,0 +1,25 @@
+// What an earlier run of the agent has left of a VM.
+import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { MachineHost } from "./host.ts";
+import type { JournalEntry } from "./journal.ts";
+import { isAsleep, isHeld } from "./reports.ts";
+import type { Vmm } from "./vmm.ts";
+
+export interface Recovered {
+  readonly vmm: Vmm | undefined;
+  /** All that it had in memory is on the disk. */
+  readonly isKept: boolean;
+}
+
+export async function recover(
+  { driver, processes }: Pick<MachineHost, "driver" | "processes">,
+  dir: string,
+  { assignment, process, starting, report: { phase } }: JournalEntry,
+): Promise<Recovered> {
+  const isKept = isHeld(phase) && (await driver.isSuspended(dir));
+  // One whose memory is gone from the disk has it: that is the VM, though nobody came to write it down.
+  const woken = starting && isAsleep(phase) && !isKept ? processes.workingIn(dir)[0] : undefined;
+  const last = woken ? { driver: driver.name, ...woken } : process;
+  const vmm = last && (await driver.adopt({ ...assignment, dir }, last));
+  return { vmm, isKept: isKept && phase === Phase.PHASE_SUSPENDING };
+}
