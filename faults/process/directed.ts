@@ -16,6 +16,7 @@ export interface DirectedRun {
 
 const needsGuest = "no simulated VM boots powerunit: services/node/tests/guest-failpoints.test.ts has them";
 const needsJail = "no simulated VM is jailed: services/node/tests/firecracker-crash.test.ts has them";
+const needsSuspension = "nobody suspends VMs in this layer: services/node/tests/failpoints.test.ts has them";
 const needsSsh = "no simulated VM has an SSH server";
 
 /** Places that no real process of this layer passes, and why. docs/faults.md says the same. */
@@ -32,6 +33,9 @@ export const notDirected: Partial<Readonly<Record<FailpointName, string>>> = {
   "guest.ssh.listen": needsGuest,
   "guest.report": needsGuest,
   "ssh.vm.connected": needsSsh,
+  "suspend.memory.kept": needsSuspension,
+  "suspend.node.journalled": needsSuspension,
+  "wake.memory.gone": needsSuspension,
   "ssh.session.joined": needsSsh,
 };
 

@@ -44,8 +44,16 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "get", summary: "show one VM", load: async () => (await import("./commands/get.ts")).declare },
     { name: "start", summary: "start a stopped VM", load: async () => (await import("./commands/start-stop.ts")).declareStart },
     { name: "pause", summary: "stop a VM's CPUs", load: async () => (await import("./commands/start-stop.ts")).declarePause },
-    { name: "suspend", summary: "put a VM to disk, memory and all", load: async () => (await import("./commands/start-stop.ts")).declareSuspend },
-    { name: "resume", summary: "let a paused or suspended VM go on", load: async () => (await import("./commands/start-stop.ts")).declareResume },
+    {
+      name: "suspend",
+      summary: "put a VM to disk, memory and all",
+      load: async () => (await import("./commands/start-stop.ts")).declareSuspend,
+    },
+    {
+      name: "resume",
+      summary: "let a paused or suspended VM go on",
+      load: async () => (await import("./commands/start-stop.ts")).declareResume,
+    },
     { name: "stop", summary: "stop a VM, keep its disk", load: async () => (await import("./commands/start-stop.ts")).declareStop },
     {
       name: "restart",

@@ -39,6 +39,10 @@ const deleteSteps = [
   "delete.anchor.gone",
 ];
 
+const suspendSteps = ["suspend.node.journalled", "suspend.memory.kept"];
+/** The first passing is the boot's, where there is one. */
+const wakeSteps = ["wake.memory.gone", "create.vmm.spawned", "create.vmm.configured", "create.vmm.started"];
+
 async function hostFor(): Promise<{ host: LoneHost; vm: ReturnType<typeof wanted> }> {
   const host = await LoneHost.make(program, ttlMs);
   onTestFinished(() => host[Symbol.asyncDispose]());
@@ -67,6 +71,43 @@ describe("killed at", () => {
     expect(host.vmms(vm.vmId)).toEqual([]);
     expect(await readdir(join(host.dir, "vms"))).toEqual([]);
     expect(await host.guarded()).toEqual([]);
+  });
+});
+
+describe("a VM that is suspended, and whose agent is killed at", () => {
+  const bootsOf = ({ reports }: LoneHost): number => reports.filter(({ phase }) => phase === Phase.PHASE_BOOTING).length;
+
+  async function ended(host: LoneHost, vm: ReturnType<typeof wanted>, phase: Phase): Promise<void> {
+    const over = host.startAgent([vm]);
+    await expect.poll(() => host.hasReported(vm.vmId, phase), limit).toBe(true);
+    host.agent?.kill("SIGKILL");
+    await over;
+  }
+
+  it.each(suspendSteps)("%s is suspended by the next one, and wakes without a boot", async (step) => {
+    const { host, vm: bare } = await hostFor();
+    const vm = { ...bare, restartGeneration: 1n };
+    await ended(host, vm, Phase.PHASE_RUNNING);
+    const suspended = { ...vm, generation: 2n, desired: Desired.DESIRED_SUSPENDED };
+    expect(await host.startAgent([suspended], `${step}=exit`)).toBe(137);
+    await ended(host, suspended, Phase.PHASE_SUSPENDED);
+    expect([host.vmms(vm.vmId), await host.guarded()]).toEqual([[], []]);
+    host.reports.length = 0;
+    void host.startAgent([{ ...vm, generation: 3n }]);
+    await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+    expect([host.vmms(vm.vmId).length, bootsOf(host)]).toEqual([1, 0]);
+  });
+
+  it.each(wakeSteps)("%s is woken by the next one, without a boot", async (step) => {
+    const { host, vm: bare } = await hostFor();
+    const vm = { ...bare, restartGeneration: 1n };
+    await ended(host, vm, Phase.PHASE_RUNNING);
+    await ended(host, { ...vm, generation: 2n, desired: Desired.DESIRED_SUSPENDED }, Phase.PHASE_SUSPENDED);
+    host.reports.length = 0;
+    expect(await host.startAgent([{ ...vm, generation: 3n }], `${step}=exit`)).toBe(137);
+    void host.startAgent([{ ...vm, generation: 3n }]);
+    await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+    expect([host.vmms(vm.vmId).length, bootsOf(host)]).toEqual([1, 0]);
   });
 });
 

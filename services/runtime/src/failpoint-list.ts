@@ -52,6 +52,7 @@ export const failpointList = {
   "change.api.committed": step("controller"),
   "stop.vmm.term": step("node"),
   "stop.vmm.reaped": writing("node"),
+  "suspend.node.journalled": writing("node"),
   "suspend.memory.kept": writing("node"),
   "wake.memory.gone": step("node"),
 
