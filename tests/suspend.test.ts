@@ -1,7 +1,7 @@
 // VMs that are paused, suspended to the disk and woken, as their owners see it: real guests, real memory.
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Phase, type Vm } from "@pitwall/sdk";
+import { Desired, Phase, type Vm } from "@pitwall/sdk";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { run, type Ended } from "./support/run.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
@@ -17,8 +17,11 @@ let before: string;
 const ssh = (command: string, timeoutMs = 30_000): Promise<Ended> => run([...pitwall.ssh.commandFor(name), command], { timeoutMs });
 const cli = (...args: string[]): Promise<Ended> => run([bin, ...args], { env, timeoutMs: 120_000 });
 const vmms = async (): Promise<string> => (await run(["pgrep", "-f", `qemu-system.*${vm.id}`])).stdout;
+/** Process and name of each child of powerunit that is no shell: the image's own program is among them. */
+const children =
+  'for at in /proc/[0-9]*/stat; do read -r pid name state parent rest < $at; [ "$parent" = 1 ] && [ "$name" != "(sh)" ] && echo "$pid $name"; done';
 /** What only the memory of one boot holds. */
-const inMemory = async (): Promise<string> => (await ssh("cat /proc/sys/kernel/random/boot_id /dev/shm/note; pgrep -x sleep")).stdout;
+const inMemory = async (): Promise<string> => (await ssh(`cat /proc/sys/kernel/random/boot_id /dev/shm/note; ${children}`)).stdout;
 
 beforeAll(async () => {
   pitwall = await startTestStack();
@@ -26,9 +29,9 @@ beforeAll(async () => {
   const { vms } = pitwall.stack.client();
   await vms.create({ name, spec: { image: pitwall.image } });
   vm = await vms.wait(name);
-  await ssh("echo only in memory > /dev/shm/note; setsid sleep 100000 </dev/null >/dev/null 2>&1 &");
+  await ssh("echo only in memory > /dev/shm/note");
   before = await inMemory();
-  expect(before).toMatch(/^[0-9a-f-]{36}\nonly in memory\n\d+\n$/);
+  expect(before).toMatch(/^[0-9a-f-]{36}\nonly in memory\n(\d+ \(.+\)\n)+$/);
 });
 
 afterAll(() => pitwall?.[Symbol.asyncDispose]());
@@ -66,6 +69,17 @@ it("it sleeps on while its node's agent is killed, and wakes after that", async 
   await client().vms.start(name);
   expect((await client().vms.wait(name)).phase).toBe(Phase.PHASE_RUNNING);
   expect(await inMemory()).toBe(before);
+});
+
+it("it wakes for whoever comes to it, and the audit log says for whom", async () => {
+  const { vms } = pitwall.stack.client();
+  await vms.suspend(name);
+  await vms.waitUntil(name, ({ phase }) => phase === Phase.PHASE_SUSPENDED);
+  expect(await inMemory()).toBe(before);
+  const { phase, desired } = await vms.get(name);
+  expect([phase, desired]).toEqual([Phase.PHASE_RUNNING, Desired.DESIRED_RUNNING]);
+  const woken = await pitwall.query("select object, detail->>'for' as visitor from audit_entry where action = 'VmWoken'");
+  expect(woken).toEqual([{ object: `vm/${vm.id}`, visitor: expect.stringContaining("dev") as string }]);
 });
 
 it("what it had in memory is gone once it is stopped, and its disk is not", async () => {

@@ -259,7 +259,18 @@ export async function startController(config: ControllerConfig, { log, failpoint
   link.add(
     AccessServiceDefinition,
     accessService(
-      new Access({ store, links, authenticator, feed, certificates, grants: ingressGrants, failpoints, log, leastFor: guestLeast }),
+      new Access({
+        store,
+        links,
+        authenticator,
+        feed,
+        certificates,
+        grants: ingressGrants,
+        moves: vms.moves,
+        failpoints,
+        log,
+        leastFor: guestLeast,
+      }),
       new RecordingIntake({
         store,
         recordingBytes: config.PITWALL_RECORDING_LIMIT,

@@ -16,6 +16,7 @@ import { hostPort, invalid, isUuid, PitwallError, type Failpoints, type Fault, t
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
+import type { Moves } from "../vm/moves.ts";
 import { loginsOf } from "../projects/logins.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
 import { reachVm, reachVmInRole, vmNotFound } from "../projects/reach.ts";
@@ -46,6 +47,7 @@ export interface AccessParts {
   readonly feed: Pick<Feed, "subscribe">;
   readonly certificates: Pick<SshCertificates, "userNow" | "userAtLogin">;
   readonly grants: Pick<IngressGrants, "believe">;
+  readonly moves: Pick<Moves, "wake">;
   readonly failpoints: Failpoints;
   readonly log: Log;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
@@ -59,18 +61,20 @@ export class Access {
   readonly #feed: AccessParts["feed"];
   readonly #certificates: AccessParts["certificates"];
   readonly #grants: AccessParts["grants"];
+  readonly #moves: AccessParts["moves"];
   readonly #failpoints: Failpoints;
   readonly #log: Log;
   readonly #leastFor: AccessParts["leastFor"];
   readonly sessions: OpenSessions;
 
-  constructor({ store, links, authenticator, feed, certificates, grants, failpoints, log, leastFor }: AccessParts) {
+  constructor({ store, links, authenticator, feed, certificates, grants, moves, failpoints, log, leastFor }: AccessParts) {
     this.#store = store;
     this.#links = links;
     this.#authenticator = authenticator;
     this.#feed = feed;
     this.#certificates = certificates;
     this.#grants = grants;
+    this.#moves = moves;
     this.#failpoints = failpoints;
     this.#log = log;
     this.#leastFor = leastFor;
@@ -98,7 +102,7 @@ export class Access {
     return { subject: row.owner, vmId: row.id, sshHostKey: row.sshHostKey };
   }
 
-  /** Has the VM's node dial the gateway. A VM that is on its way up is waited for, until the signal aborts. */
+  /** Has the VM's node dial the gateway. A suspended VM is woken; one that is on its way up is waited for, until the signal aborts. */
   async openTunnel(request: OpenTunnelRequest, gatewayId: string, signal: AbortSignal): Promise<OpenTunnelResponse> {
     const { caller, vm, host, target, token, gatewayAddress, method, sessionId } = request;
     checkSessionId(sessionId);
@@ -192,6 +196,10 @@ export class Access {
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       let who = await reach();
+      if (who.row.desired === Desired.DESIRED_SUSPENDED) {
+        await this.#moves.wake(who.row.id, who);
+        who = await reach();
+      }
       if (who.row.phase === Phase.PHASE_RUNNING) return who;
       if (!isComingUp(who.row)) throw notRunning(who);
       for await (const { vm } of changes) {

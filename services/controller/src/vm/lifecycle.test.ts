@@ -134,6 +134,22 @@ ${row(["phase", ...Object.keys(desires).map((name) => `desired ${name}`)])}
 ${rule(Object.keys(desires).length + 1)}
 ${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired) => (phase === Phase.PHASE_GONE ? (desired === Desired.DESIRED_DELETED ? "gone" : "failed (VM_LOST)") : stateOf({ desired, phase, isDeleted: false, isStartDue: false, isObserved: false })))])).join("\n")}
 
+## Paused and suspended
+
+| | paused | suspended |
+| --- | --- | --- |
+| \`pitwall pause\`, \`pitwall suspend\`; both back with \`pitwall resume\`, which is \`start\` | CPUs stand still | memory is a file in the VM's folder on its node, and no process is left |
+| takes of its node | what it took | its disk; the file, at most as large as the VM's memory, is counted nowhere |
+| somebody comes by SSH, HTTP or the API | waits and is refused | it wakes, with an entry in the audit log (\`VmWoken\`), if its node has room |
+| its node's agent dies | stays as it is | stays as it is |
+| its node loses power | fails (MEMORY_LOST); \`start\` boots it | stays as it is |
+| its node drains | is stopped | stays |
+| what cannot be written | | it runs on, with the reason SUSPEND_FAILED |
+
+A guest goes on with its programs, its open files and its own connections within it; its clock is set by its node's and it gets new
+entropy as soon as it answers. What it had open to others has mostly timed out. Its memory is removed before its next instruction: it
+is never woken twice from the same. Nodes of a capability below 5 are not asked ([link.md](link.md)).
+
 A node's report is taken if it comes from the node that the VM is placed on, on its newest session, with the VM's epoch, and not with a
 generation that is older than the last one. A phase that is not in this table is none that a node may speak of.
 `;

@@ -213,6 +213,27 @@ export class Moves {
     });
   }
 
+  /** Lets a suspended VM go on for somebody who comes to it, and leaves every other as it is. Throws `exhausted` when its node has no room. */
+  async wake(id: string, visitor: { readonly actor: string; readonly subject: string }): Promise<void> {
+    const { mutations, recorder } = this.#parts;
+    let name = id;
+    await mutations
+      .system("VmWoken", async (change) => {
+        const row = await lockVm(change.em, id);
+        if (!row || (rowState(row) !== "suspended" && rowState(row) !== "suspending")) return;
+        name = row.name;
+        await this.#readmit(change.em, row);
+        row.generation += 1n;
+        row.desired = Desired.DESIRED_RUNNING;
+        await recorder.changed(change, row, { tellNode: true });
+        const detail = { name, for: visitor.actor, subject: visitor.subject };
+        await change.audit({ object: `vm/${row.id}`, projectId: row.projectId, generation: row.generation, detail });
+      })
+      .catch((error: unknown) => {
+        throw isNodeFull(error) ? noRoomNow(name, error) : error;
+      });
+  }
+
   async #run<Req extends MoveRequest>(
     method: Method<Req, MoveResponse>,
     caller: Principal,
@@ -235,15 +256,7 @@ export class Moves {
     } catch (error) {
       if (isKeyTaken(error, "vm_host")) throw hostTaken(host);
       if (isKeyTaken(error)) throw nameTaken(name);
-      if (!isNodeFull(error)) throw error;
-      throw new PitwallError(
-        "exhausted",
-        `the node of the VM ${name} has no room for it at this moment; stop or delete VMs there, or try again`,
-        {
-          reason: "NO_CAPACITY",
-          cause: error,
-        },
-      );
+      throw isNodeFull(error) ? noRoomNow(name, error) : error;
     }
   }
 
@@ -309,6 +322,11 @@ export async function markDeleted(em: EntityManager, row: VmRow, windowMs: bigin
   withdraw(row);
   row.deleteTime = new Date(nowMs);
   row.purgeTime = new Date(nowMs + Number(windowMs));
+}
+
+function noRoomNow(name: string, cause: unknown): PitwallError {
+  const message = `the node of the VM ${name} has no room for it at this moment; stop or delete VMs there, or try again`;
+  return new PitwallError("exhausted", message, { reason: "NO_CAPACITY", cause });
 }
 
 function isProtected({ name }: VmRow): PitwallError {
