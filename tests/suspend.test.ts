@@ -59,7 +59,7 @@ it("a suspended VM has no process and takes no memory of its node, and wakes wit
   expect((await vms.get(name)).serviceExit).toBeUndefined();
 });
 
-it("it sleeps on while its node's agent is killed, and wakes after that", async () => {
+it("sleeps on while its node's agent is killed, and wakes after that", async () => {
   const { services, client } = pitwall.stack;
   await client().vms.suspend(name);
   await client().vms.waitUntil(name, ({ phase }) => phase === Phase.PHASE_SUSPENDED);
@@ -71,7 +71,7 @@ it("it sleeps on while its node's agent is killed, and wakes after that", async 
   expect(await inMemory()).toBe(before);
 });
 
-it("it wakes for whoever comes to it, and the audit log says for whom", async () => {
+it("wakes for whoever comes to it, and the audit log says for whom", async () => {
   const { vms } = pitwall.stack.client();
   await vms.suspend(name);
   await vms.waitUntil(name, ({ phase }) => phase === Phase.PHASE_SUSPENDED);
