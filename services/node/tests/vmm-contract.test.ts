@@ -166,7 +166,16 @@ describe.each(Object.keys(subjects))("%s", (name) => {
     await ready(vmm);
   });
 
-  it("suspends to the disk and goes on from there, once: the same guest, a new VMM", async () => {
+  /** Not of a driver that cannot, and says so. */
+  const suspends = (title: string, test: () => Promise<void>): void =>
+    it(title, async ({ skip }) => {
+      if (name !== "firecracker") return test();
+      const why = "the Firecracker driver does not suspend VMs yet";
+      console.log(`skipped: ${why}`);
+      return skip(why);
+    });
+
+  suspends("suspends to the disk and goes on from there, once: the same guest, a new VMM", async () => {
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);
@@ -186,7 +195,7 @@ describe.each(Object.keys(subjects))("%s", (name) => {
     await expect(open().wake(spec)).rejects.toMatchObject({ fault: "unavailable" });
   });
 
-  it("suspends a paused guest, and one that an earlier agent has started", async () => {
+  suspends("suspends a paused guest, and one that an earlier agent has started", async () => {
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);
@@ -199,7 +208,7 @@ describe.each(Object.keys(subjects))("%s", (name) => {
     await ready(woken);
   });
 
-  it("forgets what a suspended guest had in memory", async () => {
+  suspends("forgets what a suspended guest had in memory", async () => {
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);

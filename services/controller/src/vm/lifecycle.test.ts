@@ -144,7 +144,7 @@ ${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired
 | its node's agent dies | stays as it is | stays as it is |
 | its node loses power | fails (MEMORY_LOST); \`start\` boots it | stays as it is |
 | its node drains | is stopped | stays |
-| what cannot be written | | it runs on, with the reason SUSPEND_FAILED |
+| it cannot be kept (a full disk, the Firecracker driver) | | it runs on, with the reason SUSPEND_FAILED |
 
 A guest goes on with its programs, its open files and its own connections within it; its clock is set by its node's and it gets new
 entropy as soon as it answers. What it had open to others has mostly timed out. Its memory is removed before its next instruction: it

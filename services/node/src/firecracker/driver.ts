@@ -64,6 +64,11 @@ export function openFirecrackerDriver(options: FirecrackerOptions): VmmDriver {
     async start(spec) {
       return start(await ground(), spec, await localKernel(spec.kernel, dir));
     },
+    isSuspended: async () => false,
+    forget: async () => undefined,
+    async wake() {
+      throw noSuspension();
+    },
     async adopt({ vmId }, process) {
       const on = await ground();
       const lease = on.uids.of(vmId);
@@ -179,12 +184,21 @@ function handle(on: Ground, held: Held, process: VmmProcess, isOurs: boolean): V
     },
     pause: () => api.setState("Paused"),
     resume: () => api.setState("Resumed"),
+    async suspend() {
+      throw noSuspension();
+    },
     async kill() {
       kill("asked");
       if (!planted("release-before-exit")) await exited;
     },
     usage: async () => processUsage(process),
   };
+}
+
+function noSuspension(): PitwallError {
+  return new PitwallError("unsupported", "the Firecracker driver does not suspend VMs yet: pause it, or stop it", {
+    reason: "NO_SUSPENSION",
+  });
 }
 
 const silence = "Firecracker's API did not answer, so the VMM was killed";
