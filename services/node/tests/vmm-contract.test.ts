@@ -167,15 +167,15 @@ describe.each(Object.keys(subjects))("%s", (name) => {
   });
 
   /** Not of a driver that cannot, and says so. */
-  const suspends = (title: string, test: () => Promise<void>): void =>
-    it(title, async ({ skip }) => {
-      if (name !== "firecracker") return test();
-      const why = "the Firecracker driver does not suspend VMs yet";
-      console.log(`skipped: ${why}`);
-      return skip(why);
-    });
+  const needSuspension = (skip: (why: string) => never): void => {
+    if (name !== "firecracker") return;
+    const why = "the Firecracker driver does not suspend VMs yet";
+    console.log(`skipped: ${why}`);
+    skip(why);
+  };
 
-  suspends("suspends to the disk and goes on from there, once: the same guest, a new VMM", async () => {
+  it("suspends to the disk and goes on from there, once: the same guest, a new VMM", async ({ skip }) => {
+    needSuspension(skip);
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);
@@ -195,7 +195,8 @@ describe.each(Object.keys(subjects))("%s", (name) => {
     await expect(open().wake(spec)).rejects.toMatchObject({ fault: "unavailable" });
   });
 
-  suspends("suspends a paused guest, and one that an earlier agent has started", async () => {
+  it("suspends a paused guest, and one that an earlier agent has started", async ({ skip }) => {
+    needSuspension(skip);
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);
@@ -208,7 +209,8 @@ describe.each(Object.keys(subjects))("%s", (name) => {
     await ready(woken);
   });
 
-  suspends("forgets what a suspended guest had in memory", async () => {
+  it("forgets what a suspended guest had in memory", async ({ skip }) => {
+    needSuspension(skip);
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);
