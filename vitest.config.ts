@@ -1,9 +1,10 @@
 // Tiers, one after the other: `unit` is pure and fast (npm run check); `integration` starts real parts; `campaigns` breaks whole
 // installations, which shows nothing of the system while others keep the machine busy; `e2e` goes through the public doors (npm test), and
-// so does `alone`, which looks at the whole machine or at time.
+// so does `alone`, which looks at the whole machine or at time; `node-vm` starts emulated machines that play hosts.
 import { defineConfig } from "vitest/config";
 
 const alone = ["tests/{gateway-death,leaks,ssh-limits,start}.test.ts"];
+const nodeVm = ["tests/node-vm/**/*.test.ts"];
 const campaigns = ["faults/tests/{campaign,process}.test.ts"];
 /** Without a word in the environment they do nothing. */
 const setupFiles = ["faults/planted/arm.ts"];
@@ -48,8 +49,9 @@ export default defineConfig({
         },
       },
       ...[
-        { name: "e2e", include: ["tests/**/*.test.ts"], exclude: alone, sequence: { groupOrder: 3 } },
+        { name: "e2e", include: ["tests/**/*.test.ts"], exclude: [...alone, ...nodeVm], sequence: { groupOrder: 3 } },
         { name: "alone", include: alone, fileParallelism: false, sequence: { groupOrder: 4 } },
+        { name: "node-vm", include: nodeVm, fileParallelism: false, sequence: { groupOrder: 5 } },
       ].map((tier) => ({ test: { ...tier, maxConcurrency: 3, testTimeout: 180_000, hookTimeout: 300_000, setupFiles } })),
     ],
   },

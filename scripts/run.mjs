@@ -15,6 +15,7 @@ const programs = {
   bench: ["bench/main.ts"],
   faults: ["faults/main.ts"],
   leaks: ["tests/leaks/main.ts"],
+  "node-vm": ["tests/node-vm/main.ts"],
   gen: ["scripts/gen.ts"],
   format: ["scripts/format.ts"],
 };

@@ -49,23 +49,30 @@ export async function provideKernel(cacheDir: string, say: Say): Promise<GuestKe
   await rm(work, { recursive: true, force: true });
   await mkdir(work, { recursive: true });
   try {
-    const packageName = await findPackage();
-    await withProgress(say, `downloading the guest kernel ${packageName}`, () => apt(["download", packageName], work)); // apt checks its signature
-    const archive = (await readdir(work)).find((name) => name.endsWith(".deb"));
-    if (archive === undefined) throw new Error(`apt downloaded nothing for ${packageName}`);
-    await command("dpkg-deb", ["-x", archive, "x"], { cwd: work });
+    const { root, version } = await downloadKernel(work, say);
     const made = join(work, "made");
     await mkdir(join(made, "modules", "vsock"), { recursive: true });
-    await unpackKernel(join(work, "x", "boot"), join(made, "vmlinux"));
-    await collectModules(join(work, "x"), join(made, "modules"));
-    await writeFile(join(made, "version"), archive.replace(/\.deb$/, ""));
+    await unpackKernel(join(root, "boot"), join(made, "vmlinux"));
+    await collectModules(root, join(made, "modules"));
+    await writeFile(join(made, "version"), version);
     await writeSums(made);
     if (await exists(dir)) await rename(dir, join(work, "old")); // others may be reading it: it is away for a moment only
     await rename(made, dir);
-    return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version: archive.replace(/\.deb$/, "") };
+    return { kernel: join(dir, "vmlinux"), modulesDir: join(dir, "modules"), version };
   } finally {
     await rm(work, { recursive: true, force: true });
   }
+}
+
+/** Debian's package, its files below `root` in the folder `work`, and its name with its version. */
+export async function downloadKernel(work: string, say: Say): Promise<{ readonly root: string; readonly version: string }> {
+  const packageName = await findPackage();
+  await withProgress(say, `downloading the kernel ${packageName}`, () => apt(["download", packageName], work)); // apt checks its signature
+  const archive = (await readdir(work)).find((name) => name.endsWith(".deb"));
+  if (archive === undefined) throw new Error(`apt downloaded nothing for ${packageName}`);
+  const root = join(work, "x");
+  await command("dpkg-deb", ["-x", archive, root], { cwd: work });
+  return { root, version: archive.replace(/\.deb$/, "") };
 }
 
 async function findPackage(): Promise<string> {
@@ -81,7 +88,8 @@ async function findPackage(): Promise<string> {
   return found;
 }
 
-async function unpackKernel(bootDir: string, to: string): Promise<void> {
+/** The uncompressed image in `bootDir`. */
+export async function unpackKernel(bootDir: string, to: string): Promise<void> {
   const name = (await readdir(bootDir)).find((file) => file.startsWith("vmlinuz-"));
   if (name === undefined) throw new Error("the kernel package holds no vmlinuz");
   const image = await readFile(join(bootDir, name));
