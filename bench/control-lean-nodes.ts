@@ -27,6 +27,7 @@ const hello = bytesOf({
     capacity: { cpuMillis: 1000n, memBytes: 1n, diskBytes: 1n }, // no VM is placed here
     drivers: [{ name: "sim", version: "1", acceleration: "none" }],
     labels: {},
+    subnet: undefined,
     inventory: { vms: [], complete: true },
   },
 });

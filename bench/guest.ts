@@ -55,7 +55,7 @@ export async function guest({ quick, say }: BenchOptions): Promise<Readonly<Reco
     await writeVmInitramfs(initramfs, { hostname: name, ssh, process, ...wiring }, own);
     const begun = performance.now();
     const spec = { vmId: randomUUID(), epoch: 1n, dir: vmDir, kernel: provisioned.kernel, initramfs: own, base, disk };
-    const vmm = await driver.start({ ...spec, vcpus: 1, memBytes: 128 * mib });
+    const vmm = await driver.start({ ...spec, vcpus: 1, memBytes: 128 * mib, tap: undefined });
     try {
       await using link = await openGuest(vmm, AbortSignal.timeout(readyLimitMs));
       for await (const { state } of link.control.watchState({})) if (state === GuestState.GUEST_STATE_READY) break;

@@ -8,6 +8,7 @@ export const kept: Readonly<Record<string, string>> = {
   audit_entry: "for ever",
   audit_leaf: "for ever",
   audit_head: "for ever",
+  address_rest: "a minute, and until it is looked for",
   vm_event: "a day, PITWALL_KEEP_EVENTS",
   request: "a day, PITWALL_KEEP_ANSWERS",
 };

@@ -111,7 +111,7 @@ test("ids that are none, and messages that make no sense, are passed by", async 
   link.say({ $case: "imageAnswer", value: { requestId: "nobody's", reason: "", message: "", inventory: undefined, freed: undefined } });
   link.say({
     $case: "hello",
-    value: { agentVersion: "", capability: 99, capacity: undefined, drivers: [], labels: {}, inventory: undefined },
+    value: { agentVersion: "", capability: 99, capacity: undefined, drivers: [], labels: {}, inventory: undefined, subnet: undefined },
   });
   await taken(link);
   expect((await controller.admin.nodes.getNode({ node: "hostile" })).node?.agentVersion).toBe("test");

@@ -10,7 +10,7 @@ import { openMachines, type Machines } from "./machine/machines.ts";
 
 const agentVersion = "0.1.0";
 /** docs/link.md */
-const capability = 5;
+const capability = 6;
 
 /** The fence as the agent sees it; a machine's part of it, and the deadline. */
 export interface AgentFence extends Pick<Fence, "guard" | "release"> {
@@ -76,6 +76,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
         capacity,
         drivers: [{ name: parts.driver.name, ...parts.probed }],
         labels: parts.labels,
+        subnet: parts.network?.subnet,
         inventory: machines.inventory(),
       }),
       available: () => parts.available(),

@@ -29,8 +29,11 @@ import { lockState } from "./host/state-lock.ts";
 import { openImageCache } from "./images/cache.ts";
 import { answer } from "./images/commands.ts";
 import { grpcDial } from "./link/dial.ts";
+import type { HostNetwork } from "./machine/host.ts";
 import { openIngredients } from "./machine/prepare.ts";
 import type { VmmDriver } from "./machine/vmm.ts";
+import { openHostNetwork } from "./network/host-network.ts";
+import { networkSettings } from "./network/settings.ts";
 import { openQemuDriver } from "./qemu/driver.ts";
 import { openSimDriver } from "./sim/driver.ts";
 import { startFleet } from "./sim/fleet.ts";
@@ -96,6 +99,7 @@ async function start(): Promise<AsyncDisposable> {
       }),
       openGuest,
       fence,
+      network: await networkOf(config, driver, stack),
       bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       capacity,
@@ -150,6 +154,20 @@ async function startSimulation(config: NodeConfig, script: string): Promise<Asyn
   );
   process.stdout.write(`${JSON.stringify({ ready: true, name: config.PITWALL_NAME, nodes: count, driver: "sim" })}\n`);
   return stack.move();
+}
+
+async function networkOf(config: NodeConfig, driver: VmmDriver, stack: AsyncDisposableStack): Promise<HostNetwork | undefined> {
+  switch (config.PITWALL_NETWORK) {
+    case "user":
+      return undefined;
+    case "bridge":
+      if (driver.name === "firecracker") {
+        const message =
+          "VMs under Firecracker have no network yet: use PITWALL_DRIVER=qemu with PITWALL_NETWORK=bridge, or leave the latter out";
+        throw new PitwallError("unsupported", message, { reason: "NETWORK_UNSUPPORTED" });
+      }
+      return stack.use(await openHostNetwork(await networkSettings(config), log));
+  }
 }
 
 async function fenceOf(config: NodeConfig, failpoints: Failpoints, stack: AsyncDisposableStack): Promise<AgentFence> {

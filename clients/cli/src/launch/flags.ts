@@ -117,6 +117,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_SIMULATE", "script", "simulate nodes; the script, a YAML file, says what goes wrong", { kind: "path", isSwitch: true }),
     flag("PITWALL_COUNT", "number", "how many nodes to simulate; they are called NAME-1, NAME-2, …", { default: "1" }),
     flag("PITWALL_SEED", "text", "what the simulation's chances are drawn from", { default: "1" }),
+    flag("PITWALL_NETWORK", "kind", "user: each VM has QEMU's own; bridge: a network of the host's, as root", { default: "user" }),
     flag("PITWALL_SUBNET", "network", "where VMs have their addresses, on a network of the host's own", { default: "172.30.0.0/16" }),
     flag("PITWALL_DNS", "addresses", "servers for names that VMs may ask", { default: "the host's" }),
     flag("PITWALL_EGRESS_ALLOW", "networks", "private networks that VMs may reach"),

@@ -89,6 +89,7 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ["Restarts", vm.restartCount > 0 ? String(vm.restartCount) : ""],
     ["Created", vm.createTime ? `${vm.createTime.toISOString()} (${ageWord(vm.createTime, nowMs)} ago)` : ""],
     ["Last start", timingsText(vm.timings)],
+    ["Addresses", vm.addresses.join(", ")],
     ["Host", vm.ingress?.host ?? ""],
     ["Public ports", vm.ingress?.publicPorts.join(", ") ?? ""],
     ["SSH host key", vm.sshHostKey],

@@ -62,12 +62,24 @@ export interface Hello {
   capacity: Resources | undefined;
   drivers: Driver[];
   labels: { [key: string]: string };
-  inventory: Inventory | undefined;
+  inventory:
+    | Inventory
+    | undefined;
+  /** Where its VMs have addresses; absent: its VMs have none of their own. */
+  subnet: NodeSubnet | undefined;
 }
 
 export interface Hello_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** Of one node alone: other nodes may have the same. */
+export interface NodeSubnet {
+  /** `172.30.0.0/16`; the first address is the host's. */
+  ipv4: string;
+  /** A /64. A VM has the address in it whose last 32 bits are its IPv4 address. */
+  ipv6: string;
 }
 
 /** The VMs that a node has, as it sees them. */
@@ -168,7 +180,16 @@ export interface Assignment {
    */
   restartGeneration: bigint;
   /** What the image's registry wants to see, of the VM's project; absent: what the installation has. */
-  imageCredential: ImageCredential | undefined;
+  imageCredential:
+    | ImageCredential
+    | undefined;
+  /** Of the node's subnet, and nobody else's there until a minute after the VM is gone. Absent when the node said none. */
+  address: VmAddress | undefined;
+}
+
+export interface VmAddress {
+  ipv4: string;
+  ipv6: string;
 }
 
 /** For one registry host. */
@@ -647,7 +668,15 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
 };
 
 function createBaseHello(): Hello {
-  return { agentVersion: "", capability: 0, capacity: undefined, drivers: [], labels: {}, inventory: undefined };
+  return {
+    agentVersion: "",
+    capability: 0,
+    capacity: undefined,
+    drivers: [],
+    labels: {},
+    inventory: undefined,
+    subnet: undefined,
+  };
 }
 
 export const Hello: MessageFns<Hello> = {
@@ -669,6 +698,9 @@ export const Hello: MessageFns<Hello> = {
     });
     if (message.inventory !== undefined) {
       Inventory.encode(message.inventory, writer.uint32(50).fork()).join();
+    }
+    if (message.subnet !== undefined) {
+      NodeSubnet.encode(message.subnet, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -737,6 +769,14 @@ export const Hello: MessageFns<Hello> = {
             message.inventory = Inventory.decode(reader, reader.uint32());
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.subnet = NodeSubnet.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -774,6 +814,7 @@ export const Hello: MessageFns<Hello> = {
         )
         : {},
       inventory: isSet(object.inventory) ? Inventory.fromJSON(object.inventory) : undefined,
+      subnet: isSet(object.subnet) ? NodeSubnet.fromJSON(object.subnet) : undefined,
     };
   },
 
@@ -803,6 +844,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.inventory !== undefined) {
       obj.inventory = Inventory.toJSON(message.inventory);
     }
+    if (message.subnet !== undefined) {
+      obj.subnet = NodeSubnet.toJSON(message.subnet);
+    }
     return obj;
   },
 
@@ -828,6 +872,9 @@ export const Hello: MessageFns<Hello> = {
     );
     message.inventory = (object.inventory !== undefined && object.inventory !== null)
       ? Inventory.fromPartial(object.inventory)
+      : undefined;
+    message.subnet = (object.subnet !== undefined && object.subnet !== null)
+      ? NodeSubnet.fromPartial(object.subnet)
       : undefined;
     return message;
   },
@@ -914,6 +961,91 @@ export const Hello_LabelsEntry: MessageFns<Hello_LabelsEntry> = {
     const message = createBaseHello_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseNodeSubnet(): NodeSubnet {
+  return { ipv4: "", ipv6: "" };
+}
+
+export const NodeSubnet: MessageFns<NodeSubnet> = {
+  encode(message: NodeSubnet, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ipv4 !== "") {
+      writer.uint32(10).string(message.ipv4);
+    }
+    if (message.ipv6 !== "") {
+      writer.uint32(18).string(message.ipv6);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NodeSubnet {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNodeSubnet();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ipv4 = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ipv6 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NodeSubnet {
+    return {
+      ipv4: isSet(object.ipv4) ? globalThis.String(object.ipv4) : "",
+      ipv6: isSet(object.ipv6) ? globalThis.String(object.ipv6) : "",
+    };
+  },
+
+  toJSON(message: NodeSubnet): unknown {
+    const obj: any = {};
+    if (message.ipv4 !== "") {
+      obj.ipv4 = message.ipv4;
+    }
+    if (message.ipv6 !== "") {
+      obj.ipv6 = message.ipv6;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NodeSubnet>): NodeSubnet {
+    return NodeSubnet.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NodeSubnet>): NodeSubnet {
+    const message = createBaseNodeSubnet();
+    message.ipv4 = object.ipv4 ?? "";
+    message.ipv6 = object.ipv6 ?? "";
     return message;
   },
 };
@@ -1987,6 +2119,7 @@ function createBaseAssignment(): Assignment {
     authorizedKeys: [],
     restartGeneration: 0n,
     imageCredential: undefined,
+    address: undefined,
   };
 }
 
@@ -2030,6 +2163,9 @@ export const Assignment: MessageFns<Assignment> = {
     }
     if (message.imageCredential !== undefined) {
       ImageCredential.encode(message.imageCredential, writer.uint32(82).fork()).join();
+    }
+    if (message.address !== undefined) {
+      VmAddress.encode(message.address, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -2127,6 +2263,14 @@ export const Assignment: MessageFns<Assignment> = {
             message.imageCredential = ImageCredential.decode(reader, reader.uint32());
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.address = VmAddress.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2175,6 +2319,7 @@ export const Assignment: MessageFns<Assignment> = {
         : isSet(object.image_credential)
         ? ImageCredential.fromJSON(object.image_credential)
         : undefined,
+      address: isSet(object.address) ? VmAddress.fromJSON(object.address) : undefined,
     };
   },
 
@@ -2210,6 +2355,9 @@ export const Assignment: MessageFns<Assignment> = {
     if (message.imageCredential !== undefined) {
       obj.imageCredential = ImageCredential.toJSON(message.imageCredential);
     }
+    if (message.address !== undefined) {
+      obj.address = VmAddress.toJSON(message.address);
+    }
     return obj;
   },
 
@@ -2234,6 +2382,94 @@ export const Assignment: MessageFns<Assignment> = {
     message.imageCredential = (object.imageCredential !== undefined && object.imageCredential !== null)
       ? ImageCredential.fromPartial(object.imageCredential)
       : undefined;
+    message.address = (object.address !== undefined && object.address !== null)
+      ? VmAddress.fromPartial(object.address)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseVmAddress(): VmAddress {
+  return { ipv4: "", ipv6: "" };
+}
+
+export const VmAddress: MessageFns<VmAddress> = {
+  encode(message: VmAddress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.ipv4 !== "") {
+      writer.uint32(10).string(message.ipv4);
+    }
+    if (message.ipv6 !== "") {
+      writer.uint32(18).string(message.ipv6);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): VmAddress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseVmAddress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.ipv4 = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ipv6 = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): VmAddress {
+    return {
+      ipv4: isSet(object.ipv4) ? globalThis.String(object.ipv4) : "",
+      ipv6: isSet(object.ipv6) ? globalThis.String(object.ipv6) : "",
+    };
+  },
+
+  toJSON(message: VmAddress): unknown {
+    const obj: any = {};
+    if (message.ipv4 !== "") {
+      obj.ipv4 = message.ipv4;
+    }
+    if (message.ipv6 !== "") {
+      obj.ipv6 = message.ipv6;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<VmAddress>): VmAddress {
+    return VmAddress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<VmAddress>): VmAddress {
+    const message = createBaseVmAddress();
+    message.ipv4 = object.ipv4 ?? "";
+    message.ipv6 = object.ipv6 ?? "";
     return message;
   },
 };

@@ -492,7 +492,14 @@ export interface Vm {
   /** When it was deleted, and until when it can be brought back. Such a VM is stopped and listed only on request. */
   deleteTime: Date | undefined;
   purgeTime: Date | undefined;
-  ingress: Ingress | undefined;
+  ingress:
+    | Ingress
+    | undefined;
+  /**
+   * On its node's network, IPv4 and IPv6; empty where the node gives none. Another placement has others. A VM that was just created may not
+   * have them yet.
+   */
+  addresses: string[];
 }
 
 /**
@@ -936,6 +943,7 @@ function createBaseVm(): Vm {
     deleteTime: undefined,
     purgeTime: undefined,
     ingress: undefined,
+    addresses: [],
   };
 }
 
@@ -1033,6 +1041,9 @@ export const Vm: MessageFns<Vm> = {
     }
     if (message.ingress !== undefined) {
       Ingress.encode(message.ingress, writer.uint32(226).fork()).join();
+    }
+    for (const v of message.addresses) {
+      writer.uint32(234).string(v!);
     }
     return writer;
   },
@@ -1274,6 +1285,14 @@ export const Vm: MessageFns<Vm> = {
             message.ingress = Ingress.decode(reader, reader.uint32());
             continue;
           }
+          case 29: {
+            if (tag !== 234) {
+              break;
+            }
+
+            message.addresses.push(reader.string());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1368,6 +1387,9 @@ export const Vm: MessageFns<Vm> = {
         ? fromJsonTimestamp(object.purge_time)
         : undefined,
       ingress: isSet(object.ingress) ? Ingress.fromJSON(object.ingress) : undefined,
+      addresses: globalThis.Array.isArray(object?.addresses)
+        ? object.addresses.map((e: any) => globalThis.String(e))
+        : [],
     };
   },
 
@@ -1457,6 +1479,9 @@ export const Vm: MessageFns<Vm> = {
     if (message.ingress !== undefined) {
       obj.ingress = Ingress.toJSON(message.ingress);
     }
+    if (message.addresses?.length) {
+      obj.addresses = message.addresses;
+    }
     return obj;
   },
 
@@ -1503,6 +1528,7 @@ export const Vm: MessageFns<Vm> = {
     message.ingress = (object.ingress !== undefined && object.ingress !== null)
       ? Ingress.fromPartial(object.ingress)
       : undefined;
+    message.addresses = object.addresses?.map((e) => e) || [];
     return message;
   },
 };

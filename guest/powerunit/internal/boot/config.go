@@ -36,6 +36,10 @@ type NetworkConfig struct {
 	Address   netip.Prefix `json:"address"`
 	Gateway   netip.Addr   `json:"gateway"`
 	DNS       []netip.Addr `json:"dns"`
+	// Address6 and Gateway6 are invalid where there is no IPv6, and MTU is 0 where the device says it.
+	Address6 netip.Prefix `json:"address6"`
+	Gateway6 netip.Addr   `json:"gateway6"`
+	MTU      uint32       `json:"mtu"`
 }
 
 // SSH holds the VM's host key (PKCS#8 PEM) and the keys it lets in.

@@ -34,6 +34,14 @@ func Network(config NetworkConfig) error {
 			return fmt.Errorf("network: no interface %s after %v", config.Interface, interfaceWait)
 		}
 	}
+	if config.MTU != 0 {
+		if err := setMTU(socket, config.Interface, config.MTU); err != nil {
+			return err
+		}
+	}
+	if config.Address6.IsValid() {
+		believeNobody(config.Interface)
+	}
 	mask := net.CIDRMask(config.Address.Bits(), 32)
 	for _, set := range []struct {
 		request uint
@@ -53,10 +61,27 @@ func Network(config NetworkConfig) error {
 	if err := setUp(socket, config.Interface); err != nil {
 		return err
 	}
-	if !config.Gateway.IsValid() {
+	if config.Gateway.IsValid() {
+		if err := defaultRoute(socket, config.Gateway); err != nil {
+			return err
+		}
+	}
+	if !config.Address6.IsValid() {
 		return nil
 	}
-	return defaultRoute(socket, config.Gateway)
+	return network6(config)
+}
+
+func setMTU(socket int, name string, mtu uint32) error {
+	request, err := unix.NewIfreq(name)
+	if err != nil {
+		return fmt.Errorf("network: %w", err)
+	}
+	request.SetUint32(mtu)
+	if err := unix.IoctlIfreq(socket, unix.SIOCSIFMTU, request); err != nil {
+		return fmt.Errorf("network: MTU of %s: %w", name, err)
+	}
+	return nil
 }
 
 func setUp(socket int, name string) error {

@@ -4,6 +4,7 @@ import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
 import { planted } from "@pitwall/runtime";
 import type { EntityManager, Store } from "../store/store.ts";
 import { lifeOf, type NodeLife } from "./liveness.ts";
+import { subnetOf } from "./subnet.ts";
 
 /** Who holds sessions. */
 export interface Holder {
@@ -63,15 +64,25 @@ export async function beginSessions(
     drivers: hello.drivers.map((driver) => Driver.toJSON(driver)),
     labels: hello.labels,
     agent_version: hello.agentVersion,
+    subnet: subnetOf(hello)?.ipv4 ?? null,
+    subnet6: subnetOf(hello)?.ipv6 ?? null,
   }));
   const rows = await store.write<{ node_id: string; epoch: string }>(
     `with hello as (
          select * from jsonb_to_recordset(?::jsonb) as hello(id uuid, capability int, cpu_millis bigint, mem_bytes bigint,
-           disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text)
+           disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text, subnet text, subnet6 text)
        ), known as (
          update node set cpu_millis = hello.cpu_millis, mem_bytes = hello.mem_bytes, disk_bytes = hello.disk_bytes,
            drivers = hello.drivers, labels = hello.labels, agent_version = hello.agent_version
          from hello where node.id = hello.id returning node.id, hello.capability
+       ), withdrawn as (
+         delete from node_subnet using hello where node_id = hello.id and hello.subnet is null
+       ), subnets as (
+         insert into node_subnet as had
+         select id, network(subnet::inet), network(subnet6::inet), host(network(subnet::inet))::inet + 1
+           from hello join known using (id) where subnet is not null order by id
+         on conflict (node_id) do update set network = excluded.network, network6 = excluded.network6,
+           latest = case when had.network = excluded.network then had.latest else excluded.latest end
        )
        insert into node_session as held
          (node_id, epoch, controller_id, controller_address, capability, start_time, renew_time, lease_expire_time)
@@ -83,7 +94,22 @@ export async function beginSessions(
        returning node_id, epoch`,
     [JSON.stringify(said), holder.id, holder.address, leaseMs],
   );
+  await giveAddresses(
+    store,
+    said.flatMap(({ id, subnet }) => (subnet === null ? [] : [id])),
+  );
   return new Map(rows.map(({ node_id, epoch }) => [node_id, BigInt(epoch)]));
+}
+
+/** To VMs that were placed before their node had this subnet. */
+async function giveAddresses(store: Store, nodeIds: readonly string[]): Promise<void> {
+  if (nodeIds.length === 0) return;
+  await store.write(
+    `update vm set address = null from node_subnet s
+       where s.node_id = vm.node_id and vm.node_id = any(?::uuid[])
+         and (address is null or not address::inet << s.network or not address6::inet << s.network6)`,
+    [`{${nodeIds.join(",")}}`],
+  );
 }
 
 /** Renews leases in one statement. The answer holds the nodes whose session is still the newest. */

@@ -29,6 +29,7 @@ export function keepHouse(store: Store, { answersMs, eventsMs, recordingsMs }: R
         await forgetEvents(store, eventsMs, maxEvents);
         await store.change((em) => forgetRecordings(em, recordingsMs));
         await store.write("delete from host_tombstone where until_time < now()", []);
+        await store.write("delete from address_rest where until_time < now()", []);
       } catch (error) {
         log.warn("old answers, events, recordings and names could not be forgotten", { error });
       }

@@ -48,6 +48,9 @@ export const VmEntity = defineEntity({
     host: p.text().nullable(),
     httpPort: p.integer(),
     publicPorts: p.json<readonly number[]>(),
+    /** On its node's network: given by the database with each placement, and never written by anybody else than to give it up. */
+    address: p.text().nullable(),
+    address6: p.text().nullable(),
   },
 });
 export type VmRow = InferEntity<typeof VmEntity>;

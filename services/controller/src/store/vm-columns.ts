@@ -38,6 +38,8 @@ const kinds = {
   host: "text",
   httpPort: "int",
   publicPorts: "jsonb",
+  address: "text",
+  address6: "text",
 } as const satisfies Record<Extract<keyof VmRow, string>, Kind>;
 
 type VmColumn = keyof typeof kinds;

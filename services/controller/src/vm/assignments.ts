@@ -200,6 +200,14 @@ export function deletionOf({ id, generation, epoch }: VmRow): Assignment {
 }
 
 export function deletion({ vmId, generation, epoch }: Pick<VmReport, "vmId" | "generation" | "epoch">): Assignment {
-  const rest = { vmName: "", spec: undefined, imageDigest: "", authorizedKeys: [], restartGeneration: 0n, imageCredential: undefined };
+  const rest = {
+    vmName: "",
+    spec: undefined,
+    imageDigest: "",
+    authorizedKeys: [],
+    restartGeneration: 0n,
+    imageCredential: undefined,
+    address: undefined,
+  };
   return { vmId, generation: generation + 1n, epoch, desired: Desired.DESIRED_DELETED, ...rest };
 }

@@ -195,6 +195,8 @@ function newRow(
     purgeTime: null,
     restartGeneration: 1n,
     moving: false,
+    address: null,
+    address6: null,
     ...noIngress,
   };
 }

@@ -6,6 +6,7 @@ import type { VmRow } from "../store/entities.ts";
 export function beginAnew(row: VmRow, nodeId: string): void {
   row.nodeId = nodeId;
   row.epoch += 1n;
+  [row.address, row.address6] = [null, null]; // it is given others
   row.generation += 1n;
   row.observedGeneration = 0n;
   row.restartGeneration = row.generation;

@@ -35,6 +35,7 @@ export function toVm(row: VmRow, names: VmNames): Vm {
     deleteTime: row.deleteTime ?? undefined,
     purgeTime: row.purgeTime ?? undefined,
     ingress: toIngress(row),
+    addresses: [row.address, row.address6].filter((address) => address !== null && address !== undefined),
   };
 }
 
@@ -63,5 +64,6 @@ export function toAssignment(row: VmRow, { ofMembers, given }: ProjectKeys): Ass
     authorizedKeys: [...new Set([...ofMembers, ...(given ? spec.authorizedKeys : [])])],
     restartGeneration: row.restartGeneration,
     imageCredential: undefined,
+    address: row.address && row.address6 ? { ipv4: row.address, ipv6: row.address6 } : undefined,
   };
 }

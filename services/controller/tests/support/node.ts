@@ -61,7 +61,15 @@ export async function startNode(
   outbox.push({
     message: {
       $case: "hello",
-      value: { agentVersion: "test", capability: 1, capacity: resources, drivers: [], labels, inventory: { vms: [], complete: true } },
+      value: {
+        agentVersion: "test",
+        capability: 1,
+        capacity: resources,
+        drivers: [],
+        labels,
+        subnet: undefined,
+        inventory: { vms: [], complete: true },
+      },
     },
   });
 

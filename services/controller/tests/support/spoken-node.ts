@@ -9,6 +9,7 @@ import {
   type ConnectRequest,
   type ConnectResponse,
   type Inventory,
+  type NodeSubnet,
   type Welcome,
 } from "@pitwall/proto/pitwall/v1/link.ts";
 import { JoinRole } from "@pitwall/proto/pitwall/v1/node.ts";
@@ -37,6 +38,8 @@ export interface SpokenLink extends AsyncDisposable {
 export interface HelloOptions {
   /** Default: 64,000. */
   readonly cpuMillis?: number;
+  /** Default: none. */
+  readonly subnet?: NodeSubnet;
   /** Whether the inventory says that it is. Default: true. */
   readonly complete?: boolean;
   /** The inventory, instead of one of `vms`, each part in a message of its own. */
@@ -91,7 +94,7 @@ async function openLink(
   identity: Identity,
   address: string,
   vms: readonly VmReport[],
-  { cpuMillis = 64_000, complete = true, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
+  { cpuMillis = 64_000, subnet, complete = true, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
 ): Promise<SpokenLink> {
   const [inventory, ...rest] = parts;
   const { key, cert, ca } = identity.tls();
@@ -112,6 +115,7 @@ async function openLink(
         drivers: [{ name: "sim", version: "1", acceleration: "none" }],
         labels: {},
         inventory,
+        subnet,
       },
     },
   });

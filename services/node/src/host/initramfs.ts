@@ -7,7 +7,17 @@ import { exists, PitwallError, writeFileAtomic } from "@pitwall/runtime";
 /** What powerunit reads as /pitwall/config.json; docs/architecture.md, "Initramfs". */
 export interface GuestConfig {
   readonly hostname: string;
-  readonly network: { readonly interface: string; readonly address: string; readonly gateway: string; readonly dns: readonly string[] };
+  readonly network: {
+    readonly interface: string;
+    /** With the length of its network, as `address6` has. */
+    readonly address: string;
+    readonly gateway: string;
+    readonly dns: readonly string[];
+    readonly address6?: string;
+    readonly gateway6?: string;
+    /** Default: what the device says. */
+    readonly mtu?: number;
+  };
   readonly ssh: {
     readonly host_key: string;
     readonly authorized_keys: readonly string[];

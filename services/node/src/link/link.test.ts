@@ -6,7 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { openLease } from "./lease.ts";
 import { openLink, type Link } from "./link.ts";
 
-const hello = { agentVersion: "", capability: 3, capacity: undefined, drivers: [], labels: {}, inventory: undefined };
+const hello = { agentVersion: "", capability: 3, capacity: undefined, drivers: [], labels: {}, inventory: undefined, subnet: undefined };
 const ttlMs = 10_000;
 const empty: Assignments = { assignments: [], complete: false };
 
@@ -66,7 +66,14 @@ function begin(options: Begin): Run {
       available: async () => ({ cpuMillis: 0n, memBytes: 0n, diskBytes: 0n }),
       onAssignments: (list) => options.onAssignments(clock, list),
       onTunnel: async () => undefined,
-      onImageCommand: async ({ requestId }) => ({ requestId, reason: "", message: "", inventory: undefined, freed: undefined }),
+      onImageCommand: async ({ requestId }) => ({
+        requestId,
+        reason: "",
+        message: "",
+        inventory: undefined,
+        subnet: undefined,
+        freed: undefined,
+      }),
     },
   );
   const run: Run = { clock, link, heard, isHeld: lease.isHeld, losses: 0 };
@@ -116,7 +123,7 @@ test("what a node has comes in as many messages as it takes, none of them too la
 test("a complete list that comes in parts is taken once, as one; with a part missing it is not taken, and the session begins anew", async () => {
   const assigned = (vmId: string): Assignment => ({
     ...{ vmId, vmName: "", generation: 1n, epoch: 1n, desired: 1, spec: undefined, imageDigest: "", authorizedKeys: [] },
-    ...{ restartGeneration: 1n, imageCredential: undefined },
+    ...{ restartGeneration: 1n, imageCredential: undefined, address: undefined },
   });
   const list = (vmId: string, part: number, partCount: number): Assignments => ({
     ...{ assignments: [assigned(vmId)], complete: false, part, partCount },

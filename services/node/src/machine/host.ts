@@ -1,12 +1,13 @@
 // What a machine needs of the node it is on. All of it is given: the real host by main.ts, a simulated one by sim/.
 import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
-import type { Assignment, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { Assignment, NodeSubnet, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Clock, Failpoints, Log, ProcessIdentity, Random } from "@pitwall/runtime";
 import type { Guest } from "../guest/client.ts";
+import type { GuestConfig } from "../host/initramfs.ts";
 import type { JournalStore } from "./journal.ts";
-import type { Vmm, VmmDriver } from "./vmm.ts";
+import type { Vmm, VmmDriver, VmmTap } from "./vmm.ts";
 
 /** Of a guest, what its machine uses. */
 export interface MachineGuest extends AsyncDisposable {
@@ -31,6 +32,8 @@ export interface Preparing {
   readonly spec: VmSpec;
   /** The VM never came so far as to have a host key, so a disk is the rest of a start that was cut off. */
   readonly isNew: boolean;
+  /** What the guest is told of it; undefined: the driver's own. */
+  readonly network: GuestConfig["network"] | undefined;
 }
 
 /** Makes what VMs are started from. */
@@ -68,6 +71,19 @@ export interface Fence {
   release(vmId: string): void;
 }
 
+/** A network of the host's own for its VMs. */
+export interface HostNetwork {
+  readonly subnet: NodeSubnet;
+  /** What the guest is told. Throws `unavailable` when the controller has given the VM no address of this node's. */
+  guestNetwork(assignment: Assignment): NonNullable<GuestConfig["network"]>;
+  /** Before its VMM is started: rules first, then the TAP. Repeatable. */
+  connect(assignment: Assignment): Promise<VmmTap>;
+  /** Once its VMM is gone: nothing is left. Repeatable, also for a VM that was never connected. */
+  disconnect(vmId: string): Promise<void>;
+  /** Removes what is there of all others. */
+  keepOnly(vmIds: ReadonlySet<string>): Promise<void>;
+}
+
 /** What all machines of a node share. */
 export interface MachineHost {
   readonly driver: VmmDriver;
@@ -76,6 +92,8 @@ export interface MachineHost {
   readonly journals: JournalStore;
   readonly ingredients: Ingredients;
   readonly fence: Fence;
+  /** Undefined: VMs have their driver's network. */
+  readonly network: HostNetwork | undefined;
   /** Rejects with `unavailable` when the signal aborts before the guest answers. */
   openGuest(vmm: Vmm, signal: AbortSignal): Promise<MachineGuest>;
   readonly clock: Clock;

@@ -64,9 +64,10 @@ export class Live {
     this.#exit = { code: null, signal: null, tail: "it ended while the agent was away" };
   }
 
-  /** Of a VMM that has ended. */
-  async release(): Promise<void> {
+  /** Of a VMM that has ended. Where another one may be left of the VM, its network stays: whoever kills that one takes it away. */
+  async release({ mayHaveStrays = false } = {}): Promise<void> {
     await this.#watch?.close();
+    if (!mayHaveStrays) await this.#host.network?.disconnect(this.#vmId);
     this.#watch = undefined;
     this.#vmm = undefined;
     this.#exit = undefined;

@@ -67,8 +67,7 @@ export class Machine {
   readonly #done: Promise<void>;
 
   private constructor(host: MachineHost, assignment: Assignment, kept: JournalEntry | undefined, leases: DisposableStack) {
-    this.#host = host;
-    this.#dir = host.journals.dirOf(assignment.vmId);
+    [this.#host, this.#dir] = [host, host.journals.dirOf(assignment.vmId)];
     this.#log = host.log.child({ vm: assignment.vmId });
     this.#wanted = assignment;
     [this.#leases, this.#kept] = [leases, kept];
@@ -215,8 +214,9 @@ export class Machine {
       return this.#at("rejoin.adopt");
     }
     const { process, starting, report } = entry;
-    if (starting) await this.#killStrays();
-    else if (isKept) await this.#say({ phase: Phase.PHASE_SUSPENDED });
+    if (starting) return this.#killStrays();
+    await this.#host.network?.disconnect(entry.assignment.vmId);
+    if (isKept) await this.#say({ phase: Phase.PHASE_SUSPENDED });
     else if (report.phase === Phase.PHASE_SUSPENDING || (process && isUp(report.phase) && this.#settled !== 0n)) {
       this.#live.missed();
     }
@@ -267,8 +267,8 @@ export class Machine {
     await this.#say({ generation, epoch, ...(wakes ? resuming : preparing) });
     const isKept = await this.#host.driver.isSuspended(this.#dir);
     if (wakes && !isKept) throw memoryGone();
-    const isNew = this.#report.sshHostKey === "";
-    const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew }, signal);
+    const [isNew, network] = [this.#report.sshHostKey === "", this.#host.network?.guestNetwork(wanted)];
+    const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew, network }, signal);
     this.#starting = true;
     if (wakes) await this.#save();
     else {
@@ -339,7 +339,7 @@ export class Machine {
     const ignore = planted("cleanup-ignores-errors") ? () => undefined : undefined;
     await this.#live.vmm?.kill();
     await this.#at("delete.vmm.kill");
-    await this.#live.release();
+    await this.#live.release({ mayHaveStrays: true });
     await this.#killStrays();
     await this.#at("delete.vmm.reaped");
     await this.#host.journals.clear(vmId).catch(ignore);
@@ -382,6 +382,7 @@ export class Machine {
       await this.#host.processes.kill(stray);
       await this.#at("rejoin.destroy");
     }
+    await this.#host.network?.disconnect(this.#wanted.vmId);
     this.#starting = false;
   }
 

@@ -33,6 +33,7 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
   const ground: MachineHost = { ...host, onReport: told };
   const entries = await host.journals.readAll();
   await host.failpoints.at("rejoin.scan.anchors");
+  await host.network?.keepOnly(new Set(entries.map(({ assignment }) => assignment.vmId)));
   await host.driver.sweep?.(entries.flatMap(({ assignment: { vmId }, process }) => (process ? [{ vmId, process }] : [])));
   for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(ground, entry));
 

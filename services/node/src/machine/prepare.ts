@@ -40,7 +40,7 @@ export function openIngredients(stock: Stock): Ingredients {
 /** Makes what is missing in the VM's folder. */
 async function prepare(
   { images, initramfs: shared, cacheDir, wiring, sshUserAuthorities, clock, failpoints }: Stock,
-  { dir, assignment: { vmId, vmName, imageDigest, imageCredential, authorizedKeys }, spec, isNew }: Preparing,
+  { dir, assignment: { vmId, vmName, imageDigest, imageCredential, authorizedKeys }, spec, isNew, network }: Preparing,
   signal: AbortSignal,
 ): Promise<Prepared> {
   const image = await images.ensure(spec.image, imageDigest, signal, credentialsFrom(imageCredential));
@@ -56,6 +56,7 @@ async function prepare(
     {
       hostname: vmName,
       ...wiring,
+      ...(network && { network }),
       ssh: { host_key: hostKey.privatePem, authorized_keys: authorizedKeys, user_ca: sshUserAuthorities(), principal: vmId },
       process: guestProcess(image.config, spec),
       read_only_root: spec.readOnlyRoot,

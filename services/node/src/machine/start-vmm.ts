@@ -15,8 +15,8 @@ export interface Starting {
   readonly wakes: boolean;
 }
 
-/** `mayRun` is asked just before and just after: the lease may be lost at any time. On failure nothing is left running. */
-export async function startVmm({ driver, fence, kernel }: MachineHost, what: Starting, mayRun: () => boolean): Promise<Vmm> {
+/** `mayRun` is asked just before and just after: the lease may be lost at any time. On failure nothing is left. */
+export async function startVmm({ driver, fence, kernel, network }: MachineHost, what: Starting, mayRun: () => boolean): Promise<Vmm> {
   const { dir, spec, prepared } = what;
   const { vmId, epoch } = what.assignment;
   const isGuarded = isReschedulable(spec);
@@ -30,15 +30,19 @@ export async function startVmm({ driver, fence, kernel }: MachineHost, what: Sta
   }
   const { base, disk, initramfs } = prepared;
   const vcpus = Math.max(1, Math.ceil(spec.cpuMillis / 1000));
-  const made = { vmId, epoch, dir, kernel, base, disk, vcpus, memBytes: Number(spec.memBytes) };
-  const vmm = await (what.wakes ? driver.wake(made) : driver.start({ ...made, initramfs }));
-  if (!isGuarded) return vmm;
+  let vmm: Vmm | undefined;
   try {
-    checkLease();
-    await fence.guard(vmId, { epoch, dir, process: vmm.process });
+    const tap = await network?.connect(what.assignment);
+    const made = { vmId, epoch, dir, kernel, base, disk, vcpus, memBytes: Number(spec.memBytes), tap };
+    vmm = await (what.wakes ? driver.wake(made) : driver.start({ ...made, initramfs }));
+    if (isGuarded) {
+      checkLease();
+      await fence.guard(vmId, { epoch, dir, process: vmm.process });
+    }
     return vmm;
   } catch (error) {
-    await vmm.kill();
+    await vmm?.kill();
+    await network?.disconnect(vmId);
     throw error;
   }
 }

@@ -23,6 +23,15 @@ export interface VmmSpec {
   /** At least 1. */
   readonly vcpus: number;
   readonly memBytes: number;
+  /** Undefined: the driver's own network. */
+  readonly tap: VmmTap | undefined;
+}
+
+/** A network interface of the host that is a VM's: there, and up, before the VM starts. */
+export interface VmmTap {
+  readonly name: string;
+  /** The guest's. */
+  readonly mac: string;
 }
 
 /** Of a VM that goes on, whose boot is long over. */

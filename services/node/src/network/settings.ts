@@ -29,6 +29,7 @@ const subnet = z.string().transform((text, context): Subnet => {
 
 /** Keys of the node's configuration. */
 export const networkSchema = {
+  PITWALL_NETWORK: z.enum(["user", "bridge"]).default("user"),
   PITWALL_SUBNET: subnet.prefault("172.30.0.0/16"),
   PITWALL_DNS: addresses.optional(),
   PITWALL_EGRESS_ALLOW: networks.prefault(""),

@@ -12,6 +12,7 @@ const spec: WakeSpec = {
   disk: "/disk",
   vcpus: 2,
   memBytes: 512 * 2 ** 20,
+  tap: undefined,
 };
 
 const kvm = { acceleration: "kvm", tscKhz: 2_596_125 } as const;
@@ -56,6 +57,13 @@ it("carries any path whole, whatever QEMU's option syntax makes of commas and eq
       expect(drives.map((drive) => drive["read-only"])).toEqual([true, false]);
     }),
   );
+});
+
+it("has QEMU's own network, or the TAP that is there for it, with the MAC that the firewall knows", () => {
+  expect(after(vmArguments(spec, tcg), "-netdev")).toBe("user,id=net,ipv6=off");
+  const args = vmArguments({ ...spec, tap: { name: "pw0123456789ab", mac: "02:00:ac:1e:00:02" } }, tcg);
+  expect(after(args, "-netdev")).toBe("tap,id=net,ifname=pw0123456789ab,script=no,downscript=no");
+  expect(args).toContain("virtio-net-device,netdev=net,mac=02:00:ac:1e:00:02");
 });
 
 it("refuses a relative path", () => {

@@ -1,6 +1,6 @@
 // How QEMU is called: a microvm machine with virtio-mmio devices and nothing else.
 import { PitwallError } from "@pitwall/runtime";
-import type { GuestWiring, WakeSpec } from "../machine/vmm.ts";
+import type { GuestWiring, VmmTap, WakeSpec } from "../machine/vmm.ts";
 
 /** A port of the serial device, and the network that QEMU makes up (its documentation, "User mode network"). */
 export const wiring: GuestWiring = {
@@ -68,6 +68,13 @@ export function machineArguments(acceleration: Acceleration): string[] {
   ];
 }
 
+/** A TAP is there already, and its rules: QEMU runs no script. */
+function networkArguments(tap: VmmTap | undefined): string[] {
+  const device = "virtio-net-device,netdev=net";
+  if (!tap) return ["-netdev", "user,id=net,ipv6=off", "-device", device];
+  return ["-netdev", `tap,id=net,ifname=${tap.name},script=no,downscript=no`, "-device", `${device},mac=${tap.mac}`];
+}
+
 /**
  * The whole command line of one VM, without the command itself. Without an initramfs it is that of a VM that goes on: it waits for its memory,
  * and then with its CPUs stopped. Throws `internal` for paths that QEMU's option syntax cannot carry.
@@ -102,6 +109,6 @@ export function vmArguments(spec: WakeSpec, host: HostMachine, initramfs?: strin
     ...["-device", "virtio-rng-device"],
     ...drive("base", spec.base, true),
     ...drive("data", spec.disk, false),
-    ...["-netdev", "user,id=net,ipv6=off", "-device", "virtio-net-device,netdev=net"],
+    ...networkArguments(spec.tap),
   ];
 }

@@ -153,6 +153,7 @@ export class SimNode implements AsyncDisposable {
       journals: this.host.journals,
       ingredients: this.#ingredients(clock, failpoints),
       fence: this.host.fence,
+      network: undefined,
       bootId: this.host.bootId,
       bootLimitMs: this.#options.bootLimitMs,
       capacity,

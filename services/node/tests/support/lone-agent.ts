@@ -58,6 +58,7 @@ await startAgent({
   probed: await driver.probe(),
   fence: await openFence({ ...parts, program, dir: join(dir, "fence") }),
   kernel: "",
+  network: undefined,
   processes: hostProcesses,
   journals: openJournalFiles(join(dir, "vms")),
   ingredients: {

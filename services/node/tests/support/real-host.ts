@@ -14,6 +14,7 @@ export function realHost(dir: string): Omit<MachineHost, "driver" | "ingredients
     processes: hostProcesses,
     journals: openJournalFiles(join(dir, "vms")),
     fence: { ...noFence, isLeaseHeld: () => false },
+    network: undefined,
     openGuest,
     clock: systemClock,
     random: systemRandom,

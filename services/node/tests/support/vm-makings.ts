@@ -18,8 +18,8 @@ const mib = 2 ** 20;
 export interface VmMakings extends AsyncDisposable {
   readonly dir: string;
   readonly kernel: string;
-  /** A VM of its own each time, whose image has one program: `/x`, which ends at once. */
-  makeSpec(argv?: readonly string[]): Promise<VmmSpec>;
+  /** A VM of its own each time, whose image has one program: `/x`, which ends at once. `network`: other than the wiring's. */
+  makeSpec(argv?: readonly string[], network?: GuestWiring["network"]): Promise<VmmSpec>;
 }
 
 /** `powerunit`: another one than what is provided. `wiring`: of the driver that will start the VMs. */
@@ -43,7 +43,7 @@ export async function openVmMakings(powerunit?: string, wiring: GuestWiring = qe
   return {
     dir,
     kernel,
-    async makeSpec(argv = []) {
+    async makeSpec(argv = [], network = wiring.network) {
       const vmDir = join(dir, `vm-${++count}`);
       await mkdir(vmDir, { mode: 0o700 });
       const disk = join(vmDir, "disk.ext4");
@@ -55,13 +55,14 @@ export async function openVmMakings(powerunit?: string, wiring: GuestWiring = qe
         {
           hostname: "made",
           ...wiring,
+          network,
           ssh: { host_key: hostKey.privatePem, authorized_keys: [] },
           process: { argv, env: [], user: "", working_dir: "", stop_signal: "SIGTERM", restart: "never", volumes: [] },
         },
         own,
       );
       const vmId = crypto.randomUUID();
-      return { vmId, epoch: 1n, dir: vmDir, kernel, initramfs: own, base, disk, vcpus: 1, memBytes: 128 * mib };
+      return { vmId, epoch: 1n, dir: vmDir, kernel, initramfs: own, base, disk, vcpus: 1, memBytes: 128 * mib, tap: undefined };
     },
     [Symbol.asyncDispose]: () => rm(dir, { recursive: true, force: true }),
   };

@@ -19,6 +19,7 @@ import { Locks } from "./0051-locks.ts";
 import { HostTombstones } from "./0060-host-tombstones.ts";
 import { SshLogins } from "./0070-ssh-logins.ts";
 import { SuspendedVms } from "./0080-suspended-vms.ts";
+import { Addresses } from "./0090-addresses.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -41,4 +42,5 @@ export const migrations = [
   { name: "0060_host_tombstones", class: HostTombstones },
   { name: "0070_ssh_logins", class: SshLogins },
   { name: "0080_suspended_vms", class: SuspendedVms },
+  { name: "0090_addresses", class: Addresses },
 ];
