@@ -13,7 +13,7 @@ import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 
 sayMissing("a crash at each step of a jail");
 
-describe.runIf(installed)("an agent that is killed", () => {
+describe.runIf(installed)("an agent that is killed", { timeout: 180_000 }, () => {
   let makings: VmMakings;
   let dir: string;
 

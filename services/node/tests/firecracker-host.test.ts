@@ -13,7 +13,7 @@ import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 const run = promisify(execFile);
 sayMissing("what holds a VMM");
 
-describe.runIf(installed)("a VMM", () => {
+describe.runIf(installed)("a VMM", { timeout: 180_000 }, () => {
   let makings: VmMakings;
   let dir: string;
   let driver: VmmDriver;

@@ -21,6 +21,9 @@ import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 const mib = 2 ** 20;
 sayMissing("the contract of the Firecracker driver");
 
+/** Firecracker may be on emulated hardware, and its guests on that. */
+const readyLimitMs = installed ? 120_000 : 30_000;
+
 let makings: VmMakings;
 let jailed: VmMakings | undefined;
 
@@ -84,12 +87,12 @@ async function started(driver: VmmDriver, spec: VmmSpec): Promise<Vmm> {
 
 /** Resolves when powerunit says that it is ready. */
 async function untilReady(vmm: Vmm, open: Subject["openGuest"]): Promise<void> {
-  await using guest = await open(vmm, AbortSignal.timeout(30_000));
+  await using guest = await open(vmm, AbortSignal.timeout(readyLimitMs));
   for await (const { state } of guest.control.watchState({})) if (state === GuestState.GUEST_STATE_READY) return;
   throw new Error("the guest's state ended before it was ready");
 }
 
-describe.each(Object.keys(subjects))("%s", (name) => {
+describe.each(Object.keys(subjects))("%s", { timeout: 2 * readyLimitMs }, (name) => {
   const subject = (): Subject => subjects[name]!(); // the keys are the table's own
   const open = (): VmmDriver => subject().driver;
   const ready = (vmm: Vmm): Promise<void> => untilReady(vmm, subject().openGuest);

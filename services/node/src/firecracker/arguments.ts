@@ -39,7 +39,6 @@ const consoleLimiter = perSecond(consoleBytesPerS, mib);
 export function kernelCommandLine(tscKhz: number): string {
   return [
     "reboot=k",
-    "pci=off",
     "panic=-1",
     "quiet",
     "random.trust_cpu=on",
