@@ -50,11 +50,34 @@ const refusalOf = async (call: Promise<unknown>): Promise<string> =>
   );
 
 it("is shown, and one who names nobody of it is told so", async () => {
-  expect((await cli("project", "update", project, "--owner-logins", "dev,backup")).stderr).toContain("start anew");
   expect((await cli("project", "show", project)).stdout).toMatch(/^Owners log in as +dev, backup$/m);
   expect(await cli("project", "update", project, "--owner-logins", "dev,a b")).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(/^error: --owner-logins: .*must be a user's name/) as string,
+  });
+});
+
+describe("a key that the VM was started with", () => {
+  /** To port 22 of the VM, where the VM's own keys count and no way. */
+  const byPort = (): Promise<Ended> => {
+    const proxy = `ProxyCommand=ssh -F ${place.config} -W 127.0.0.1:22 door`;
+    return ssh("-o", proxy, "-o", "HostKeyAlias=box", "inside", "id -un");
+  };
+
+  it.each([
+    ["at the door", async () => (await ssh("door", "id -un")).stdout.trim()],
+    ["with a jump", async () => (await ssh("dev-inside", "id -un")).stdout.trim()],
+    ["by the API", async () => exec({})],
+  ])("opens its port no more once somebody comes %s who may not be anybody", async (_, enter) => {
+    const { vms } = place.pitwall.stack.client();
+    await limit("*");
+    await vms.restart("box");
+    await vms.wait("box");
+    expect(await byPort()).toMatchObject({ code: 0, stdout: "root\n" });
+    await limit("dev,backup");
+    expect(await enter()).toBe("dev");
+    await limit("*"); // which gives it nothing back before it starts anew
+    expect(await byPort()).toMatchObject({ code: 255, stderr: expect.stringContaining("Permission denied (publickey)") as string });
   });
 });
 

@@ -35,7 +35,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => parts.disposeAsync());
 
-const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "" } };
+const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "", keptKeys: undefined } };
 
 interface Opening {
   readonly sessionId?: string;

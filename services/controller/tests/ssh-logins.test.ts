@@ -21,7 +21,7 @@ const project = "team";
 const { SSH_WAY_DOOR: door, SSH_WAY_JUMP: jump, SSH_WAY_UNSPECIFIED: unsaid } = SshWay;
 const key = (): string => sshLineOf(generateKeyPairSync("ed25519").publicKey);
 const [keyOfAda, keyOfBob, givenKey, certifiedKey] = [key(), key(), key(), key()];
-const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: keyOfBob } };
+const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: keyOfBob, keptKeys: undefined } };
 const guestApi: TunnelTarget["target"] = { $case: "guestApi", value: {} };
 const tcp = (port: number): TunnelTarget["target"] => ({ $case: "tcp", value: { port } });
 let pitwall: TestControllers;
@@ -87,6 +87,11 @@ async function open(caller: Caller, { host = "", ...opening }: Opening = {}): Pr
 /** Where the node was told to lead what was opened last. */
 const ledTo = (): unknown => node.heard.flatMap((said) => (said.$case === "tunnel" ? [said.value.target?.target] : [])).at(-1);
 
+/** Those of whoever may be anybody. */
+const keysKept = async (): Promise<unknown> => ({
+  fingerprints: (await ada.profile.listSshKeys({})).keys.map(({ fingerprint }) => fingerprint),
+});
+
 const refusal = (why: string): string => `PERMISSION_DENIED in the VM web your role lets you log in as dev, ops, ${why}`;
 const notRoot = refusal("not as root");
 
@@ -105,6 +110,13 @@ describe("at the door", () => {
     }
     await limit({ owner: ["ops"] }, "ssh_logins.owner");
     expect(await open(holder(keyOfAda), { sshWay: door })).toMatchObject({ logins: ["ops"] });
+  });
+
+  it("the VM is told which keys it keeps when somebody comes who may not be anybody", async () => {
+    await open(holder(keyOfBob), { sshWay: door });
+    expect(ledTo()).toEqual({ $case: "ssh", value: { sessionKey: keyOfBob, keptKeys: await keysKept() } });
+    await open(holder(keyOfAda), { sshWay: door });
+    expect(ledTo()).toEqual(ssh);
   });
 
   it("a key that was given with a VM, which is nobody's, is a member's", async () => {
@@ -133,7 +145,7 @@ describe("at the door", () => {
 
 describe("past the door", () => {
   it("a jump tells the VM as whom, by a key, by a certificate, and by a gateway that does not say which way it is", async () => {
-    const [withCertificate, value] = [await certified(bob), { sessionKey: keyOfBob, logins: ["dev", "ops"] }];
+    const [withCertificate, value] = [await certified(bob), { sessionKey: keyOfBob, logins: ["dev", "ops"], keptKeys: await keysKept() }];
     for (const caller of [holder(keyOfBob), withCertificate, holder(givenKey)])
       for (const sshWay of [jump, unsaid]) {
         expect(await open(caller, { sshWay })).toMatchObject({ logins: ["dev", "ops"] });
@@ -166,7 +178,7 @@ describe("past the door", () => {
     const caller = await bearer("bob");
     for (const method of ["Exec", "StartExec", "AttachExec", "ListExecs"]) {
       expect(await open(caller, { target: guestApi, method: `GuestService/${method}` })).toMatchObject({ logins: ["dev", "ops"] });
-      expect(ledTo()).toEqual({ $case: "limitedGuestApi", value: { logins: ["dev", "ops"] } });
+      expect(ledTo()).toEqual({ $case: "limitedGuestApi", value: { logins: ["dev", "ops"], keptKeys: await keysKept() } });
     }
     const asRoot = refusal("and this acts as root: use scp or sftp");
     for (const method of ["StatFile", "ListFiles", "ReadFile", "WriteFile", "WatchFiles"])
@@ -179,7 +191,7 @@ describe("past the door", () => {
   });
 
   it("no gateway asks for what only controllers may say", async () => {
-    const target: TunnelTarget["target"] = { $case: "limitedSsh", value: { sessionKey: keyOfBob, logins: ["root"] } };
+    const target: TunnelTarget["target"] = { $case: "limitedSsh", value: { sessionKey: keyOfBob, logins: ["root"], keptKeys: undefined } };
     expect(await refusalOf(open(holder(keyOfBob), { target, sshWay: jump }))).toMatch(/^INVALID_ARGUMENT target: /);
   });
 });

@@ -115,14 +115,9 @@ function declareUpdate(command: Command, shell: Shell): void {
           throw usageError(
             "nothing to change: give --name, --undelete-window, --record-sessions, --member-logins, --owner-logins, or a quota",
           );
-        await inSession(shell, options, async ({ pitwall }) => {
-          await show(
-            shell,
-            options.output,
-            oneView(await pitwall.projects.update(project, { ...changes, ...(etag !== undefined && { etag }) })),
-          );
-          if (Object.keys(sshLogins).length > 0) shell.note("VMs that run have the keys that they started with until they start anew");
-        });
+        await inSession(shell, options, async ({ pitwall }) =>
+          show(shell, options.output, oneView(await pitwall.projects.update(project, { ...changes, ...(etag !== undefined && { etag }) }))),
+        );
       },
     );
 }

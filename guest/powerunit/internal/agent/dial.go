@@ -29,17 +29,31 @@ func (c *controlService) dial(stream *rpc.Stream) error {
 	case target != nil && target.Tcp != nil:
 		return dialTCP(stream, target.Tcp.Port)
 	case target != nil && target.Ssh != nil:
-		return c.dialSSH(stream, sshfront.Admission{SessionKey: target.Ssh.SessionKey})
+		return c.dialSSH(stream, sshfront.Admission{SessionKey: target.Ssh.SessionKey, Kept: kept(target.Ssh.KeptKeys)})
 	case target != nil && target.LimitedSsh != nil:
 		logins := append([]string{}, target.LimitedSsh.Logins...) // not nil: that is for whomever
-		return c.dialSSH(stream, sshfront.Admission{SessionKey: target.LimitedSsh.SessionKey, Logins: logins})
+		admission := sshfront.Admission{SessionKey: target.LimitedSsh.SessionKey, Logins: logins, Kept: kept(target.LimitedSsh.KeptKeys)}
+		return c.dialSSH(stream, admission)
 	case target != nil && target.GuestApi != nil:
 		return serve(stream, c.guest.server(nil))
 	case target != nil && target.LimitedGuestApi != nil:
+		if fingerprints := kept(target.LimitedGuestApi.KeptKeys); fingerprints != nil {
+			if err := c.ssh.Keep(fingerprints); err != nil {
+				return rpc.Errorf(rpc.FailedPrecondition, "the VM's SSH server cannot be told of its keys: %v", err)
+			}
+		}
 		return serve(stream, c.guest.server(append([]string{}, target.LimitedGuestApi.Logins...)))
 	default:
 		return rpc.Errorf(rpc.InvalidArgument, "target: the first message must name one")
 	}
+}
+
+// kept are fingerprints, not nil unless nothing is said.
+func kept(keys *pb.KeptKeys) []string {
+	if keys == nil {
+		return nil
+	}
+	return append([]string{}, keys.Fingerprints...)
 }
 
 func (c *controlService) dialSSH(stream *rpc.Stream, admission sshfront.Admission) error {

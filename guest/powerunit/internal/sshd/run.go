@@ -38,6 +38,9 @@ func (s *Server) Run(link *net.UnixConn) error {
 		if err != nil {
 			return err
 		}
+		if admission.Kept != nil { // before whoever comes after
+			s.keep(admission.Kept)
+		}
 		mu.Lock()
 		count++
 		active++
@@ -53,7 +56,8 @@ func (s *Server) Run(link *net.UnixConn) error {
 	}
 }
 
-const maxAdmission = 16 << 10
+// maxAdmission holds a thousand fingerprints.
+const maxAdmission = 128 << 10
 
 // receive takes one connection off the link.
 func receive(link *net.UnixConn) (conn net.Conn, admission sshfront.Admission, err error) {

@@ -30,7 +30,8 @@ const (
 // Server accepts public keys and certificates only.
 type Server struct {
 	config ssh.ServerConfig
-	keys   [][]byte
+	keysMu sync.Mutex
+	keys   [][]byte // replaced, never changed
 	// authorities are those of certificates; without any, who hands over a connection has checked its certificate.
 	authorities authorities
 	env         []string
@@ -92,6 +93,21 @@ func parseKey(line string) ([]byte, error) {
 	return key.Marshal(), nil
 }
 
+func (s *Server) listed() [][]byte {
+	s.keysMu.Lock()
+	defer s.keysMu.Unlock()
+	return s.keys
+}
+
+// keep takes away all of the VM's own keys but those of these fingerprints.
+func (s *Server) keep(fingerprints []string) {
+	s.keysMu.Lock()
+	defer s.keysMu.Unlock()
+	s.keys = slices.DeleteFunc(slices.Clone(s.keys), func(key []byte) bool {
+		return !slices.Contains(fingerprints, sshfront.Fingerprint(key))
+	})
+}
+
 // connection is one client that has logged in.
 type connection struct {
 	server *Server
@@ -111,7 +127,7 @@ func (s *Server) Serve(conn net.Conn, admission sshfront.Admission) {
 	default:
 		return
 	}
-	keys := s.keys
+	keys := s.listed()
 	if admission.Logins != nil {
 		keys = nil // who has one of those may be anybody
 	}

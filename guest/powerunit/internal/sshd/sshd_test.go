@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/json"
@@ -217,16 +218,39 @@ func TestAConnectionThatIsLimitedLetsItsOwnKeyInAsThoseUsersAlone(t *testing.T) 
 	}
 }
 
+func TestKeysThatAreNotKeptOpenNothingMore(t *testing.T) {
+	one, _ := newKey(t)
+	other, _ := newKey(t)
+	_, hostKey := newKey(t)
+	lines := []string{lineOf(one.PublicKey()), lineOf(other.PublicKey())}
+	server, err := New(sshfront.Settings{SSH: boot.SSH{HostKey: hostKey, AuthorizedKeys: lines, Principal: vm}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := server.listed()
+	server.keep([]string{ssh.FingerprintSHA256(other.PublicKey()), "SHA256:another"})
+	if got := server.listed(); len(got) != 1 || !bytes.Equal(got[0], other.PublicKey().Marshal()) {
+		t.Errorf("kept %d keys", len(got))
+	}
+	if len(before) != 2 || !bytes.Equal(before[0], one.PublicKey().Marshal()) {
+		t.Error("the list that a connection was begun with has changed under it")
+	}
+	server.keep([]string{})
+	if got := server.listed(); len(got) != 0 {
+		t.Errorf("kept %d keys of none", len(got))
+	}
+}
+
 func TestAnAdmissionArrivesAsItWasSent(t *testing.T) {
 	for _, want := range []sshfront.Admission{
-		{}, {SessionKey: "ssh-ed25519 AAAA", Logins: []string{"dev", "ops"}}, {SessionKey: "k", Logins: []string{}}, {SessionKey: "k"},
+		{}, {SessionKey: "ssh-ed25519 AAAA", Logins: []string{"dev", "ops"}}, {SessionKey: "k", Logins: []string{}}, {SessionKey: "k"}, {Kept: []string{}}, {Kept: []string{"SHA256:x"}},
 	} {
 		message, err := json.Marshal(want)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got sshfront.Admission
-		if err := json.Unmarshal(message, &got); err != nil || (got.Logins == nil) != (want.Logins == nil) || !reflect.DeepEqual(got, want) {
+		if err := json.Unmarshal(message, &got); err != nil || (got.Logins == nil) != (want.Logins == nil) || (got.Kept == nil) != (want.Kept == nil) || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s became %+v (%v)", message, got, err)
 		}
 	}

@@ -4,12 +4,16 @@
 package sshfront
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -31,6 +35,14 @@ type Admission struct {
 	SessionKey string
 	// Logins, unless nil, are the users that it logs in as; it is then the only key.
 	Logins []string
+	// Kept, unless nil, are the fingerprints of the VM's own keys that stay its keys, from now on.
+	Kept []string
+}
+
+// Fingerprint is OpenSSH's of a key as it is on the wire.
+func Fingerprint(key []byte) string {
+	digest := sha256.Sum256(key)
+	return "SHA256:" + base64.RawStdEncoding.EncodeToString(digest[:])
 }
 
 // ProgramPath is where the initramfs has the SSH program.
@@ -40,11 +52,11 @@ const ProgramPath = "/powerunit-ssh"
 type Front struct {
 	processes *supervise.Processes
 	program   int // opened before the initramfs was left
-	settings  []byte
 
-	mu   sync.Mutex
-	link *net.UnixConn // nil while no process serves
-	sent uint64        // connections given over link
+	mu       sync.Mutex
+	settings Settings
+	link     *net.UnixConn // nil while no process serves
+	sent     uint64        // connections given over link
 }
 
 // New opens the program; call it before the root is switched.
@@ -53,11 +65,7 @@ func New(config boot.SSH, env []string, processes *supervise.Processes) (*Front,
 	if err != nil {
 		return nil, err
 	}
-	settings, err := json.Marshal(Settings{config, env})
-	if err != nil {
-		return nil, err
-	}
-	return &Front{processes: processes, program: program, settings: settings}, nil
+	return &Front{processes: processes, program: program, settings: Settings{config, env}}, nil
 }
 
 // openProgram opens it under a number that the process's own files do not take when it is started.
@@ -105,6 +113,27 @@ func (f *Front) Dial(admission Admission) (*net.UnixConn, error) {
 	return ours, nil
 }
 
+// Keep takes away all of the VM's own keys but those of these fingerprints.
+func (f *Front) Keep(fingerprints []string) error {
+	conn, err := f.Dial(Admission{Kept: fingerprints})
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
+// keep leaves the lines of a list whose keys have one of these fingerprints.
+func keep(lines, fingerprints []string) []string {
+	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool {
+		words := strings.Fields(line)
+		if len(words) < 2 {
+			return true
+		}
+		key, err := base64.StdEncoding.DecodeString(words[1])
+		return err != nil || !slices.Contains(fingerprints, Fingerprint(key))
+	})
+}
+
 // Start has a process wait for the first connection.
 func (f *Front) Start() {
 	f.mu.Lock()
@@ -144,6 +173,9 @@ func (f *Front) give(conn syscall.Conn, admission Admission) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if admission.Kept != nil { // for processes that are yet to come
+		f.settings.AuthorizedKeys = keep(f.settings.AuthorizedKeys, admission.Kept)
+	}
 	for range 2 {
 		if err = f.start(); err != nil {
 			return err
@@ -173,6 +205,10 @@ func (f *Front) start() error {
 		return err
 	}
 	defer theirs.Close()
+	told, err := json.Marshal(f.settings)
+	if err != nil {
+		return err
+	}
 	link, err := theirs.File()
 	if err != nil {
 		return err
@@ -203,7 +239,7 @@ func (f *Front) start() error {
 	}
 	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", process.PID), []byte("-1000"), 0)
 	go func() {
-		_, _ = settings.Write(f.settings)
+		_, _ = settings.Write(told)
 		settings.Close()
 	}()
 	f.link, f.sent = ours, 0

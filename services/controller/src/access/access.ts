@@ -17,11 +17,12 @@ import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
 import type { Moves } from "../vm/moves.ts";
-import { loginsOf } from "../projects/logins.ts";
+import { isUnlimited, loginsOf } from "../projects/logins.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
 import { reachVm, reachVmInRole, vmNotFound } from "../projects/reach.ts";
 import { ProjectEntity, SshKeyEntity, VmEntity, type ProjectRow, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
+import { keptKeys } from "../vm/own-keys.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import { actBy, letsAct, mayGoOn } from "./acting.ts";
 import type { Authenticator } from "./authenticator.ts";
@@ -121,7 +122,10 @@ export class Access {
     const project = letsAct(led, method) ? await this.#projectOf(row) : undefined;
     const record = opensSsh(led) && project?.recordSessions === true;
     if (record) refuseUnread(request, vmName);
-    const { target: held, logins, user: sshUser } = actBy(request, led, project ? loginsOf(project, who.role) : [], vmName);
+    const allowed = project ? loginsOf(project, who.role) : [];
+    // Who may not be anybody is not to find a key of theirs in a VM that was started when they might.
+    const kept = project && !isUnlimited(allowed) ? await keptKeys(this.#store.read(), row) : undefined;
+    const { target: held, logins, user: sshUser } = actBy(request, led, { logins: allowed, kept, vmName });
     const isLogged = isSession(target.target.$case, method);
     if (isLogged) {
       const detail = { name: row.name, ...wayOf({ ...request, sshUser }) };

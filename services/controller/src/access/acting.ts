@@ -24,26 +24,37 @@ export function letsAct(led: TunnelTarget, method: string): boolean {
   return opensSsh(led) || (led.target?.$case === "guestApi" && actsInGuest(method));
 }
 
+/** Who comes by a way that {@link letsAct}. */
+export interface Actor {
+  /** Those of their role. */
+  readonly logins: Logins;
+  /** Fingerprints of the keys that the VM is to keep; undefined for who may be anybody. */
+  readonly kept: readonly string[] | undefined;
+  /** Undefined for who is told no names. */
+  readonly vmName: string | undefined;
+}
+
 /**
- * `led` is the request's target with its port known; `logins` are those of the caller's role, where the way {@link letsAct}; `vmName` is
- * undefined for who is told no names.
+ * `led` is the request's target with its port known.
  * Throws `denied` for a way by which somebody would be who they may not be.
  */
-export function actBy(request: OpenTunnelRequest, led: TunnelTarget, logins: Logins, vmName: string | undefined): Acting {
+export function actBy(request: OpenTunnelRequest, led: TunnelTarget, { logins, kept, vmName }: Actor): Acting {
   const { target } = led;
+  const keptKeys = kept && { fingerprints: [...kept] };
   const isDoor = target?.$case === "ssh" && request.sshWay === SshWay.SSH_WAY_DOOR;
   if (isDoor) {
     // The gateway logs in, and is believed: a VM that was booted by a version before this can be entered so, too.
     const user = request.sshUser || usualLogin(logins);
     if (!mayBe(logins, user)) throw refused(logins, vmName, `not as ${user}`);
-    return { target: led, logins: [user], user };
+    const { sessionKey } = target.value;
+    return { target: keptKeys ? { target: { $case: "ssh", value: { sessionKey, keptKeys } } } : led, logins: [user], user };
   }
   const user = request.sshUser;
   if (target?.$case === "ssh") {
     if (isUnlimited(logins)) return { target: led, logins: everybody, user };
     // Whom the client logs in as is ciphertext here: the VM sees it.
     const { sessionKey } = target.value;
-    return { target: { target: { $case: "limitedSsh", value: { sessionKey, logins: [...logins] } } }, logins, user };
+    return { target: { target: { $case: "limitedSsh", value: { sessionKey, logins: [...logins], keptKeys } } }, logins, user };
   }
   if (opensSsh(led)) {
     // At its port the VM knows keys alone, and what the image may have there is not ours to ask.
@@ -54,7 +65,7 @@ export function actBy(request: OpenTunnelRequest, led: TunnelTarget, logins: Log
   // Whoever may be root may be anybody.
   if (mayBe(logins, "root")) return { target: led, logins: ["root"], user };
   if (!runsAsSomebody.has(request.method)) throw refused(logins, vmName, "and this acts as root: use scp or sftp");
-  return { target: { target: { $case: "limitedGuestApi", value: { logins: [...logins] } } }, logins, user };
+  return { target: { target: { $case: "limitedGuestApi", value: { logins: [...logins], keptKeys } } }, logins, user };
 }
 
 /** Whether somebody may go on who acts by a way that was opened for `opened`, now that their role has `logins`. */

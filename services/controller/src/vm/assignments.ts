@@ -9,7 +9,8 @@ import type { VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { readVms } from "../store/vm-batch.ts";
 import type { Feed } from "./feed.ts";
-import { toAssignment, type ProjectKeys } from "./wire.ts";
+import { keysIn, keysOf } from "./own-keys.ts";
+import { toAssignment } from "./wire.ts";
 
 /** A VM that its node no longer has must not be made there anew, with an empty disk, before its owner has seen that. */
 export const lostReason = "VM_LOST";
@@ -18,7 +19,6 @@ export const lostReason = "VM_LOST";
 const nodesAtOnce = 500;
 /** How often nodes are told again what they have not brought about. */
 const repeatMs = 10_000;
-const noKeys: ProjectKeys = { ofMembers: [], given: false };
 
 /** A node, and what it says that it has. */
 interface Asked {
@@ -80,7 +80,7 @@ export class Assignments {
     const projectIds = [...new Set(wanted.map(({ projectId }) => projectId))];
     const [keys, credentialOf] = await Promise.all([keysOf(em, projectIds), this.#credentials.forNode(em, projectIds)]);
     return wanted.map((row) => ({
-      ...toAssignment(row, keys.get(row.projectId) ?? noKeys),
+      ...toAssignment(row, keysIn(row, keys.get(row.projectId))),
       imageCredential: row.desired === Desired.DESIRED_DELETED ? undefined : credentialOf(row.projectId, VmSpec.fromJSON(row.spec).image),
     }));
   }
@@ -176,23 +176,6 @@ function wasTold({ id, epoch, generation, observedGeneration }: VmRow): boolean 
 /** Until its owner starts it, or deletes it. */
 const isLost = (row: VmRow): boolean =>
   row.reason === lostReason && row.restartGeneration <= row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
-
-/** A VM knows of a key that it is let in, and not as whom: it has those alone whose holders may be anybody. */
-async function keysOf(em: EntityManager, projectIds: readonly string[]): Promise<ReadonlyMap<string, ProjectKeys>> {
-  if (projectIds.length === 0) return new Map();
-  const rows: { id: string; given: boolean; public_key: string | null }[] = await em.execute(
-    `select project.id, member_logins @> '["*"]' as given, public_key from project
-     left join (project_member join ssh_key on owner = subject) on project_id = project.id
-       and (role = 'member' and member_logins @> '["*"]' or role = 'owner' and owner_logins @> '["*"]')
-     where project.id in (select id::uuid from jsonb_array_elements_text(?::jsonb) as id) order by ssh_key.create_time, fingerprint`,
-    [JSON.stringify(projectIds)],
-  );
-  const keysIn = (of: typeof rows): ProjectKeys => ({
-    ofMembers: of.flatMap(({ public_key }) => public_key ?? []),
-    given: of.some(({ given }) => given),
-  });
-  return new Map([...Map.groupBy(rows, ({ id }) => id)].map(([id, of]) => [id, keysIn(of)]));
-}
 
 /** Of what the row's node has under the row's placement. */
 export function deletionOf({ id, generation, epoch }: VmRow): Assignment {

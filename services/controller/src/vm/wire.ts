@@ -44,14 +44,8 @@ export function toGone(vm: Vm): Vm {
   return { ...vm, phase: Phase.PHASE_GONE, reason: "", message: "" };
 }
 
-/** SSH keys that a project's VMs let in, as whomever they log in. */
-export interface ProjectKeys {
-  readonly ofMembers: readonly string[];
-  /** Whether those that were given with a VM are such keys. */
-  readonly given: boolean;
-}
-
-export function toAssignment(row: VmRow, { ofMembers, given }: ProjectKeys): Assignment {
+/** `authorizedKeys` are the SSH keys that the VM has of its own. */
+export function toAssignment(row: VmRow, authorizedKeys: readonly string[]): Assignment {
   const spec = VmSpec.fromJSON(row.spec);
   return {
     vmId: row.id,
@@ -61,7 +55,7 @@ export function toAssignment(row: VmRow, { ofMembers, given }: ProjectKeys): Ass
     desired: row.desired as Assignment["desired"], // written from this enum alone
     spec,
     imageDigest: row.imageDigest,
-    authorizedKeys: [...new Set([...ofMembers, ...(given ? spec.authorizedKeys : [])])],
+    authorizedKeys: [...authorizedKeys],
     restartGeneration: row.restartGeneration,
     imageCredential: undefined,
     address: row.address && row.address6 ? { ipv4: row.address, ipv6: row.address6 } : undefined,

@@ -16,17 +16,24 @@ type TcpTarget struct {
 }
 
 type SshTarget struct {
-	SessionKey string `pb:"1"`
+	SessionKey string    `pb:"1"`
+	KeptKeys   *KeptKeys `pb:"2"`
+}
+
+type KeptKeys struct {
+	Fingerprints []string `pb:"1"`
 }
 
 type GuestApiTarget struct {
 }
 
 type LimitedSshTarget struct {
-	SessionKey string   `pb:"1"`
-	Logins     []string `pb:"2"`
+	SessionKey string    `pb:"1"`
+	Logins     []string  `pb:"2"`
+	KeptKeys   *KeptKeys `pb:"3"`
 }
 
 type LimitedGuestApiTarget struct {
-	Logins []string `pb:"1"`
+	Logins   []string  `pb:"1"`
+	KeptKeys *KeptKeys `pb:"2"`
 }

@@ -121,6 +121,14 @@ export interface SshTarget {
    * certificate must be good in the VM's eyes, too.
    */
   sessionKey: string;
+  /** Only controllers say it, of a way for who may be some users alone. */
+  keptKeys: KeptKeys | undefined;
+}
+
+/** Which of the keys that a VM was started with still open it; the others do so no more until it starts anew. */
+export interface KeptKeys {
+  /** As OpenSSH has them: `SHA256:…`. */
+  fingerprints: string[];
 }
 
 /** Powerunit's GuestService, as HTTP/2. */
@@ -132,11 +140,13 @@ export interface LimitedSshTarget {
   /** As in SshTarget; it is the only one that is let in. */
   sessionKey: string;
   logins: string[];
+  keptKeys: KeptKeys | undefined;
 }
 
 /** Powerunit's GuestService, for one who acts as some users alone: the methods that act as root are refused. */
 export interface LimitedGuestApiTarget {
   logins: string[];
+  keptKeys: KeptKeys | undefined;
 }
 
 export interface AuthorizeSshRequest {
@@ -836,13 +846,16 @@ export const TcpTarget: MessageFns<TcpTarget> = {
 };
 
 function createBaseSshTarget(): SshTarget {
-  return { sessionKey: "" };
+  return { sessionKey: "", keptKeys: undefined };
 }
 
 export const SshTarget: MessageFns<SshTarget> = {
   encode(message: SshTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.sessionKey !== "") {
       writer.uint32(10).string(message.sessionKey);
+    }
+    if (message.keptKeys !== undefined) {
+      KeptKeys.encode(message.keptKeys, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -868,6 +881,14 @@ export const SshTarget: MessageFns<SshTarget> = {
             message.sessionKey = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.keptKeys = KeptKeys.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -887,6 +908,11 @@ export const SshTarget: MessageFns<SshTarget> = {
         : isSet(object.session_key)
         ? globalThis.String(object.session_key)
         : "",
+      keptKeys: isSet(object.keptKeys)
+        ? KeptKeys.fromJSON(object.keptKeys)
+        : isSet(object.kept_keys)
+        ? KeptKeys.fromJSON(object.kept_keys)
+        : undefined,
     };
   },
 
@@ -894,6 +920,9 @@ export const SshTarget: MessageFns<SshTarget> = {
     const obj: any = {};
     if (message.sessionKey !== "") {
       obj.sessionKey = message.sessionKey;
+    }
+    if (message.keptKeys !== undefined) {
+      obj.keptKeys = KeptKeys.toJSON(message.keptKeys);
     }
     return obj;
   },
@@ -904,6 +933,80 @@ export const SshTarget: MessageFns<SshTarget> = {
   fromPartial(object: DeepPartial<SshTarget>): SshTarget {
     const message = createBaseSshTarget();
     message.sessionKey = object.sessionKey ?? "";
+    message.keptKeys = (object.keptKeys !== undefined && object.keptKeys !== null)
+      ? KeptKeys.fromPartial(object.keptKeys)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseKeptKeys(): KeptKeys {
+  return { fingerprints: [] };
+}
+
+export const KeptKeys: MessageFns<KeptKeys> = {
+  encode(message: KeptKeys, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.fingerprints) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): KeptKeys {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseKeptKeys();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.fingerprints.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): KeptKeys {
+    return {
+      fingerprints: globalThis.Array.isArray(object?.fingerprints)
+        ? object.fingerprints.map((e: any) => globalThis.String(e))
+        : [],
+    };
+  },
+
+  toJSON(message: KeptKeys): unknown {
+    const obj: any = {};
+    if (message.fingerprints?.length) {
+      obj.fingerprints = message.fingerprints;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<KeptKeys>): KeptKeys {
+    return KeptKeys.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<KeptKeys>): KeptKeys {
+    const message = createBaseKeptKeys();
+    message.fingerprints = object.fingerprints?.map((e) => e) || [];
     return message;
   },
 };
@@ -961,7 +1064,7 @@ export const GuestApiTarget: MessageFns<GuestApiTarget> = {
 };
 
 function createBaseLimitedSshTarget(): LimitedSshTarget {
-  return { sessionKey: "", logins: [] };
+  return { sessionKey: "", logins: [], keptKeys: undefined };
 }
 
 export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
@@ -971,6 +1074,9 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
     }
     for (const v of message.logins) {
       writer.uint32(18).string(v!);
+    }
+    if (message.keptKeys !== undefined) {
+      KeptKeys.encode(message.keptKeys, writer.uint32(26).fork()).join();
     }
     return writer;
   },
@@ -1004,6 +1110,14 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
             message.logins.push(reader.string());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.keptKeys = KeptKeys.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1024,6 +1138,11 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
         ? globalThis.String(object.session_key)
         : "",
       logins: globalThis.Array.isArray(object?.logins) ? object.logins.map((e: any) => globalThis.String(e)) : [],
+      keptKeys: isSet(object.keptKeys)
+        ? KeptKeys.fromJSON(object.keptKeys)
+        : isSet(object.kept_keys)
+        ? KeptKeys.fromJSON(object.kept_keys)
+        : undefined,
     };
   },
 
@@ -1035,6 +1154,9 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
     if (message.logins?.length) {
       obj.logins = message.logins;
     }
+    if (message.keptKeys !== undefined) {
+      obj.keptKeys = KeptKeys.toJSON(message.keptKeys);
+    }
     return obj;
   },
 
@@ -1045,18 +1167,24 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
     const message = createBaseLimitedSshTarget();
     message.sessionKey = object.sessionKey ?? "";
     message.logins = object.logins?.map((e) => e) || [];
+    message.keptKeys = (object.keptKeys !== undefined && object.keptKeys !== null)
+      ? KeptKeys.fromPartial(object.keptKeys)
+      : undefined;
     return message;
   },
 };
 
 function createBaseLimitedGuestApiTarget(): LimitedGuestApiTarget {
-  return { logins: [] };
+  return { logins: [], keptKeys: undefined };
 }
 
 export const LimitedGuestApiTarget: MessageFns<LimitedGuestApiTarget> = {
   encode(message: LimitedGuestApiTarget, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.logins) {
       writer.uint32(10).string(v!);
+    }
+    if (message.keptKeys !== undefined) {
+      KeptKeys.encode(message.keptKeys, writer.uint32(18).fork()).join();
     }
     return writer;
   },
@@ -1082,6 +1210,14 @@ export const LimitedGuestApiTarget: MessageFns<LimitedGuestApiTarget> = {
             message.logins.push(reader.string());
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.keptKeys = KeptKeys.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1097,6 +1233,11 @@ export const LimitedGuestApiTarget: MessageFns<LimitedGuestApiTarget> = {
   fromJSON(object: any): LimitedGuestApiTarget {
     return {
       logins: globalThis.Array.isArray(object?.logins) ? object.logins.map((e: any) => globalThis.String(e)) : [],
+      keptKeys: isSet(object.keptKeys)
+        ? KeptKeys.fromJSON(object.keptKeys)
+        : isSet(object.kept_keys)
+        ? KeptKeys.fromJSON(object.kept_keys)
+        : undefined,
     };
   },
 
@@ -1104,6 +1245,9 @@ export const LimitedGuestApiTarget: MessageFns<LimitedGuestApiTarget> = {
     const obj: any = {};
     if (message.logins?.length) {
       obj.logins = message.logins;
+    }
+    if (message.keptKeys !== undefined) {
+      obj.keptKeys = KeptKeys.toJSON(message.keptKeys);
     }
     return obj;
   },
@@ -1114,6 +1258,9 @@ export const LimitedGuestApiTarget: MessageFns<LimitedGuestApiTarget> = {
   fromPartial(object: DeepPartial<LimitedGuestApiTarget>): LimitedGuestApiTarget {
     const message = createBaseLimitedGuestApiTarget();
     message.logins = object.logins?.map((e) => e) || [];
+    message.keptKeys = (object.keptKeys !== undefined && object.keptKeys !== null)
+      ? KeptKeys.fromPartial(object.keptKeys)
+      : undefined;
     return message;
   },
 };
