@@ -166,7 +166,7 @@ describe.skipIf(!image)(`a node VM${whyNot}`, () => {
 describe.skipIf(!image)(`two node VMs${whyNot}`, () => {
   let pair: NodeVmPair;
   beforeAll(async () => {
-    pair = await startNodeVmPair({ image: image!, memMib: 1024, cpus: 1, shares: [] });
+    pair = await startNodeVmPair({ image: image!, memMib: 1024, cpus: 1 });
   });
   afterAll(() => pair?.[Symbol.asyncDispose]());
   const reaches = async (vm: NodeVm, address: string | undefined) => (await vm.run(`ping -c 3 -i 0.2 -W 2 ${address}`)).code === 0;

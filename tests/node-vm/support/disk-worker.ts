@@ -45,8 +45,7 @@ parentPort?.on("message", (order: DiskOrder) => {
     cache.flush();
     closeSync(medium);
     server.close();
-    tell({ answer: "closed" });
-    parentPort?.close();
+    tell({ answer: "closed" }); // whoever asked ends this thread
     return;
   }
   const random = seededRandom(order.seed);
