@@ -34,14 +34,14 @@ test("help is data", async () => {
 
 test("a service's help names flag, variable and default", async () => {
   const { out } = await pitwall(["node", "--help"]);
-  expect(out.replaceAll(/\s+/g, " ")).toContain("--driver <driver> auto, qemu or sim [PITWALL_DRIVER; default: auto]");
+  expect(out.replaceAll(/\s+/g, " ")).toContain("--driver <driver> auto, firecracker, qemu or sim [PITWALL_DRIVER; default: auto]");
 });
 
 test.each([
   { args: ["lss"], says: "error: unknown command 'lss'\n(Did you mean ls?)" },
   { args: ["run"], says: "error: missing required argument 'image'" },
   { args: ["run", "x", "--memory", "lots"], says: "Expected a size such as 512Mi or 4Gi." },
-  { args: ["wait", "web", "--for", "sleeping"], says: "Allowed choices are running, stopped, gone." },
+  { args: ["wait", "web", "--for", "sleeping"], says: "Allowed choices are running, paused, suspended, stopped, gone." },
   { args: ["ls", "--endpoint", "no where"], says: 'error: "no where" is no address of a gateway' },
 ])("$args is a command line that makes no sense: exit code 2", async ({ args, says }) => {
   const { code, out, err } = await pitwall(args);
