@@ -126,11 +126,12 @@ export class Scanner implements Disposable {
     const cwd = readCwd(pid);
     if (args === undefined || cwd === undefined) return undefined;
     const other = { startTicks, kind: "other", node: -1 } as const;
-    if (args.some((arg) => arg.endsWith("/sim/guest.ts"))) {
+    const program = args.findIndex((arg) => arg.endsWith("/sim/guest.ts"));
+    if (program >= 0) {
       const [, node, vm] = /\/node-(\d+)\/vms\/([0-9a-f-]{36})(?: \(deleted\))?$/.exec(cwd.slice(this.#dir.length)) ?? [];
       if (node === undefined || vm === undefined) return other;
       const fromMs = this.#bootMs + (startTicks + roundingTicks) * tickMs;
-      const vmm: SeenVmm = { pid, vm, node: Number(node), epoch: Number(args.at(-1)), fromMs, toMs: undefined };
+      const vmm: SeenVmm = { pid, vm, node: Number(node), epoch: Number(args[program + 3]), fromMs, toMs: undefined };
       this.vmms.push(vmm);
       return { startTicks, kind: "vmm", node: vmm.node, vmm };
     }
