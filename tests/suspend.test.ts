@@ -45,6 +45,16 @@ it("a paused VM stands still, and goes on where it was", async () => {
   expect([await inMemory(), await vmms()]).toEqual([before, qemu]);
 });
 
+it("a suspended VM whose size is changed goes on with the one it has", async () => {
+  const { vms } = pitwall.stack.client();
+  const size = (await vms.get(name)).spec?.memBytes ?? 0n;
+  await vms.update(name, { memBytes: size * 2n });
+  expect((await cli("suspend", name)).code).toBe(0);
+  expect((await cli("resume", name)).code).toBe(0);
+  expect(await inMemory()).toBe(before);
+  await vms.update(name, { memBytes: size });
+});
+
 it("a suspended VM has no process and takes no memory of its node, and wakes with the same programs and the right time", async () => {
   const { vms } = pitwall.stack.client();
   const suspended = await cli("suspend", name);

@@ -25,7 +25,6 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
 
 /** The text of a file; `make` gives it when there is none. Of several that make it at once, one wins, and all read that. Mode 0600. */
 export async function readOrMake(path: string, make: () => string | Buffer): Promise<string> {
-  const isMissing = (error: unknown): boolean => error instanceof Error && "code" in error && error.code === "ENOENT";
   const known = await readFile(path, "utf8").catch((error: unknown) => {
     if (!isMissing(error)) throw error;
     return undefined;
@@ -42,6 +41,11 @@ export async function readOrMake(path: string, make: () => string | Buffer): Pro
     await rm(made, { force: true });
   }
   return readFile(path, "utf8");
+}
+
+/** Whether an error says that there is no such file. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 /** Resolves when what was written to a file, or the names in a folder, are on disk. */

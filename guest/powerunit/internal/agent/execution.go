@@ -37,11 +37,19 @@ func (g *guestService) begin(start *pb.ExecStart, output func(isStderr bool, dat
 	if err != nil {
 		return nil, err
 	}
-	x := &execution{tty: start.Tty, login: user.Name, output: output}
+	x := &execution{tty: start.Tty, login: loginOf(start.User, user.Name), output: output}
 	if err := x.start(g, start, user); err != nil {
 		return nil, rpc.Errorf(rpc.FailedPrecondition, "%v", err)
 	}
 	return x, nil
+}
+
+// loginOf is whose command it is to those who may be some users alone: one that was given a group of its own is nobody's of them.
+func loginOf(asked, name string) string {
+	if strings.Contains(asked, ":") {
+		return ""
+	}
+	return name
 }
 
 // who is the user that a command is run as: root, or the first whom the caller may be, unless one is named. Who may be some users alone names

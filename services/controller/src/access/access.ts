@@ -24,10 +24,11 @@ import { ProjectEntity, SshKeyEntity, VmEntity, type ProjectRow, type VmRow } fr
 import type { EntityManager, Store } from "../store/store.ts";
 import { keptKeys } from "../vm/own-keys.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
-import { actBy, letsAct, mayGoOn } from "./acting.ts";
+import { actBy, letsAct, mayGoOn, type Acting } from "./acting.ts";
 import type { Authenticator } from "./authenticator.ts";
 import { refuseLocked } from "./locks.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
+import { calledFor, closedNow, notRunning } from "./refusals.ts";
 import type { IngressGrants } from "./ingress-grants.ts";
 import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
 import { actsInGuest, checkUser, opensSsh, refuseUnread, wayOf } from "./way.ts";
@@ -113,19 +114,15 @@ export class Access {
     if (target.target.$case.startsWith("limited")) throw invalid("target", "is one that controllers alone ask for");
     if (!/^[A-Za-z0-9_-]{43}$/.test(token)) throw invalid("token", "must be 32 bytes in base64url");
     if (!hostPort.safeParse(gatewayAddress).success) throw invalid("gateway_address", "must be HOST:PORT");
-    const who = await this.#running(() => this.#reach(caller, { vm, host, method, port: sought }), signal);
+    // Looking at a VM wakes none, and nobody wakes one whom its project's rules then turn away.
+    const mayWake = async (sleeper: Reaching): Promise<boolean> => {
+      if (target.target?.$case === "guestApi" && !isSession("guestApi", method)) return false;
+      await this.#judge(request, target, sleeper);
+      return true;
+    };
+    const who = await this.#running(() => this.#reach(caller, { vm, host, method, port: sought }), mayWake, signal);
     const { row } = who;
-    const port = sought === 0 ? row.httpPort : sought;
-    const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
-    const vmName = who.isOutsider ? undefined : row.name;
-    // Ways to other ports, of which there are many, cost no question.
-    const project = letsAct(led, method) ? await this.#projectOf(row) : undefined;
-    const record = opensSsh(led) && project?.recordSessions === true;
-    if (record) refuseUnread(request, vmName);
-    const allowed = project ? loginsOf(project, who.role) : [];
-    // Who may not be anybody is not to find a key of theirs in a VM that was started when they might.
-    const kept = project && !isUnlimited(allowed) ? await keptKeys(this.#store.read(), row) : undefined;
-    const { target: held, logins, user: sshUser } = actBy(request, led, { logins: allowed, kept, vmName });
+    const { target: held, logins, user: sshUser, record, port } = await this.#judge(request, target, who);
     const isLogged = isSession(target.target.$case, method);
     if (isLogged) {
       const detail = { name: row.name, ...wayOf({ ...request, sshUser }) };
@@ -136,6 +133,26 @@ export class Access {
     await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: held, token, gatewayAddress }, signal);
     const { id: vmId, epoch, sshHostKey, owner: subject } = row;
     return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record, logins: [...logins] };
+  }
+
+  /** As what somebody goes on into the VM. Throws what their project's rules refuse. */
+  async #judge(
+    request: OpenTunnelRequest,
+    target: TunnelTarget,
+    { row, role, isOutsider }: Reaching,
+  ): Promise<Acting & { record: boolean; port: number | undefined }> {
+    const sought = soughtPort(target, request.host);
+    const port = sought === 0 ? row.httpPort : sought;
+    const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
+    const vmName = isOutsider === true ? undefined : row.name;
+    // Ways to other ports, of which there are many, cost no question.
+    const project = letsAct(led, request.method) ? await this.#projectOf(row) : undefined;
+    const record = opensSsh(led) && project?.recordSessions === true;
+    if (record) refuseUnread(request, vmName);
+    const allowed = project ? loginsOf(project, role) : [];
+    // Who may not be anybody is not to find a key of theirs in a VM that was started when they might.
+    const kept = project && !isUnlimited(allowed) ? await keptKeys(this.#store.read(), row) : undefined;
+    return { ...actBy(request, led, { logins: allowed, kept, vmName }), record, port };
   }
 
   async #projectOf({ projectId }: VmRow): Promise<ProjectRow> {
@@ -194,13 +211,13 @@ export class Access {
     }
   }
 
-  async #running(reach: () => Promise<Reaching>, signal: AbortSignal): Promise<Reaching> {
+  async #running(reach: () => Promise<Reaching>, mayWake: (who: Reaching) => Promise<boolean>, signal: AbortSignal): Promise<Reaching> {
     const changes = this.#feed.subscribe(); // before reading, so that nothing falls between
     const onAbort = (): void => changes.close();
     signal.addEventListener("abort", onAbort, { once: true });
     try {
       let who = await reach();
-      if (who.row.desired === Desired.DESIRED_SUSPENDED) {
+      if (who.row.desired === Desired.DESIRED_SUSPENDED && (await mayWake(who))) {
         await this.#moves.wake(who.row.id, who);
         who = await reach();
       }
@@ -326,20 +343,6 @@ const onTheWayUp: ReadonlySet<number> = new Set([
 /** A start that was asked for and not reported yet counts. */
 function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): boolean {
   return desired === Desired.DESIRED_RUNNING && (onTheWayUp.has(phase) || observedGeneration < generation);
-}
-
-function calledFor({ row, isOutsider }: Reaching): string {
-  return isOutsider ? "the VM" : `the VM ${row.name}`;
-}
-
-function closedNow(): PitwallError {
-  return new PitwallError("denied", "this address lets nobody in at the moment", { reason: "VM_LOCKED" });
-}
-
-/** Why it ended may hold the end of its console. */
-function notRunning(who: Reaching): PitwallError {
-  const why = who.isOutsider || who.row.message === "" ? "" : `: ${who.row.message}`;
-  return new PitwallError("state", `${calledFor(who)} is not running${why}`, { reason: "VM_NOT_RUNNING" });
 }
 
 async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string | undefined> {

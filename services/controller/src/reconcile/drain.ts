@@ -38,6 +38,8 @@ export function drainRounds(parts: DrainParts): () => Promise<void> {
   return () => drainRound(parts, staying);
 }
 
+/** A VM that is to be suspended still has a VMM until it is. */
+const onItsWay = `desired = ${Desired.DESIRED_SUSPENDED} and phase not in (${[Phase.PHASE_SUSPENDED, Phase.PHASE_STOPPED, Phase.PHASE_FAILED].join(", ")})`;
 /** What is asked for of VMs that have a VMM. */
 const up = [Desired.DESIRED_RUNNING, Desired.DESIRED_PAUSED] as const;
 
@@ -50,7 +52,7 @@ async function drainRound(parts: DrainParts, staying: Map<string, number>): Prom
     `(select vm.id, true as is_vm, ${wasParked} from vm join node on node.id = node_id
        where (node.draining and vm.desired in (?, ?) or vm.moving) and ${isNotParked} order by vm.id limit ?)
      union all
-     select id, false, false from node where draining and not exists (select from vm where node_id = node.id and (desired in (?, ?) or moving))`,
+     select id, false, false from node where draining and not exists (select from vm where node_id = node.id and (desired in (?, ?) or moving or ${onItsWay}))`,
     [...up, batch, ...up],
   );
   const due = found.filter(({ is_vm }) => is_vm);
@@ -67,7 +69,7 @@ async function drainRound(parts: DrainParts, staying: Map<string, number>): Prom
     await mutations.system("NodeDrained", async (change) => {
       const rows: unknown[] = await change.em.execute(
         `update node set draining = false, change_time = now() where id = ? and draining
-           and not exists (select from vm where node_id = node.id and (desired in (?, ?) or moving)) returning 1`,
+           and not exists (select from vm where node_id = node.id and (desired in (?, ?) or moving or ${onItsWay})) returning 1`,
         [id, ...up],
       );
       if (rows.length === 0) return;

@@ -99,7 +99,6 @@ test("a row has exactly one state, whatever its node says", () => {
     phase: fc.integer({ min: -1, max: 20 }),
     isDeleted: fc.boolean(),
     isStartDue: fc.boolean(),
-    isObserved: fc.boolean(),
   });
   fc.assert(fc.property(anyFacts, (facts) => states.includes(stateOf(facts))));
 });
@@ -127,12 +126,11 @@ ${states.map((state) => row([`**${state}**`, ...moves.map((move) => table[state]
 ## States
 
 The state of a VM for which this is asked, and of which its node has said that. While a start or restart is asked for that the node has not
-spoken of, a VM with \`desired\` RUNNING is starting. One that should be paused or suspended and of which its node has said after that
-that it is RUNNING is **running**: it did not work, and \`message\` says why. A VM that was deleted and can be brought back is **deleted** until it is **deleting**.
+spoken of, a VM with \`desired\` RUNNING is starting. A VM that was deleted and can be brought back is **deleted** until it is **deleting**.
 
 ${row(["phase", ...Object.keys(desires).map((name) => `desired ${name}`)])}
 ${rule(Object.keys(desires).length + 1)}
-${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired) => (phase === Phase.PHASE_GONE ? (desired === Desired.DESIRED_DELETED ? "gone" : "failed (VM_LOST)") : stateOf({ desired, phase, isDeleted: false, isStartDue: false, isObserved: false })))])).join("\n")}
+${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired) => (phase === Phase.PHASE_GONE ? (desired === Desired.DESIRED_DELETED ? "gone" : "failed (VM_LOST)") : stateOf({ desired, phase, isDeleted: false, isStartDue: false })))])).join("\n")}
 
 ## Paused and suspended
 
@@ -144,7 +142,9 @@ ${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired
 | its node's agent dies | stays as it is | stays as it is |
 | its node loses power | fails (MEMORY_LOST); \`start\` boots it | stays as it is |
 | its node drains | is stopped | stays |
-| it cannot be kept (a full disk, the Firecracker driver) | | it runs on, with the reason SUSPEND_FAILED |
+| it cannot be kept (a full disk, the Firecracker driver) | | it runs on, with the reason SUSPEND_FAILED, and \`desired\` is RUNNING again |
+| it cannot be woken | | it stays SUSPENDED with the reason, and its node tries again every 10 s; \`restart\` boots it instead |
+| its size was changed meanwhile | takes effect at its next boot | the same |
 
 A guest goes on with its programs, its open files and its own connections within it; its clock is set by its node's and it gets new
 entropy as soon as it answers. What it had open to others has mostly timed out. Its memory is removed before its next instruction: it

@@ -83,8 +83,6 @@ export interface Facts {
   readonly isDeleted: boolean;
   /** A start was asked for that the phase does not speak of yet. */
   readonly isStartDue: boolean;
-  /** The phase speaks of the latest that was asked for. */
-  readonly isObserved: boolean;
 }
 
 /** In which a node says that a VM has come to rest. */
@@ -101,7 +99,7 @@ const upOf: ReadonlyMap<number, State> = new Map([
   [Phase.PHASE_RESUMING, "resuming"],
 ]);
 
-export function stateOf({ desired, phase, isDeleted, isStartDue, isObserved }: Facts): State {
+export function stateOf({ desired, phase, isDeleted, isStartDue }: Facts): State {
   if (desired === Desired.DESIRED_DELETED) return "deleting";
   if (isDeleted) return "deleted";
   const rest = restOf.get(phase);
@@ -109,9 +107,9 @@ export function stateOf({ desired, phase, isDeleted, isStartDue, isObserved }: F
   if (isStartDue) return "starting";
   if (rest !== undefined) return rest;
   if (desired === Desired.DESIRED_RUNNING) return upOf.get(phase) ?? "starting";
-  if (phase === Phase.PHASE_RUNNING && isObserved) return "running"; // what was asked for did not work, and the node has said so
+  if (phase === Phase.PHASE_SUSPENDED) return "suspended";
   if (desired === Desired.DESIRED_PAUSED) return phase === Phase.PHASE_PAUSED ? "paused" : "pausing";
-  return phase === Phase.PHASE_SUSPENDED ? "suspended" : "suspending";
+  return "suspending";
 }
 
 /** Phases that a node may speak of; the others are the controller's own words, or none. */

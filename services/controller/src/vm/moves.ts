@@ -222,6 +222,7 @@ export class Moves {
         const row = await lockVm(change.em, id);
         if (!row || (rowState(row) !== "suspended" && rowState(row) !== "suspending")) return;
         name = row.name;
+        await needNode(change.em, row);
         await this.#readmit(change.em, row);
         row.generation += 1n;
         row.desired = Desired.DESIRED_RUNNING;
@@ -302,6 +303,17 @@ async function needHolding(em: EntityManager, { name, nodeId }: VmRow): Promise<
   if (session && session.capability >= holdingCapability) return;
   const message = `the agent of the VM ${name}'s node is too old to pause or suspend VMs: update it`;
   throw new PitwallError("unsupported", message, { reason: "AGENT_TOO_OLD" });
+}
+
+/** Throws `unavailable` for a VM on a node that is away or is being emptied: nobody who only comes by may have it begin anew elsewhere. */
+async function needNode(em: EntityManager, { name, nodeId }: VmRow): Promise<void> {
+  const [node]: { is_there: boolean }[] = await em.execute(
+    `select not draining and end_time is null and lost_time is null and lease_expire_time > now() as is_there
+       from node join node_session on node_id = node.id where node.id = ?`,
+    [nodeId],
+  );
+  if (node?.is_there === true) return;
+  throw new PitwallError("unavailable", `the VM ${name} is suspended on a node that is away or is being emptied`, { reason: "NODE_AWAY" });
 }
 
 /** It comes before everything else that a change does. */

@@ -211,6 +211,8 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
   const { place } = VmTimings.fromJSON(row.timings);
   return {
     phase: report.phase,
+    // What did not work is no longer asked for: the VM runs on, and is one of those that should.
+    ...(report.reason === "SUSPEND_FAILED" && report.generation === row.generation && { desired: Desired.DESIRED_RUNNING }),
     reason: report.reason,
     message: report.message,
     observedGeneration: report.generation,

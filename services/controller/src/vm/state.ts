@@ -2,12 +2,11 @@
 import type { VmRow } from "../store/entities.ts";
 import { stateOf, type State } from "./lifecycle.ts";
 
-export function rowState({ desired, phase, deleteTime, generation, restartGeneration, observedGeneration }: VmRow): State {
+export function rowState({ desired, phase, deleteTime, restartGeneration, observedGeneration }: VmRow): State {
   return stateOf({
     desired,
     phase,
     isDeleted: deleteTime !== null && deleteTime !== undefined,
     isStartDue: restartGeneration > observedGeneration,
-    isObserved: observedGeneration >= generation,
   });
 }

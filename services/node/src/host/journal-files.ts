@@ -1,7 +1,7 @@
 // Journals on disk: `ROOT/UUID/vm.json`, beside it what else the VM has.
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { syncPath, writeFileAtomic } from "@pitwall/runtime";
+import { isMissing, syncPath, writeFileAtomic } from "@pitwall/runtime";
 import { decodeEntry, encodeEntry, type JournalStore } from "../machine/journal.ts";
 
 const fileName = "vm.json";
@@ -37,7 +37,10 @@ export function openJournalFiles(root: string): JournalStore {
       await mkdir(root, { recursive: true, mode: 0o700 });
       const found = [];
       for (const name of await readdir(root)) {
-        const text = await readFile(join(root, name, fileName), "utf8").catch(() => undefined);
+        const text = await readFile(join(root, name, fileName), "utf8").catch((error: unknown) => {
+          if (isMissing(error)) return undefined;
+          throw error; // it may be there, and with it a VM's disk
+        });
         if (text === undefined) await rm(join(root, name), { recursive: true, force: true });
         else found.push(decodeEntry(text));
       }

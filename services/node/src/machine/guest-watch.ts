@@ -9,6 +9,7 @@ const greetLimitMs = 10_000;
 /** For reading what a VMM wrote before it ended. */
 const lastWordLimitMs = 1_000;
 const entropyBytes = 64;
+const setTimeLimitMs = 10_000;
 
 type GuestHost = Pick<MachineHost, "openGuest" | "clock" | "random">;
 
@@ -57,8 +58,9 @@ export class GuestWatch {
 
   /** Sets the guest's clock by the host's, when there is a channel. */
   async setTime(): Promise<void> {
+    using limit = timeLimit(this.#host.clock, setTimeLimitMs);
     await this.#guest?.control
-      .setTime({ time: new Date(this.#host.clock.wallMs()) }, { signal: this.#stop.signal })
+      .setTime({ time: new Date(this.#host.clock.wallMs()) }, { signal: AbortSignal.any([this.#stop.signal, limit.signal]) })
       .catch((error: unknown) => this.#warn("the guest's clock could not be set", error));
   }
 

@@ -7,18 +7,31 @@ import type { Record } from "./record.ts";
 import { failure, isAsleep, isHeld, leaseLost } from "./reports.ts";
 
 export interface Holder {
-  readonly host: Pick<MachineHost, "driver" | "failpoints">;
+  readonly host: Pick<MachineHost, "driver" | "failpoints" | "clock">;
   readonly dir: string;
   readonly live: Live;
   readonly record: Record;
   readonly log: Log;
 }
 
+const wakeRetryMs = 10_000;
 const notSuspended = "SUSPEND_FAILED";
 const noReason = { reason: "", message: "" };
 
 /** A suspended VM is about to go on. */
 export const resuming = { phase: Phase.PHASE_RESUMING, ...noReason };
+
+/** Whether a VM was to wake, and can still. */
+export async function canWake({ host, dir, record }: Holder): Promise<boolean> {
+  return isAsleep(record.report.phase) && (await host.driver.isSuspended(dir));
+}
+
+/** A waking did not work, and what the VM had in memory is still there. Resolves when it is time to try again, or something else is wanted. */
+export async function notWoken({ host, record, log }: Holder, error: unknown, signal: AbortSignal): Promise<void> {
+  log.warn("a VM was not woken", { error });
+  await record.say({ ...failure(error), phase: Phase.PHASE_SUSPENDED });
+  await host.clock.sleep(wakeRetryMs, signal).catch(() => undefined);
+}
 
 export function memoryGone(): PitwallError {
   const message = "what the VM had in memory is gone: start it, and it boots from its disk";
@@ -26,32 +39,32 @@ export function memoryGone(): PitwallError {
 }
 
 /** Whatever comes of it is said. */
-export async function pause({ live, record }: Holder, generation: bigint): Promise<void> {
+export async function pause(holder: Holder, generation: bigint): Promise<void> {
+  const { live, record } = holder;
   if (record.report.phase === Phase.PHASE_PAUSED && record.report.generation === generation) return;
-  if (!live.vmm) return haveNone(record, generation);
+  if (!live.vmm) return haveNone(holder, generation);
   await live.vmm.pause();
   await record.say({ generation, phase: Phase.PHASE_PAUSED, ...noReason });
 }
 
 /** Whatever comes of it is said, but for an end of the VMM. */
-export async function suspend({ host, dir, live, record, log }: Holder, generation: bigint): Promise<void> {
-  if (record.report.generation === generation && (record.report.phase === Phase.PHASE_SUSPENDED || record.report.reason === notSuspended))
-    return;
+export async function suspend(holder: Holder, generation: bigint): Promise<void> {
+  const { host, live, record, log } = holder;
   const { vmm } = live;
-  if (!vmm && !(isHeld(record.report.phase) && (await host.driver.isSuspended(dir)))) return haveNone(record, generation);
-  if (vmm) {
-    await record.say({ phase: Phase.PHASE_SUSPENDING, generation, ...noReason });
-    await host.failpoints.at("suspend.node.journalled", record.report.vmId);
-    try {
-      await vmm.suspend();
-    } catch (error) {
-      if (live.exit) return;
-      log.warn("a VM was not suspended", { error });
-      return record.say({ ...failure(error), phase: Phase.PHASE_RUNNING, reason: notSuspended });
-    }
-    await live.watch?.done;
-    await live.release();
+  const isDone = record.report.phase === Phase.PHASE_SUSPENDED || (vmm && record.report.reason === notSuspended);
+  if (record.report.generation === generation && isDone) return;
+  if (!vmm) return haveNone(holder, generation);
+  await record.say({ phase: Phase.PHASE_SUSPENDING, generation, ...noReason });
+  await host.failpoints.at("suspend.node.journalled", record.report.vmId);
+  try {
+    await vmm.suspend();
+  } catch (error) {
+    if (live.exit) return;
+    log.warn("a VM was not suspended", { error });
+    return record.say({ ...failure(error), phase: Phase.PHASE_RUNNING, reason: notSuspended });
   }
+  await live.watch?.done;
+  await live.release();
   await record.say({ phase: Phase.PHASE_SUSPENDED, generation, ...noReason });
 }
 
@@ -59,12 +72,14 @@ export async function suspend({ host, dir, live, record, log }: Holder, generati
 export async function goOn({ host, dir, live, record }: Holder, generation: bigint): Promise<void> {
   await host.driver.forget(dir); // from its next instruction on it is not as it was
   await live.vmm?.resume();
+  void live.watch?.setTime(); // its clock may have stood still, and its channel was there all the time
   if (!isAsleep(record.report.phase)) await record.say({ phase: Phase.PHASE_RUNNING, generation, ...noReason });
 }
 
-/** There is no guest that could be held: it failed before, or went with its host. */
-async function haveNone(record: Record, generation: bigint): Promise<void> {
+/** What it had in memory is on the disk, or there is no guest that could be held: it failed before, or went with its host. */
+async function haveNone({ host, dir, record }: Holder, generation: bigint): Promise<void> {
   const { phase, reason } = record.report;
+  if (isHeld(phase) && (await host.driver.isSuspended(dir))) return record.say({ generation, phase: Phase.PHASE_SUSPENDED, ...noReason });
   // One that was ended for want of a lease would be started again; this one is not to run.
   const isOver = phase === Phase.PHASE_STOPPED || (phase === Phase.PHASE_FAILED && reason !== leaseLost.reason);
   await record.say({ generation, ...(!isOver && failure(memoryGone())) });

@@ -14,10 +14,17 @@ export interface JournalEntry {
   readonly process: VmmProcess | undefined;
   /** The generation that the VMM was started for; 0: none was. */
   readonly booted: bigint;
+  /** What it was started with: a suspended VM goes on with that, whatever its spec says by now. */
+  readonly size?: VmSize | undefined;
   /** A VMM may be running that `process` does not name yet. */
   readonly starting: boolean;
   /** Boot of the host that this was written in. */
   readonly bootId: string;
+}
+
+export interface VmSize {
+  readonly vcpus: number;
+  readonly memBytes: number;
 }
 
 /** What a call has resolved for is there after a crash of the host, too. */
@@ -40,18 +47,20 @@ const stored = z.object({
   process: z.object({ driver: z.string(), pid: z.number().int(), startTicks: z.string() }).optional(),
   /** Absent in journals of agents that did not restart VMs. */
   booted: z.string().optional(),
+  size: z.object({ vcpus: z.number().int(), memBytes: z.number().int() }).optional(),
   starting: z.boolean(),
   bootId: z.string(),
 });
 
 /** As text, without the secret of a credential: after a restart the controller sends it again. */
-export function encodeEntry({ assignment, report, process, booted, starting, bootId }: JournalEntry): string {
+export function encodeEntry({ assignment, report, process, booted, size, starting, bootId }: JournalEntry): string {
   return JSON.stringify({
     version: 1,
     assignment: Assignment.toJSON(withoutSecret(assignment)),
     report: VmReport.toJSON(report),
     ...(process && { process: { ...process, startTicks: String(process.startTicks) } }),
     booted: String(booted),
+    ...(size && { size }),
     starting,
     bootId,
   } satisfies z.input<typeof stored>);
@@ -70,13 +79,14 @@ export function lacksSecret({ imageCredential }: Assignment, error: unknown): bo
 
 /** Throws for what {@link encodeEntry} has not written. */
 export function decodeEntry(text: string): JournalEntry {
-  const { process, booted, starting, bootId, ...kept } = stored.parse(JSON.parse(text));
+  const { process, booted, size, starting, bootId, ...kept } = stored.parse(JSON.parse(text));
   const assignment = Assignment.fromJSON(kept.assignment);
   return {
     assignment,
     report: VmReport.fromJSON(kept.report),
     process: process && { ...process, startTicks: BigInt(process.startTicks) },
     booted: booted === undefined ? assignment.generation : BigInt(booted),
+    size,
     starting,
     bootId,
   };

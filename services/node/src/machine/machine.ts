@@ -12,12 +12,12 @@ import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, planted, type Log, type StepName } from "@pitwall/runtime";
 import { awaitReady } from "./await-ready.ts";
 import { Bell } from "./bell.ts";
-import { goOn, memoryGone, pause, resuming, suspend, type Holder } from "./hold.ts";
+import { canWake, goOn, memoryGone, notWoken, pause, resuming, suspend, type Holder } from "./hold.ts";
 import type { MachineHost } from "./host.ts";
-import { lacksSecret, type JournalEntry } from "./journal.ts";
+import { lacksSecret, type JournalEntry, type VmSize } from "./journal.ts";
 import { Live } from "./live.ts";
 import { Record, type Standing } from "./record.ts";
-import { recover } from "./recover.ts";
+import { killStrays, recover } from "./recover.ts";
 import {
   afterExit,
   bootTimeout,
@@ -38,7 +38,7 @@ import {
   upTimings,
 } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
-import { guardRunning, startVmm } from "./start-vmm.ts";
+import { guardRunning, sizeOf, startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
 
 const retryMs = 2_000;
@@ -54,6 +54,7 @@ export class Machine {
   #settled: bigint;
   /** The generation that the VMM was started for. */
   #booted: bigint;
+  #size: VmSize | undefined;
   readonly #live: Live;
   #starting = false;
   #booting: Promise<void> | undefined;
@@ -74,7 +75,7 @@ export class Machine {
     this.#live = new Live(host, assignment.vmId, this.#log, { onWord: () => this.#onWord(), onExit: () => this.#bell.ring() });
     this.#record = new Record(host, kept?.report ?? firstReport(assignment, host.clock.wallMs()), () => this.#standing);
     this.#settled = kept && hasSettled(kept, host.bootId) ? kept.report.generation : 0n;
-    this.#booted = kept?.booted ?? 0n;
+    [this.#booted, this.#size] = [kept?.booted ?? 0n, kept?.size];
     this.#isYielded = kept !== undefined && (kept.report.reason === leaseLost.reason || kept.bootId !== host.bootId);
     this.#done = this.#run();
   }
@@ -111,7 +112,7 @@ export class Machine {
 
   get #standing(): Standing {
     const starting = this.#starting && !planted("journal-after-effect");
-    return { assignment: this.#wanted, booted: this.#booted, process: this.#live.vmm?.process, starting };
+    return { assignment: this.#wanted, booted: this.#booted, size: this.#size, process: this.#live.vmm?.process, starting };
   }
 
   get #isGone(): boolean {
@@ -130,7 +131,6 @@ export class Machine {
     this.#bell.ring();
   }
 
-  /** As {@link Live.dial}. */
   dial(target: TunnelTarget, signal: AbortSignal): Promise<Duplex> {
     return this.#live.dial(target, signal);
   }
@@ -237,7 +237,11 @@ export class Machine {
         await this.#boot(wanted, signal);
       } catch (error) {
         if (signal.aborted || lacksSecret(wanted, error)) return; // the secret comes with the next assignment, which wakes this up
-        return await (this.#mayRun() ? this.#fail(wanted, error) : this.#giveUp());
+        if (!this.#mayRun()) return await this.#giveUp();
+        if (!(await canWake(this.#holder))) return await this.#fail(wanted, error);
+        this.#starting = false;
+        await notWoken(this.#holder, error, signal);
+        return this.#bell.ring();
       } finally {
         this.#booting = undefined;
         booting.resolve();
@@ -246,6 +250,7 @@ export class Machine {
     if (this.#live.vmm && isHeld(this.#report.phase)) await goOn(this.#holder, wanted.generation);
     if (this.#report.phase !== Phase.PHASE_RUNNING) await this.#awaitReady(wanted, signal);
     else if (this.#live.vmm && this.#report.generation < wanted.generation) {
+      await this.#live.vmm.resume(); // it may have been paused when the agent died, and nobody came to write that down
       await guardRunning(this.#host, this.#dir, wanted, this.#live.vmm.process); // its policy may be another now
       await this.#say({ generation: wanted.generation });
     }
@@ -265,19 +270,18 @@ export class Machine {
     if (!spec) throw new PitwallError("internal", "an assignment came without a spec");
     const wakes = this.#wakes(wanted);
     await this.#say({ generation, epoch, ...(wakes ? resuming : preparing) });
-    const isKept = await this.#host.driver.isSuspended(this.#dir);
-    if (wakes && !isKept) throw memoryGone();
+    if (wakes && !(await this.#host.driver.isSuspended(this.#dir))) throw memoryGone();
     const [isNew, network] = [this.#report.sshHostKey === "", this.#host.network?.guestNetwork(wanted)];
     const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew, network }, signal);
     this.#starting = true;
     if (wakes) await this.#save();
     else {
-      if (isKept) await this.#host.driver.forget(this.#dir); // another life than the one that begins
-      this.#booted = generation;
+      await this.#host.driver.forget(this.#dir); // of another life than the one that begins
+      [this.#booted, this.#size] = [generation, sizeOf(spec)];
       await this.#say({ phase: Phase.PHASE_BOOTING, sshHostKey: prepared.sshHostKey, timings: prepared.timings });
     }
     const mayRun = (): boolean => this.#mayRun() && !this.#isYielded;
-    const vmm = await startVmm(this.#host, { dir: this.#dir, assignment: wanted, spec, prepared, wakes }, mayRun);
+    const vmm = await startVmm(this.#host, { dir: this.#dir, assignment: wanted, spec, prepared, size: this.#size, wakes }, mayRun);
     this.#starting = false;
     this.#live.attach(vmm);
     await this.#save();
@@ -316,7 +320,7 @@ export class Machine {
   async #stop(wanted: Assignment): Promise<void> {
     const { generation } = wanted;
     if (this.#live.vmm) await this.#endVmm(this.#live.vmm, wanted);
-    if (isHeld(this.#report.phase)) await this.#host.driver.forget(this.#dir);
+    await this.#host.driver.forget(this.#dir);
     this.#settled = generation;
     if (this.#report.phase !== Phase.PHASE_STOPPED || this.#report.generation !== generation) {
       await this.#say({ phase: Phase.PHASE_STOPPED, generation, reason: "", message: "" });
@@ -364,7 +368,7 @@ export class Machine {
   async #giveUp(): Promise<void> {
     await this.#live.release();
     [this.#starting, this.#isYielded, this.#settled] = [false, true, 0n];
-    await this.#say(leaseLost);
+    await this.#say({ ...leaseLost, ...((await canWake(this.#holder)) && { phase: Phase.PHASE_SUSPENDED }) });
   }
 
   async #fail({ generation }: Assignment, error: unknown): Promise<void> {
@@ -377,11 +381,7 @@ export class Machine {
   }
 
   async #killStrays(): Promise<void> {
-    for (const stray of this.#host.processes.workingIn(this.#dir)) {
-      this.#log.warn("killing a process that was started and not written down", { pid: stray.pid });
-      await this.#host.processes.kill(stray);
-      await this.#at("rejoin.destroy");
-    }
+    await killStrays(this.#host, this.#dir, this.#wanted.vmId, this.#log);
     await this.#host.network?.disconnect(this.#wanted.vmId);
     this.#starting = false;
   }

@@ -1,5 +1,6 @@
 // What an earlier run of the agent has left of a VM.
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { Log } from "@pitwall/runtime";
 import type { MachineHost } from "./host.ts";
 import type { JournalEntry } from "./journal.ts";
 import { isAsleep, isHeld } from "./reports.ts";
@@ -9,6 +10,20 @@ export interface Recovered {
   readonly vmm: Vmm | undefined;
   /** All that it had in memory is on the disk. */
   readonly isKept: boolean;
+}
+
+/** Ends what was started and not written down. */
+export async function killStrays(
+  { processes, failpoints }: Pick<MachineHost, "processes" | "failpoints">,
+  dir: string,
+  vmId: string,
+  log: Log,
+): Promise<void> {
+  for (const stray of processes.workingIn(dir)) {
+    log.warn("killing a process that was started and not written down", { pid: stray.pid });
+    await processes.kill(stray);
+    await failpoints.at("rejoin.destroy", vmId);
+  }
 }
 
 export async function recover(

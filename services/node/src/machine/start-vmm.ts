@@ -3,6 +3,7 @@ import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, type ProcessIdentity } from "@pitwall/runtime";
 import type { MachineHost, Prepared } from "./host.ts";
+import type { VmSize } from "./journal.ts";
 import { isReschedulable } from "./reports.ts";
 import type { Vmm } from "./vmm.ts";
 
@@ -11,8 +12,14 @@ export interface Starting {
   readonly assignment: Assignment;
   readonly spec: VmSpec;
   readonly prepared: Prepared;
+  /** Undefined: of a VM that an agent started that kept no sizes; as the spec says. */
+  readonly size: VmSize | undefined;
   /** It was suspended, and goes on. */
   readonly wakes: boolean;
+}
+
+export function sizeOf({ cpuMillis, memBytes }: VmSpec): VmSize {
+  return { vcpus: Math.max(1, Math.ceil(cpuMillis / 1000)), memBytes: Number(memBytes) };
 }
 
 /** `mayRun` is asked just before and just after: the lease may be lost at any time. On failure nothing is left. */
@@ -29,11 +36,10 @@ export async function startVmm({ driver, fence, kernel, network }: MachineHost, 
     checkLease();
   }
   const { base, disk, initramfs } = prepared;
-  const vcpus = Math.max(1, Math.ceil(spec.cpuMillis / 1000));
   let vmm: Vmm | undefined;
   try {
     const tap = await network?.connect(what.assignment);
-    const made = { vmId, epoch, dir, kernel, base, disk, vcpus, memBytes: Number(spec.memBytes), tap };
+    const made = { vmId, epoch, dir, kernel, base, disk, ...(what.size ?? sizeOf(spec)), tap };
     vmm = await (what.wakes ? driver.wake(made) : driver.start({ ...made, initramfs }));
     if (isGuarded) {
       checkLease();

@@ -23,6 +23,8 @@ import { qmp } from "./qmp.ts";
 import { hostTscKhz } from "../host/tsc.ts";
 
 const startLimitMs = 10_000;
+/** Nothing else is to be done with a guest that stands still. */
+const contLimitMs = 60_000;
 const tailBytes = 2048;
 const maxConsoleBytes = 1 << 20;
 const consoleCheckMs = 10_000;
@@ -55,7 +57,7 @@ export function openQemuDriver(options: { kernel: string; cacheDir: string; fail
       return start(spec, vmArguments(spec, { acceleration, tscKhz }), failpoints, async (process, ended) => {
         await giveMemory(process, spec.dir, ended);
         await failpoints.at("wake.memory.gone", spec.vmId);
-        await qmp(socketPath(process.pid, files.qmp), "cont");
+        await qmp(socketPath(process.pid, files.qmp), "cont", undefined, contLimitMs);
       });
     },
     async adopt({ dir }, process) {
@@ -135,7 +137,7 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>, fa
         await saveMemory(process, dir);
         await failpoints.at("suspend.memory.kept");
       } catch (error) {
-        await qmp(control, "cont").catch(() => undefined); // it is gone then, or its CPUs run
+        await qmp(control, "cont", undefined, contLimitMs).catch(() => undefined); // it is gone then, or its CPUs run
         throw error;
       }
       signalProcess(process, "SIGKILL");

@@ -1,7 +1,7 @@
 // What a guest has in memory, to a file and back. QEMU 7.2 moves it to and from sockets alone (docs/devel/migration in its tree), so this copies.
 import { createReadStream, createWriteStream } from "node:fs";
 import { rename, rm } from "node:fs/promises";
-import { connect, createServer, type Server } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { pipeline } from "node:stream/promises";
 import { exists, isAlive, PitwallError, syncPath, systemClock, type ProcessIdentity } from "@pitwall/runtime";
@@ -32,10 +32,15 @@ export async function forget(dir: string): Promise<void> {
 /** Stops the guest and keeps its memory, durably. QEMU syncs the disks of a guest that it stops. Rejects when that fails; the guest is stopped then. */
 export async function saveMemory(process: ProcessIdentity, dir: string): Promise<void> {
   const control = `/proc/${process.pid}/cwd/${files.qmp}`;
+  // Of a QEMU that an agent did not come to end. It moves no second time from there, so without the file it goes on first.
+  const { status } = running.parse(await qmp(control, "query-status"));
+  if (status === "postmigrate" && (await isSuspended(dir))) return;
+  if (status === "postmigrate") await qmp(control, "cont");
+  await forget(dir);
   await rm(join(dir, files.memory), { force: true });
-  await qmp(control, "stop");
+  await qmp(control, "stop", undefined, limitMs); // which syncs its disks
   const part = join(dir, partName);
-  const { server, written } = await receive(`/proc/${process.pid}/cwd/${files.memory}`, part);
+  const { end, written } = await receive(`/proc/${process.pid}/cwd/${files.memory}`, part);
   try {
     await qmp(control, "migrate-set-parameters", { "max-bandwidth": bandwidth });
     await qmp(control, "migrate", { uri: `unix:${files.memory}` });
@@ -44,10 +49,11 @@ export async function saveMemory(process: ProcessIdentity, dir: string): Promise
     await rename(part, join(dir, fileName));
     await syncPath(dir);
   } catch (error) {
-    await rm(part, { force: true });
+    await qmp(control, "migrate_cancel").catch(() => undefined); // or it would stop the guest when it comes to its end
+    await forget(dir);
     throw error;
   } finally {
-    server.close();
+    end();
     await rm(join(dir, files.memory), { force: true });
   }
 }
@@ -69,16 +75,22 @@ export async function giveMemory(process: ProcessIdentity, dir: string, ended: P
 }
 
 /** Listens for one stream, which goes to a file. */
-async function receive(socketPath: string, path: string): Promise<{ server: Server; written: Promise<void> }> {
+async function receive(socketPath: string, path: string): Promise<{ end: () => void; written: Promise<void> }> {
   const server = createServer();
+  let taken: Socket | undefined;
   const written = new Promise<void>((resolve, reject) => {
     server.once("connection", (socket) => {
+      taken = socket;
       pipeline(socket, createWriteStream(path, { mode: 0o600 })).then(resolve, reject);
     });
   });
   written.catch(() => undefined); // told by who awaits it
   await new Promise<void>((resolve, reject) => server.once("error", reject).listen(socketPath, resolve));
-  return { server, written };
+  const end = (): void => {
+    server.close();
+    taken?.destroy();
+  };
+  return { end, written };
 }
 
 async function untilMoved(process: ProcessIdentity, control: string): Promise<void> {

@@ -8,9 +8,9 @@ const message = z.object({ QMP: z.unknown(), return: z.unknown(), error: z.objec
 const timeoutMs = 10_000;
 
 /** Runs one command and returns its result. Rejects with `unavailable`. */
-export async function qmp(path: string, command: string, args?: Readonly<Record<string, unknown>>): Promise<unknown> {
+export async function qmp(path: string, command: string, args?: Readonly<Record<string, unknown>>, limitMs = timeoutMs): Promise<unknown> {
   const socket = connect(path);
-  const timer = setTimeout(() => socket.destroy(new Error("QMP does not answer")), timeoutMs);
+  const timer = setTimeout(() => socket.destroy(new Error("QMP does not answer")), limitMs);
   try {
     return await converse(socket, { execute: command, ...(args && { arguments: args }) });
   } catch (error) {

@@ -109,6 +109,43 @@ test("a VM that cannot be suspended runs on, and its owner is told why", async (
   await reach(all, suspend, Phase.PHASE_SUSPENDED);
 });
 
+test("a waking that fails is tried again, and what the VM had in memory is not given up", async () => {
+  const all = await running();
+  await reach(all, suspend, Phase.PHASE_SUSPENDED);
+  using _ = all.node.strikeAt("create.vmm.spawned", () => all.node.host.breakDisk(1_000)); // its memory cannot be taken from the disk
+  await reach(all, run, Phase.PHASE_RUNNING, 60_000);
+  expect([boots(all), all.node.host.running.length]).toEqual([1, 1]);
+});
+
+test("a VM whose pause could not be written down before it was to run on does run on", async () => {
+  const all = await running();
+  all.node.host.breakDisk(3_000);
+  all.peer.want({ vmId: vm, ...pause });
+  await all.clock.advance(1_000);
+  await reach(all, run, Phase.PHASE_RUNNING);
+  await using guest = await all.node.host.running[0]?.guest.open(AbortSignal.timeout(1_000)); // a paused one opens nothing
+  expect(guest).toBeDefined();
+});
+
+test("a suspended VM that is to be paused stays as it is", async () => {
+  const all = await running();
+  await reach(all, suspend, Phase.PHASE_SUSPENDED);
+  await reach(all, pause, Phase.PHASE_SUSPENDED);
+  await reach(all, run, Phase.PHASE_RUNNING);
+  expect(boots(all)).toBe(1);
+});
+
+test("a suspended VM that finds no lease when it is to wake waits for one on the disk", async () => {
+  const all = await running("{}", { nodeLossPolicy: NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE });
+  await reach(all, suspend, Phase.PHASE_SUSPENDED);
+  using _ = all.node.strikeAt("create.vmm.spawned", () => all.peer.cut());
+  all.peer.want({ vmId: vm, ...run });
+  await all.clock.advance(2 * ttlMs);
+  all.peer.isReachable = true;
+  await all.clock.until(() => all.peer.phase(vm) === Phase.PHASE_RUNNING, 60_000);
+  expect(all.node.host.running).toHaveLength(1);
+});
+
 test("a suspended VM that is stopped, or started anew, boots: what it had in memory is gone", async () => {
   const all = await running();
   await reach(all, suspend, Phase.PHASE_SUSPENDED);
