@@ -17,6 +17,8 @@ import type { Recorded, Recorder } from "./recorder.ts";
 import { fingerprintOfBlob } from "./ssh-keys.ts";
 import { resourcesOf } from "./wanted.ts";
 
+/** Of a VM that was to be suspended and runs on. */
+const notSuspended = "SUSPEND_FAILED";
 const refusalEveryMs = 60_000;
 /** Changes of VMs' host keys that are believed of one session. */
 const notedKeysOfSession = 100;
@@ -212,7 +214,7 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
   return {
     phase: report.phase,
     // What did not work is no longer asked for: the VM runs on, and is one of those that should.
-    ...(report.reason === "SUSPEND_FAILED" && report.generation === row.generation && { desired: Desired.DESIRED_RUNNING }),
+    ...(report.reason === notSuspended && report.generation === row.generation && { desired: Desired.DESIRED_RUNNING }),
     reason: report.reason,
     message: report.message,
     observedGeneration: report.generation,
@@ -239,6 +241,7 @@ function isCurrent(row: VmRow, report: VmReport): boolean {
 function isPlain(session: Session, row: VmRow, report: VmReport): boolean {
   if (row.nodeId !== session.nodeId || isClaim(session, report, row)) return false;
   if (report.phase === Phase.PHASE_GONE || !reportedPhases.has(report.phase) || isOtherHostKey(row, report)) return false;
+  if (report.reason === notSuspended) return false; // what is asked for changes
   const becomes = { ...row, phase: report.phase, ...(takesUpSpec(row, report) && sizeOf(row)) };
   return isDeepStrictEqual(resourcesOf(becomes), resourcesOf(row)); // else triggers write what its node and its project give
 }

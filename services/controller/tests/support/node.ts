@@ -26,6 +26,8 @@ export interface TestNodeOptions {
   /** Thousandths of a CPU, and MiB of memory and disk. Default: plenty. */
   readonly capacity?: { readonly cpuMillis: number; readonly memMib: number; readonly diskMib: number };
   readonly labels?: Record<string, string>;
+  /** Default 1: an old one. */
+  readonly level?: number;
   /** Does nothing by itself. Default false. */
   readonly isIdle?: boolean;
 }
@@ -35,7 +37,7 @@ const heartbeatMs = 1_000;
 
 export async function startNode(
   pitwall: TestControllers,
-  { name, controller = 0, capacity = plenty, labels = {}, isIdle = false }: TestNodeOptions,
+  { name, controller = 0, capacity = plenty, labels = {}, level = 1, isIdle = false }: TestNodeOptions,
 ): Promise<TestNode> {
   await using parts = new AsyncDisposableStack();
   const log = openLog("node", logLevel("error"));
@@ -63,7 +65,7 @@ export async function startNode(
       $case: "hello",
       value: {
         agentVersion: "test",
-        capability: 1,
+        capability: level,
         capacity: resources,
         drivers: [],
         labels,
@@ -139,6 +141,8 @@ export async function startNode(
 
 const phaseOf: Readonly<Record<number, VmReport["phase"]>> = {
   [Desired.DESIRED_RUNNING]: Phase.PHASE_RUNNING,
+  [Desired.DESIRED_PAUSED]: Phase.PHASE_PAUSED,
+  [Desired.DESIRED_SUSPENDED]: Phase.PHASE_SUSPENDED,
   [Desired.DESIRED_STOPPED]: Phase.PHASE_STOPPED,
   [Desired.DESIRED_DELETED]: Phase.PHASE_GONE,
 };
