@@ -56,6 +56,7 @@ it("a suspended VM leaves its CPU and memory to others, and goes on once there i
 it("a VM that could not be suspended should run, and says why", async () => {
   const vm = await running("stubborn");
   const { generation = 0n } = (await ada.vms.suspendVm({ vm })).vm ?? {};
+  await node.isTold((assignment) => assignment.vmId === vm && assignment.generation === generation); // and has said that it did
   node.report(vm, { generation, phase: Phase.PHASE_RUNNING, reason: "SUSPEND_FAILED", message: "the disk is full" });
   await expect.poll(async () => (await get(vm))?.reason, { timeout: 10_000, interval: 20 }).toBe("SUSPEND_FAILED");
   expect(await get(vm)).toMatchObject({ desired: Desired.DESIRED_RUNNING, message: "the disk is full" });
