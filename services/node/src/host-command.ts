@@ -4,6 +4,7 @@ import { readNodeConfig } from "./config.ts";
 import { examine } from "./network/doctor.ts";
 import { readFacts } from "./network/facts.ts";
 import { clearGround, layGround } from "./network/ground.ts";
+import { lockNetwork } from "./network/network-lock.ts";
 import { networkSettings } from "./network/settings.ts";
 
 const [word, format] = process.argv.slice(2);
@@ -23,6 +24,7 @@ async function run(): Promise<void> {
   const settings = await networkSettings(config);
   switch (word) {
     case "setup": {
+      await using _ = await lockNetwork();
       const { mtu, changes } = await layGround(settings);
       const { cidr, cidr6, gateway, gateway6 } = settings.subnet;
       return show(
@@ -31,6 +33,7 @@ async function run(): Promise<void> {
       );
     }
     case "reset": {
+      await using _ = await lockNetwork();
       const changes = await clearGround(settings.stateDir);
       return show({ changes }, changes.length === 0 ? ["nothing to remove"] : changes);
     }

@@ -33,6 +33,7 @@ import type { HostNetwork } from "./machine/host.ts";
 import { openIngredients } from "./machine/prepare.ts";
 import type { VmmDriver } from "./machine/vmm.ts";
 import { openHostNetwork } from "./network/host-network.ts";
+import { lockNetwork } from "./network/network-lock.ts";
 import { networkSettings } from "./network/settings.ts";
 import { openQemuDriver } from "./qemu/driver.ts";
 import { openSimDriver } from "./sim/driver.ts";
@@ -166,6 +167,7 @@ async function networkOf(config: NodeConfig, driver: VmmDriver, stack: AsyncDisp
           "VMs under Firecracker have no network yet: use PITWALL_DRIVER=qemu with PITWALL_NETWORK=bridge, or leave the latter out";
         throw new PitwallError("unsupported", message, { reason: "NETWORK_UNSUPPORTED" });
       }
+      stack.use(await lockNetwork());
       return stack.use(await openHostNetwork(await networkSettings(config), log));
   }
 }

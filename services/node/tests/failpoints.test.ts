@@ -1,6 +1,6 @@
 // An agent that dies for real, at each step of creating and deleting a VM and of its way back: its next start brings about what was
 // wanted, once, and leaves nothing. The same on a simulated host, with more of the steps: src/sim/node.test.ts.
-import { readdir } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Desired, NodeLossPolicy, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { provideBreakable, provision } from "@pitwall/quickstart";
@@ -146,4 +146,18 @@ it("a report that is lost on its way is made good by the next start", async () =
   void host.startAgent([vm]);
   await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
   expect(host.vmms(vm.vmId)).toHaveLength(1);
+});
+
+it("a VMM that another driver has started is ended: no second one comes to the VM's disk beside it", async () => {
+  const { host, vm } = await hostFor();
+  const ended = host.startAgent([vm]);
+  await expect.poll(() => host.hasReported(vm.vmId, Phase.PHASE_RUNNING), limit).toBe(true);
+  host.agent?.kill("SIGKILL");
+  await ended;
+  const [before] = host.vmms(vm.vmId);
+  const journal = join(host.dir, "vms", vm.vmId, "vm.json");
+  await writeFile(journal, (await readFile(journal, "utf8")).replace('"driver":"sim"', '"driver":"qemu"'));
+  void host.startAgent([{ ...vm, generation: 2n, restartGeneration: 2n }]);
+  await expect.poll(() => host.vmms(vm.vmId), limit).not.toContainEqual(before);
+  await expect.poll(() => host.vmms(vm.vmId), limit).toHaveLength(1);
 });

@@ -11,6 +11,7 @@ import {
   planted,
   processUsage,
   signalProcess,
+  syncPath,
   systemClock,
   type Failpoints,
   type Log,
@@ -121,7 +122,9 @@ async function localKernel(kernel: string, dir: string): Promise<string> {
   const temporary = `${copy}.${process.pid}.tmp`;
   try {
     await copyFile(kernel, temporary);
+    await syncPath(temporary); // by its name it is believed to be whole
     await rename(temporary, copy);
+    await syncPath(dir);
   } finally {
     await rm(temporary, { force: true });
   }

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { copyFile, lstat, mkdir, readFile, realpath, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { exists, PitwallError } from "@pitwall/runtime";
+import { exists, PitwallError, syncPath } from "@pitwall/runtime";
 import { programName } from "./jail.ts";
 
 const run = promisify(execFile);
@@ -86,7 +86,9 @@ async function copyOf(path: string, dir: string): Promise<string> {
   const temporary = `${copy}.${process.pid}.tmp`;
   try {
     await copyFile(path, temporary);
+    await syncPath(temporary); // by its name it is believed to be whole
     await rename(temporary, copy);
+    await syncPath(dirname(copy));
   } finally {
     await rm(temporary, { force: true });
   }

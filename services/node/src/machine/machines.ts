@@ -34,7 +34,9 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
   const entries = await host.journals.readAll();
   await host.failpoints.at("rejoin.scan.anchors");
   await host.network?.keepOnly(new Set(entries.map(({ assignment }) => assignment.vmId)));
-  await host.driver.sweep?.(entries.flatMap(({ assignment: { vmId }, process }) => (process ? [{ vmId, process }] : [])));
+  // Of one that is being deleted nobody asks for its VMM any more: it goes with the rest.
+  const claimed = entries.filter(({ assignment }) => assignment.desired !== Desired.DESIRED_DELETED);
+  await host.driver.sweep?.(claimed.flatMap(({ assignment: { vmId }, process }) => (process ? [{ vmId, process }] : [])));
   for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(ground, entry));
 
   function told(report: VmReport): void {

@@ -34,6 +34,8 @@ export async function recover(
   const isKept = isHeld(phase) && (await driver.isSuspended(dir));
   // One whose memory is gone from the disk has it: that is the VM, though nobody came to write it down.
   const woken = starting && isAsleep(phase) && !isKept ? processes.workingIn(dir)[0] : undefined;
+  // Another driver's: this one knows nothing of it, and another VMM on the same disk would destroy that.
+  if (process && process.driver !== driver.name) await processes.kill(process);
   const last = woken ? { driver: driver.name, ...woken } : process;
   const vmm = last && (await driver.adopt({ ...assignment, dir }, last));
   return { vmm, isKept: isKept && phase === Phase.PHASE_SUSPENDING };

@@ -47,11 +47,12 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
   function change(kind: Change["kind"], port: VmPort): Promise<void> {
     const done = Promise.withResolvers<void>();
     waiting.push({ kind, port, done });
-    working ??= work().finally(() => (working = undefined));
+    working ??= work();
     return done.promise;
   }
 
   async function work(): Promise<void> {
+    await Promise.resolve(); // what comes together is made together, and the end below comes after the assignment
     while (waiting.length > 0) {
       const batch = waiting.slice(0, maxTogether);
       waiting = waiting.slice(maxTogether);
@@ -65,6 +66,7 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
         else for (const one of batch) await make([one]).then(one.done.resolve, one.done.reject);
       }
     }
+    working = undefined; // at once, or a change that comes now would find nobody at work
   }
 
   async function make(batch: readonly Change[]): Promise<void> {

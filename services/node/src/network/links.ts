@@ -25,7 +25,8 @@ export function tapLines(subnet: Subnet, port: VmPort, mtu: number): TapLines {
   const { tap, mac, address6, linkLocal } = namesOf(subnet, port);
   return {
     ip: [
-      `tuntap add dev ${tap} mode tap`,
+      // Without an owner it is anybody's who opens /dev/net/tun.
+      `tuntap add dev ${tap} mode tap user 0`,
       `link set dev ${tap} master ${bridgeName} mtu ${mtu} addrgenmode none alias ${tapAlias(port)}`,
       `link set dev ${tap} type bridge_slave isolated on learning off flood off mcast_flood off bcast_flood off`,
       ...[port.address, address6, linkLocal].map((address) => `neigh replace ${address} lladdr ${mac} dev ${bridgeName} nud permanent`),
