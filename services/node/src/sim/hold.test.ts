@@ -1,4 +1,5 @@
 import { Desired, NodeLossPolicy, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { timeLimit } from "@pitwall/runtime";
 import { expect, test } from "vitest";
 import { begin, ttlMs, type Run } from "../../tests/support/sim-peer.ts";
 
@@ -123,7 +124,8 @@ test("a VM whose pause could not be written down before it was to run on does ru
   all.peer.want({ vmId: vm, ...pause });
   await all.clock.advance(1_000);
   await reach(all, run, Phase.PHASE_RUNNING);
-  await using guest = await all.node.host.running[0]?.guest.open(AbortSignal.timeout(1_000)); // a paused one opens nothing
+  using limit = timeLimit(all.clock, 1_000);
+  await using guest = await all.node.host.running[0]?.guest.open(limit.signal); // a paused one opens nothing
   expect(guest).toBeDefined();
 });
 
