@@ -2,7 +2,7 @@
 import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { GuestState } from "@pitwall/proto/pitwall/v1/guest.ts";
-import { fromDuration, isAlive, noFailpoints, processesIn, systemClock } from "@pitwall/runtime";
+import { fromDuration, isAlive, noFailpoints, processesIn, systemClock, type Failpoints } from "@pitwall/runtime";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { wiring as firecrackerWiring } from "../src/firecracker/arguments.ts";
 import { openGuest } from "../src/guest/client.ts";
@@ -266,4 +266,43 @@ it("qemu leaves no process and no socket when it cannot start", async () => {
   });
   expect(processesIn(spec.dir)).toEqual([]);
   expect(await readdir(spec.dir)).toEqual(before);
+});
+
+/** A QEMU whose agent was killed when its guest's memory was on the disk, and before it ended it. */
+async function leftSuspended(spec: VmmSpec): Promise<Vmm> {
+  const never = new Promise<void>(() => undefined);
+  const at: Failpoints["at"] = async (name) => (name === "suspend.memory.kept" ? never : undefined);
+  const driver = openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir, failpoints: { ...noFailpoints, at } });
+  const vmm = await started(driver, spec);
+  await untilReady(vmm, openGuest);
+  void vmm.suspend();
+  await expect.poll(() => driver.isSuspended(spec.dir), { timeout: 30_000 }).toBe(true);
+  expect(isAlive(vmm.process)).toBe(true);
+  return vmm;
+}
+
+it("qemu is suspended by the next agent when one was killed amid that, and wakes", async () => {
+  const spec = await makings.makeSpec();
+  const driver = openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir });
+  const left = await leftSuspended(spec);
+  await (await driver.adopt(spec, left.process))?.suspend();
+  expect(isAlive(left.process)).toBe(false);
+  const woken = await driver.wake(spec);
+  onTestFinished(() => woken.kill());
+  await untilReady(woken, openGuest);
+});
+
+it("qemu goes on after all when an agent was killed amid a suspension, and is suspended once more later", async () => {
+  const spec = await makings.makeSpec();
+  const driver = openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir });
+  const left = await leftSuspended(spec);
+  const adopted = await driver.adopt(spec, left.process);
+  await driver.forget(spec.dir);
+  await adopted?.resume();
+  await untilReady(left, openGuest);
+  await adopted?.suspend();
+  expect(await driver.isSuspended(spec.dir)).toBe(true);
+  const woken = await driver.wake(spec);
+  onTestFinished(() => woken.kill());
+  await untilReady(woken, openGuest);
 });
