@@ -32,6 +32,8 @@ const hello = bytesOf({
   },
 });
 
+const firstHeartbeat = bytesOf({ $case: "heartbeat", value: { sequence: 1n, available: undefined } });
+
 /** Resolves once it knows all that it should be. */
 async function connect(link: string, path: string): Promise<Stream> {
   const { key, certificate, ca } = identity.parse(JSON.parse(await readFile(path, "utf8")));
@@ -43,6 +45,7 @@ async function connect(link: string, path: string): Promise<Stream> {
   stream.on("error", () => process.exit(1));
   stream.on("data", (bytes: Buffer) => {
     const { message } = ConnectResponse.decode(bytes);
+    if (message?.$case === "welcome") stream.write(firstHeartbeat);
     if (message?.$case === "assignments") told.resolve(stream);
     if (message?.$case !== "imageCommand") return;
     const { requestId } = message.value;
@@ -60,7 +63,7 @@ process.once("message", (message) => {
   const work = async (): Promise<void> => {
     for (const index of left) streams.push(await connect(link, join(stateDir, "nodes", `${name}-${index}`, "identity.json")));
   };
-  let sequence = 0n;
+  let sequence = 1n;
   setInterval(() => {
     const heartbeat = bytesOf({ $case: "heartbeat", value: { sequence: ++sequence, available: undefined } });
     for (const stream of streams) stream.write(heartbeat);

@@ -65,6 +65,26 @@ test("two hellos of one node at the same time are two sessions, of which the new
   }
 });
 
+test("a hello that is read late, when its node has gone elsewhere, proves no VM to be lost; one whose node answers the welcome does", async () => {
+  const node = await joinNode(installation, first.admin, "elsewhere");
+  await onlyOn(node.id);
+  await using link = await node.link(second.link);
+  void obey(link, 200);
+  const { vm } = await first.admin.vms.createVm({ name: "kept", spec: { image: installation.image } });
+  const look = async (): Promise<{ phase: Phase | undefined; reason: string | undefined }> => {
+    const seen = (await first.admin.vms.getVm({ vm: vm?.id ?? "" })).vm;
+    return { phase: seen?.phase, reason: seen?.reason };
+  };
+  await eventually(async () => (await look()).phase === Phase.PHASE_RUNNING || undefined);
+  const late = await node.link(first.link, [], { isSilent: true }); // it names none: the VM came since
+  late.say({ $case: "inventory", value: { vms: [], complete: true } });
+  await late[Symbol.asyncDispose]();
+  await eventually(async () => (await stateAt(second, "elsewhere")) === NodeState.NODE_STATE_UNREACHABLE || undefined);
+  expect(await look()).toEqual({ phase: Phase.PHASE_RUNNING, reason: "" });
+  await using _ = await node.link(first.link, []);
+  await eventually(async () => (await look()).reason === "VM_LOST" || undefined);
+});
+
 test("a heartbeat is acknowledged once the lease is in the database, and not for an older session", async () => {
   const node = await joinNode(installation, first.admin, "beating");
   await using one = await node.link(first.link);

@@ -48,13 +48,15 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       leases.begin(session, parts.receivedFrom?.(context.peer));
       log.info("a node linked", { node: nodeId, session: session.epoch, vms: hello.value.inventory?.vms.length ?? 0 });
       const stop = new AbortController();
-      const taken = Promise.withResolvers<void>();
-      void listen({ session, inventory, messages, taken: taken.promise, signal: stop.signal }, parts);
+      const [taken, alive] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+      void listen({ session, inventory, messages, taken: taken.promise, onAlive: alive.resolve, signal: stop.signal }, parts);
       context.signal.addEventListener("abort", () => session.outbox.close(), { once: true });
       try {
         await failpoints.at("lease.session.begun", nodeId);
         yield await welcome(session, parts);
-        void answer(session, inventory, taken.resolve, parts).catch((error: unknown) => session.outbox.fail(error));
+        void alive.promise
+          .then(() => answer(session, inventory, taken.resolve, parts))
+          .catch((error: unknown) => session.outbox.fail(error));
         yield* session.outbox;
       } finally {
         stop.abort();
@@ -82,7 +84,11 @@ async function welcome(session: Session, { heartbeatMs, leaseMs, sshUserAuthorit
   return { message: { $case: "welcome", value } };
 }
 
-/** A hello is answered with all that its node should be. That is work for the database: heartbeats are acknowledged meanwhile. */
+/**
+ * A hello is answered with all that its node should be, once the node has answered the welcome: a controller that stood still reads hellos of
+ * nodes that have gone elsewhere since, and what such a one does not name may have come to its node there. That is work for the database:
+ * heartbeats are acknowledged meanwhile.
+ */
 async function answer(session: Session, said: FirstInventory, onTaken: () => void, parts: LinkParts): Promise<void> {
   const inventory = await said.whole;
   await parts.reports.takeInventory(session, inventory);
@@ -107,6 +113,8 @@ interface Listening {
   readonly messages: AsyncIterator<ConnectRequest>;
   /** The hello's inventory, which is older than all that follows it. */
   readonly taken: Promise<void>;
+  /** Called with each heartbeat: the node sends the first one when it hears the welcome. */
+  readonly onAlive: () => void;
   readonly signal: AbortSignal;
 }
 
@@ -114,7 +122,7 @@ interface Listening {
  * Takes what the node says. What it says of VMs is work for the database, and waits for what came before it: heartbeats do not wait for that.
  * The end of its stream ends the session.
  */
-async function listen({ session, inventory, messages, taken, signal }: Listening, parts: LinkParts): Promise<void> {
+async function listen({ session, inventory, messages, taken, onAlive, signal }: Listening, parts: LinkParts): Promise<void> {
   const { reports, leases, log } = parts;
   const pace = new Pace(parts.clock);
   const onFailure = (error: unknown): void => {
@@ -123,11 +131,14 @@ async function listen({ session, inventory, messages, taken, signal }: Listening
   };
   const take: BacklogOptions["take"] = (some, onTaken) => reports.takeAll(session, some, onTaken);
   const backlog = new Backlog({ ready: taken, take, onFailure, signal, clock: parts.clock });
+  let isAlive = false;
   try {
     for (let next = await messages.next(); next.done !== true && !signal.aborted; next = await messages.next()) {
       const { message } = next.value;
       switch (message?.$case) {
         case "heartbeat":
+          isAlive = true;
+          onAlive();
           leases.heard(session, message.value.sequence);
           break;
         case "report":
@@ -156,7 +167,7 @@ async function listen({ session, inventory, messages, taken, signal }: Listening
       const waitMs = pace.take();
       if (waitMs > 0) await sleepOrAbort(waitMs, signal, parts.clock);
     }
-    await backlog.done(); // what it said before its end counts
+    if (isAlive) await backlog.done(); // what it said before its end counts
     session.outbox.close();
   } catch (error) {
     onFailure(error);

@@ -75,12 +75,15 @@ export async function startNode(
     },
   });
 
+  let sequence = 0n;
+  const beatOnce = (): void => void outbox.push({ message: { $case: "heartbeat", value: { sequence: ++sequence, available: resources } } });
   const stop = new AbortController();
   const ready = Promise.withResolvers<void>();
   const stream = createClient(LinkServiceDefinition, channel).connect(outbox, { signal: stop.signal });
   const reading = (async () => {
     try {
       for await (const { message } of stream) {
+        if (message?.$case === "welcome") beatOnce();
         if (message?.$case !== "assignments") continue;
         for (const assignment of message.value.assignments) {
           told.push(assignment);
@@ -95,11 +98,7 @@ export async function startNode(
     }
   })();
   ready.promise.catch(() => undefined);
-  let sequence = 0n;
-  const beat = setInterval(
-    () => outbox.push({ message: { $case: "heartbeat", value: { sequence: ++sequence, available: resources } } }),
-    heartbeatMs,
-  );
+  const beat = setInterval(beatOnce, heartbeatMs);
   parts.defer(async () => {
     clearInterval(beat);
     outbox.close();

@@ -44,6 +44,8 @@ export interface HelloOptions {
   readonly complete?: boolean;
   /** The inventory, instead of one of `vms`, each part in a message of its own. */
   readonly parts?: readonly Inventory[];
+  /** Does not answer the welcome, as one that has gone elsewhere by then. Default: false. */
+  readonly isSilent?: boolean;
 }
 
 export interface SpokenNode {
@@ -94,7 +96,7 @@ async function openLink(
   identity: Identity,
   address: string,
   vms: readonly VmReport[],
-  { cpuMillis = 64_000, subnet, complete = true, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
+  { cpuMillis = 64_000, subnet, complete = true, isSilent = false, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
 ): Promise<SpokenLink> {
   const [inventory, ...rest] = parts;
   const { key, cert, ca } = identity.tls();
@@ -127,6 +129,9 @@ async function openLink(
       for await (const { message } of createClient(LinkServiceDefinition, channel).connect(outbox, { signal: abort.signal }))
         if (message) {
           heard.push(message);
+          // As an agent does: before that a controller takes a hello for one that may be old.
+          if (message.$case === "welcome" && !isSilent)
+            outbox.push({ message: { $case: "heartbeat", value: { sequence: 1n, available: undefined } } });
           if (message.$case === "assignments") assignments.push(...message.value.assignments);
         }
     } catch (error) {
