@@ -86,7 +86,9 @@ it("runs the image's own CMD, which answers through the gateway to whoever has a
   expect((await fetch(url)).status).toBe(401);
   const http2 = ["curl", "-s", "--http2-prior-knowledge", "-w", "%{http_version} %{http_code}", url];
   expect((await run([...http2, "-H", `authorization: Bearer ${await pitwall.stack.token()}`])).stdout).toMatch(/microVM[^]*2 200$/);
-  expect((await run(http2)).stdout).toMatch(/2 401$/);
+  // An answer's end must not be overtaken by word that what was asked is not read: curl takes that for no answer.
+  for (const body of Array.from({ length: 40 }, (_, n) => (n % 2 === 0 ? [] : ["-d", "text"])))
+    expect((await run([...http2, ...body])).stdout).toMatch(/2 401$/);
 });
 
 it("runs other arguments instead of CMD, with the image's environment and the VM's own, and tells how they ended", async () => {

@@ -1,6 +1,4 @@
 // Directed runs: one failpoint in one real process does one thing to it, under the traffic that passes there. Which runs there are, by name.
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { failpointList, isFailpoint, seededRandom, type FailpointName, type FailpointOwner } from "@pitwall/runtime";
 
 const prefix = "directed/";
@@ -61,16 +59,10 @@ export function directedSeedsOf(names: readonly string[]): string[] {
   });
 }
 
-/** Those that have been green, as driven today. */
-export function provenSeeds(): string[] {
-  const names = readFileSync(join(import.meta.dirname, "..", "directed.txt"), "utf8").split("\n");
-  return directedSeedsOf(names.filter((name) => name !== "" && !name.startsWith("#")));
-}
-
-/** `count` of `seeds`, drawn by `seed`. */
-export function someDirectedSeeds(count: number, seed: string, seeds: readonly string[] = directedSeeds()): string[] {
+/** `count` of all, drawn by `seed`. */
+export function someDirectedSeeds(count: number, seed: string): string[] {
   const random = seededRandom(seed, "directed");
-  return seeds
+  return directedSeeds()
     .map((name) => ({ name, at: random() }))
     .toSorted((a, b) => a.at - b.at)
     .slice(0, count)

@@ -58,10 +58,16 @@ export function wasCut(stream: ServerHttp2Stream): boolean {
   return stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR;
 }
 
+const endLookMs = 5;
+
 /** Once all is sent, tells a client that is still sending to stop (RFC 9113 section 8.1). */
 export function stopListening(stream: ServerHttp2Stream): void {
+  if (stream.endAfterHeaders) return; // it sends nothing
   const stop = (): void => {
-    if (!stream.readableEnded && !stream.closed) stream.close(constants.NGHTTP2_NO_ERROR);
+    if (stream.readableEnded || stream.closed) return;
+    // "finish" is when all was handed over, and a reset that overtakes the end makes the answer one that never ended.
+    if (stream.state.localClose === 1) stream.close(constants.NGHTTP2_NO_ERROR);
+    else setTimeout(stop, endLookMs).unref();
   };
   if (stream.writableFinished) setImmediate(stop);
   else stream.once("finish", () => setImmediate(stop));

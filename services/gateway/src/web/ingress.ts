@@ -258,6 +258,7 @@ function answer(response: Response, reply: IncomingMessage, target: Target, way:
 
 function refuse(response: Response, error: unknown): void {
   if (response.headersSent) return cut(response);
+  if (response instanceof Http2ServerResponse) response.stream.resume(); // Node resets what nobody reads, and that may overtake the answer's end
   const { status, words } = ingressRefusal(error);
   begin(response, status, { "content-type": "text/plain; charset=utf-8", ...(status === 401 && { "www-authenticate": "Bearer" }) });
   response.end(`${words}\n`);

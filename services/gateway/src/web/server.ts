@@ -199,6 +199,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       leave = admission.call(address);
     } catch (error) {
       response.statusCode = 429;
+      if (response instanceof Http2ServerResponse) response.stream.resume();
       return void response.end(`${messageChain(error)}\n`);
     }
     let begunAtMs: number | undefined;
@@ -261,6 +262,7 @@ const nothingHere = "nothing is here";
 /** Not even the gateway's own pages: a name below the ingress domain is a VM's or nobody's. */
 function nothingThere(response: ServerResponse | Http2ServerResponse): void {
   response.statusCode = 404;
+  if (response instanceof Http2ServerResponse) response.stream.resume(); // as in ingress.ts
   response.end(`${nothingHere}\n`);
 }
 
