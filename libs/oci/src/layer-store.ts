@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { addAbortSignal, type Readable } from "node:stream";
-import { noFailpoints, PitwallError, syncPath, writeFileAtomic, type Failpoints } from "@pitwall/runtime";
+import { isMissing, noFailpoints, PitwallError, syncPath, writeFileAtomic, type Failpoints } from "@pitwall/runtime";
 import type { CredentialsFor } from "./credentials.ts";
 import { malformed, truncated } from "./image-error.ts";
 import type { ImageSources, LayerDescriptor, ResolvedImage } from "./image.ts";
@@ -205,8 +205,7 @@ export class LayerStore implements AsyncDisposable {
       await rm(temporary, { force: true });
       signal.throwIfAborted();
       if (error instanceof PitwallError) throw error;
-      if (error instanceof Error && "code" in error && error.code === "ENOENT")
-        throw truncated(`layer ${layer.digest} is missing and the image`, error);
+      if (isMissing(error)) throw truncated(`layer ${layer.digest} is missing and the image`, error);
       throw new PitwallError("unavailable", `layer ${layer.digest} could not be read to its end`, {
         reason: "REGISTRY_UNREACHABLE",
         cause: error,

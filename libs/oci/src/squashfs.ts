@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { open, rename, rm } from "node:fs/promises";
 import { getgid, getuid } from "node:process";
 import type { Readable, Writable } from "node:stream";
-import { PitwallError } from "@pitwall/runtime";
+import { isMissing, PitwallError } from "@pitwall/runtime";
 import { packerMissing, type Confinement } from "./confinement.ts";
 import { diskFull, isFull, orDiskFull } from "./disk-full.ts";
 import { sinkOf, TarOutput } from "./tar-output.ts";
@@ -77,7 +77,7 @@ export async function writeSquashfs(
 }
 
 function packerError(cause: unknown, said: string): PitwallError {
-  if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") {
+  if (isMissing(cause)) {
     return packerMissing(cause);
   }
   if (/No space left/.test(said)) return diskFull(cause);

@@ -1,6 +1,6 @@
 // Files: whether one is there, and ones that survive a crash, whole or not at all.
 import { randomBytes } from "node:crypto";
-import { link, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { copyFile, link, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 import { planted } from "./planted.ts";
 
@@ -21,6 +21,19 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
     throw error;
   }
   await syncPath(dirname(path));
+}
+
+/** A copy at `to`, whole and on disk, or none: by its name it may be believed. The folder is there. */
+export async function copyFileAtomic(from: string, to: string): Promise<void> {
+  const temporary = `${to}.${randomBytes(4).toString("hex")}.tmp`;
+  try {
+    await copyFile(from, temporary);
+    await syncPath(temporary);
+    await rename(temporary, to);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+  await syncPath(dirname(to));
 }
 
 /** The text of a file; `make` gives it when there is none. Of several that make it at once, one wins, and all read that. Mode 0600. */

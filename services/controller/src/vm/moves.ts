@@ -97,25 +97,11 @@ export class Moves {
   }
 
   pause(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
-    return this.#run(methods.pauseVm, caller, request, {
-      move: () => "pause",
-      apply: async ({ change, row }) => {
-        await needHolding(change.em, row);
-        row.desired = Desired.DESIRED_PAUSED;
-        return {};
-      },
-    });
+    return this.#run(methods.pauseVm, caller, request, holding("pause", Desired.DESIRED_PAUSED));
   }
 
   suspend(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
-    return this.#run(methods.suspendVm, caller, request, {
-      move: () => "suspend",
-      apply: async ({ change, row }) => {
-        await needHolding(change.em, row);
-        row.desired = Desired.DESIRED_SUSPENDED;
-        return {};
-      },
-    });
+    return this.#run(methods.suspendVm, caller, request, holding("suspend", Desired.DESIRED_SUSPENDED));
   }
 
   stop(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
@@ -295,6 +281,17 @@ export class Moves {
     const wanted = { cpuMillis: grows ? BigInt(row.cpuMillis) : 0n, memBytes: grows ? row.memBytes : 0n, diskBytes: 0n };
     if (node && !hasRoom(node, wanted)) throw noRoom([node], wanted);
   }
+}
+
+function holding(move: "pause" | "suspend", desired: Desired): Step {
+  return {
+    move: () => move,
+    apply: async ({ change, row }) => {
+      await needHolding(change.em, row);
+      row.desired = desired;
+      return {};
+    },
+  };
 }
 
 /** Throws `unsupported` when the VM's node would not know what it is asked for. */

@@ -1,5 +1,6 @@
 // gRPC over HTTP/2: headers, messages and trailers go through unchanged.
-import { constants, type ServerHttp2Stream } from "node:http2";
+import type { ServerResponse } from "node:http";
+import { constants, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
 import type { Trailers } from "./grpc-reply.ts";
 import type { CallHeaders } from "./headers.ts";
 import type { CallClient } from "./relay.ts";
@@ -56,6 +57,11 @@ function endWith(stream: ServerHttp2Stream, trailers: Trailers): void {
 /** Whether its client broke a request off that has ended. */
 export function wasCut(stream: ServerHttp2Stream): boolean {
   return stream.aborted || stream.rstCode !== constants.NGHTTP2_NO_ERROR;
+}
+
+/** Before an answer to what nobody has read: Node resets such a stream by itself, and that may overtake the answer's end. */
+export function readOut(response: ServerResponse | Http2ServerResponse): void {
+  if (response instanceof Http2ServerResponse) response.stream.resume();
 }
 
 const endLookMs = 5;

@@ -8,7 +8,7 @@ import type { Caller } from "@pitwall/proto/pitwall/v1/access.ts";
 import { invalid, PitwallError, splice, systemClock } from "@pitwall/runtime";
 import { maxTunnelListeners, type ByHost, type Tunnels } from "../tunnels/tunnels.ts";
 import type { Door } from "./door.ts";
-import { stopListening } from "./grpc.ts";
+import { readOut, stopListening } from "./grpc.ts";
 import { grantCaller, grantCookie, grantIn, grantPrincipal, ingressCaller, type IngressCaller } from "./ingress-credential.ts";
 import { authorityOf, framingOf, headersIn, headersOut, headersOutOnOwnHost, type Came, type IngressRequest } from "./ingress-headers.ts";
 import { ingressHost } from "./ingress-host.ts";
@@ -258,7 +258,7 @@ function answer(response: Response, reply: IncomingMessage, target: Target, way:
 
 function refuse(response: Response, error: unknown): void {
   if (response.headersSent) return cut(response);
-  if (response instanceof Http2ServerResponse) response.stream.resume(); // Node resets what nobody reads, and that may overtake the answer's end
+  readOut(response);
   const { status, words } = ingressRefusal(error);
   begin(response, status, { "content-type": "text/plain; charset=utf-8", ...(status === 401 && { "www-authenticate": "Bearer" }) });
   response.end(`${words}\n`);

@@ -18,7 +18,7 @@ import type { CertificateFiles } from "./certificate.ts";
 import { corsHeaders, isPreflight } from "./cors.ts";
 import type { DeadlineOf } from "./deadlines.ts";
 import { endSoon } from "./end-soon.ts";
-import { addressOf, grpcClient, isGrpc } from "./grpc.ts";
+import { addressOf, grpcClient, isGrpc, readOut } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
 import { closeWhenIdle, firstCallMs } from "./idle.ts";
@@ -199,7 +199,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
       leave = admission.call(address);
     } catch (error) {
       response.statusCode = 429;
-      if (response instanceof Http2ServerResponse) response.stream.resume();
+      readOut(response);
       return void response.end(`${messageChain(error)}\n`);
     }
     let begunAtMs: number | undefined;
@@ -262,7 +262,7 @@ const nothingHere = "nothing is here";
 /** Not even the gateway's own pages: a name below the ingress domain is a VM's or nobody's. */
 function nothingThere(response: ServerResponse | Http2ServerResponse): void {
   response.statusCode = 404;
-  if (response instanceof Http2ServerResponse) response.stream.resume(); // as in ingress.ts
+  readOut(response);
   response.end(`${nothingHere}\n`);
 }
 

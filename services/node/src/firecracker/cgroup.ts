@@ -2,7 +2,7 @@
 import { watch } from "node:fs";
 import { mkdir, readFile, rmdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { PitwallError, systemClock } from "@pitwall/runtime";
+import { isMissing, PitwallError, systemClock } from "@pitwall/runtime";
 
 const parentName = "pitwall";
 const controllers = ["cpu", "memory", "pids", "io"] as const;
@@ -134,8 +134,4 @@ export async function removeCgroup(parent: string, name: string): Promise<void> 
     }
     await systemClock.sleep(pollMs);
   }
-}
-
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }

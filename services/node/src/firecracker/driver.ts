@@ -1,9 +1,10 @@
 // The Firecracker driver: each VM in a jail of its own, as a user of its own. The agent finds it again by its lease, its pid and start
 // time, and its jail.
-import { copyFile, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Duplex } from "node:stream";
 import {
+  copyFileAtomic,
   exists,
   isAlive,
   noFailpoints,
@@ -11,12 +12,12 @@ import {
   planted,
   processUsage,
   signalProcess,
-  syncPath,
   systemClock,
   type Failpoints,
   type Log,
 } from "@pitwall/runtime";
 import type { Vmm, VmmDriver, VmmExit, VmmProcess, VmmSpec } from "../machine/vmm.ts";
+import { statKernel } from "../host/kernel.ts";
 import { hostTscKhz } from "../host/tsc.ts";
 import { checkSocket } from "./api.ts";
 import { guestPort, wiring } from "./arguments.ts";
@@ -112,22 +113,10 @@ async function openGround(
 
 /** The kernel in a file of the agent's own, on the disk that jails are on: it is linked into them. */
 async function localKernel(kernel: string, dir: string): Promise<string> {
-  const found = await stat(kernel).catch((cause: unknown) => {
-    throw new PitwallError("unsupported", "the guest kernel cannot be read: name an uncompressed kernel (vmlinux) in PITWALL_KERNEL", {
-      cause,
-    });
-  });
+  const found = await statKernel(kernel);
   const copy = join(dir, `kernel-${found.size}-${Math.floor(found.mtimeMs)}`);
   if (await exists(copy)) return copy;
-  const temporary = `${copy}.${process.pid}.tmp`;
-  try {
-    await copyFile(kernel, temporary);
-    await syncPath(temporary); // by its name it is believed to be whole
-    await rename(temporary, copy);
-    await syncPath(dir);
-  } finally {
-    await rm(temporary, { force: true });
-  }
+  await copyFileAtomic(kernel, copy);
   // An earlier kernel; jails that have it keep it.
   for (const name of await readdir(dir))
     if (name.startsWith("kernel-") && name !== basename(copy)) await rm(join(dir, name), { force: true });

@@ -97,17 +97,8 @@ async function run(ground: Ground, lease: UidLease, guest: Guest, log: PipeTail)
   await checkConfinement(process.pid, confinement, "all");
   await failpoints.at("create.vmm.configured", lease.vmId);
   await rm(join(jailRoot(lease), names.initramfs), { force: true }); // it holds secrets, and has been read
-  const parts = stack.move();
-  return {
-    lease,
-    process,
-    api,
-    tail: () => [log.text(), console.text()].filter(Boolean).join("\n"),
-    [Symbol.dispose]() {
-      log[Symbol.dispose]();
-      void parts.disposeAsync();
-    },
-  };
+  stack.move();
+  return heldBy(lease, process, { log, console, api });
 }
 
 async function confinementOf(ground: Ground, lease: UidLease, { files, memBytes }: Guest): Promise<Confinement> {
@@ -161,6 +152,14 @@ export function hold(lease: UidLease, process: ProcessIdentity): Held {
   const log = openPipeTail(join(lease.dir, "log"), logBytes, logBytesPerS);
   const console = openPipeTail(join(lease.dir, "console"), consoleBytes, consoleBytesPerS);
   const api = openApi(`/proc/${process.pid}/root/${names.api}`, lease.uid);
+  return heldBy(lease, process, { log, console, api });
+}
+
+function heldBy(
+  lease: UidLease,
+  process: ProcessIdentity,
+  { log, console, api }: { readonly log: PipeTail; readonly console: PipeTail; readonly api: Api },
+): Held {
   return {
     lease,
     process,

@@ -1,10 +1,10 @@
 // The two programs that the operator installs: which they are, and the node's own copy of the one that runs in jails.
 import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
-import { copyFile, lstat, mkdir, readFile, realpath, rename, rm } from "node:fs/promises";
+import { lstat, mkdir, readFile, realpath } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import { exists, PitwallError, syncPath } from "@pitwall/runtime";
+import { copyFileAtomic, exists, PitwallError } from "@pitwall/runtime";
 import { programName } from "./jail.ts";
 
 const run = promisify(execFile);
@@ -83,14 +83,6 @@ async function copyOf(path: string, dir: string): Promise<string> {
   const copy = join(dir, digest.slice(0, 16), programName);
   if (await exists(copy)) return copy;
   await mkdir(dirname(copy), { recursive: true, mode: 0o700 });
-  const temporary = `${copy}.${process.pid}.tmp`;
-  try {
-    await copyFile(path, temporary);
-    await syncPath(temporary); // by its name it is believed to be whole
-    await rename(temporary, copy);
-    await syncPath(dirname(copy));
-  } finally {
-    await rm(temporary, { force: true });
-  }
+  await copyFileAtomic(path, copy);
   return copy;
 }

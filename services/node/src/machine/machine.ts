@@ -246,8 +246,7 @@ export class Machine {
         this.#booting = undefined;
         booting.resolve();
       }
-    }
-    if (this.#live.vmm && isHeld(this.#report.phase)) await goOn(this.#holder, wanted.generation);
+    } else if (isHeld(this.#report.phase)) await goOn(this.#holder, wanted.generation);
     if (this.#report.phase !== Phase.PHASE_RUNNING) await this.#awaitReady(wanted, signal);
     else if (this.#live.vmm && this.#report.generation < wanted.generation) {
       await this.#live.vmm.resume(); // it may have been paused when the agent died, and nobody came to write that down
@@ -320,7 +319,7 @@ export class Machine {
   async #stop(wanted: Assignment): Promise<void> {
     const { generation } = wanted;
     if (this.#live.vmm) await this.#endVmm(this.#live.vmm, wanted);
-    await this.#host.driver.forget(this.#dir);
+    if (this.#report.phase !== Phase.PHASE_STOPPED) await this.#host.driver.forget(this.#dir);
     this.#settled = generation;
     if (this.#report.phase !== Phase.PHASE_STOPPED || this.#report.generation !== generation) {
       await this.#say({ phase: Phase.PHASE_STOPPED, generation, reason: "", message: "" });

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { PitwallError } from "@pitwall/runtime";
+import { isMissing, PitwallError } from "@pitwall/runtime";
 import { z } from "zod";
 
 const runFile = promisify(execFile);
@@ -112,7 +112,7 @@ export async function output(program: string, args: readonly string[]): Promise<
     return (await runFile(program, [...args], { env, maxBuffer: maxOutput, timeout: limitMs })).stdout;
   } catch (cause) {
     const said = cause instanceof Error && "stderr" in cause ? String(cause.stderr).trim().split("\n").slice(0, 3).join(" | ") : "";
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") throw cannotRun(program, cause);
+    if (isMissing(cause)) throw cannotRun(program, cause);
     throw new PitwallError("internal", `${program} failed: ${said || String(cause)}`, { reason: "NETWORK_COMMAND_FAILED", cause });
   }
 }

@@ -31,6 +31,11 @@ export const files = {
   memory: "memory.sock",
 } as const;
 
+/** Of a QEMU, from outside: short whatever the state folder is called, since a UNIX socket's path has at most 107 bytes. */
+export function socketPath(pid: number, name: string): string {
+  return `/proc/${pid}/cwd/${name}`;
+}
+
 /**
  * Kernel parameters that each boot has, beside `tsc_early_khz`: without that the emulated clocks are calibrated against each other, which
  * under load never ends, and with a wrong one the guest's time runs wrong. `tsc=reliable`: there is nothing but ticks to check that clock by,

@@ -16,7 +16,7 @@ import {
 import { greetGuest } from "../guest/channel.ts";
 import { endOf, spawnDetached, untilListening, type ProcessEnd } from "../host/spawn-detached.ts";
 import type { Vmm, VmmDriver, VmmProcess, VmmSpec } from "../machine/vmm.ts";
-import { files, vmArguments, wiring } from "./arguments.ts";
+import { files, socketPath, vmArguments, wiring } from "./arguments.ts";
 import { forget, giveMemory, isSuspended, saveMemory } from "./memory.ts";
 import { probeQemu, type Probed } from "./probe.ts";
 import { qmp } from "./qmp.ts";
@@ -101,11 +101,6 @@ async function running(identity: ProcessIdentity, ended: Promise<unknown>): Prom
     throw new Error("it ended at once");
   });
   await Promise.race([qmp(path, "query-status"), endedEarly]);
-}
-
-/** Short whatever the state folder is called: a UNIX socket's path has at most 107 bytes. */
-function socketPath(pid: number, name: string): string {
-  return `/proc/${pid}/cwd/${name}`;
 }
 
 function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>, failpoints: Failpoints): Vmm {

@@ -7,7 +7,7 @@ import { pipeline } from "node:stream/promises";
 import { exists, isAlive, PitwallError, syncPath, systemClock, type ProcessIdentity } from "@pitwall/runtime";
 import { z } from "zod";
 import { untilListening } from "../host/spawn-detached.ts";
-import { files } from "./arguments.ts";
+import { files, socketPath } from "./arguments.ts";
 import { qmp } from "./qmp.ts";
 
 const fileName = "memory";
@@ -31,7 +31,7 @@ export async function forget(dir: string): Promise<void> {
 
 /** Stops the guest and keeps its memory, durably. QEMU syncs the disks of a guest that it stops. Rejects when that fails; the guest is stopped then. */
 export async function saveMemory(process: ProcessIdentity, dir: string): Promise<void> {
-  const control = `/proc/${process.pid}/cwd/${files.qmp}`;
+  const control = socketPath(process.pid, files.qmp);
   // Of a QEMU that an agent did not come to end. It moves no second time from there, so without the file it goes on first.
   const { status } = running.parse(await qmp(control, "query-status"));
   if (status === "postmigrate" && (await isSuspended(dir))) return;
@@ -40,7 +40,7 @@ export async function saveMemory(process: ProcessIdentity, dir: string): Promise
   await rm(join(dir, files.memory), { force: true });
   await qmp(control, "stop", undefined, limitMs); // which syncs its disks
   const part = join(dir, partName);
-  const { end, written } = await receive(`/proc/${process.pid}/cwd/${files.memory}`, part);
+  const { end, written } = await receive(socketPath(process.pid, files.memory), part);
   try {
     await qmp(control, "migrate-set-parameters", { "max-bandwidth": bandwidth });
     await qmp(control, "migrate", { uri: `unix:${files.memory}` });
@@ -60,14 +60,14 @@ export async function saveMemory(process: ProcessIdentity, dir: string): Promise
 
 /** Gives the memory to a QEMU that waits for it, and removes it; the CPUs are still stopped. Rejects with `unavailable` when it is no good. */
 export async function giveMemory(process: ProcessIdentity, dir: string, ended: Promise<unknown>): Promise<void> {
-  const socketPath = `/proc/${process.pid}/cwd/${files.memory}`;
-  await untilListening(process, `/proc/${process.pid}/cwd/${files.qmp}`, startLimitMs);
+  const control = socketPath(process.pid, files.qmp);
+  await untilListening(process, control, startLimitMs);
   const endedEarly = ended.then((): never => {
     throw new PitwallError("unavailable", "QEMU does not take the memory of this VM", { reason: "MEMORY_REFUSED" });
   });
   const given = (async () => {
-    await qmp(`/proc/${process.pid}/cwd/${files.qmp}`, "migrate-incoming", { uri: `unix:${files.memory}` });
-    await pipeline(createReadStream(join(dir, fileName)), connect(socketPath));
+    await qmp(control, "migrate-incoming", { uri: `unix:${files.memory}` });
+    await pipeline(createReadStream(join(dir, fileName)), connect(socketPath(process.pid, files.memory)));
     await untilStopped(process);
   })();
   await Promise.race([given, endedEarly]);
@@ -75,7 +75,7 @@ export async function giveMemory(process: ProcessIdentity, dir: string, ended: P
 }
 
 /** Listens for one stream, which goes to a file. */
-async function receive(socketPath: string, path: string): Promise<{ end: () => void; written: Promise<void> }> {
+async function receive(listenAt: string, path: string): Promise<{ end: () => void; written: Promise<void> }> {
   const server = createServer();
   let taken: Socket | undefined;
   const written = new Promise<void>((resolve, reject) => {
@@ -85,7 +85,7 @@ async function receive(socketPath: string, path: string): Promise<{ end: () => v
     });
   });
   written.catch(() => undefined); // told by who awaits it
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(socketPath, resolve));
+  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(listenAt, resolve));
   const end = (): void => {
     server.close();
     taken?.destroy();
@@ -107,7 +107,7 @@ async function untilMoved(process: ProcessIdentity, control: string): Promise<vo
 
 /** Until it has read its memory and waits to be told to go on. */
 async function untilStopped(process: ProcessIdentity): Promise<void> {
-  const control = `/proc/${process.pid}/cwd/${files.qmp}`;
+  const control = socketPath(process.pid, files.qmp);
   await poll(process, async () => running.parse(await qmp(control, "query-status")).status !== "inmigrate");
 }
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
+import { statKernel } from "../host/kernel.ts";
 import { cpio } from "../host/initramfs.ts";
 import { staticElf } from "../host/static-elf.ts";
 import { machineArguments, type Acceleration } from "./arguments.ts";
@@ -25,11 +26,7 @@ export type Probed = z.output<typeof probed>;
 /** Boots a tiny guest with KVM and, if that does not come up, with TCG. The result is kept until QEMU, kernel or the host's boot change. */
 export async function probeQemu(kernel: string, cacheDir: string): Promise<Probed> {
   const version = await qemuVersion();
-  const image = await stat(kernel).catch((error: unknown) => {
-    throw new PitwallError("unsupported", "the guest kernel cannot be read: name an uncompressed kernel (vmlinux) in PITWALL_KERNEL", {
-      cause: error,
-    });
-  });
+  const image = await statKernel(kernel);
   const bootId = await readFile("/proc/sys/kernel/random/boot_id", "utf8");
   const kvm = await stat("/dev/kvm").catch(() => undefined);
   const key = createHash("sha256")
