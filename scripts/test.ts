@@ -1,10 +1,11 @@
-// `npm test`: installs what the tests need, runs all of them, and ends with a line that counts them.
+// `npm test`: installs what the tests need, runs all of them, says again what failed, and ends with a line that counts them.
 // Arguments go to vitest: `npm test -- tests/crash.test.ts`.
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { createInterface } from "node:readline";
+import { stripVTControlCharacters } from "node:util";
 import { findGo, goFolders, provision, starterImage, testCommands } from "@pitwall/quickstart";
 import { messageChain } from "@pitwall/runtime";
 import { z } from "zod";
@@ -23,7 +24,17 @@ const vitestReport = z.object({
   numFailedTests: z.number(),
   numPendingTests: z.number(),
   success: z.boolean(),
+  testResults: z.array(
+    z.object({
+      name: z.string(),
+      status: z.string(),
+      message: z.string(),
+      assertionResults: z.array(z.object({ fullName: z.string(), status: z.string(), failureMessages: z.array(z.string()).nullish() })),
+    }),
+  ),
 });
+/** Of a failure's own words, when they are said again. */
+const messageLimit = 600;
 const goEvent = z.object({
   Action: z.string(),
   Test: z.string().optional(),
@@ -63,11 +74,25 @@ async function vitest(filters: readonly string[]): Promise<Count> {
     });
     await new Promise((resolve, reject) => child.once("close", resolve).once("error", reject));
     const report = vitestReport.parse(JSON.parse(await readFile(file, "utf8")));
+    for (const line of failuresIn(report)) process.stdout.write(`${line}\n`);
     const failed = report.success ? report.numFailedTests : Math.max(1, report.numFailedTests);
     return { passed: report.numPassedTests, failed, skipped: report.numPendingTests };
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
+}
+
+/** What failed, where logs are cut to their ends. A file with no failed test may have failed itself. */
+function failuresIn({ testResults }: z.infer<typeof vitestReport>): string[] {
+  const said = (what: string, message: string): string => `failed: ${what}: ${stripVTControlCharacters(message).slice(0, messageLimit)}`;
+  return testResults
+    .filter(({ status }) => status === "failed")
+    .flatMap(({ name, message, assertionResults }) => {
+      const file = relative(root, name);
+      const failed = assertionResults.filter(({ status }) => status === "failed");
+      if (failed.length === 0) return [said(file, message)];
+      return failed.map(({ fullName, failureMessages }) => said(`${file}: ${fullName}`, failureMessages?.[0] ?? "no words"));
+    });
 }
 
 /** powerunit's own. Output is shown for what failed. */

@@ -123,6 +123,7 @@ async function survive(second: SecondGateway, label: string, end: () => void): P
       isFirst = false;
     });
   });
+  for (const each of [undisturbed, ...seen, ...said]) each.catch(() => undefined); // awaited below, unless something fails before
   const over = await sessions(second.sshPort);
   await Promise.all([watching.all, following.all]);
   process.stderr.write(`${watches} watches, ${attached} streams over WebSocket and ${over.length} sessions are open\n`);

@@ -50,10 +50,23 @@ export class Traffic {
     return most;
   }
 
+  /** It counts until somebody ends it: how soon it is gone then is the machine's. */
   connected(client: pg.Client): void {
     this.#connections++;
     this.#mostConnections = Math.max(this.#mostConnections, this.#connections);
-    client.once("end", () => this.#connections--);
+    let isOver = false;
+    const over = (): void => {
+      if (!isOver) this.#connections--;
+      isOver = true;
+    };
+    client.once("end", over);
+    const { end } = client as { end: Real };
+    Object.assign(client, {
+      end(this: pg.Client, ...args: unknown[]) {
+        over();
+        return end.apply(this, args);
+      },
+    });
   }
 
   /** What must go out ahead of a question: empty when the database knows the time. */

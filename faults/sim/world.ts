@@ -304,8 +304,9 @@ class World {
     if (!this.#stop.signal.aborted) this.#clock.after(gaugeMs, () => this.#watchGauges());
   }
 
-  /** Whether all is as it should be, so that waiting longer shows nothing more. Only saves time: what is not so is judged at the limit. */
+  /** Whether all is as it should be and stays so. Only saves time: what is not so is judged at the limit. */
   async #isCalm(): Promise<boolean> {
+    if (!this.#areAllBack()) return false;
     const final = await finalVms(this.#parts.database);
     const living = this.#runs.filter(({ toMs }) => toMs === undefined);
     const stored = this.#nodes.flatMap(({ host }) => host.stored).length;
@@ -313,6 +314,13 @@ class World {
     if (!isQuiet || this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
     // A drain has stopped them, and moves them or starts them again.
     return (await this.#parts.database.query("select from vm where moving limit 1")).length === 0;
+  }
+
+  /** Without the last of what troubles them nodes may be as they should be, and stay so only until their leases are over. */
+  #areAllBack(): boolean {
+    const nowMs = this.#clock.monotonicMs();
+    const areOver = this.#troubles.every(({ toMs }) => toMs === Infinity || toMs <= nowMs);
+    return areOver && this.#nodes.every(({ isUp }, index) => isUp && this.#controllers.some((each) => each?.links.here(nodeId(index))));
   }
 
   /** A VM that nobody had: it must come, run and go. */

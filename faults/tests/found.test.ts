@@ -1,6 +1,6 @@
 // Schedules that once found something, made small and written out: a seed draws another one as soon as the drawing changes.
 import { expect, test } from "vitest";
-import type { Fault, Schedule } from "../schedule/schedule.ts";
+import type { Fault, Op, Schedule } from "../schedule/schedule.ts";
 import { openInstallation } from "../sim/installation.ts";
 import { runAndJudge } from "../sim/judged.ts";
 import { openParts } from "../sim/parts.ts";
@@ -9,6 +9,7 @@ const fault = (of: Pick<Fault, "kind" | "victim" | "atMs" | "forMs"> & Partial<F
   ...{ controller: undefined, step: undefined },
   ...of,
 });
+const created = (vm: number): Op => ({ kind: "create", vm, atMs: 1_000, moves: true, controller: 0 });
 const nothing: Schedule = {
   seed: "found",
   nodes: 1,
@@ -28,6 +29,16 @@ const found: Readonly<Record<string, Schedule>> = {
     faults: [
       fault({ kind: "controller-pause", victim: 1, atMs: 4_327, forMs: 18_169 }),
       fault({ kind: "database-away", victim: 0, atMs: 11_500, forMs: 4_500 }),
+    ],
+  },
+  // All was as it should be, for another second, while an agent that had died once more at its start was still away: the lease ran out amid the probe.
+  "it is not calm before all agents are back": {
+    ...nothing,
+    nodes: 2,
+    ops: [created(0), created(1)],
+    faults: [
+      fault({ kind: "crash-at", step: "rejoin.agent.start", victim: 0, atMs: 3_900, forMs: 6_900 }),
+      fault({ kind: "agent-crash", victim: 0, atMs: 4_000, forMs: 6_700 }),
     ],
   },
 };

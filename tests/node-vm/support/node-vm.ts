@@ -17,7 +17,8 @@ import { openShell, quote, type Shell, type ShellKeys } from "./shell.ts";
 import { addresses, layWire, otherEnd, type End, type Wire } from "./wire.ts";
 
 const gib = 2 ** 30;
-const bootLimitMs = 120_000;
+/** To a shell, and as long again to what the shell needs. */
+const bootLimitMs = 60_000;
 const shutDownLimitMs = 30_000;
 /** What the machine reads once, below /run/node-vm. */
 const madeNames = ["authorized_keys", "host_key", "user_key", "settings"] as const;
@@ -136,13 +137,14 @@ export async function startNodeVm(options: NodeVmOptions): Promise<NodeVm> {
     },
     async shutDown() {
       const { shell, qemu } = now();
-      await shell.run("busybox poweroff"); // runs guest/down
-      const late = new AbortController();
-      using _limit = systemClock.after(shutDownLimitMs, () => late.abort());
+      using late = timeLimit(systemClock, shutDownLimitMs);
       const isLate = once(late.signal, "abort");
+      const told = shell.run("busybox poweroff"); // runs guest/down; that it answers nobody waits for
+      told.catch(() => undefined);
       const isOff = await Promise.race([qemu.ended.then(() => true), isLate.then(() => false)]);
+      const said = isOff ? "" : await consoleEnd(dir);
       await stop();
-      if (!isOff) throw new Error(`the node VM ${name} did not switch itself off within ${shutDownLimitMs} ms`);
+      if (!isOff) throw new Error(`the node VM ${name} did not switch itself off within ${shutDownLimitMs} ms${said}`);
     },
     console: () => readFile(join(dir, files.console), "utf8"),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
@@ -189,16 +191,21 @@ async function boot(dir: string, options: NodeVmOptions & { readonly shares: rea
   void qemu.ended.then((words) => !isUp && died.abort(new Error(`QEMU ended: ${words}`)));
   try {
     const shell = await openShell(join(dir, files.shell), keys, AbortSignal.any([limit.signal, died.signal, ...(signal ? [signal] : [])]));
-    const { code } = await shell.run("until [ -e /run/node-vm/ready ]; do sleep 0.05; done");
+    const { code } = await shell.run("until [ -e /run/node-vm/ready ]; do sleep 0.05; done", { timeoutMs: bootLimitMs });
     if (code !== 0) throw new Error("it did not get ready");
     isUp = true;
     return { qemu, shell, bootMs: Math.round(systemClock.monotonicMs() - begun) };
   } catch (cause) {
     await qemu.kill();
     signal?.throwIfAborted();
-    const said = (await readFile(join(dir, files.console), "utf8").catch(() => "")).trim().split("\n").slice(-3).join(" | ");
-    throw new Error(`the node VM did not start${said === "" ? "" : `; its console ends: ${said}`}`, { cause });
+    throw new Error(`the node VM did not start${await consoleEnd(dir)}`, { cause });
   }
+}
+
+/** To be said behind what is wrong. */
+async function consoleEnd(dir: string): Promise<string> {
+  const said = (await readFile(join(dir, files.console), "utf8").catch(() => "")).trim().split("\n").slice(-3).join(" | ");
+  return said === "" ? "" : `; its console ends: ${said}`;
 }
 
 function wireEnd(dir: string, end: End): WireEnd {

@@ -25,11 +25,14 @@ export interface Ran {
 export interface RunOptions {
   /** Default: nothing. */
   readonly input?: string | Buffer | Readable;
-  /** Kills the command; default two minutes. */
+  /** Kills the command; default two minutes. A machine that does not even do that by ten seconds later is given up: `run` rejects. */
   readonly timeoutMs?: number;
 }
 
 const runLimitMs = 120_000;
+const killLimitMs = 10_000;
+/** That a timer takes. */
+const longestMs = 2 ** 31 - 1;
 
 export interface Opened {
   readonly channel: ClientChannel;
@@ -76,10 +79,14 @@ export async function openShell(socketPath: string, keys: ShellKeys, signal: Abo
     const end = endOf(channel);
     const [stdout, stderr] = [collect(channel), collect(channel.stderr)];
     using _limit = systemClock.after(timeoutMs, () => void kill().catch(() => undefined)); // the machine may have gone
+    const silent = Promise.withResolvers<never>();
+    using _last = systemClock.after(Math.min(timeoutMs + killLimitMs, longestMs), () =>
+      silent.reject(new Error(`the node VM did not end ${lineOf(command)}`)),
+    );
     channel.on("error", () => undefined);
     if (typeof input === "string" || Buffer.isBuffer(input)) channel.end(input);
     else input.pipe(channel);
-    return { ...(await end), stdout: stdout(), stderr: stderr() };
+    return { ...(await Promise.race([end, silent.promise])), stdout: stdout(), stderr: stderr() };
   };
   return {
     run,
