@@ -1,7 +1,8 @@
+import { readFile } from "node:fs/promises";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { Plan } from "./plan.ts";
-import { jumpMs, parseScript, plainScript } from "./script.ts";
+import { agentSteps, jumpMs, parseScript, plainScript } from "./script.ts";
 
 test("an empty script is the plain one", () => {
   expect(parseScript("")).toEqual(plainScript);
@@ -18,11 +19,19 @@ test.each([
   ["faults: [{fault: slow-boot, for: 1s, vms: 2}]", 'faults.0: Unrecognized key: "vms"'],
   ["faults: [{fault: node-loss}]", "faults.0: node-loss needs either at (a time) or vm"],
   ["faults: [{fault: clock-jump, at: 1s, by: -soon}]", 'faults.0.by: expected a sign and a duration, such as -10m, got "-soon"'],
+  ["faults: [{fault: agent-crash, step: create.vmm.spwaned}]", "faults.0.step: must be one of create.node.received, "],
+  ["faults: [{fault: agent-crash, step: jail.made}]", "faults.0.step: must be one of"],
   ["faults: [", "it is neither YAML nor JSON"],
   ["- 1", "it: Invalid input: expected object"],
 ])("%s is refused by its place", (text, why) => {
   expect(() => parseScript(text)).toThrow(`the simulation's script: `);
   expect(() => parseScript(text)).toThrow(why);
+});
+
+test("the steps that a script may name are those of the docs", async () => {
+  const docs = await readFile(new URL("../../../../docs/simulate.md", import.meta.url), "utf8");
+  const [, list = ""] = /^Steps are the names in the trace: ([^]*?)\.$/m.exec(docs) ?? [];
+  expect(list.split(/,\s/)).toEqual(agentSteps.map((step) => `\`${step}\``));
 });
 
 test("JSON is YAML, and a jump has a sign", () => {

@@ -1,5 +1,5 @@
 // What goes wrong in a simulation, and when: a YAML or JSON file. docs/simulate.md lists it for users.
-import { duration, PitwallError } from "@pitwall/runtime";
+import { duration, failpointList, PitwallError } from "@pitwall/runtime";
 import { parse } from "yaml";
 import { z } from "zod";
 
@@ -24,6 +24,12 @@ const selection = {
   every: z.int().positive().optional(),
   chance: z.number().min(0).max(1).optional(),
 };
+/** A simulated node jails and pulls nothing; its tunnels and its fence are the host's. */
+const elsewhere = /^(jail|tunnel|fence)\.|^create\.(pull|flatten)\./;
+/** Where its agent can be made to die, as the trace names it. */
+export const agentSteps: readonly string[] = Object.entries(failpointList)
+  .filter(([name, { owner, kind }]) => owner === "node" && kind === "step" && !elsewhere.test(name))
+  .map(([name]) => name);
 const phases = z.enum(["PREPARING", "BOOTING", "RUNNING", "STOPPING", "STOPPED", "FAILED", "DELETING", "GONE"]);
 const times = z.int().positive().default(1);
 
@@ -39,7 +45,7 @@ const fault = z.discriminatedUnion("fault", [
   z.strictObject({
     fault: z.literal("agent-crash"),
     ...selection,
-    step: z.string().regex(/^[a-z][a-z0-9.-]+$/, "must be a step, as the trace names it: create.vmm.spawned"),
+    step: z.string().refine((name) => agentSteps.includes(name), `must be one of ${agentSteps.join(", ")}`),
     times,
     restart: span.prefault("1s"),
   }),
