@@ -16,7 +16,11 @@ const changes = 60;
 const changeEveryMs = 50;
 /** docs/gateway.md: a gateway that stops is gone after that, whatever is under way. */
 const drainLimitMs = 30_000;
+/** After the last change, which others wait for too on a machine that has much to do. */
 const backLimitMs = 15_000;
+/** Sixty changes that 121 watches hear of, and logins to an emulated VM, on a machine whose processors are both busy. */
+const wholeLimitMs = 300_000;
+const loginLimitMs = 60_000;
 
 let pitwall: TestStack;
 
@@ -40,10 +44,10 @@ function clientOf(second: SecondGateway, onRetry?: (error: PitwallRpcError) => v
 }
 
 /** What a watch of the VM is told from the first change on to the last: each version of it (each has an etag), with the label's number. */
-async function watched(client: Pitwall, label: string, ready: () => void): Promise<string[]> {
+async function watched(client: Pitwall, label: string, signal: AbortSignal, ready: () => void): Promise<string[]> {
   const seen: string[] = [];
   let isFirst = true;
-  for await (const { vm } of client.vms.watch({ vm: "box" })) {
+  for await (const { vm } of client.vms.watch({ vm: "box", signal })) {
     if (isFirst) ready();
     isFirst = false;
     const n = vm.spec?.labels[label];
@@ -55,20 +59,21 @@ async function watched(client: Pitwall, label: string, ready: () => void): Promi
 }
 
 /** Follows a command's output over WebSocket to its end, from the beginning again whenever the way to it ends. */
-async function followed(client: Pitwall, execId: string, ready: () => void): Promise<string> {
-  for (;;) {
+async function followed(client: Pitwall, execId: string, signal: AbortSignal, ready: () => void): Promise<string> {
+  while (!signal.aborted) {
     let said = "";
     try {
-      for await (const each of client.attachExec("box", execId)) {
+      for await (const each of client.attachExec("box", execId, { signal })) {
         if (each.$case === "stdout") said += Buffer.from(each.value).toString();
         if (each.$case === "exit") return said;
         ready();
       }
     } catch (error) {
-      if (!(error instanceof Error) || !("code" in error) || error.code !== "UNAVAILABLE") throw error;
+      if (!signal.aborted && (!(error instanceof Error) || !("code" in error) || error.code !== "UNAVAILABLE")) throw error;
     }
     await sleep(100);
   }
+  return "the test has ended";
 }
 
 async function login(port: number): Promise<Client> {
@@ -77,7 +82,7 @@ async function login(port: number): Promise<Client> {
   const client = new ssh2.Client();
   onTestFinished(() => void client.destroy());
   client.on("error", () => undefined);
-  client.connect({ host: "127.0.0.1", port, username: "box", privateKey, hostVerifier: () => true });
+  client.connect({ host: "127.0.0.1", port, username: "box", privateKey, hostVerifier: () => true, readyTimeout: loginLimitMs });
   await new Promise<void>((resolve, reject) => client.once("ready", resolve).once("close", () => reject(new Error("it was not let in"))));
   return client;
 }
@@ -104,6 +109,10 @@ async function sessions(port: number): Promise<Promise<void>[]> {
 async function survive(second: SecondGateway, label: string, end: () => void): Promise<void> {
   const client = clientOf(second);
   const { stack } = pitwall;
+  // A test that fails takes its streams with it: the next one, and the end of the stack, would be told of theirs.
+  const stop = new AbortController();
+  onTestFinished(() => stop.abort());
+  const { signal } = stop;
   const script = `i=0; until [ -e /tmp/${label} ]; do i=$((i+1)); echo $i; sleep 0.2; done`;
   const execId = await stack.client().startExec("box", { argv: ["sh", "-c", script] });
   let isReady: (() => void) | undefined;
@@ -114,18 +123,19 @@ async function survive(second: SecondGateway, label: string, end: () => void): P
     return { all, one: () => void (--left === 0 && done?.()) };
   };
   const [watching, following] = [counted(watches), counted(attached)];
-  const seen = Array.from({ length: watches }, async () => watched(client, label, watching.one));
-  const undisturbed = watched(stack.client(), label, () => undefined);
+  const seen = Array.from({ length: watches }, async () => watched(client, label, signal, watching.one));
+  const undisturbed = watched(stack.client(), label, signal, () => undefined);
   const said = Array.from({ length: attached }, async () => {
     let isFirst = true;
-    return followed(client, execId, () => {
+    return followed(client, execId, signal, () => {
       if (isFirst) following.one();
       isFirst = false;
     });
   });
-  for (const each of [undisturbed, ...seen, ...said]) each.catch(() => undefined); // awaited below, unless something fails before
+  const going = Promise.all([...seen, undisturbed, ...said]);
+  going.catch(() => undefined); // it is heard below, unless something else has failed before
   const over = await sessions(second.sshPort);
-  await Promise.all([watching.all, following.all]);
+  await Promise.race([Promise.all([watching.all, following.all]), going]);
   process.stderr.write(`${watches} watches, ${attached} streams over WebSocket and ${over.length} sessions are open\n`);
 
   let endedMs = 0;
@@ -137,15 +147,18 @@ async function survive(second: SecondGateway, label: string, end: () => void): P
     await client.vms.update("box", { labels: { [label]: String(n) } });
     await sleep(changeEveryMs);
   }
+  const changedMs = performance.now();
+  process.stderr.write(`${(changes * 2) / 3} changes took ${Math.round(changedMs - endedMs)} ms\n`);
   const expected = await undisturbed;
   expect(new Set(expected.map((version) => version.split(": ")[1])).size).toBe(changes);
   expect(new Set(expected).size).toBe(expected.length);
   for (const all of await Promise.all(seen)) expect(all).toEqual(expected);
   await Promise.all(over);
   const again = await sessions(stack.ports.ssh);
-  process.stderr.write(`all are back within ${Math.round(performance.now() - endedMs)} ms\n`);
+  const backMs = performance.now() - changedMs;
+  process.stderr.write(`all are back ${Math.round(backMs)} ms after the last\n`);
   expect(again.length).toBe(over.length);
-  expect(performance.now() - endedMs).toBeLessThan(backLimitMs + changes * changeEveryMs);
+  expect(backMs).toBeLessThan(backLimitMs);
   expect(await run([...pitwall.ssh.commandFor("box"), `touch /tmp/${label}`])).toMatchObject({ code: 0 });
   const [first = "", ...others] = await Promise.all(said);
   const lines = first.trim().split("\n").map(Number);
@@ -153,19 +166,19 @@ async function survive(second: SecondGateway, label: string, end: () => void): P
   for (const other of others) expect(other).toBe(first);
 }
 
-it("is killed: clients are at another one within seconds, and watches have missed nothing", async () => {
+it("is killed: clients are at another one within seconds, and watches have missed nothing", { timeout: wholeLimitMs }, async () => {
   const second = await gateway("killed");
   await survive(second, "killed", () => process.kill(second.pid, "SIGKILL"));
   expect(await second.ended).toBe("SIGKILL");
 });
 
-it("is told to stop: it is gone in time, and of the calls that never pause none fails", async () => {
+it("is told to stop: it is gone in time, and of the calls that never pause none fails", { timeout: wholeLimitMs }, async () => {
   const second = await gateway("stopped");
   const retried: string[] = [];
   const client = clientOf(second, ({ message }) => void retried.push(message));
   let isOver = false;
   let calls = 0;
-  const callers = Array.from({ length: 8 }, async () => {
+  const callers = Array.from({ length: 4 }, async () => {
     while (!isOver) {
       await client.vms.get("box");
       calls++;

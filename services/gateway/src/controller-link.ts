@@ -65,7 +65,9 @@ export function openAccess(identity: Identity, log: Log): ControllerAccess {
   /** Whether it was the connection that failed, and not what was asked for. */
   function isGone({ channel }: Connection, error: unknown): boolean {
     return (
-      error instanceof ClientError && error.code === Status.UNAVAILABLE && channel.getConnectivityState(false) !== connectivityState.READY
+      error instanceof ClientError &&
+      (error.code === Status.UNAVAILABLE || error.code === Status.CANCELLED) &&
+      channel.getConnectivityState(false) !== connectivityState.READY
     );
   }
 
@@ -120,7 +122,8 @@ export function openAccess(identity: Identity, log: Log): ControllerAccess {
 export function fromRpc(error: unknown): unknown {
   if (!(error instanceof ClientError)) return error;
   const fault = (Object.keys(statusOf) as Fault[]).find((name) => statusOf[name] === error.code) ?? "internal"; // the keys of a Record<Fault, …>
-  if (fault === "unavailable")
+  // Nobody here cancels a call by its status: a controller that stops does, when it resets what is under way.
+  if (fault === "unavailable" || error.code === Status.CANCELLED)
     return new PitwallError("unavailable", "the controller cannot be reached right now; try again", {
       reason: "CONTROLLER_UNREACHABLE",
       cause: error,

@@ -97,13 +97,45 @@ describe("an upstream that", () => {
 
   it.each([
     ["REFUSED_STREAM", constants.NGHTTP2_REFUSED_STREAM, 14],
-    ["CANCEL", constants.NGHTTP2_CANCEL, 1],
+    ["CANCEL, which its client did not ask for,", constants.NGHTTP2_CANCEL, 14],
     ["ENHANCE_YOUR_CALM", constants.NGHTTP2_ENHANCE_YOUR_CALM, 8],
     ["INADEQUATE_SECURITY", constants.NGHTTP2_INADEQUATE_SECURITY, 7],
     ["INTERNAL_ERROR", constants.NGHTTP2_INTERNAL_ERROR, 13],
   ])("resets with %s means %d", async (_, reset, code) => {
     const { port } = await gatewayBefore((stream) => stream.close(reset));
     expect(trailersOf((await call(port, frame)).body)).toMatch(new RegExp(`^grpc-status: ${code}\r\n`));
+  });
+
+  it("resets with CANCEL when the deadline has passed means that", async () => {
+    // As far ahead of the gateway's own timer, which is 50 ms late, as can be.
+    const { port } = await gatewayBefore((stream) => void setTimeout(() => stream.close(constants.NGHTTP2_CANCEL), 210));
+    const { body } = await call(port, frame, { ...webHeaders, "grpc-timeout": "200m" });
+    expect(trailersOf(body)).toMatch(/^grpc-status: 4\r\n/);
+  });
+
+  const ways: readonly [string, (stream: ServerHttp2Stream) => void][] = [
+    ["says goodbye and is gone", ({ session }) => session?.destroy(undefined, constants.NGHTTP2_CANCEL)],
+    ["is killed", ({ session }) => session?.socket.destroy()],
+  ];
+  it.each(ways)("%s makes each call UNAVAILABLE, those too that are being answered", async (_, end) => {
+    const begun: ServerHttp2Stream[] = [];
+    const { port } = await gatewayBefore((stream, headers) => {
+      if (headers["x-half"] !== undefined) {
+        stream.respond(answered);
+        stream.write(frame);
+      }
+      begun.push(stream);
+      if (begun.length === 20) for (const each of begun) if (!each.destroyed) end(each);
+    });
+    await using session = await session2(port);
+    const grpc = { "content-type": "application/grpc" };
+    const calls = Array.from({ length: 5 }, () => [
+      call(port, frame).then(({ body }) => /^grpc-status: (\d+)\r\n/.exec(trailersOf(body))?.[1]),
+      call(port, frame, { ...webHeaders, "x-half": "1" }).then(({ body }) => /^grpc-status: (\d+)\r\n/.exec(trailersOf(body))?.[1]),
+      call2(session, frame, grpc).then(({ headers }) => headers["grpc-status"]),
+      call2(session, frame, { ...grpc, "x-half": "1" }).then(({ trailers }) => trailers["grpc-status"]),
+    ]);
+    expect(await Promise.all(calls.flat())).toEqual(Array.from({ length: 20 }, () => "14"));
   });
 
   it("says no status at all is at fault: INTERNAL", async () => {

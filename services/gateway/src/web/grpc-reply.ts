@@ -39,10 +39,13 @@ export function httpTrailers(httpStatus: number): Trailers {
   return plainStatus(statusOfHttp[httpStatus] ?? Status.UNKNOWN, `the upstream answered with HTTP status ${httpStatus} and no gRPC status`);
 }
 
-/** "Errors" of PROTOCOL-HTTP2.md. */
+/**
+ * "Errors" of PROTOCOL-HTTP2.md, but for CANCEL. That is what a server says that is being stopped, and what Node says of each call of a
+ * connection that is lost; a client's own cancelling never comes back this way. CANCELLED would tell the client that it had given up itself.
+ */
 const statusOfReset: Readonly<Record<number, Status>> = {
   [constants.NGHTTP2_REFUSED_STREAM]: Status.UNAVAILABLE,
-  [constants.NGHTTP2_CANCEL]: Status.CANCELLED,
+  [constants.NGHTTP2_CANCEL]: Status.UNAVAILABLE,
   [constants.NGHTTP2_ENHANCE_YOUR_CALM]: Status.RESOURCE_EXHAUSTED,
   [constants.NGHTTP2_INADEQUATE_SECURITY]: Status.PERMISSION_DENIED,
 };

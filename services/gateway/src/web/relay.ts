@@ -65,6 +65,7 @@ export async function relay(
   const { path, body } = client;
   const { timeoutMs, headers } = withDeadline(client, deadlineOf);
   const counted = metrics.begin(client.protocol, path);
+  const isLate = hasPassed(timeoutMs);
   let call: ClientHttp2Stream | undefined;
   let begunAtMs: number | undefined;
   let isOver = false;
@@ -120,7 +121,7 @@ export async function relay(
       begunAtMs = performance.now();
       counted.answered();
     };
-    receive(call, client, { isOver: () => isOver, answered, finish, fail });
+    receive(call, client, { isOver: () => isOver, isLate, answered, finish, fail });
     const sent = call;
     // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
     const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
@@ -156,30 +157,41 @@ function withDeadline(
   return { timeoutMs, headers: timeoutMs === askedMs ? headers : { ...headers, "grpc-timeout": `${timeoutMs}m` } };
 }
 
+/** Whether so much time has passed since now. */
+function hasPassed(timeoutMs: number | undefined): () => boolean {
+  const begunAtMs = performance.now();
+  return () => timeoutMs !== undefined && performance.now() - begunAtMs >= timeoutMs;
+}
+
 function stopping(): PitwallError {
   return new PitwallError("unavailable", "the gateway is stopping; call again", { reason: "GATEWAY_STOPPING" });
 }
 
 interface Receiver {
   isOver(): boolean;
+  /** Whether its deadline has passed. */
+  isLate(): boolean;
   answered(): void;
   finish(trailers: Trailers): void;
   fail(error: unknown): void;
 }
 
-function receive(call: ClientHttp2Stream, client: CallClient, { isOver, answered, finish, fail }: Receiver): void {
+function receive(call: ClientHttp2Stream, client: CallClient, { isOver, isLate, answered, finish, fail }: Receiver): void {
   const { session } = call;
   let trailers: Trailers | undefined;
   let lost: Error | undefined;
   call.on("error", (error: NodeJS.ErrnoException) => {
     if (error.code !== "ERR_HTTP2_STREAM_ERROR") lost = error;
   });
-  call.once("close", () => {
+  const finishWithout = (): void => {
     if (isOver()) return;
     if (lost instanceof PitwallError) fail(lost);
+    // Servers of gRPC reset a call so, too, whose deadline has passed.
+    else if (call.rstCode === constants.NGHTTP2_CANCEL && isLate()) finish(deadlineTrailers);
     else if (lost || session?.destroyed) fail(unreachable(lost));
     else finish(resetTrailers(call.rstCode));
-  });
+  };
+  call.once("close", finishWithout);
   const finishAlone = (alone: Trailers): void => {
     call.resume().once("end", () => finish(alone)); // read to its end, it is done and needs no reset
   };
@@ -202,7 +214,7 @@ function receive(call: ClientHttp2Stream, client: CallClient, { isOver, answered
     call.on("data", (chunk: Buffer) => {
       if (!client.write(chunk)) call.pause();
     });
-    call.once("end", () => finish(trailers ?? resetTrailers(call.rstCode)));
+    call.once("end", () => (trailers ? finish(trailers) : finishWithout()));
   });
   call.once("trailers", (parsed: IncomingHttpHeaders, _flags: number, raw?: readonly string[]) => {
     const received = responseHeaders(callHeaders(parsed, raw));
