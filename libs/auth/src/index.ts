@@ -10,4 +10,5 @@ export {
   sshLineOf,
   type SshCertificate,
 } from "./ssh-certificate.ts";
+export { issuerSettings, verifierOptions } from "./issuer-settings.ts";
 export { claimedSubject, openVerifier, type Verified, type Verifier } from "./verifier.ts";

@@ -1,16 +1,17 @@
 // Verifies access tokens of one OIDC issuer for one audience (RFC 8725, RFC 9068).
-import { isLoopback, PitwallError, planted, systemClock, type Clock } from "@pitwall/runtime";
-import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload, type JWTVerifyGetKey } from "jose";
-import { z } from "zod";
+import { PitwallError, planted, systemClock, type Clock } from "@pitwall/runtime";
+import { decodeJwt, decodeProtectedHeader, errors, jwtVerify, type JWTPayload } from "jose";
 import { isApiToken } from "./api-token.ts";
+import { IssuerKeys } from "./issuer-keys.ts";
+import { KnownTokens } from "./known-tokens.ts";
 
-const algorithms = ["RS256", "PS256", "ES256", "EdDSA"];
+/** All with a public key: whoever can verify cannot sign. */
+export const tokenAlgorithms = ["RS256", "PS256", "ES256", "EdDSA"] as const;
+export type TokenAlgorithm = (typeof tokenAlgorithms)[number];
+
 const clockToleranceSeconds = 5;
 const maxTokenBytes = 8192;
-const discoveryLimitMs = 5_000;
-/** A token that was good a moment ago is not verified again: that costs more than all else of many a call. */
-const knownForMs = 10_000;
-const maxKnown = 1_000;
+const dayMs = 86_400_000;
 const accessTypes: ReadonlySet<string> = new Set(["at+jwt", "application/at+jwt", "jwt"]);
 
 export interface Verified {
@@ -28,40 +29,61 @@ export interface Verifier {
   verify(authorization: string | undefined): Promise<Verified>;
 }
 
-const discovery = z.object({ issuer: z.string(), jwks_uri: z.url() });
+export interface VerifierOptions {
+  readonly issuer: string;
+  readonly audience: string;
+  /** Where the issuer's keys are; default: where its discovery document says. */
+  readonly jwksUrl?: string | undefined;
+  /** Of those that {@link tokenAlgorithms} names, the ones that this issuer signs with; default: all. */
+  readonly algorithms?: readonly TokenAlgorithm[] | undefined;
+  /** Clients (`azp`, or `client_id`) whose tokens count; default: any of the issuer's. */
+  readonly clients?: readonly string[] | undefined;
+  /** How long ago a token may have been issued, however long it is good. Default: a day. */
+  readonly maxAgeMs?: number | undefined;
+  readonly clock?: Pick<Clock, "monotonicMs" | "wallMs">;
+}
 
 /** Nothing is fetched before the first token. Plain HTTP is taken from issuers on this machine only. */
-export function openVerifier(options: { issuer: string; audience: string; clock?: Pick<Clock, "monotonicMs" | "wallMs"> }): Verifier {
-  const known = new KnownTokens(options.clock ?? systemClock);
-  const issuer = options.issuer;
-  let keys: Promise<JWTVerifyGetKey> | undefined;
-  const keysOnce = (): Promise<JWTVerifyGetKey> => {
-    keys ??= discover(issuer);
-    keys.catch(() => {
-      keys = undefined; // the next token tries again
+export function openVerifier(options: VerifierOptions): Verifier {
+  const { issuer, audience, jwksUrl, algorithms = tokenAlgorithms, clients = [], maxAgeMs = dayMs, clock = systemClock } = options;
+  const known = new KnownTokens<Verified>(clock);
+  const keys = new IssuerKeys({ issuer, jwksUrl, clock, onChanged: () => known.forgetAll() });
+
+  /** Throws what {@link translate} takes. */
+  async function verified(token: string): Promise<Verified> {
+    const { version } = keys;
+    const found = known.find(token);
+    if (found) {
+      await keys.count();
+      if (keys.version === version) return found;
+    }
+    const { payload } = await jwtVerify(token, keys.find, {
+      algorithms: [...algorithms],
+      issuer,
+      audience,
+      clockTolerance: clockToleranceSeconds,
+      currentDate: new Date(clock.wallMs()),
+      maxTokenAge: maxAgeMs / 1000,
+      requiredClaims: ["sub", "iat", "exp"],
     });
-    return keys;
-  };
+    requireAccessToken(token, payload);
+    requireClient(payload, clients);
+    const { sub, exp } = payload;
+    if (sub === undefined || sub === "" || exp === undefined) throw invalidToken("it names nobody");
+    const good = { subject: sub, expiresAt: new Date(exp * 1000), claims: payload };
+    // Else it may be of one that has just been taken away.
+    if (keys.version === version || version === 0) known.add(token, good);
+    return good;
+  }
+
   return {
     async verify(authorization) {
       if (isApiToken(authorization)) throw invalidToken("an API token is no JWT");
       const token = bearer(authorization);
-      const verified = known.find(token);
-      if (verified) return verified;
       try {
-        const { payload } = await jwtVerify(token, await keysOnce(), {
-          algorithms,
-          issuer,
-          audience: options.audience,
-          clockTolerance: clockToleranceSeconds,
-          requiredClaims: ["sub", "iat", "exp"],
-        });
-        requireAccessToken(token, payload);
-        const { sub, exp } = payload;
-        if (sub === undefined || sub === "" || exp === undefined) throw invalidToken("it names nobody");
-        return known.add(token, { subject: sub, expiresAt: new Date(exp * 1000), claims: payload });
+        return await verified(token);
       } catch (error) {
-        const refusal = translate(error, issuer, options.audience);
+        const refusal = translate(error, audience);
         if (planted("allow-without-keys") && refusal instanceof PitwallError && refusal.fault === "unavailable") {
           const claims = decodeJwt(token);
           return { subject: claims.sub ?? "", expiresAt: new Date((claims.exp ?? 0) * 1000), claims };
@@ -70,34 +92,6 @@ export function openVerifier(options: { issuer: string; audience: string; clock?
       }
     },
   };
-}
-
-/** Tokens that were found to be good, each for a while and no longer than it is good. */
-class KnownTokens {
-  readonly #clock: Pick<Clock, "monotonicMs" | "wallMs">;
-  /** The oldest first. */
-  readonly #known = new Map<string, { readonly verified: Verified; readonly sinceMs: number }>();
-
-  constructor(clock: Pick<Clock, "monotonicMs" | "wallMs">) {
-    this.#clock = clock;
-  }
-
-  find(token: string): Verified | undefined {
-    const known = this.#known.get(token);
-    if (!known) return undefined;
-    const { verified, sinceMs } = known;
-    const isGood = verified.expiresAt.getTime() > this.#clock.wallMs() && this.#clock.monotonicMs() - sinceMs < knownForMs;
-    if (!isGood) this.#known.delete(token);
-    return isGood ? verified : undefined;
-  }
-
-  add(token: string, verified: Verified): Verified {
-    this.#known.delete(token);
-    this.#known.set(token, { verified, sinceMs: this.#clock.monotonicMs() });
-    const [oldest] = this.#known.keys();
-    if (this.#known.size > maxKnown && oldest !== undefined) this.#known.delete(oldest);
-    return verified;
-  }
 }
 
 /** Whose a JWT is by its own words, which must have been verified before; undefined for what is none. `authorization` as above. */
@@ -129,24 +123,14 @@ function requireAccessToken(token: string, payload: JWTPayload): void {
   if (keycloakType !== undefined && keycloakType !== "Bearer") throw invalidToken("it is not an access token");
 }
 
-async function discover(issuer: string): Promise<JWTVerifyGetKey> {
-  try {
-    const response = await fetch(`${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`, {
-      redirect: "error",
-      signal: AbortSignal.timeout(discoveryLimitMs),
-    });
-    if (!response.ok) throw new Error(`status ${response.status}`);
-    const document = discovery.parse(await response.json());
-    if (document.issuer !== issuer) throw new Error("its discovery document names another issuer");
-    const uri = new URL(document.jwks_uri);
-    if (uri.protocol !== "https:" && !isLoopback(uri.hostname.replace(/^\[|\]$/g, ""))) throw new Error("its keys are not behind HTTPS");
-    return createRemoteJWKSet(uri, { timeoutDuration: discoveryLimitMs, cooldownDuration: 5_000, cacheMaxAge: 600_000 });
-  } catch (cause) {
-    throw unreachable(issuer, cause);
-  }
+/** Two applications may share an issuer and an audience, and only one of them be meant. */
+function requireClient({ azp, client_id: clientId }: JWTPayload, clients: readonly string[]): void {
+  const client = azp ?? clientId;
+  if (clients.length > 0 && (typeof client !== "string" || !clients.includes(client)))
+    throw invalidToken("it was made for a client that may not call here");
 }
 
-function translate(error: unknown, issuer: string, audience: string): unknown {
+function translate(error: unknown, audience: string): unknown {
   if (error instanceof PitwallError) return error;
   if (error instanceof errors.JWTExpired)
     return new PitwallError("unauthenticated", "the token has expired: sign in again", { reason: "TOKEN_EXPIRED" });
@@ -157,21 +141,11 @@ function translate(error: unknown, issuer: string, audience: string): unknown {
       reason: "TOKEN_AUDIENCE",
     });
   }
-  if (error instanceof errors.JWKSTimeout) return unreachable(issuer, error);
   if (error instanceof errors.JWKSNoMatchingKey)
     return new PitwallError("unauthenticated", "the token is not signed by the issuer's keys", { reason: "TOKEN_ISSUER" });
-  if (error instanceof errors.JOSEError && error.code !== "ERR_JOSE_GENERIC")
-    return invalidToken("it is damaged, or not signed by the issuer", error);
-  return unreachable(issuer, error);
+  return error instanceof errors.JOSEError ? invalidToken("it is damaged, or not signed by the issuer", error) : error;
 }
 
 function invalidToken(why: string, cause?: unknown): PitwallError {
   return new PitwallError("unauthenticated", `the token is not valid: ${why}`, { reason: "TOKEN_INVALID", cause });
-}
-
-function unreachable(issuer: string, cause: unknown): PitwallError {
-  return new PitwallError("unavailable", `the keys of the issuer ${issuer} cannot be fetched; try again`, {
-    reason: "ISSUER_UNREACHABLE",
-    cause,
-  });
 }

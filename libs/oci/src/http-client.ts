@@ -4,7 +4,7 @@ import { Agent as HttpAgent, request as requestHttp, type ClientRequest, type In
 import { Agent as HttpsAgent, request as requestHttps, type AgentOptions } from "node:https";
 import { pipeline, Readable } from "node:stream";
 import { rootCertificates } from "node:tls";
-import { isPrivateAddress } from "./addresses.ts";
+import { isPrivateAddress } from "@pitwall/runtime";
 
 export interface HttpRequest {
   /** Connects to public addresses alone. Over plain HTTP it says nothing: who allows that trusts the host. */

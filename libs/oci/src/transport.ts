@@ -1,8 +1,7 @@
 // HTTPS as registries need it: guarded addresses, redirects that lose credentials, and patience with servers that are busy.
 import { IncomingMessage, type IncomingHttpHeaders } from "node:http";
 import type { Readable } from "node:stream";
-import { backoff, PitwallError, type Clock } from "@pitwall/runtime";
-import { isPrivateAddress, literalAddress } from "./addresses.ts";
+import { backoff, isPrivateAddress, literalAddress, PitwallError, type Clock } from "@pitwall/runtime";
 import { openHttpClient, type HttpClient, type HttpRequest } from "./http-client.ts";
 
 export type Hosts = Pick<ReadonlySet<string>, "has">;

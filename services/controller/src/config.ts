@@ -1,4 +1,5 @@
 // The controller's configuration.
+import { issuerSettings } from "@pitwall/auth";
 import { imageSourceSettings } from "@pitwall/oci";
 import { bytes, duration, hostPort, list, readConfig } from "@pitwall/runtime";
 import { z } from "zod";
@@ -22,8 +23,7 @@ const schema = z.object({
   PITWALL_ADVERTISE: list.default([]),
   PITWALL_DATABASE_URL: databaseUrl.optional(),
   PITWALL_DATABASE_MIGRATOR_URL: databaseUrl.optional(),
-  PITWALL_ISSUER: z.url(),
-  PITWALL_AUDIENCE: z.string().default("pitwall"),
+  ...issuerSettings,
   PITWALL_ADMIN_SUBJECTS: list.default([]),
   PITWALL_SECRETS_KEY_FILE: z.string().startsWith("/", "must be an absolute path").optional(),
   PITWALL_READS_PER_SECOND: perSecond.prefault("200"),

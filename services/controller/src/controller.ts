@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ServerCredentials } from "@grpc/grpc-js";
-import { openVerifier, sshLineOf } from "@pitwall/auth";
+import { openVerifier, sshLineOf, verifierOptions } from "@pitwall/auth";
 import { imageSourceOptions, openImageSources } from "@pitwall/oci";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import { AuditServiceDefinition } from "@pitwall/proto/pitwall/v1/audit.ts";
@@ -153,7 +153,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const box = await openSecretBox(secretsKeyFile ?? join(caDir, "secrets.key"), secretsKeyFile !== undefined);
   await holdToInstallationKey(store, box);
   const notices = stack.use(openNotices(databaseUrl, log));
-  const verifier = openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE });
+  const verifier = openVerifier(verifierOptions(config));
   const images = openImageSources(imageSourceOptions(config));
   const roster = new Roster(store, randomUUID());
   const holder = (): { id: string; address: string } => ({ id: roster.id, address: roster.own.link });

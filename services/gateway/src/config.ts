@@ -1,5 +1,6 @@
 // The gateway's configuration.
 import { availableParallelism } from "node:os";
+import { issuerSettings } from "@pitwall/auth";
 import {
   bytes,
   duration,
@@ -95,8 +96,7 @@ const schema = z.object({
     .string()
     .regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be lower-case letters, digits and dashes, beginning with a letter, at most 63")
     .default("gateway"),
-  PITWALL_ISSUER: z.url(),
-  PITWALL_AUDIENCE: z.string().default("pitwall"),
+  ...issuerSettings,
   PITWALL_INGRESS_DOMAIN: z
     .string()
     .regex(/^(?=.{1,180}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/, "must be a DNS name in lower case")

@@ -2,7 +2,7 @@
 import cluster from "node:cluster";
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { openVerifier } from "@pitwall/auth";
+import { openVerifier, verifierOptions } from "@pitwall/auth";
 import { openIdentity, type Identity } from "@pitwall/enroll";
 import {
   failpointsFrom,
@@ -135,7 +135,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
   await using stack = new AsyncDisposableStack();
   const hostKey = await openHostKey(hostKeyFile(config));
   const api = stack.use(openApi(identity, log));
-  const door = openDoor(openVerifier({ issuer: config.PITWALL_ISSUER, audience: config.PITWALL_AUDIENCE }));
+  const door = openDoor(openVerifier(verifierOptions(config)));
   const advertise = (port: number): string =>
     hostPortText({ host: tunnelHost(config), port: config.PITWALL_TUNNEL_ADVERTISE?.port ?? port });
   const recordings = stack.use(new Recordings({ access: () => access.client(), clock: systemClock, log }));

@@ -1,4 +1,4 @@
-// Which addresses a registry may have. What a user names must not reach the host's own networks through us (SSRF).
+// Which addresses are of the public Internet. What a user or another server names must not reach our own networks through us (SSRF).
 import { BlockList, isIP } from "node:net";
 
 const privateNets = new BlockList();

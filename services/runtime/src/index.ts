@@ -1,4 +1,5 @@
 // Plumbing that services share. No noun of Pitwall's domain lives here.
+export * from "./addresses.ts";
 export * from "./backoff.ts";
 export * from "./clock.ts";
 export * from "./config.ts";

@@ -52,6 +52,10 @@ const operations = flag("PITWALL_OPS_LISTEN", "host:port", "where /healthz, /rea
 const tokens = [
   flag("PITWALL_ISSUER", "url", "the OIDC issuer of users' tokens"),
   flag("PITWALL_AUDIENCE", "word", "the audience of users' tokens", { default: "pitwall" }),
+  flag("PITWALL_JWKS_URL", "url", "where the issuer's keys are", { default: "where its discovery document says" }),
+  flag("PITWALL_TOKEN_ALGORITHMS", "words", "what the issuer signs with", { default: "RS256,PS256,ES256,EdDSA" }),
+  flag("PITWALL_TOKEN_CLIENTS", "words", "clients of the issuer whose tokens count", { default: "any" }),
+  flag("PITWALL_TOKEN_MAX_AGE", "duration", "how long ago a token may have been issued", { default: "24h" }),
 ];
 
 export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>> = {

@@ -24,6 +24,7 @@ it("refuses a damaged one without taking it for a JWT", async () => {
 });
 
 it("has everything else verified", async () => {
-  await expect(door("Bearer a.b.c")).rejects.toMatchObject({ fault: "unavailable", reason: "ISSUER_UNREACHABLE" });
+  const header = Buffer.from('{"alg":"ES256","kid":"a"}').toString("base64url");
+  await expect(door(`Bearer ${header}.e30.AA`)).rejects.toMatchObject({ fault: "unavailable", reason: "ISSUER_UNREACHABLE" });
   await expect(door(undefined)).rejects.toMatchObject({ reason: "TOKEN_MISSING" });
 });
