@@ -6,6 +6,7 @@ export {
   certificateType,
   isSshSignature,
   issueSshCertificate,
+  issueSshHostCertificate,
   readSshCertificate,
   sshLineOf,
   type SshCertificate,

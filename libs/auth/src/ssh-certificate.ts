@@ -1,6 +1,6 @@
-// User certificates of SSH: made by the installation's authority, and believed. The format is OpenSSH's (PROTOCOL.certkeys), for ed25519 keys
-// and an ed25519 authority alone: those that we make have no others, and what is not read cannot be read wrongly. powerunit has a second
-// verifier (guest/powerunit/internal/sshd/certificates.go), and tests/ssh-certificate-matrix.test.ts holds both to the same answers.
+// Certificates of SSH: those of users, made by the installation's authority and believed, and those of hosts, which clients believe. The format
+// is OpenSSH's (PROTOCOL.certkeys), for ed25519 keys and an ed25519 authority alone: those that we make have no others, and what is not read
+// cannot be read wrongly. powerunit has a second verifier (guest/powerunit/internal/sshd/certificates.go), and tests/ssh-certificate-matrix.test.ts holds both to the same answers.
 import { createPublicKey, sign, verify, type KeyObject } from "node:crypto";
 import { PitwallError, sshEd25519Line, sshString } from "@pitwall/runtime";
 import { SshReader, sshUint32, sshUint64 } from "./ssh-wire.ts";
@@ -8,6 +8,7 @@ import { SshReader, sshUint32, sshUint64 } from "./ssh-wire.ts";
 export const certificateType = "ssh-ed25519-cert-v01@openssh.com";
 const keyType = "ssh-ed25519";
 const userCertificate = 1;
+const hostCertificate = 2;
 const keyBytes = 32;
 const signatureBytes = 64;
 const maxBytes = 4_096;
@@ -35,6 +36,8 @@ export interface SshCertificate {
 
 /** What {@link issueSshCertificate} is told. */
 export type SshCertificateContent = Omit<SshCertificate, "criticalOptions" | "authority"> & { readonly nonce: Buffer };
+/** What {@link issueSshHostCertificate} is told: a host's allows nothing. */
+export type SshHostCertificateContent = Omit<SshCertificateContent, "extensions">;
 
 /** Reads a blob, and proves that the authority that it names has signed it: not that this one is to be believed. Throws `invalid`. */
 export function readSshCertificate(blob: Buffer): SshCertificate {
@@ -86,13 +89,22 @@ export function believeSshCertificate(blob: Buffer, { authority, principal, atSe
   return certificate;
 }
 
-/** `ssh-ed25519-cert-v01@openssh.com AAAA…`, signed by an ed25519 key. Throws `invalid` for a key of another kind. */
+/** `ssh-ed25519-cert-v01@openssh.com AAAA…`, of a user, signed by an ed25519 key. Throws `invalid` for a key of another kind. */
 export function issueSshCertificate(authority: KeyObject, content: SshCertificateContent): string {
+  return issue(authority, userCertificate, content);
+}
+
+/** The same of a host; its principals are names that clients know it by. */
+export function issueSshHostCertificate(authority: KeyObject, content: SshHostCertificateContent): string {
+  return issue(authority, hostCertificate, { ...content, extensions: [] });
+}
+
+function issue(authority: KeyObject, kind: number, content: SshCertificateContent): string {
   const { publicKey, nonce, serial, keyId, principals, validAfter, validBefore, extensions } = content;
   const named = (all: readonly string[]): Buffer =>
     sshString(Buffer.concat(all.toSorted().flatMap((name) => [sshString(name), sshString("")])));
   const signed = Buffer.concat([
-    ...[sshString(certificateType), sshString(nonce), sshString(keyOf(blobOf(publicKey))), sshUint64(serial), sshUint32(userCertificate)],
+    ...[sshString(certificateType), sshString(nonce), sshString(keyOf(blobOf(publicKey))), sshUint64(serial), sshUint32(kind)],
     ...[sshString(keyId), sshString(Buffer.concat(principals.map(sshString))), sshUint64(validAfter), sshUint64(validBefore)],
     ...[named([]), named(extensions), sshString(""), sshString(blobOf(sshLineOf(authority)))],
   ]);

@@ -7,7 +7,14 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { PitwallError } from "@pitwall/runtime";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { believeSshCertificate, issueSshCertificate, readSshCertificate, sshLineOf, type Expected } from "../src/ssh-certificate.ts";
+import {
+  believeSshCertificate,
+  issueSshCertificate,
+  issueSshHostCertificate,
+  readSshCertificate,
+  sshLineOf,
+  type Expected,
+} from "../src/ssh-certificate.ts";
 
 const command = promisify(execFile);
 const vm = "0b8cd7ef-74c1-4c7e-9a3c-0f4c2a1a7e11";
@@ -89,6 +96,21 @@ it("makes what ssh-keygen reads", async () => {
   const { nonce: _, extensions, ...rest } = content;
   const read = believeSshCertificate(blobOf(line), { authority: sshLineOf(ca), principal: "zoë", atSeconds: nowSeconds() });
   expect(read).toMatchObject({ ...rest, extensions: extensions.toSorted() });
+});
+
+it("makes a host's, which ssh-keygen reads as such, and which is nobody's login", async () => {
+  const ca = generateKeyPairSync("ed25519").privateKey;
+  const line = issueSshHostCertificate(ca, {
+    ...{ publicKey: await publicLine("user"), nonce: randomBytes(32), serial: 9n, keyId: vm, principals: [vm, "web"] },
+    ...{ validAfter: nowSeconds() - 30n, validBefore: nowSeconds() + 600n },
+  });
+  await writeFile(join(dir, "host-cert.pub"), `${line}\n`);
+  const said = await keygen("-L", "-f", join(dir, "host-cert.pub"));
+  for (const part of ["host certificate", `Key ID: "${vm}"`, "Critical Options: (none)", "Extensions: (none)"])
+    expect(said).toContain(part);
+  expect(said).toMatch(new RegExp(`Principals: \\n +${vm}\\n +web\\n`));
+  const believed = faultOf(() => believeSshCertificate(blobOf(line), { ...expected(), authority: sshLineOf(ca) }));
+  expect(believed).toBe("invalid: the certificate must be a user's, not a host's");
 });
 
 async function keygenFingerprint(line: string): Promise<string> {

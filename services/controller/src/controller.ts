@@ -37,6 +37,7 @@ import { errorDetailsServerMiddleware } from "nice-grpc-error-details";
 import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
+import { HostCertificates } from "./access/host-certificates.ts";
 import { Authenticator } from "./access/authenticator.ts";
 import { IngressGrants } from "./access/ingress-grants.ts";
 import { LiveCalls } from "./access/live-calls.ts";
@@ -177,6 +178,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
   const profiles = new Profiles(store);
   const certificates = new SshCertificates({ store, mutations, authority: ca.sshAuthority, clock: systemClock });
+  const hostCertificates = new HostCertificates({ authorityOf: ca.sshHostAuthority, clock: systemClock });
   const ingressGrants = new IngressGrants({ store, mutations, key: ca.ingressKey, clock: systemClock });
   const tokens = new Tokens({ store, mutations });
   const live = stack.use(new LiveCalls((ids) => tokens.valid(ids), log));
@@ -220,7 +222,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, roles, failpoints }));
   api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
-  api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles));
+  api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles, hostCertificates));
   api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials }));
   const openSessions = new SessionList({ store, mutations });
   api.add(
@@ -265,6 +267,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
         authenticator,
         feed,
         certificates,
+        hostCertificates,
         grants: ingressGrants,
         moves: vms.moves,
         failpoints,

@@ -20,7 +20,7 @@ import { refusalOf } from "./support/refusals.ts";
 import { joinGateway } from "./support/spoken-node.ts";
 
 const parts = new AsyncDisposableStack();
-const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "", keptKeys: undefined } };
+const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "", keptKeys: undefined, hostCertificate: "" } };
 let pitwall: TestControllers;
 let ada: Calls;
 let gateway: Client<typeof AccessServiceDefinition>;

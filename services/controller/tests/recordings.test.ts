@@ -35,7 +35,7 @@ beforeAll(async () => {
 }, 120_000);
 afterAll(() => parts.disposeAsync());
 
-const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "", keptKeys: undefined } };
+const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: "", keptKeys: undefined, hostCertificate: "" } };
 
 interface Opening {
   readonly sessionId?: string;

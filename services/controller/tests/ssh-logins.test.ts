@@ -21,7 +21,7 @@ const project = "team";
 const { SSH_WAY_DOOR: door, SSH_WAY_JUMP: jump, SSH_WAY_UNSPECIFIED: unsaid } = SshWay;
 const key = (): string => sshLineOf(generateKeyPairSync("ed25519").publicKey);
 const [keyOfAda, keyOfBob, givenKey, certifiedKey] = [key(), key(), key(), key()];
-const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: keyOfBob, keptKeys: undefined } };
+const ssh: TunnelTarget["target"] = { $case: "ssh", value: { sessionKey: keyOfBob, keptKeys: undefined, hostCertificate: "" } };
 const guestApi: TunnelTarget["target"] = { $case: "guestApi", value: {} };
 const tcp = (port: number): TunnelTarget["target"] => ({ $case: "tcp", value: { port } });
 let pitwall: TestControllers;
@@ -114,7 +114,7 @@ describe("at the door", () => {
 
   it("the VM is told which keys it keeps when somebody comes who may not be anybody", async () => {
     await open(holder(keyOfBob), { sshWay: door });
-    expect(ledTo()).toEqual({ $case: "ssh", value: { sessionKey: keyOfBob, keptKeys: await keysKept() } });
+    expect(ledTo()).toEqual({ $case: "ssh", value: { sessionKey: keyOfBob, keptKeys: await keysKept(), hostCertificate: "" } });
     await open(holder(keyOfAda), { sshWay: door });
     expect(ledTo()).toEqual(ssh);
   });
@@ -145,7 +145,10 @@ describe("at the door", () => {
 
 describe("past the door", () => {
   it("a jump tells the VM as whom, by a key, by a certificate, and by a gateway that does not say which way it is", async () => {
-    const [withCertificate, value] = [await certified(bob), { sessionKey: keyOfBob, logins: ["dev", "ops"], keptKeys: await keysKept() }];
+    const [withCertificate, value] = [
+      await certified(bob),
+      { sessionKey: keyOfBob, logins: ["dev", "ops"], keptKeys: await keysKept(), hostCertificate: "" },
+    ];
     for (const caller of [holder(keyOfBob), withCertificate, holder(givenKey)])
       for (const sshWay of [jump, unsaid]) {
         expect(await open(caller, { sshWay })).toMatchObject({ logins: ["dev", "ops"] });
@@ -191,7 +194,10 @@ describe("past the door", () => {
   });
 
   it("no gateway asks for what only controllers may say", async () => {
-    const target: TunnelTarget["target"] = { $case: "limitedSsh", value: { sessionKey: keyOfBob, logins: ["root"], keptKeys: undefined } };
+    const target: TunnelTarget["target"] = {
+      $case: "limitedSsh",
+      value: { sessionKey: keyOfBob, logins: ["root"], keptKeys: undefined, hostCertificate: "" },
+    };
     expect(await refusalOf(open(holder(keyOfBob), { target, sshWay: jump }))).toMatch(/^INVALID_ARGUMENT target: /);
   });
 });

@@ -70,9 +70,9 @@ it("begins no session for a port, and drops one that the controller refused", as
   onTestFinished(() => tunnels[Symbol.asyncDispose]());
   const nobody = { credential: undefined };
   await expect(tunnels.open(nobody, "vm", { target: { $case: "tcp", value: { port: 80 } } })).rejects.toThrow("not you");
-  await expect(tunnels.open(nobody, "vm", { target: { $case: "ssh", value: { sessionKey: "", keptKeys: undefined } } })).rejects.toThrow(
-    "not you",
-  );
+  await expect(
+    tunnels.open(nobody, "vm", { target: { $case: "ssh", value: { sessionKey: "", keptKeys: undefined, hostCertificate: "" } } }),
+  ).rejects.toThrow("not you");
   expect(asked).toEqual(["", "one"]);
   expect(said).toEqual(["begun", "dropped"]);
 });

@@ -20,7 +20,7 @@ async function whyNot(target: TunnelTarget["target"]): Promise<string | undefine
 }
 
 it.each<NonNullable<TunnelTarget["target"]>>([
-  { $case: "limitedSsh", value: { sessionKey: "", logins: ["dev"], keptKeys: undefined } },
+  { $case: "limitedSsh", value: { sessionKey: "", logins: ["dev"], keptKeys: undefined, hostCertificate: "" } },
   { $case: "limitedGuestApi", value: { logins: ["dev"], keptKeys: undefined } },
 ])("a guest that does not know $$case is to be started anew", async (target) => {
   expect(await whyNot(target)).toBe("the VM was started by a version that cannot limit whom one logs in as: start it anew");

@@ -29,11 +29,15 @@ func (c *controlService) dial(stream *rpc.Stream) error {
 	case target != nil && target.Tcp != nil:
 		return dialTCP(stream, target.Tcp.Port)
 	case target != nil && target.Ssh != nil:
-		return c.dialSSH(stream, sshfront.Admission{SessionKey: target.Ssh.SessionKey, Kept: kept(target.Ssh.KeptKeys)})
+		return c.dialSSH(stream, sshfront.Admission{
+			SessionKey: target.Ssh.SessionKey, Kept: kept(target.Ssh.KeptKeys), HostCertificate: target.Ssh.HostCertificate,
+		})
 	case target != nil && target.LimitedSsh != nil:
 		logins := append([]string{}, target.LimitedSsh.Logins...) // not nil: that is for whomever
-		admission := sshfront.Admission{SessionKey: target.LimitedSsh.SessionKey, Logins: logins, Kept: kept(target.LimitedSsh.KeptKeys)}
-		return c.dialSSH(stream, admission)
+		return c.dialSSH(stream, sshfront.Admission{
+			SessionKey: target.LimitedSsh.SessionKey, Logins: logins,
+			Kept: kept(target.LimitedSsh.KeptKeys), HostCertificate: target.LimitedSsh.HostCertificate,
+		})
 	case target != nil && target.GuestApi != nil:
 		return serve(stream, c.guest.server(nil))
 	case target != nil && target.LimitedGuestApi != nil:

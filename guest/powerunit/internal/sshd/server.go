@@ -29,9 +29,11 @@ const (
 
 // Server accepts public keys and certificates only.
 type Server struct {
-	config ssh.ServerConfig
-	keysMu sync.Mutex
-	keys   [][]byte // replaced, never changed
+	// config is without host keys: each connection has its own.
+	config  ssh.ServerConfig
+	hostKey ssh.Signer
+	keysMu  sync.Mutex
+	keys    [][]byte // replaced, never changed
 	// authorities are those of certificates; without any, who hands over a connection has checked its certificate.
 	authorities authorities
 	env         []string
@@ -47,7 +49,8 @@ func New(settings sshfront.Settings) (*Server, error) {
 		return nil, fmt.Errorf("host key: %w", err)
 	}
 	s := &Server{
-		env: settings.Env, processes: supervise.NewProcesses(), cgroup: cgroups.Open(cgroups.Sessions), slots: make(chan struct{}, maxConnections),
+		hostKey: signer, env: settings.Env, processes: supervise.NewProcesses(), cgroup: cgroups.Open(cgroups.Sessions),
+		slots: make(chan struct{}, maxConnections),
 	}
 	s.processes.Exposed = true
 	if s.keys, err = parseKeys(settings.AuthorizedKeys); err != nil {
@@ -66,7 +69,6 @@ func New(settings sshfront.Settings) (*Server, error) {
 		ServerVersion: "SSH-2.0-powerunit",
 		MaxAuthTries:  6,
 	}
-	s.config.AddHostKey(signer)
 	return s, nil
 }
 
@@ -139,6 +141,9 @@ func (s *Server) Serve(conn net.Conn, admission sshfront.Admission) {
 		keys = append(slices.Clip(keys), key)
 	}
 	config := s.config
+	for _, key := range shown(s.hostKey, admission.HostCertificate) {
+		config.AddHostKey(key)
+	}
 	config.PublicKeyCallback = func(meta ssh.ConnMetadata, offered ssh.PublicKey) (*ssh.Permissions, error) {
 		_, known := users.Load().Login(meta.User())
 		if admission.Logins != nil && !slices.Contains(admission.Logins, meta.User()) {

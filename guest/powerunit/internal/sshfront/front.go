@@ -35,6 +35,8 @@ type Admission struct {
 	SessionKey string
 	// Logins, unless nil, are the users that it logs in as; it is then the only key.
 	Logins []string
+	// HostCertificate, when not empty, is a line about the VM's host key, which is shown beside it.
+	HostCertificate string
 	// Kept, unless nil, are the fingerprints of the VM's own keys that stay its keys, from now on.
 	Kept []string
 }

@@ -1,26 +1,26 @@
 // Who may reach which VM, asked by gateways.
-import type {
-  AuthorizeSshRequest,
-  AuthorizeSshResponse,
-  Caller,
-  CheckedTunnel,
-  CheckTunnelsResponse,
-  OpenTunnelRequest,
-  OpenTunnelResponse,
-  TunnelTarget,
+import {
+  SshWay,
+  type AuthorizeSshRequest,
+  type AuthorizeSshResponse,
+  type Caller,
+  type CheckedTunnel,
+  type CheckTunnelsResponse,
+  type OpenTunnelRequest,
+  type OpenTunnelResponse,
+  type TunnelTarget,
 } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import type { IngressGrant } from "@pitwall/auth";
-import { hostPort, invalid, isUuid, PitwallError, type Failpoints, type Fault, type Log } from "@pitwall/runtime";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { hostPort, invalid, PitwallError, type Failpoints, type Fault, type Log } from "@pitwall/runtime";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
 import type { Feed } from "../vm/feed.ts";
 import type { Moves } from "../vm/moves.ts";
 import { isUnlimited, loginsOf } from "../projects/logins.ts";
 import { isAtLeast, type Principal, type ProjectRole } from "../projects/principal.ts";
-import { reachVm, reachVmInRole, vmNotFound } from "../projects/reach.ts";
-import { ProjectEntity, SshKeyEntity, VmEntity, type ProjectRow, type VmRow } from "../store/entities.ts";
+import { reachVmInRole, vmNotFound } from "../projects/reach.ts";
+import { ProjectEntity, SshKeyEntity, type ProjectRow, type VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { keptKeys } from "../vm/own-keys.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
@@ -30,7 +30,9 @@ import { refuseLocked } from "./locks.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 import { calledFor, closedNow, notRunning } from "./refusals.ts";
 import type { IngressGrants } from "./ingress-grants.ts";
-import type { CertifiedUser, SshCertificates } from "./ssh-certificates.ts";
+import type { HostCertificates } from "./host-certificates.ts";
+import { findByCertificate, findByGrant, findByHost, findByKey, ownerOfGuestKey, type Reaching } from "./reaching.ts";
+import type { SshCertificates } from "./ssh-certificates.ts";
 import { actsInGuest, checkUser, opensSsh, refuseUnread, wayOf } from "./way.ts";
 
 /** How long a node may take to find another controller before a user is told. */
@@ -48,6 +50,7 @@ export interface AccessParts {
   readonly authenticator: Authenticator;
   readonly feed: Pick<Feed, "subscribe">;
   readonly certificates: Pick<SshCertificates, "userNow" | "userAtLogin">;
+  readonly hostCertificates: Pick<HostCertificates, "certified">;
   readonly grants: Pick<IngressGrants, "believe">;
   readonly moves: Pick<Moves, "wake">;
   readonly failpoints: Failpoints;
@@ -62,6 +65,7 @@ export class Access {
   readonly #authenticator: Authenticator;
   readonly #feed: AccessParts["feed"];
   readonly #certificates: AccessParts["certificates"];
+  readonly #hostCertificates: AccessParts["hostCertificates"];
   readonly #grants: AccessParts["grants"];
   readonly #moves: AccessParts["moves"];
   readonly #failpoints: Failpoints;
@@ -69,12 +73,25 @@ export class Access {
   readonly #leastFor: AccessParts["leastFor"];
   readonly sessions: OpenSessions;
 
-  constructor({ store, links, authenticator, feed, certificates, grants, moves, failpoints, log, leastFor }: AccessParts) {
+  constructor({
+    store,
+    links,
+    authenticator,
+    feed,
+    certificates,
+    hostCertificates,
+    grants,
+    moves,
+    failpoints,
+    log,
+    leastFor,
+  }: AccessParts) {
     this.#store = store;
     this.#links = links;
     this.#authenticator = authenticator;
     this.#feed = feed;
     this.#certificates = certificates;
+    this.#hostCertificates = hostCertificates;
     this.#grants = grants;
     this.#moves = moves;
     this.#failpoints = failpoints;
@@ -122,7 +139,7 @@ export class Access {
     };
     const who = await this.#running(() => this.#reach(caller, { vm, host, method, port: sought }), mayWake, signal);
     const { row } = who;
-    const { target: held, logins, user: sshUser, record, port } = await this.#judge(request, target, who);
+    const { target: held, logins, user: sshUser, record, port, project } = await this.#judge(request, target, who);
     const isLogged = isSession(target.target.$case, method);
     if (isLogged) {
       const detail = { name: row.name, ...wayOf({ ...request, sshUser }) };
@@ -130,7 +147,11 @@ export class Access {
       await this.sessions.begin({ id: sessionId, gatewayId, vmId: row.id, projectId: row.projectId, actor, subject, detail });
     }
     await this.#failpoints.at("tunnel.session.audited", row.id);
-    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: held, token, gatewayAddress }, signal);
+    // At the door the gateway compares the key itself. A bare name is of the personal project, and its user's alone.
+    const isByName = who.actor === who.subject && project?.personalOf === who.subject;
+    const coming = request.sshWay === SshWay.SSH_WAY_DOOR ? undefined : { row, subject: who.subject, isByName };
+    const led = this.#hostCertificates.certified(held, coming);
+    await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: led, token, gatewayAddress }, signal);
     const { id: vmId, epoch, sshHostKey, owner: subject } = row;
     return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record, logins: [...logins] };
   }
@@ -140,7 +161,7 @@ export class Access {
     request: OpenTunnelRequest,
     target: TunnelTarget,
     { row, role, isOutsider }: Reaching,
-  ): Promise<Acting & { record: boolean; port: number | undefined }> {
+  ): Promise<Acting & { record: boolean; port: number | undefined; project: ProjectRow | undefined }> {
     const sought = soughtPort(target, request.host);
     const port = sought === 0 ? row.httpPort : sought;
     const led: TunnelTarget = port === undefined ? target : { target: { $case: "tcp", value: { port } } };
@@ -152,7 +173,7 @@ export class Access {
     const allowed = project ? loginsOf(project, role) : [];
     // Who may not be anybody is not to find a key of theirs in a VM that was started when they might.
     const kept = project && !isUnlimited(allowed) ? await keptKeys(this.#store.read(), row) : undefined;
-    return { ...actBy(request, led, { logins: allowed, kept, vmName }), record, port };
+    return { ...actBy(request, led, { logins: allowed, kept, vmName }), record, port, project };
   }
 
   async #projectOf({ projectId }: VmRow): Promise<ProjectRow> {
@@ -269,7 +290,7 @@ export class Access {
       case "sshCertificate":
         return findByCertificate(em, this.#certificates.userAtLogin(caller.credential.value, isOpen), vm);
       case "ingressGrant":
-        return findByGrant(em, this.#grants.believe(caller.credential.value), named, sought);
+        return findByGrant(em, this.#grants.believe(caller.credential.value), named, sought.port);
       case "anonymous":
         throw new PitwallError(
           "unauthenticated",
@@ -305,18 +326,6 @@ function soughtPort(target: TunnelTarget | undefined, host: string): number | un
   return port;
 }
 
-/** Who reaches a VM. */
-interface Reaching {
-  readonly row: VmRow;
-  /** Of whom nobody has given a role, those who are let in from outside and keys that were given with a VM, the least one that may enter. */
-  readonly role: ProjectRole;
-  /** As the audit log names it; a key that was given with a VM is nobody's: `key:SHA256:…`. */
-  readonly actor: string;
-  readonly subject: string;
-  /** Let in from outside, by a public port or a grant: it is told nothing of the VM, not even its name in its project. */
-  readonly isOutsider?: true;
-}
-
 /** What lets somebody act in a VM has an entry; reading its logs, and each request to one of its ports, has none. */
 function isSession(target: string, method: string): boolean {
   return target === "ssh" || (target === "guestApi" && actsInGuest(method));
@@ -343,56 +352,4 @@ const onTheWayUp: ReadonlySet<number> = new Set([
 /** A start that was asked for and not reported yet counts. */
 function isComingUp({ desired, phase, generation, observedGeneration }: VmRow): boolean {
   return desired === Desired.DESIRED_RUNNING && (onTheWayUp.has(phase) || observedGeneration < generation);
-}
-
-async function ownerOfGuestKey(em: EntityManager, line: string): Promise<string | undefined> {
-  const [row]: { owner: string }[] = await em.execute("select owner from vm where spec->'authorizedKeys' @> ?::jsonb limit 1", [
-    JSON.stringify([line]),
-  ]);
-  return row?.owner;
-}
-
-/** The VM that the key opens: the key of a user who may, or one that was given with the VM. Names are unique in a project only. */
-async function findByKey(em: EntityManager, publicKey: string, vm: string): Promise<Reaching> {
-  const { line, fingerprint } = parseSshKey(publicKey, "ssh_public_key");
-  const owner = (await em.findOne(SshKeyEntity, { fingerprint }))?.owner;
-  if (owner !== undefined) {
-    const own = await reachVmInRole(em, keyHolder(owner), vm, "member").catch(() => undefined);
-    if (own) return { ...own, actor: owner, subject: owner };
-  }
-  const rows = await em.find(VmEntity, isUuid(vm) ? { id: vm } : { name: vm, deleteTime: null });
-  const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
-  // One key given with VMs of the same name in several projects: only an id is clear.
-  if (!match || more.length > 0) throw vmNotFound(vm);
-  return { row: match, role: "member", actor: `key:${fingerprint}`, subject: match.owner };
-}
-
-/** Of its name below the gateways' domain, or its id. */
-async function findByHost(em: EntityManager, host: string): Promise<VmRow | undefined> {
-  return (await em.findOne(VmEntity, isUuid(host) ? { id: host } : { host })) ?? undefined;
-}
-
-/** The VM that a grant was made for, if it is the one that is meant, and its maker still may. */
-async function findByGrant(em: EntityManager, grant: IngressGrant, named: VmRow | undefined, { port }: Sought): Promise<Reaching> {
-  if (!named || named.id !== grant.vmId || (port || named.httpPort) !== grant.port)
-    throw new PitwallError("unauthenticated", "the address that let you in was made for another VM, or another port of it", {
-      reason: "GRANT_REFUSED",
-    });
-  const row = await reachVm(em, keyHolder(grant.subject), grant.vmId, "member").catch((error: unknown) => {
-    if (!(error instanceof PitwallError)) throw error; // that the database is away takes nobody's role away
-    throw new PitwallError("denied", "whoever made the address that let you in may no longer enter this VM", { reason: "ACCESS_REVOKED" });
-  });
-  return { row, role: "member", actor: grant.subject, subject: grant.subject, isOutsider: true };
-}
-
-/** The VM that a certificate was made for, if its user still may. */
-async function findByCertificate(em: EntityManager, { subject, vms }: CertifiedUser, vm: string): Promise<Reaching> {
-  const own = await reachVmInRole(em, keyHolder(subject), vm, "member").catch(() => undefined);
-  if (!own || !vms.includes(own.row.id)) throw vmNotFound(vm);
-  return { ...own, actor: subject, subject };
-}
-
-/** Whoever has a user's key is that user, and no administrator. */
-function keyHolder(subject: string): Principal {
-  return { subject, username: "", isAdmin: false, token: undefined };
 }

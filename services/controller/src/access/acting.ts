@@ -46,15 +46,13 @@ export function actBy(request: OpenTunnelRequest, led: TunnelTarget, { logins, k
     // The gateway logs in, and is believed: a VM that was booted by a version before this can be entered so, too.
     const user = request.sshUser || usualLogin(logins);
     if (!mayBe(logins, user)) throw refused(logins, vmName, `not as ${user}`);
-    const { sessionKey } = target.value;
-    return { target: keptKeys ? { target: { $case: "ssh", value: { sessionKey, keptKeys } } } : led, logins: [user], user };
+    return { target: keptKeys ? { target: { $case: "ssh", value: { ...target.value, keptKeys } } } : led, logins: [user], user };
   }
   const user = request.sshUser;
   if (target?.$case === "ssh") {
     if (isUnlimited(logins)) return { target: led, logins: everybody, user };
     // Whom the client logs in as is ciphertext here: the VM sees it.
-    const { sessionKey } = target.value;
-    return { target: { target: { $case: "limitedSsh", value: { sessionKey, logins: [...logins], keptKeys } } }, logins, user };
+    return { target: { target: { $case: "limitedSsh", value: { ...target.value, logins: [...logins], keptKeys } } }, logins, user };
   }
   if (opensSsh(led)) {
     // At its port the VM knows keys alone, and what the image may have there is not ours to ask.

@@ -21,7 +21,7 @@ import {
 } from "@peculiar/x509";
 import { invalid, systemClock, writeFileAtomic } from "@pitwall/runtime";
 import { ingressKey } from "./ingress-key.ts";
-import { sshAuthority } from "./ssh-authority.ts";
+import { sshAuthority, sshHostAuthority } from "./ssh-authority.ts";
 
 const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const minuteMs = 60_000;
@@ -51,6 +51,8 @@ export interface Ca {
   readonly fingerprint: string;
   /** Signs users' SSH certificates. */
   readonly sshAuthority: KeyObject;
+  /** Signs SSH certificates of hosts, for this user alone. */
+  readonly sshHostAuthority: (subject: string) => KeyObject;
   /** Signs grants for ports of VMs. */
   readonly ingressKey: Buffer;
   /** A key and certificate for the controller `id`, reached by these DNS names and IP addresses. It is a client too: of other controllers. */
@@ -117,6 +119,7 @@ export async function openCa(dir: string): Promise<Ca> {
   return {
     certificate: `${pem}\n`,
     sshAuthority: sshAuthority(der),
+    sshHostAuthority: (subject) => sshHostAuthority(der, subject),
     ingressKey: ingressKey(der),
     fingerprint: createHash("sha256").update(Buffer.from(certificate.rawData)).digest("hex"),
     async issueController(id, serverNames) {

@@ -3,17 +3,21 @@ import type { AccessServiceImplementation } from "@pitwall/proto/pitwall/v1/acce
 import type { EnrollServiceImplementation } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import type { ProfileServiceImplementation } from "@pitwall/proto/pitwall/v1/profile.ts";
 import type { Access } from "../access/access.ts";
+import type { HostCertificates } from "../access/host-certificates.ts";
 import type { RecordingIntake } from "../access/recording-intake.ts";
 import type { Enroll } from "../enroll/enroll.ts";
 import type { Roster } from "../nodes/roster.ts";
 import type { Profiles } from "../profile/profiles.ts";
 import { memberIn, userOf, type CallerContext } from "./identity.ts";
 
-export function profileService(profiles: Profiles): ProfileServiceImplementation<CallerContext> {
+export function profileService(
+  profiles: Profiles,
+  hosts: Pick<HostCertificates, "authorityOf">,
+): ProfileServiceImplementation<CallerContext> {
   return {
     async getProfile(_, context) {
       const { subject, username, isAdmin, token } = userOf(context);
-      return { subject, username, isAdmin, tokenId: token?.id ?? "" };
+      return { subject, username, isAdmin, tokenId: token?.id ?? "", sshHostAuthority: hosts.authorityOf(subject) };
     },
     addSshKey: async ({ publicKey }, context) => ({ key: await profiles.addKey(userOf(context), publicKey) }),
     listSshKeys: async (_, context) => ({ keys: await profiles.listKeys(userOf(context).subject) }),

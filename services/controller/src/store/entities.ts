@@ -23,6 +23,8 @@ export const VmEntity = defineEntity({
     nodeId: p.uuid(),
     epoch: p.bigint(),
     sshHostKey: p.text(),
+    /** It is another one than this placement began with. */
+    sshHostKeyChanged: p.boolean(),
     serviceExit: p.json<unknown>().nullable(),
     restartCount: p.integer(),
     health: p.integer(),

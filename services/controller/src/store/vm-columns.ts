@@ -19,6 +19,7 @@ const kinds = {
   nodeId: "uuid",
   epoch: "bigint",
   sshHostKey: "text",
+  sshHostKeyChanged: "boolean",
   serviceExit: "jsonb",
   restartCount: "int",
   health: "int",

@@ -179,6 +179,7 @@ function newRow(
     nodeId,
     epoch: 1n,
     sshHostKey: "",
+    sshHostKeyChanged: false,
     serviceExit: null,
     restartCount: 0,
     health: Health.HEALTH_UNSPECIFIED,

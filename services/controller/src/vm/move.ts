@@ -16,6 +16,7 @@ export function beginAnew(row: VmRow, nodeId: string): void {
   row.reason = "";
   row.message = "";
   row.sshHostKey = "";
+  row.sshHostKeyChanged = false;
   row.serviceExit = null;
   row.restartCount = 0;
   row.health = Health.HEALTH_UNSPECIFIED;

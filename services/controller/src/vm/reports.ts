@@ -169,7 +169,10 @@ export class Reports {
     if (!reportedPhases.has(report.phase)) return this.#log.warn("a node reports what is no phase", { vm: row.id, phase: report.phase });
     const said = observedIn(row, report);
     if (isSaid(row, said)) return; // said again: no news to anybody, and the VM's etag stays
-    if (isOtherHostKey(row, report) && !(await this.#noteHostKey(change.em, session, row, report))) said.sshHostKey = row.sshHostKey;
+    if (isOtherHostKey(row, report)) {
+      if (await this.#noteHostKey(change.em, session, row, report)) said.sshHostKeyChanged = true;
+      else said.sshHostKey = row.sshHostKey;
+    }
     await this.#recorder.changed(change, Object.assign(row, said), { tellNode: false });
   }
 
@@ -204,6 +207,7 @@ export class Reports {
     row.message = "its node no longer has the VM; its disk is gone. Start it to begin with an empty disk, or delete it";
     row.observedGeneration = row.generation;
     row.sshHostKey = "";
+    row.sshHostKeyChanged = false;
     await this.#recorder.changed(change, row, { tellNode: false });
   }
 }

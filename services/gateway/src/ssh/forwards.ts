@@ -45,7 +45,7 @@ function wayTo(login: Login, host: string, port: number): Way | undefined {
   if (!named || port !== sshPort || target) return undefined;
   return {
     vm: named.vm,
-    target: { target: { $case: "ssh", value: { sessionKey: shownIn(login), keptKeys: undefined } } },
+    target: { target: { $case: "ssh", value: { sessionKey: shownIn(login), keptKeys: undefined, hostCertificate: "" } } },
     use: { sshWay: SshWay.SSH_WAY_JUMP },
   };
 }

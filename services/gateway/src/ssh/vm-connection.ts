@@ -32,7 +32,7 @@ export function openVmConnection({ vm, user }: SshTarget, caller: Caller, tunnel
 
   async function open(): Promise<Entered> {
     const keys = makeKeyPair();
-    const target = { target: { $case: "ssh" as const, value: { sessionKey: keys.publicLine, keptKeys: undefined } } };
+    const target = { target: { $case: "ssh" as const, value: { sessionKey: keys.publicLine, keptKeys: undefined, hostCertificate: "" } } };
     const { stream, sshHostKey, sessionId, record, logins } = await tunnels.open(caller, vm, target, {
       sshWay: SshWay.SSH_WAY_DOOR,
       sshUser: user,

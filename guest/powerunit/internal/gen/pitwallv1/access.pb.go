@@ -16,8 +16,9 @@ type TcpTarget struct {
 }
 
 type SshTarget struct {
-	SessionKey string    `pb:"1"`
-	KeptKeys   *KeptKeys `pb:"2"`
+	SessionKey      string    `pb:"1"`
+	KeptKeys        *KeptKeys `pb:"2"`
+	HostCertificate string    `pb:"3"`
 }
 
 type KeptKeys struct {
@@ -28,9 +29,10 @@ type GuestApiTarget struct {
 }
 
 type LimitedSshTarget struct {
-	SessionKey string    `pb:"1"`
-	Logins     []string  `pb:"2"`
-	KeptKeys   *KeptKeys `pb:"3"`
+	SessionKey      string    `pb:"1"`
+	Logins          []string  `pb:"2"`
+	KeptKeys        *KeptKeys `pb:"3"`
+	HostCertificate string    `pb:"4"`
 }
 
 type LimitedGuestApiTarget struct {

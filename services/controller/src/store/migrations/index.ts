@@ -20,6 +20,7 @@ import { HostTombstones } from "./0060-host-tombstones.ts";
 import { SshLogins } from "./0070-ssh-logins.ts";
 import { SuspendedVms } from "./0080-suspended-vms.ts";
 import { Addresses } from "./0090-addresses.ts";
+import { HostKeys } from "./0100-host-keys.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -43,4 +44,5 @@ export const migrations = [
   { name: "0070_ssh_logins", class: SshLogins },
   { name: "0080_suspended_vms", class: SuspendedVms },
   { name: "0090_addresses", class: Addresses },
+  { name: "0100_host_keys", class: HostKeys },
 ];

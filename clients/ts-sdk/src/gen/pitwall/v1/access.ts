@@ -122,7 +122,14 @@ export interface SshTarget {
    */
   sessionKey: string;
   /** Only controllers say it, of a way for who may be some users alone. */
-  keptKeys: KeptKeys | undefined;
+  keptKeys:
+    | KeptKeys
+    | undefined;
+  /**
+   * Only controllers say it: a certificate of the VM's host key for whoever comes, which the server shows beside the key. A node or guest of a
+   * version before leaves it unread, and shows the key alone.
+   */
+  hostCertificate: string;
 }
 
 /** Which of the keys that a VM was started with still open it; the others do so no more until it starts anew. */
@@ -140,7 +147,11 @@ export interface LimitedSshTarget {
   /** As in SshTarget; it is the only one that is let in. */
   sessionKey: string;
   logins: string[];
-  keptKeys: KeptKeys | undefined;
+  keptKeys:
+    | KeptKeys
+    | undefined;
+  /** As in SshTarget. */
+  hostCertificate: string;
 }
 
 /** Powerunit's GuestService, for one who acts as some users alone: the methods that act as root are refused. */
@@ -846,7 +857,7 @@ export const TcpTarget: MessageFns<TcpTarget> = {
 };
 
 function createBaseSshTarget(): SshTarget {
-  return { sessionKey: "", keptKeys: undefined };
+  return { sessionKey: "", keptKeys: undefined, hostCertificate: "" };
 }
 
 export const SshTarget: MessageFns<SshTarget> = {
@@ -856,6 +867,9 @@ export const SshTarget: MessageFns<SshTarget> = {
     }
     if (message.keptKeys !== undefined) {
       KeptKeys.encode(message.keptKeys, writer.uint32(18).fork()).join();
+    }
+    if (message.hostCertificate !== "") {
+      writer.uint32(26).string(message.hostCertificate);
     }
     return writer;
   },
@@ -889,6 +903,14 @@ export const SshTarget: MessageFns<SshTarget> = {
             message.keptKeys = KeptKeys.decode(reader, reader.uint32());
             continue;
           }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.hostCertificate = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -913,6 +935,11 @@ export const SshTarget: MessageFns<SshTarget> = {
         : isSet(object.kept_keys)
         ? KeptKeys.fromJSON(object.kept_keys)
         : undefined,
+      hostCertificate: isSet(object.hostCertificate)
+        ? globalThis.String(object.hostCertificate)
+        : isSet(object.host_certificate)
+        ? globalThis.String(object.host_certificate)
+        : "",
     };
   },
 
@@ -923,6 +950,9 @@ export const SshTarget: MessageFns<SshTarget> = {
     }
     if (message.keptKeys !== undefined) {
       obj.keptKeys = KeptKeys.toJSON(message.keptKeys);
+    }
+    if (message.hostCertificate !== "") {
+      obj.hostCertificate = message.hostCertificate;
     }
     return obj;
   },
@@ -936,6 +966,7 @@ export const SshTarget: MessageFns<SshTarget> = {
     message.keptKeys = (object.keptKeys !== undefined && object.keptKeys !== null)
       ? KeptKeys.fromPartial(object.keptKeys)
       : undefined;
+    message.hostCertificate = object.hostCertificate ?? "";
     return message;
   },
 };
@@ -1064,7 +1095,7 @@ export const GuestApiTarget: MessageFns<GuestApiTarget> = {
 };
 
 function createBaseLimitedSshTarget(): LimitedSshTarget {
-  return { sessionKey: "", logins: [], keptKeys: undefined };
+  return { sessionKey: "", logins: [], keptKeys: undefined, hostCertificate: "" };
 }
 
 export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
@@ -1077,6 +1108,9 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
     }
     if (message.keptKeys !== undefined) {
       KeptKeys.encode(message.keptKeys, writer.uint32(26).fork()).join();
+    }
+    if (message.hostCertificate !== "") {
+      writer.uint32(34).string(message.hostCertificate);
     }
     return writer;
   },
@@ -1118,6 +1152,14 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
             message.keptKeys = KeptKeys.decode(reader, reader.uint32());
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hostCertificate = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1143,6 +1185,11 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
         : isSet(object.kept_keys)
         ? KeptKeys.fromJSON(object.kept_keys)
         : undefined,
+      hostCertificate: isSet(object.hostCertificate)
+        ? globalThis.String(object.hostCertificate)
+        : isSet(object.host_certificate)
+        ? globalThis.String(object.host_certificate)
+        : "",
     };
   },
 
@@ -1157,6 +1204,9 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
     if (message.keptKeys !== undefined) {
       obj.keptKeys = KeptKeys.toJSON(message.keptKeys);
     }
+    if (message.hostCertificate !== "") {
+      obj.hostCertificate = message.hostCertificate;
+    }
     return obj;
   },
 
@@ -1170,6 +1220,7 @@ export const LimitedSshTarget: MessageFns<LimitedSshTarget> = {
     message.keptKeys = (object.keptKeys !== undefined && object.keptKeys !== null)
       ? KeptKeys.fromPartial(object.keptKeys)
       : undefined;
+    message.hostCertificate = object.hostCertificate ?? "";
     return message;
   },
 };

@@ -30,6 +30,11 @@ export interface GetProfileResponse {
   isAdmin: boolean;
   /** With an API token: its id; subject is then its maker's. */
   tokenId: string;
+  /**
+   * `ssh-ed25519 AAAA…`: signs certificates of host keys of the VMs that this user jumps to, for this user alone. For `@cert-authority` lines of
+   * known_hosts; another user's is another one.
+   */
+  sshHostAuthority: string;
 }
 
 export interface AddSshKeyRequest {
@@ -216,7 +221,7 @@ export const GetProfileRequest: MessageFns<GetProfileRequest> = {
 };
 
 function createBaseGetProfileResponse(): GetProfileResponse {
-  return { subject: "", username: "", isAdmin: false, tokenId: "" };
+  return { subject: "", username: "", isAdmin: false, tokenId: "", sshHostAuthority: "" };
 }
 
 export const GetProfileResponse: MessageFns<GetProfileResponse> = {
@@ -232,6 +237,9 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
     }
     if (message.tokenId !== "") {
       writer.uint32(34).string(message.tokenId);
+    }
+    if (message.sshHostAuthority !== "") {
+      writer.uint32(42).string(message.sshHostAuthority);
     }
     return writer;
   },
@@ -281,6 +289,14 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
             message.tokenId = reader.string();
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.sshHostAuthority = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -307,6 +323,11 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
         : isSet(object.token_id)
         ? globalThis.String(object.token_id)
         : "",
+      sshHostAuthority: isSet(object.sshHostAuthority)
+        ? globalThis.String(object.sshHostAuthority)
+        : isSet(object.ssh_host_authority)
+        ? globalThis.String(object.ssh_host_authority)
+        : "",
     };
   },
 
@@ -324,6 +345,9 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
     if (message.tokenId !== "") {
       obj.tokenId = message.tokenId;
     }
+    if (message.sshHostAuthority !== "") {
+      obj.sshHostAuthority = message.sshHostAuthority;
+    }
     return obj;
   },
 
@@ -336,6 +360,7 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
     message.username = object.username ?? "";
     message.isAdmin = object.isAdmin ?? false;
     message.tokenId = object.tokenId ?? "";
+    message.sshHostAuthority = object.sshHostAuthority ?? "";
     return message;
   },
 };
