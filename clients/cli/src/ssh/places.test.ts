@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from "vitest";
-import { checkedVm, gatewayAddress, knownHostsLine, parseDestination } from "./places.ts";
+import { checkedVm, gatewayAddress, knownHosts, knownHostsLine, parseDestination } from "./places.ts";
 
 const key = `ssh-ed25519 ${"A".repeat(68)}`;
 const discovery = { issuer: "", audience: "", clientId: "", sshHost: "ssh.example", sshPort: 2222, sshHostKey: key };
@@ -23,6 +23,19 @@ describe("a pinned host key", () => {
   it.each(["", "ssh-rsa AAAA", `${key}\n@cert-authority * ${key}`, `${key} comment`])("is refused as %j", (bad) => {
     expect(() => knownHostsLine("x", bad, "the VM web")).toThrow("the SSH host key of the VM web is not known or damaged");
   });
+});
+
+describe("what known_hosts needs of an installation", () => {
+  const authority = `ssh-ed25519 ${"B".repeat(68)}`;
+  const of = (change: Partial<typeof discovery>, by = authority): string =>
+    knownHosts({ ...discovery, ...change }, "https://pw.example", by);
+  const believed = `@cert-authority *,!*.*,!*:* ${authority}\n`;
+  test("is the gateway's key, and who is believed of VMs", () => expect(of({})).toBe(`[ssh.example]:2222 ${key}\n${believed}`));
+  test("names no usual port", () => expect(of({ sshPort: 22 })).toBe(`ssh.example ${key}\n${believed}`));
+  it.each(["ssh-rsa AAAA", `${authority}\n* ${authority}`])("is refused with the authority %j", (by) =>
+    expect(() => of({}, by)).toThrow("the authority of host keys at https://pw.example is damaged"),
+  );
+  test("is not made up for a server that has none", () => expect(() => of({}, "")).toThrow("certifies no host keys"));
 });
 
 test("an id that is a path and a name that is a pattern are refused", () => {

@@ -24,6 +24,18 @@ export function knownHostsLine(alias: string, key: string, whose: string): strin
   return `${alias} ${key}\n`;
 }
 
+/** Names without a dot, as the jump takes them, and on the usual port, which is named by no colon: no other host is to be believed by this. */
+const vmHosts = "*,!*.*,!*:*";
+
+/** Lines of a known_hosts file for plain `ssh -J`: the gateway's key, and the authority of the keys of all VMs, those to come included. */
+export function knownHosts(discovery: Discovery, endpoint: string, authority: string): string {
+  const { host, port } = gatewayAddress(discovery, endpoint);
+  const gateway = knownHostsLine(port === 22 ? host : `[${host}]:${port}`, discovery.sshHostKey, `the gateway at ${endpoint}`);
+  if (authority === "") throw new CliError(`the server at ${endpoint} is of a version that certifies no host keys`);
+  if (!hostKey.test(authority)) throw new CliError(`the authority of host keys at ${endpoint} is damaged`);
+  return `${gateway}@cert-authority ${vmHosts} ${authority}\n`;
+}
+
 /** The VM's id, which becomes a file name and a host name, and its name, which becomes a pattern of ~/.ssh/config. */
 export function checkedVm({ id, name }: Pick<Vm, "id" | "name">): { id: string; name: string } {
   if (!uuid.test(id) || !vmName.test(name)) {
