@@ -13,6 +13,10 @@ export type { PlannedVm, VmPlans } from "./vm-plans.ts";
 // Each message is a type and, under the same name, its codec: `Vm.toJSON(vm)`.
 export {
   Desired,
+  Egress,
+  EgressProtocol,
+  EgressRule,
+  EgressVerdict,
   Exit,
   Health,
   Ingress,

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { EgressVerdict } from "./gen/pitwall/v1/vm.ts";
 import { createRequest, updateRequest } from "./vm-requests.ts";
 
 const hostile = Object.fromEntries([["__proto__", "x"]]);
@@ -20,4 +21,12 @@ test("a name that the wire's objects would lose is refused, and its field named"
 
 test("names of what objects have by nature are names like others", () => {
   expect(createRequest({ spec: { image: "x", labels: { constructor: "y" } } }, {}).spec?.labels).toEqual({ constructor: "y" });
+});
+
+test("rules for what a VM sends are replaced as a whole, or taken away", () => {
+  const egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_DENY };
+  const set = updateRequest("web", { egress }, {}, {});
+  expect([set.updateMask, set.value?.spec?.egress]).toEqual([["spec.egress"], egress]);
+  const none = updateRequest("web", { egress: null }, {}, {});
+  expect([none.updateMask, none.value?.spec?.egress]).toEqual([["spec.egress"], undefined]);
 });

@@ -5,6 +5,7 @@ import {
   VmSpec,
   type CreateVmRequest,
   type DeepPartial,
+  type Egress,
   type ExtendVmRequest,
   type RenameVmRequest,
   type StartVmRequest,
@@ -49,6 +50,8 @@ export interface VmUpdate {
   authorizedKeys?: readonly string[];
   restartPolicy?: VmSpec["restartPolicy"];
   nodeLossPolicy?: VmSpec["nodeLossPolicy"];
+  /** Where it may send to, at once; replaces all. `null`: wherever its node lets it. */
+  egress?: Egress | null;
   deleteProtection?: boolean;
   /** When it is deleted by itself; `null`: never. */
   expireTime?: Date | null;
@@ -116,6 +119,7 @@ const specPaths = {
   authorizedKeys: "spec.authorized_keys",
   restartPolicy: "spec.restart_policy",
   nodeLossPolicy: "spec.node_loss_policy",
+  egress: "spec.egress",
 } as const;
 
 export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptions, mode: Mode): DeepPartial<UpdateVmRequest> {
@@ -132,7 +136,13 @@ export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptio
   ];
   const set = Object.entries(labels).filter((pair): pair is [string, string] => pair[1] !== null);
   const value = Vm.fromPartial({
-    spec: { ...spec, ...(spec.args && { args: [...spec.args] }), labels: Object.fromEntries(set) } as Partial<VmSpec>, // copies of its own fields
+    // Copies of its own fields.
+    spec: {
+      ...spec,
+      ...(spec.args && { args: [...spec.args] }),
+      egress: spec.egress ?? undefined,
+      labels: Object.fromEntries(set),
+    } as Partial<VmSpec>,
     deleteProtection: deleteProtection ?? false,
     ...(expireTime && { expireTime }),
     ingress: { host: ingress.host ?? "", port: ingress.port ?? 0, publicPorts: [...(ingress.publicPorts ?? [])] },

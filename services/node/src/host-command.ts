@@ -1,9 +1,11 @@
 // `pitwall node setup|doctor|reset`: makes this host's network, examines it, takes it away. A program of its own, in which no agent runs.
 import { messageChain, PitwallError } from "@pitwall/runtime";
 import { readNodeConfig } from "./config.ts";
+import { journalsIn, readJournals } from "./host/journal-files.ts";
 import { examine } from "./network/doctor.ts";
 import { readFacts } from "./network/facts.ts";
 import { clearGround, layGround } from "./network/ground.ts";
+import { rulesIn } from "./network/host-network.ts";
 import { lockNetwork } from "./network/network-lock.ts";
 import { networkSettings } from "./network/settings.ts";
 
@@ -25,7 +27,8 @@ async function run(): Promise<void> {
   switch (word) {
     case "setup": {
       await using _ = await lockNetwork();
-      const { mtu, changes } = await layGround(settings);
+      const { entries } = await readJournals(journalsIn(config.PITWALL_STATE_DIR)); // VMs run on while no agent does
+      const { mtu, changes } = await layGround(settings, rulesIn(entries));
       const { cidr, cidr6, gateway, gateway6 } = settings.subnet;
       return show(
         { subnet: cidr, subnet6: cidr6, gateway, gateway6, mtu, changes },

@@ -22,7 +22,7 @@ import { openFirecrackerDriver } from "./firecracker/driver.ts";
 import { openGuest } from "./guest/client.ts";
 import { openFence } from "./host/fence.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
-import { openJournalFiles } from "./host/journal-files.ts";
+import { journalsIn, openJournalFiles } from "./host/journal-files.ts";
 import { noFence } from "./host/no-fence.ts";
 import { hostProcesses } from "./host/processes.ts";
 import { lockState } from "./host/state-lock.ts";
@@ -30,6 +30,7 @@ import { openImageCache } from "./images/cache.ts";
 import { answer } from "./images/commands.ts";
 import { grpcDial } from "./link/dial.ts";
 import type { HostNetwork } from "./machine/host.ts";
+import type { JournalStore } from "./machine/journal.ts";
 import { openIngredients } from "./machine/prepare.ts";
 import type { VmmDriver } from "./machine/vmm.ts";
 import { openHostNetwork } from "./network/host-network.ts";
@@ -73,6 +74,7 @@ async function start(): Promise<AsyncDisposable> {
   const sources = openImageSources(imageSourceOptions(config));
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT, failpoints }));
   const capacity = hostCapacity(config, Number(await freeDisk(stateDir)));
+  const journals = openJournalFiles(journalsIn(stateDir));
   const fence = await fenceOf(config, failpoints, stack);
   let sshUserAuthorities: readonly string[] = [];
   const agent = stack.use(
@@ -88,7 +90,7 @@ async function start(): Promise<AsyncDisposable> {
       probed,
       kernel: config.PITWALL_KERNEL,
       processes: hostProcesses,
-      journals: openJournalFiles(join(stateDir, "vms")),
+      journals,
       ingredients: openIngredients({
         images,
         initramfs,
@@ -100,7 +102,7 @@ async function start(): Promise<AsyncDisposable> {
       }),
       openGuest,
       fence,
-      network: await networkOf(config, driver, stack),
+      network: await networkOf(config, driver, journals, stack),
       bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       capacity,
@@ -157,7 +159,12 @@ async function startSimulation(config: NodeConfig, script: string): Promise<Asyn
   return stack.move();
 }
 
-async function networkOf(config: NodeConfig, driver: VmmDriver, stack: AsyncDisposableStack): Promise<HostNetwork | undefined> {
+async function networkOf(
+  config: NodeConfig,
+  driver: VmmDriver,
+  journals: JournalStore,
+  stack: AsyncDisposableStack,
+): Promise<HostNetwork | undefined> {
   switch (config.PITWALL_NETWORK) {
     case "user":
       return undefined;
@@ -168,7 +175,7 @@ async function networkOf(config: NodeConfig, driver: VmmDriver, stack: AsyncDisp
         throw new PitwallError("unsupported", message, { reason: "NETWORK_UNSUPPORTED" });
       }
       stack.use(await lockNetwork());
-      return stack.use(await openHostNetwork(await networkSettings(config), log));
+      return stack.use(await openHostNetwork(await networkSettings(config), await journals.readAll(), log));
   }
 }
 

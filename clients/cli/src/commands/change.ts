@@ -4,6 +4,7 @@ import { RestartPolicy, type PlannedVm, type Vm, type VmUpdate } from "@pitwall/
 import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
 import { usageError } from "../failure.ts";
 import { parsePort } from "../input/forward.ts";
+import { egressOf, withEgress, type EgressOption } from "../input/egress.ts";
 import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
 import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
@@ -19,7 +20,7 @@ interface Options extends EndpointOption, ProjectOption {
   readonly output: Format;
 }
 
-interface UpdateOptions extends Options {
+interface UpdateOptions extends Options, EgressOption {
   readonly label?: Pairs;
   readonly unlabel?: readonly string[];
   readonly cpu?: number;
@@ -56,8 +57,7 @@ async function change(
 
 export function declareUpdate(command: Command, shell: Shell): void {
   changing(
-    command
-      .argument("<vm>", "name or id")
+    withEgress(command.argument("<vm>", "name or id"))
       .option("--label <name=value>", "set a label; may be repeated", addPair)
       .option("--unlabel <name>", "remove a label; may be repeated", addItem)
       .option("--cpu <amount>", "CPUs, such as 2 or 500m, from its next start on", parseCpuMillis)
@@ -84,7 +84,8 @@ export function declareUpdate(command: Command, shell: Shell): void {
     });
 }
 
-function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect, host, httpPort }: UpdateOptions): VmUpdate {
+function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect, host, httpPort, ...more }: UpdateOptions): VmUpdate {
+  const egress = egressOf(more);
   const removed = Object.fromEntries(unlabel.map((key) => [key, null]));
   return {
     ...((label !== undefined || unlabel.length > 0) && { labels: { ...removed, ...label } }),
@@ -92,6 +93,7 @@ function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect, hos
     ...(memory !== undefined && { memBytes: memory }),
     ...(env !== undefined && { env }),
     ...(restart !== undefined && { restartPolicy: restartPolicies[restart] }),
+    ...(egress !== undefined && { egress }),
     ...(protect !== undefined && { deleteProtection: protect }),
     ...((host !== undefined || httpPort !== undefined) && {
       ingress: { ...(host !== undefined && { host: host === false ? null : host }), ...(httpPort !== undefined && { port: httpPort }) },

@@ -1,8 +1,9 @@
 // pitwall run: makes a VM of an image and waits until it runs.
 import { Option, type Command } from "commander";
-import { RestartPolicy, type CreateVmOptions } from "@pitwall/sdk";
+import { RestartPolicy, type CreateVmOptions, type VmSpec } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { absoluteImage } from "../input/image-reference.ts";
+import { egressOf, withEgress, type EgressOption } from "../input/egress.ts";
 import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
 import { placementOf, withPlacement, type PlacementOptions } from "../input/placement.ts";
@@ -18,7 +19,7 @@ import { follow } from "../vm/follow.ts";
 import { planView } from "../vm/plan-view.ts";
 import { vmTable } from "../vm/views.ts";
 
-interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions {
+interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions, EgressOption {
   readonly ttl?: number;
   readonly protect?: boolean;
   readonly dryRun?: boolean;
@@ -47,9 +48,11 @@ export function declare(command: Command, shell: Shell): void {
   withOutput(
     withEndpoint(
       withPlacement(
-        command
-          .argument("<image>", "registry/name:tag, registry/name@sha256:…, oci:DIR[:TAG] or docker-archive:FILE")
-          .argument("[args...]", "replace the image's CMD; put -- before them")
+        withEgress(
+          command
+            .argument("<image>", "registry/name:tag, registry/name@sha256:…, oci:DIR[:TAG] or docker-archive:FILE")
+            .argument("[args...]", "replace the image's CMD; put -- before them"),
+        )
           .option("--name <name>", "the VM's name; the server makes one up without it")
           .option("--cpu <amount>", "CPUs, such as 2 or 500m (server's default: 1)", parseCpuMillis)
           .option("--memory <size>", "such as 512Mi (server's default: 256Mi)", parseByteSize)
@@ -99,6 +102,7 @@ async function run(shell: Shell, image: string, args: readonly string[], options
         restartPolicy: restartPolicies[options.restart],
         authorizedKeys,
         ...placementOf(options),
+        ...egressIn(options),
       },
     };
     if (options.dryRun) return show(shell, options.output, planView([await pitwall.vms.plan.create(wanted)], { isOne: true }));
@@ -110,4 +114,9 @@ async function run(shell: Shell, image: string, args: readonly string[], options
     const appearance = { colours: openColours(shell.hasColour), nowMs: shell.wallMs(), isOne: true };
     return show(shell, options.output, vmTable([vm ?? made], appearance));
   });
+}
+
+function egressIn(options: RunOptions): Pick<Partial<VmSpec>, "egress"> {
+  const egress = egressOf(options);
+  return egress ? { egress } : {};
 }

@@ -1,5 +1,6 @@
 // VMs as tables and lists.
 import { Health, Phase, Vm, type VmTimings } from "@pitwall/sdk";
+import { egressWords } from "../input/egress.ts";
 import type { View } from "../output/format.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
 import { ageWord, byteWord, cpuWord, desiredWord, durationWord, exitWord, healthWord, phaseWord, restartWord } from "../output/words.ts";
@@ -90,6 +91,7 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ["Created", vm.createTime ? `${vm.createTime.toISOString()} (${ageWord(vm.createTime, nowMs)} ago)` : ""],
     ["Last start", timingsText(vm.timings)],
     ["Addresses", vm.addresses.join(", ")],
+    ["May send", spec?.egress ? egressWords(spec.egress).join(" ") : ""],
     ["Host", vm.ingress?.host ?? ""],
     ["Public ports", vm.ingress?.publicPorts.join(", ") ?? ""],
     ["SSH host key", vm.sshHostKey],

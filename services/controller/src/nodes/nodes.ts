@@ -2,6 +2,7 @@
 import { Driver, NodeState, type Node } from "@pitwall/proto/pitwall/v1/node.ts";
 import type { Hello } from "@pitwall/proto/pitwall/v1/link.ts";
 import { isUuid, PitwallError } from "@pitwall/runtime";
+import { heedingLabel } from "../placement/heeding.ts";
 import type { Amounts, Candidate } from "../placement/place.ts";
 import type { NodeFacts } from "../placement/wanted.ts";
 import { NodeEntity, type NodeRow } from "../store/entities.ts";
@@ -50,6 +51,7 @@ interface FactsRow {
   readonly mem_bytes: string;
   readonly disk_bytes: string;
   readonly labels: Readonly<Record<string, string>>;
+  readonly has_subnet: boolean;
 }
 
 const amounts = ({ cpuMillis, memBytes, diskBytes }: Amounts): Amounts => ({ cpuMillis, memBytes, diskBytes });
@@ -79,7 +81,10 @@ export class Nodes {
   /** All nodes as the scheduler sees them, and their names by id. */
   async facts(em: EntityManager): Promise<{ readonly facts: readonly NodeFacts[]; readonly names: ReadonlyMap<string, string> }> {
     // Rows as they are: entities of some thousand nodes would cost more than all else of a look.
-    const rows: FactsRow[] = await em.execute("select id, name, cordoned, cpu_millis, mem_bytes, disk_bytes, labels from node");
+    const rows: FactsRow[] = await em.execute(
+      `select id, name, cordoned, cpu_millis, mem_bytes, disk_bytes, labels, node_subnet.node_id is not null as has_subnet
+         from node left join node_subnet on node_subnet.node_id = node.id`,
+    );
     const seen = await seenSessions(em);
     const images: { node_id: string; image_digest: string }[] = await em.execute(
       "select distinct node_id, image_digest from vm order by 1, 2",
@@ -90,7 +95,7 @@ export class Nodes {
       ready: seen.get(row.id)?.life === "ready",
       cordoned: row.cordoned,
       capacity: { cpuMillis: Number(row.cpu_millis), memBytes: Number(row.mem_bytes), diskBytes: Number(row.disk_bytes) },
-      labels: row.labels,
+      labels: { ...row.labels, ...heedingLabel({ capability: seen.get(row.id)?.capability ?? 0, hasSubnet: row.has_subnet }) },
       images: (byNode.get(row.id) ?? []).map(({ image_digest }) => image_digest),
     }));
     return { facts, names: new Map(rows.map(({ id, name }) => [id, name])) };

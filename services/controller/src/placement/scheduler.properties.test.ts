@@ -218,6 +218,7 @@ describe("of any history", () => {
             "not-ready": !node.ready,
             cordoned: node.cordoned,
             label: vm.required.some((required) => !holds(node, required)),
+            network: false, // no VM here has rules for what it sends
             "anti-affinity": isKeptAway(model, node, vm),
             "no-room": !room(model, node, vm),
             "scored-lower": chosen !== undefined && mayHave(model, node, vm),

@@ -2,6 +2,7 @@
 import {
   Desired,
   VmServiceDefinition,
+  VmSpec,
   type ExtendVmRequest,
   type Plan,
   type RenameVmRequest,
@@ -21,6 +22,7 @@ import { databaseNowMs, isKeyTaken, isNodeFull, type EntityManager } from "../st
 import { lockVm } from "../store/vm-rows.ts";
 import { lostReason } from "./assignments.ts";
 import { nameTaken } from "./create.ts";
+import { needHeeding } from "./egress.ts";
 import { checkVmName } from "./names.ts";
 import { hostTaken, toIngress, withdraw } from "./ingress.ts";
 import { decide, table, type Move, type State } from "./lifecycle.ts";
@@ -191,8 +193,9 @@ export class Moves {
   update(caller: Principal, request: UpdateVmRequest): Promise<MoveResponse> {
     return this.#run(methods.updateVm, caller, request, {
       move: () => "change",
-      apply: ({ row, state }) => {
+      apply: async ({ change, row, state }) => {
         const fields = applyUpdate(row, state, request);
+        if (fields.includes("spec.egress") && VmSpec.fromJSON(row.spec).egress) await needHeeding(change.em, row);
         const isSeen = fields.some((field) => field.startsWith("ingress."));
         return { detail: { fields, ...(isSeen && { ingress: toIngress(row) }) } };
       },

@@ -2,6 +2,7 @@
 import { parseReference, formatReference } from "@pitwall/oci";
 import { RestartPolicy, type VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid } from "@pitwall/runtime";
+import { checkEgress } from "./egress.ts";
 import { checkPlacement } from "./placement-spec.ts";
 import { parseSshKey } from "./ssh-keys.ts";
 
@@ -45,6 +46,7 @@ export function checkSpec(spec: VmSpec | undefined): VmSpec {
   return {
     ...spec,
     image,
+    egress: checkEgress(spec.egress),
     authorizedKeys: [...new Set(authorizedKeys)],
     cpuMillis: spec.cpuMillis === 0 ? limits.cpuMillis.default : within("spec.cpu_millis", spec.cpuMillis, limits.cpuMillis, String),
     memBytes:

@@ -18,6 +18,7 @@ const specSetters: Readonly<Record<string, Setter>> = {
   "spec.authorized_keys": (spec, { authorizedKeys }) => ({ ...spec, authorizedKeys }),
   "spec.restart_policy": (spec, { restartPolicy }) => ({ ...spec, restartPolicy }),
   "spec.node_loss_policy": (spec, { nodeLossPolicy }) => ({ ...spec, nodeLossPolicy }),
+  "spec.egress": (spec, { egress }) => ({ ...spec, egress }),
 };
 const rowSetters: Readonly<Record<string, (row: VmRow, value: Vm) => void>> = {
   delete_protection: (row, { deleteProtection }) => {

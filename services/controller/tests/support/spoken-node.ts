@@ -40,6 +40,8 @@ export interface HelloOptions {
   readonly cpuMillis?: number;
   /** Default: none. */
   readonly subnet?: NodeSubnet;
+  /** docs/link.md. Default: 2, or what lists in parts take. */
+  readonly level?: number;
   /** Whether the inventory says that it is. Default: true. */
   readonly complete?: boolean;
   /** The inventory, instead of one of `vms`, each part in a message of its own. */
@@ -96,7 +98,7 @@ async function openLink(
   identity: Identity,
   address: string,
   vms: readonly VmReport[],
-  { cpuMillis = 64_000, subnet, complete = true, isSilent = false, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
+  { cpuMillis = 64_000, subnet, level, complete = true, isSilent = false, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
 ): Promise<SpokenLink> {
   const [inventory, ...rest] = parts;
   const { key, cert, ca } = identity.tls();
@@ -112,7 +114,7 @@ async function openLink(
       $case: "hello",
       value: {
         agentVersion: "test",
-        capability: parts.some(({ partCount }) => partCount !== undefined) ? partsCapability : capability,
+        capability: level ?? (parts.some(({ partCount }) => partCount !== undefined) ? partsCapability : capability),
         capacity: { cpuMillis: BigInt(cpuMillis), memBytes: 2n ** 40n, diskBytes: 2n ** 44n },
         drivers: [{ name: "sim", version: "1", acceleration: "none" }],
         labels: {},

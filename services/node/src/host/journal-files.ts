@@ -2,9 +2,11 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isMissing, syncPath, writeFileAtomic } from "@pitwall/runtime";
-import { decodeEntry, encodeEntry, type JournalStore } from "../machine/journal.ts";
+import { decodeEntry, encodeEntry, type JournalEntry, type JournalStore } from "../machine/journal.ts";
 
 const fileName = "vm.json";
+
+export const journalsIn = (stateDir: string): string => join(stateDir, "vms");
 
 /** `root` is made when it is not there. */
 export function openJournalFiles(root: string): JournalStore {
@@ -35,16 +37,31 @@ export function openJournalFiles(root: string): JournalStore {
     },
     async readAll() {
       await mkdir(root, { recursive: true, mode: 0o700 });
-      const found = [];
-      for (const name of await readdir(root)) {
-        const text = await readFile(join(root, name, fileName), "utf8").catch((error: unknown) => {
-          if (isMissing(error)) return undefined;
-          throw error; // it may be there, and with it a VM's disk
-        });
-        if (text === undefined) await rm(join(root, name), { recursive: true, force: true });
-        else found.push(decodeEntry(text));
-      }
-      return found;
+      const { entries, strays } = await readJournals(root);
+      for (const name of strays) await rm(join(root, name), { recursive: true, force: true });
+      return entries;
     },
+  };
+}
+
+/** Changes nothing. `strays` are folders without a journal. */
+export async function readJournals(
+  root: string,
+): Promise<{ readonly entries: readonly JournalEntry[]; readonly strays: readonly string[] }> {
+  const [entries, strays]: [JournalEntry[], string[]] = [[], []];
+  const names = await readdir(root).catch(ifMissing<string[]>([]));
+  for (const name of names) {
+    // Any other failure: it may be there, and with it a VM's disk.
+    const text = await readFile(join(root, name, fileName), "utf8").catch(ifMissing(undefined));
+    if (text === undefined) strays.push(name);
+    else entries.push(decodeEntry(text));
+  }
+  return { entries, strays };
+}
+
+function ifMissing<T>(otherwise: T): (error: unknown) => T {
+  return (error) => {
+    if (isMissing(error)) return otherwise;
+    throw error;
   };
 }

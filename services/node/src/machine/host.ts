@@ -78,6 +78,10 @@ export interface HostNetwork {
   guestNetwork(assignment: Assignment): NonNullable<GuestConfig["network"]>;
   /** Before its VMM is started: rules first, then the TAP. Repeatable. */
   connect(assignment: Assignment): Promise<VmmTap>;
+  /** Whether {@link heed} would change nothing. */
+  heeds(assignment: Assignment): boolean;
+  /** Its rules for what it sends, from now on; of a VM that is not connected nothing. Repeatable. */
+  heed(assignment: Assignment): Promise<void>;
   /** Once its VMM is gone: nothing is left. Repeatable, also for a VM that was never connected. */
   disconnect(vmId: string): Promise<void>;
   /** Removes what is there of all others. */

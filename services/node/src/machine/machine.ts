@@ -38,7 +38,7 @@ import {
   upTimings,
 } from "./reports.ts";
 import { shutDown } from "./shut-down.ts";
-import { guardRunning, sizeOf, startVmm } from "./start-vmm.ts";
+import { guardRunning, heedRules, networkFor, sizeOf, startVmm } from "./start-vmm.ts";
 import type { Vmm, VmmExit } from "./vmm.ts";
 
 const retryMs = 2_000;
@@ -181,6 +181,7 @@ export class Machine {
     if (this.#kept && wanted.desired !== Desired.DESIRED_DELETED) await this.#resume(this.#kept);
     this.#kept = undefined;
     if (this.#live.exit) await this.#buryVmm(this.#live.exit);
+    if (this.#live.vmm) await heedRules(this.#host, wanted, () => this.#save());
     switch (wanted.desired) {
       case Desired.DESIRED_DELETED:
         return this.#remove(wanted);
@@ -270,7 +271,7 @@ export class Machine {
     const wakes = this.#wakes(wanted);
     await this.#say({ generation, epoch, ...(wakes ? resuming : preparing) });
     if (wakes && !(await this.#host.driver.isSuspended(this.#dir))) throw memoryGone();
-    const [isNew, network] = [this.#report.sshHostKey === "", this.#host.network?.guestNetwork(wanted)];
+    const [isNew, network] = [this.#report.sshHostKey === "", networkFor(this.#host, wanted)];
     const prepared = await this.#host.ingredients.prepare({ dir: this.#dir, assignment: wanted, spec, isNew, network }, signal);
     this.#starting = true;
     if (wakes) await this.#save();

@@ -2,6 +2,7 @@
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, type ProcessIdentity } from "@pitwall/runtime";
+import type { GuestConfig } from "../host/initramfs.ts";
 import type { MachineHost, Prepared } from "./host.ts";
 import type { VmSize } from "./journal.ts";
 import { isReschedulable } from "./reports.ts";
@@ -51,6 +52,21 @@ export async function startVmm({ driver, fence, kernel, network }: MachineHost, 
     await network?.disconnect(vmId);
     throw error;
   }
+}
+
+/** What the guest is told of its network. Throws `unsupported` for a VM whose rules for what it sends nobody here would heed. */
+export function networkFor({ network }: MachineHost, assignment: Assignment): GuestConfig["network"] | undefined {
+  if (network) return network.guestNetwork(assignment);
+  if (!assignment.spec?.egress) return undefined;
+  const message = "this node has no network of its own, and so heeds no rules for what a VM sends (docs/network.md)";
+  throw new PitwallError("unsupported", message, { reason: "EGRESS_UNSUPPORTED" });
+}
+
+/** The rules of a VM that runs, kept before they are in force: the agent's next life must not bring back those of before. */
+export async function heedRules({ network }: MachineHost, assignment: Assignment, save: () => Promise<void>): Promise<void> {
+  if (!network || network.heeds(assignment)) return;
+  await save();
+  await network.heed(assignment);
 }
 
 /** A VMM that runs already, under the policy of this assignment. Resolves when the fence knows. */

@@ -1,6 +1,7 @@
 // What follows from a node's subnet and a VM's address alone: gateway, IPv6, MAC, and the name of the TAP. Pure.
 import { createHash } from "node:crypto";
 import { isIPv4, SocketAddress } from "node:net";
+import type { Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 
 export const bridgeName = "pwbr0";
@@ -22,6 +23,8 @@ export interface VmPort {
   readonly vmId: string;
   readonly epoch: bigint;
   readonly address: string;
+  /** Its own rules for what it sends; none: all that the node lets out. They are not written on the TAP. */
+  readonly egress?: Egress | undefined;
 }
 
 /** What follows from it. */

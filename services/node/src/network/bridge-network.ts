@@ -3,50 +3,64 @@
 //   (none) -> joined (rules, then TAP) -> (none) (TAP, then rules)
 //
 // Which TAPs there are is the kernel's knowledge, not this process's: after a crash each is known again by what is written on it, and those
-// that no VM of the journals claims are taken away. Changes that come together are made together.
+// that no VM of the journals claims are taken away. Which rules a VM has of its own is the journals'. All changes go one after the other, those
+// that come together made together.
+import type { Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, systemClock, type Log } from "@pitwall/runtime";
 import { bridgeName, isTapName, namesOf, type Subnet, type VmPort } from "./address-plan.ts";
-import { applyRules, forgetFlows, readAddresses4, readChains, readLinks, runLines, type HostLink } from "./commands.ts";
-import { layGround, portsOf, type NetworkSettings } from "./ground.ts";
+import { applyRules, forgetFlows, readAddresses4, readLinks, readRuleCounts, runLines, type HostLink } from "./commands.ts";
+import { heedable } from "./egress.ts";
+import { layGround, portsOf, type NetworkSettings, type VmRules } from "./ground.ts";
 import { noTapLines, tapLines } from "./links.ts";
-import { joinScript, leaveScript, missingChains, wholeScript } from "./rules.ts";
+import { joinScript, lackingChains, leaveScript, ruleCounts, wholeScript } from "./rules.ts";
 
 /** Whoever flushes all rules of the host flushes ours. */
 const lookMs = 5_000;
 /** In one transaction. */
 const maxTogether = 256;
 
-interface Change {
-  readonly kind: "join" | "leave";
+interface PortChange {
+  readonly kind: "join" | "leave" | "heed";
   readonly port: VmPort;
-  readonly done: PromiseWithResolvers<void>;
 }
+
+/** `look`: makes the firewall anew where somebody else has changed it. */
+type Change = (PortChange | { readonly kind: "look" }) & { readonly done: PromiseWithResolvers<void> };
 
 /** Disposing it leaves all as it is: VMs run on. */
 export interface BridgeNetwork extends AsyncDisposable {
   readonly subnet: Subnet;
   readonly mtu: number;
-  /** Resolves when the VM's TAP is there and up. Repeatable. */
+  /** Resolves when the VM's TAP is there and up. Repeatable. Throws `unavailable` while another VM has its address. */
   join(port: VmPort): Promise<void>;
+  /** Whether {@link heed} would change nothing. */
+  heeds(vmId: string, egress: Egress | undefined): boolean;
+  /** Resolves when these are its rules. Repeatable; of a VM that has no TAP nothing. */
+  heed(vmId: string, egress: Egress | undefined): Promise<void>;
   /** Of whichever placement. Resolves when nothing is left of it. Repeatable. */
   leave(vmId: string): Promise<void>;
   /** Takes away what belongs to none of these VMs. */
   keepOnly(vmIds: ReadonlySet<string>): Promise<void>;
 }
 
-export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Promise<BridgeNetwork> {
+export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRules, log: Log): Promise<BridgeNetwork> {
   const { subnet } = settings;
-  const { mtu, changes } = await layGround(settings);
+  const { mtu, changes } = await layGround(settings, vmRules);
   for (const what of changes) log.info("the host's network was changed", { what });
-  const ports = new Map(portsOf(await readLinks()).map((port) => [port.vmId, port]));
+  /** What is wished for. */
+  const ports = new Map(portsOf(await readLinks(), vmRules).map((port) => [port.vmId, port]));
+  /** What is in the firewall. */
+  const laid = new Map(ports);
+  /** VMs that have chains there, or may have. */
+  const ruled = new Set([...ports.values()].flatMap(({ vmId, egress }) => (egress ? [vmId] : [])));
   let waiting: Change[] = [];
   let working: Promise<void> | undefined;
   const looking = new AbortController();
   const watching = look();
 
-  function change(kind: Change["kind"], port: VmPort): Promise<void> {
+  function change(what: PortChange | { readonly kind: "look" }): Promise<void> {
     const done = Promise.withResolvers<void>();
-    waiting.push({ kind, port, done });
+    waiting.push({ ...what, done });
     working ??= work();
     return done.promise;
   }
@@ -70,10 +84,12 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
   }
 
   async function make(batch: readonly Change[]): Promise<void> {
-    const joins = batch.filter(({ kind }) => kind === "join").map(({ port }) => port);
-    const leaves = batch.filter(({ kind }) => kind === "leave").map(({ port }) => port);
+    const portsOfKind = (kind: PortChange["kind"]): VmPort[] => batch.flatMap((one) => (one.kind === kind ? [one.port] : []));
+    const [joins, leaves, ruleChanges] = [portsOfKind("join"), portsOfKind("leave"), portsOfKind("heed")];
+    if (batch.some(({ kind }) => kind === "look")) await mend();
     const taps = joins.map((port) => tapLines(subnet, port, mtu));
-    if (joins.length > 0) await admit(joins);
+    if (joins.length + ruleChanges.length > 0) await admit([...joins, ...ruleChanges]);
+    if (joins.length + leaves.length === 0) return;
     const complaints = [
       await runLines("ip", [...leaves.flatMap((port) => noTapLines(subnet, port)), ...taps.flatMap(({ ip }) => ip)]),
       await runLines(
@@ -92,29 +108,45 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
       });
     }
     if (leaves.length === 0) return;
-    await applyRules(leaves.map((port) => leaveScript(subnet, port)).join("\n"));
+    await applyRules(leaves.map((port) => leaveScript(subnet, port, ruled.has(port.vmId))).join("\n"));
+    for (const { vmId } of leaves) {
+      ruled.delete(vmId);
+      laid.delete(vmId);
+    }
     await Promise.all(leaves.flatMap((port) => [port.address, namesOf(subnet, port).address6].map(forgetFlows)));
   }
 
   /** Where the tables have gone, all of them are made again. */
-  async function admit(joins: readonly VmPort[]): Promise<void> {
+  async function admit(admitted: readonly VmPort[]): Promise<void> {
+    for (const { vmId, egress } of admitted) if (egress) ruled.add(vmId); // before it is so, for it may come to half of this
     try {
-      await applyRules(joins.map((port) => joinScript(subnet, port)).join("\n"));
+      await applyRules(admitted.map((port) => joinScript(subnet, port, ruled.has(port.vmId))).join("\n"));
     } catch (error) {
       log.warn("the firewall is not as it was left: it is made anew", { error });
-      await applyRules(wholeScript(settings, [...new Map([...ports.values(), ...joins].map((port) => [port.vmId, port])).values()]));
+      await applyRules(wholeScript(settings, [...new Map([...laid.values(), ...admitted].map((port) => [port.vmId, port])).values()]));
     }
+    for (const port of admitted) {
+      laid.set(port.vmId, port);
+      if (!port.egress) ruled.delete(port.vmId);
+    }
+  }
+
+  /** In the queue with the changes: what is being made is nobody else's doing. */
+  async function mend(): Promise<void> {
+    const script = wholeScript(settings, [...laid.values()]);
+    const there = new Set(await readAddresses4());
+    const isKnown = [...laid.values()].every((port) => there.has(`${namesOf(subnet, port).tap} ${port.address}`));
+    const lacking = lackingChains(ruleCounts(script), await readRuleCounts());
+    if (isKnown && lacking.length === 0) return;
+    log.warn("somebody has changed the firewall of VMs: it is made anew", { lacking: lacking.join(", ") });
+    await applyRules(script);
   }
 
   async function look(): Promise<void> {
     while (!looking.signal.aborted) {
       try {
         await systemClock.sleep(lookMs, looking.signal);
-        const there = new Set(await readAddresses4());
-        const isKnown = [...ports.values()].every((port) => there.has(`${namesOf(subnet, port).tap} ${port.address}`));
-        if (working || (isKnown && missingChains(await readChains()).length === 0)) continue;
-        log.warn("somebody has changed the firewall of VMs: it is made anew");
-        await applyRules(wholeScript(settings, [...ports.values()]));
+        await change({ kind: "look" });
       } catch (error) {
         if (!looking.signal.aborted) log.error("the firewall of VMs could not be looked at", { error });
       }
@@ -124,8 +156,13 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
   async function leave(vmId: string): Promise<void> {
     const port = ports.get(vmId);
     if (!port) return;
-    await change("leave", port);
+    await change({ kind: "leave", port });
     if (ports.get(vmId) === port) ports.delete(vmId);
+  }
+
+  function heeds(vmId: string, egress: Egress | undefined): boolean {
+    const port = ports.get(vmId);
+    return !port || JSON.stringify(port.egress) === JSON.stringify(heedable(egress));
   }
 
   return {
@@ -134,8 +171,23 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
     async join(port) {
       const known = ports.get(port.vmId);
       if (known && (known.epoch !== port.epoch || known.address !== port.address)) await leave(port.vmId);
+      const other = [...ports.values()].find(({ vmId, address }) => address === port.address && vmId !== port.vmId);
+      if (other) throw addressTaken(port);
       ports.set(port.vmId, port);
-      await change("join", port);
+      await change({ kind: "join", port });
+    },
+    heeds,
+    async heed(vmId, egress) {
+      const before = ports.get(vmId);
+      if (!before || heeds(vmId, egress)) return;
+      const port = { ...before, egress: heedable(egress) };
+      ports.set(vmId, port);
+      try {
+        await change({ kind: "heed", port });
+      } catch (error) {
+        if (ports.get(vmId) === port) ports.set(vmId, before); // it is what the kernel still has
+        throw error;
+      }
     },
     leave,
     async keepOnly(vmIds) {
@@ -156,6 +208,12 @@ export async function openBridgeNetwork(settings: NetworkSettings, log: Log): Pr
       await working;
     },
   };
+}
+
+/** A node whose subnet was changed may be given one that a VM of the former subnet still has. */
+function addressTaken({ address }: VmPort): PitwallError {
+  const message = `another VM that runs here has the address ${address} of the node's former subnet: stop and start that one first`;
+  return new PitwallError("unavailable", message, { reason: "ADDRESS_TAKEN" });
 }
 
 function isJoined(link: HostLink | undefined, mtu: number): boolean {

@@ -94,6 +94,33 @@ export async function readChains(): Promise<readonly HostChain[]> {
   return nftables.flatMap(({ chain }) => (chain ? [chain] : []));
 }
 
+const owned = z.object({
+  nftables: z.array(
+    z.object({
+      chain: z.object({ family: z.string(), name: z.string() }).optional(),
+      rule: z.object({ family: z.string(), chain: z.string() }).optional(),
+    }),
+  ),
+});
+
+/** How many rules each chain of Pitwall's tables has, by `FAMILY CHAIN`. */
+export async function readRuleCounts(): Promise<ReadonlyMap<string, number>> {
+  const counts = new Map<string, number>();
+  for (const family of ["bridge", "inet"]) {
+    const text = await output("nft", ["-j", "-t", "list", "table", family, "pitwall"]).catch(noSuchTable);
+    for (const { chain, rule } of owned.parse(JSON.parse(text)).nftables) {
+      if (chain) counts.set(`${chain.family} ${chain.name}`, 0);
+      if (rule) counts.set(`${rule.family} ${rule.chain}`, (counts.get(`${rule.family} ${rule.chain}`) ?? 0) + 1);
+    }
+  }
+  return counts;
+}
+
+function noSuchTable(error: unknown): string {
+  if (error instanceof PitwallError && error.fault === "unsupported") throw error;
+  return JSON.stringify({ nftables: [] });
+}
+
 /** Elements of a set of the bridge's table, as words. Empty when there is no such table. */
 export async function readAddresses4(): Promise<readonly string[]> {
   const text = await output("nft", ["-j", "list", "set", "bridge", "pitwall", "addresses4"]).catch(() => undefined);

@@ -1,9 +1,10 @@
 import { expect, test } from "vitest";
 import { parseSubnet } from "./address-plan.ts";
 import { doOverlap, examine, type HostFacts } from "./doctor.ts";
+import { ruleCounts as countRules, wholeScript } from "./rules.ts";
 import { bridgeSysctls, hostSysctls } from "./sysctls.ts";
 
-const chain = (family: string, name: string, hook: string) => ({ family, table: "pitwall", name, hook, policy: "accept" });
+const ruleCounts = countRules(wholeScript({ subnet: parseSubnet("172.30.0.0/16"), resolvers: [], allowed: [], denied: [] }, []));
 const wanted = Object.fromEntries([...bridgeSysctls, ...hostSysctls].map(({ name, value }) => [name, value]));
 
 const good: HostFacts = {
@@ -18,14 +19,8 @@ const good: HostFacts = {
     { dst: "10.0.0.0/24", dev: "eth0" },
     { dst: "172.30.0.0/16", dev: "pwbr0" },
   ],
-  chains: [
-    chain("bridge", "at_port", "prerouting"),
-    chain("bridge", "at_host", "input"),
-    chain("bridge", "between", "forward"),
-    chain("inet", "to_host", "input"),
-    chain("inet", "through", "forward"),
-    chain("inet", "translate", "postrouting"),
-  ],
+  chains: [{ family: "inet", table: "pitwall", name: "through", hook: "forward", policy: "accept" }],
+  ruleCounts,
   resolvers: ["10.0.0.2"],
   sysctls: { ...wanted, "net/netfilter/nf_conntrack_max": "262144", "net/bridge/bridge-nf-call-iptables": "0" },
   swapKb: 0,
@@ -50,7 +45,8 @@ const faults: readonly (readonly [string, "warn" | "fail", Partial<HostFacts>])[
   ["tun", "fail", { hasTun: false }],
   ["kvm", "warn", { hasKvm: false }],
   ["bridge", "fail", { links: [{ ifname: "pwbr0", flags: [] }] }],
-  ["firewall", "fail", { chains: good.chains.slice(1) }],
+  ["firewall", "fail", { ruleCounts: new Map() }],
+  ["firewall", "fail", { ruleCounts: new Map([...ruleCounts, ["bridge sent", 0]]) }],
   ["forwarding", "fail", { sysctls: { ...good.sysctls, "net/ipv4/ip_forward": "0" } }],
   ["bridge settings", "fail", { sysctls: { ...good.sysctls, "net/ipv4/conf/pwbr0/rp_filter": "0" } }],
   ["subnet", "fail", { routes: [{ dst: "172.30.5.0/24", dev: "eth1" }] }],

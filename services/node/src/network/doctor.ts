@@ -1,6 +1,6 @@
 // What makes a host a good one for VMs of strangers: checks on facts that facts.ts has read, each with its remedy. Pure.
 import { bridgeName, type Subnet } from "./address-plan.ts";
-import { missingChains } from "./rules.ts";
+import { lackingRules } from "./rules.ts";
 import { bridgeSysctls, hostSysctls } from "./sysctls.ts";
 
 /** Undefined is what could not be found out. */
@@ -20,6 +20,8 @@ export interface HostFacts {
     readonly hook?: string | undefined;
     readonly policy?: string | undefined;
   }[];
+  /** Of Pitwall's own chains, by `FAMILY CHAIN`. */
+  readonly ruleCounts: ReadonlyMap<string, number>;
   readonly resolvers: readonly string[];
   /** By name, those that the kernel has. */
   readonly sysctls: Readonly<Record<string, string | undefined>>;
@@ -83,9 +85,9 @@ function rights({ isRoot, kernel, programs, hasTun, hasKvm }: HostFacts): readon
 }
 
 function network(facts: HostFacts, subnet: Subnet): readonly Finding[] {
-  const { links, routes, chains, resolvers, sysctls } = facts;
+  const { links, routes, chains, ruleCounts, resolvers, sysctls } = facts;
   const isUp = links.some(({ ifname, flags }) => ifname === bridgeName && flags.includes("UP"));
-  const missing = missingChains(chains);
+  const missing = lackingRules(ruleCounts);
   const wrong = (isUp ? bridgeSysctls : []).filter(({ name, value }) => sysctls[name] !== undefined && sysctls[name] !== value);
   const closed = hostSysctls.filter(({ name, value }) => sysctls[name] !== undefined && sysctls[name] !== value);
   const overlaps = routes.filter(({ dst, dev }) => dev !== bridgeName && dst !== "default" && doOverlap(dst, subnet.cidr));

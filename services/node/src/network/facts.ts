@@ -2,7 +2,7 @@
 import { access, constants, readdir, readFile } from "node:fs/promises";
 import { release } from "node:os";
 import { join } from "node:path";
-import { output, readChains, readLinks, readRoutes } from "./commands.ts";
+import { output, readChains, readLinks, readRoutes, readRuleCounts } from "./commands.ts";
 import type { HostFacts } from "./doctor.ts";
 import { bridgeSysctls, hostSysctls, readSysctl } from "./sysctls.ts";
 
@@ -22,6 +22,7 @@ export async function readFacts(resolvers: readonly string[]): Promise<HostFacts
     links: await readLinks().catch(() => []),
     routes: await readRoutes(4).catch(() => []),
     chains: await readChains().catch(() => []),
+    ruleCounts: await readRuleCounts().catch(() => new Map<string, number>()),
     resolvers,
     sysctls: Object.fromEntries(values),
     swapKb: sum(

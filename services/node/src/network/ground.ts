@@ -1,10 +1,12 @@
 // What all VMs of a node share on its network: the bridge, the host's settings, the firewall. Making it twice changes nothing.
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
 import { bridgeName, isTapName, type VmPort } from "./address-plan.ts";
 import { applyRules, output, readLinks, readRoutes, runLines, type HostLink } from "./commands.ts";
+import { denyAll, heedable } from "./egress.ts";
 import { bridgeLines, fromTapAlias, noBridgeLines } from "./links.ts";
 import { wholeScript, type RuleSet } from "./rules.ts";
 import { bridgeSysctls, hostSysctls, keepsRouter, setSysctls, type Sysctl } from "./sysctls.ts";
@@ -27,14 +29,20 @@ export interface Ground {
 
 const kept = z.object({ before: z.array(z.object({ name: z.string(), value: z.string() })) });
 
-/** The firewall stands before anything can pass through it. Throws `unsupported` for a host that cannot have such a network. */
-export async function layGround(settings: NetworkSettings): Promise<Ground> {
+/** What VMs have as rules of their own, by VM; one that is not in it is nobody's. */
+export type VmRules = ReadonlyMap<string, Egress | undefined>;
+
+/**
+ * The firewall stands before anything can pass through it, with the rules of VMs that run. Throws `unsupported` for a host that cannot have
+ * such a network.
+ */
+export async function layGround(settings: NetworkSettings, vmRules: VmRules): Promise<Ground> {
   const { subnet, stateDir } = settings;
   const uplinks = await uplinkNames();
   const links = await readLinks();
   const mtu = smallestMtu(links.filter(({ ifname }) => uplinks.includes(ifname)));
   const changes: string[] = [];
-  await applyRules(wholeScript(settings, portsOf(links)));
+  await applyRules(wholeScript(settings, portsOf(links, vmRules)));
   const bridge = links.find(({ ifname }) => ifname === bridgeName);
   if (bridge && bridge.linkinfo?.info_kind !== "bridge") {
     throw new PitwallError("state", `${bridgeName} is there and is no bridge: remove it`, { reason: "BRIDGE_NAME_TAKEN" });
@@ -78,9 +86,11 @@ export async function clearGround(stateDir: string): Promise<readonly string[]> 
   return changes;
 }
 
-/** Those whose TAPs are there, by what is written on them. */
-export function portsOf(links: readonly HostLink[]): readonly VmPort[] {
-  return links.flatMap(({ ifname, ifalias }) => (isTapName(ifname) && ifalias !== undefined ? (fromTapAlias(ifalias) ?? []) : []));
+/** Those whose TAPs are there, by what is written on them. Of what is nobody's nothing passes. */
+export function portsOf(links: readonly HostLink[], vmRules: VmRules): readonly VmPort[] {
+  return links
+    .flatMap(({ ifname, ifalias }) => (isTapName(ifname) && ifalias !== undefined ? (fromTapAlias(ifalias) ?? []) : []))
+    .map((port) => ({ ...port, egress: vmRules.has(port.vmId) ? heedable(vmRules.get(port.vmId)) : denyAll }));
 }
 
 /** Through which the host reaches the rest of the world. */

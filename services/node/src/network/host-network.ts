@@ -2,17 +2,23 @@
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError, type Log } from "@pitwall/runtime";
 import type { HostNetwork } from "../machine/host.ts";
+import type { JournalEntry } from "../machine/journal.ts";
 import { isOfSubnet, namesOf, type Subnet, type VmPort } from "./address-plan.ts";
 import { openBridgeNetwork } from "./bridge-network.ts";
-import type { NetworkSettings } from "./ground.ts";
+import { denyAll, egressRules } from "./egress.ts";
+import type { NetworkSettings, VmRules } from "./ground.ts";
 
 /** The kernel gives a VM's only network device this name. */
 const guestInterface = "eth0";
 
-/** Makes the ground first. VMs that run keep what they have. */
-export async function openHostNetwork(settings: NetworkSettings, log: Log): Promise<HostNetwork & AsyncDisposable> {
+/** Makes the ground first. VMs that run keep what they have; what they may send is in the journals' entries. */
+export async function openHostNetwork(
+  settings: NetworkSettings,
+  entries: readonly JournalEntry[],
+  log: Log,
+): Promise<HostNetwork & AsyncDisposable> {
   const { subnet, resolvers } = settings;
-  const bridge = await openBridgeNetwork(settings, log);
+  const bridge = await openBridgeNetwork(settings, rulesIn(entries), log);
   return {
     subnet: { ipv4: subnet.cidr, ipv6: subnet.cidr6 },
     guestNetwork(assignment) {
@@ -33,16 +39,24 @@ export async function openHostNetwork(settings: NetworkSettings, log: Log): Prom
       const { tap, mac } = namesOf(subnet, port);
       return { name: tap, mac };
     },
+    heeds: ({ vmId, spec }) => spec === undefined || bridge.heeds(vmId, spec.egress),
+    heed: async ({ vmId, spec }) => (spec === undefined ? undefined : bridge.heed(vmId, spec.egress)),
     disconnect: (vmId) => bridge.leave(vmId),
     keepOnly: (vmIds) => bridge.keepOnly(vmIds),
     [Symbol.asyncDispose]: () => bridge[Symbol.asyncDispose](),
   };
 }
 
-/** An address goes into commands and rules: it is looked at, whoever sent it. */
-export function portOf({ vmId, epoch, address }: Pick<Assignment, "vmId" | "epoch" | "address">, subnet: Subnet): VmPort {
+/** Of VMs that are to be removed and of whose specification nothing is left, nothing passes. */
+export function rulesIn(entries: readonly JournalEntry[]): VmRules {
+  return new Map(entries.map(({ assignment: { vmId, spec } }) => [vmId, spec ? spec.egress : denyAll]));
+}
+
+/** Addresses and rules go into commands and rules: they are looked at, whoever sent them. */
+export function portOf({ vmId, epoch, address, spec }: Pick<Assignment, "vmId" | "epoch" | "address" | "spec">, subnet: Subnet): VmPort {
   const given = address?.ipv4 ?? "";
-  if (isOfSubnet(subnet, given)) return { vmId, epoch, address: given };
+  if (spec?.egress) egressRules(spec.egress, "out");
+  if (isOfSubnet(subnet, given)) return { vmId, epoch, address: given, egress: spec?.egress };
   const what = given === "" ? "no address" : `the address ${JSON.stringify(given.slice(0, 40))}`;
   throw new PitwallError(
     "unavailable",

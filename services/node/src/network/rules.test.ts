@@ -1,10 +1,12 @@
 import { expect, test } from "vitest";
-import { parseSubnet } from "./address-plan.ts";
-import { joinScript, leaveScript, missingChains, wholeScript, type RuleSet } from "./rules.ts";
+import { namesOf, parseSubnet } from "./address-plan.ts";
+import { denyAll } from "./egress.ts";
+import { joinScript, lackingChains, lackingRules, leaveScript, ruleCounts, wholeScript, type RuleSet } from "./rules.ts";
 
 const subnet = parseSubnet("172.30.0.0/16");
 const rules: RuleSet = { subnet, resolvers: ["10.0.0.2", "2001:db8::53"], allowed: ["10.9.0.0/16"], denied: ["203.0.113.0/24"] };
 const port = { vmId: "7d44bd8c-3f6f-4a35-9b8b-17e4e6c4c0de", epoch: 1n, address: "172.30.0.2" };
+const ruled = { ...port, egress: denyAll };
 
 /** Lines of rules alone. */
 const ruleCount = (script: string): number => script.split("\n").filter((line) => / (drop|accept|masquerade)$/.test(line)).length;
@@ -33,17 +35,31 @@ test("a VM that leaves takes with it all it came with", () => {
   const elements = (script: string, verb: string): string[] =>
     [...script.matchAll(new RegExp(`^${verb} element (.*)$`, "gm"))].map(([, rest]) => rest ?? "");
   const added = elements(joinScript(subnet, port), "add");
-  expect(added).toHaveLength(4);
-  expect(elements(leaveScript(subnet, port), "delete")).toEqual(added);
+  expect(added).toHaveLength(6);
+  expect(elements(leaveScript(subnet, port), "delete").toSorted()).toEqual(added.toSorted());
 });
 
-test("a table without its chains is found out", () => {
-  expect(missingChains([])).toContain("bridge at_port");
-  const all = [...wholeScript(rules, []).matchAll(/^table (\w+) pitwall|^ {2}chain (\w+) \{[^}]*?hook (\w+)/gm)];
-  let family = "";
-  const chains = all.flatMap(([, of, name, hook]) => {
-    family = of ?? family;
-    return name === undefined ? [] : [{ family, table: "pitwall", name, hook }];
-  });
-  expect(missingChains(chains)).toEqual([]);
+test("a VM with rules of its own has them before it has its addresses, and loses its addresses before them", () => {
+  const lines = joinScript(subnet, ruled).split("\n");
+  const first = (pattern: RegExp, of: readonly string[]): number => of.findIndex((line) => pattern.test(line));
+  expect(first(/^add rule inet pitwall out_\S+ goto refuse$/, lines)).toBeLessThan(first(/^add element bridge/, lines));
+  expect(lines.filter((line) => line.includes("free4"))).toEqual([
+    "add element inet pitwall free4 { 172.30.0.2 }",
+    "delete element inet pitwall free4 { 172.30.0.2 }",
+  ]);
+  const leaving = leaveScript(subnet, ruled).split("\n");
+  expect(first(/^delete element bridge/, leaving)).toBeLessThan(first(/^delete chain/, leaving));
+  expect(leaving.filter((line) => line.startsWith("delete chain"))).toHaveLength(2);
+});
+
+test("a chain that is gone, or was flushed, is found out, also one of a VM's own", () => {
+  const wanted = ruleCounts(wholeScript(rules, [ruled]));
+  expect(lackingChains(wanted, wanted)).toEqual([]);
+  expect(lackingChains(wanted, new Map())).toEqual([...wanted.keys()]);
+  for (const chain of ["bridge sent", "bridge at_port", "inet vm_out", "inet translate", `inet out_${namesOf(subnet, ruled).tap}`]) {
+    expect(wanted.get(chain)).toBeGreaterThan(0);
+    expect(lackingChains(wanted, new Map([...wanted, [chain, 0]]))).toEqual([chain]);
+  }
+  expect(lackingRules(wanted)).toEqual([]);
+  expect(lackingRules(new Map())).toContain("bridge at_port");
 });

@@ -2,8 +2,10 @@
 //
 // Two tables are Pitwall's, `bridge pitwall` and `inet pitwall`; nobody else's is named. The first looks at each frame as it comes out of a TAP:
 // only the VM's own addresses come any further, and only to the host itself. The second decides what of that is routed, and where.
-// How many rules there are does not depend on how many VMs: those are elements of sets.
-import { bridgeName, namesOf, type Subnet, type VmPort } from "./address-plan.ts";
+// How many rules there are depends on how many VMs have rules of their own, not on the others: those are elements of sets. How many a packet is
+// held against depends on neither.
+import { bridgeName, namesOf, parseSubnet, type Subnet, type VmPort } from "./address-plan.ts";
+import { egressRules, type Way } from "./egress.ts";
 
 /** What the whole firewall is made of. */
 export interface RuleSet {
@@ -37,22 +39,6 @@ const closed6: readonly string[] = [
   ...["fc00::/7", "fe80::/10", "fec0::/10", "ff00::/8"],
 ];
 
-/** Of the tables' base chains, by which rules are reached at all. */
-const baseChains = {
-  bridge: { at_port: "prerouting", at_host: "input", between: "forward" },
-  inet: { to_host: "input", through: "forward", translate: "postrouting" },
-} as const;
-
-/** Those that are not there, of all chains that are. */
-export function missingChains(
-  chains: readonly { readonly family: string; readonly table: string; readonly name: string; readonly hook?: string | undefined }[],
-): readonly string[] {
-  const there = new Set(chains.map(({ family, table, name, hook }) => [family, table, name, hook].join(" ")));
-  return Object.entries(baseChains).flatMap(([family, hooks]) =>
-    Object.entries(hooks).flatMap(([name, hook]) => (there.has(`${family} pitwall ${name} ${hook}`) ? [] : [`${family} ${name}`])),
-  );
-}
-
 const is6 = (address: string): boolean => address.includes(":");
 
 /** Replaces all that is there in one transaction: it is never half there, and never not there. */
@@ -67,27 +53,104 @@ export function wholeScript(rules: RuleSet, ports: readonly VmPort[]): string {
   ].join("\n");
 }
 
-/** A VM's addresses become good. Repeatable. */
-export function joinScript(subnet: Subnet, port: VmPort): string {
-  return elementsOf(subnet, port)
-    .map(([set, element]) => `add element bridge pitwall ${set} { ${element} }`)
+/** A VM's addresses become good, and its own rules what they are now. Repeatable. `had`: it may have had rules of its own before. */
+export function joinScript(subnet: Subnet, port: VmPort, had = false): string {
+  return [...egressScript(subnet, port, had), ...elementsOf(subnet, port).map((element) => `add element ${element}`)].join("\n");
+}
+
+/**
+ * They are nobody's any more. Repeatable: deleting what is not there fails, so it is made first. Its addresses go before its rules, so that
+ * nothing passes that they would not let through.
+ */
+export function leaveScript(subnet: Subnet, port: VmPort, had = false): string {
+  return [...elementsOf(subnet, port), ...freeOf(subnet, port)]
+    .flatMap(anewAndGone)
+    .concat(had || port.egress ? noChainsOf(subnet, port) : [])
     .join("\n");
 }
 
-/** They are nobody's any more. Repeatable: deleting what is not there fails, so it is made first. */
-export function leaveScript(subnet: Subnet, port: VmPort): string {
-  const lines = elementsOf(subnet, port).map(([set, element]) => `delete element bridge pitwall ${set} { ${element} }`);
-  return [joinScript(subnet, port), ...lines].join("\n");
+/**
+ * A VM without rules is in a set; one with rules has a chain for each way, filled anew in the same transaction, so that nothing slips through
+ * meanwhile. One that is nowhere sends nothing.
+ */
+function egressScript(subnet: Subnet, port: VmPort, had: boolean): readonly string[] {
+  const { egress } = port;
+  if (!egress) return [...freeOf(subnet, port).map((element) => `add element ${element}`), ...(had ? noChainsOf(subnet, port) : [])];
+  const chains = chainsOf(subnet, port).flatMap(({ chain, way, elements }) => [
+    ...[`add chain ${chain}`, `flush chain ${chain}`],
+    ...egressRules(egress, way).map((rule) => `add rule ${chain} ${rule}`),
+    ...elements.map((element) => `add element ${element}`),
+  ]);
+  return [...chains, ...freeOf(subnet, port).flatMap(anewAndGone)];
 }
 
-function elementsOf(subnet: Subnet, port: VmPort): readonly (readonly [string, string])[] {
+const anewAndGone = (element: string): string[] => [`add element ${element}`, `delete element ${element}`];
+
+/** The elements lead to the chains, so they go first. */
+function noChainsOf(subnet: Subnet, port: VmPort): string[] {
+  return chainsOf(subnet, port).flatMap(({ chain, elements }) => [
+    `add chain ${chain}`,
+    ...elements.flatMap(anewAndGone),
+    ...[`flush chain ${chain}`, `delete chain ${chain}`],
+  ]);
+}
+
+interface VmChain {
+  readonly chain: string;
+  readonly way: Way;
+  readonly elements: readonly string[];
+}
+
+function chainsOf(subnet: Subnet, port: VmPort): readonly VmChain[] {
+  const { tap, address6 } = namesOf(subnet, port);
+  return (["out", "back"] as const).map((way) => ({
+    chain: `inet pitwall ${way}_${tap}`,
+    way,
+    elements: [
+      `inet pitwall ruled_${way}4 { ${port.address} : goto ${way}_${tap} }`,
+      `inet pitwall ruled_${way}6 { ${address6} : goto ${way}_${tap} }`,
+    ],
+  }));
+}
+
+function freeOf(subnet: Subnet, port: VmPort): readonly string[] {
+  return [`inet pitwall free4 { ${port.address} }`, `inet pitwall free6 { ${namesOf(subnet, port).address6} }`];
+}
+
+function elementsOf(subnet: Subnet, port: VmPort): readonly string[] {
   const { tap, mac, address6, linkLocal } = namesOf(subnet, port);
   return [
-    ["macs", `"${tap}" . ${mac}`],
-    ["addresses4", `"${tap}" . ${port.address}`],
-    ["addresses6", `"${tap}" . ${address6}`],
-    ["addresses6", `"${tap}" . ${linkLocal}`],
-  ];
+    ["macs", mac],
+    ["addresses4", port.address],
+    ["addresses6", address6],
+    ["addresses6", linkLocal],
+  ].map(([set, is]) => `bridge pitwall ${set} { "${tap}" . ${is} }`);
+}
+
+/** How many rules each chain has, by `FAMILY CHAIN`: what the script makes that replaces everything. */
+export function ruleCounts(script: string): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>();
+  let [family, chain] = ["", ""];
+  for (const line of script.split("\n")) {
+    family = /^table (\w+) pitwall \{$/.exec(line)?.[1] ?? family;
+    const opened = /^ {2}chain (\w+) \{$/.exec(line)?.[1];
+    const [, ruled, added] = /^add rule inet pitwall (\w+) (.+)$/.exec(line) ?? [];
+    if (opened !== undefined) chain = opened;
+    const key = ruled === undefined ? `${family} ${chain}` : `inet ${ruled}`;
+    const isRule = added !== undefined || (/^ {4}\S/.test(line) && !/^ {4}type \w+ hook /.test(line));
+    if (isRule || opened !== undefined) counts.set(key, (counts.get(key) ?? 0) + Number(isRule));
+  }
+  return counts;
+}
+
+/** Chains that are not there, or have fewer rules than they should: somebody has flushed them. */
+export function lackingChains(wanted: ReadonlyMap<string, number>, there: ReadonlyMap<string, number>): readonly string[] {
+  return [...wanted].flatMap(([chain, count]) => ((there.get(chain) ?? -1) < count ? [chain] : []));
+}
+
+/** The same of what does not depend on VMs. */
+export function lackingRules(there: ReadonlyMap<string, number>): readonly string[] {
+  return lackingChains(commonCounts, there);
 }
 
 /**
@@ -100,8 +163,14 @@ function bridgeTable({ gateway }: Subnet): string {
   set macs { type ifname . ether_addr; }
   set addresses4 { type ifname . ipv4_addr; }
   set addresses6 { type ifname . ipv6_addr; }
-  chain at_port { type filter hook prerouting priority -300; policy accept; iifname "${tapPattern}" goto sent; }
-  chain at_host { type filter hook input priority -200; policy accept; iifname "${tapPattern}" goto sent; }
+  chain at_port {
+    type filter hook prerouting priority -300; policy accept;
+    iifname "${tapPattern}" goto sent
+  }
+  chain at_host {
+    type filter hook input priority -200; policy accept;
+    iifname "${tapPattern}" goto sent
+  }
   chain between {
     type filter hook forward priority -200; policy accept;
     iifname "${tapPattern}" counter drop
@@ -150,6 +219,10 @@ function inetTable({ subnet, resolvers, allowed, denied }: RuleSet): string {
     set("closed6", "ipv6_addr", [...closed6, ...ofFamily(denied, true)], true),
     set("denied4", "ipv4_addr", ofFamily(denied, false), true),
     set("denied6", "ipv6_addr", ofFamily(denied, true), true),
+    ...["out4", "back4"].map((map) => `  map ruled_${map} { type ipv4_addr : verdict; }`),
+    ...["out6", "back6"].map((map) => `  map ruled_${map} { type ipv6_addr : verdict; }`),
+    "  set free4 { type ipv4_addr; }",
+    "  set free6 { type ipv6_addr; }",
     "  set flows4 { type ipv4_addr; size 65536; flags dynamic; }",
     "  set flows6 { type ipv6_addr; size 65536; flags dynamic; }",
     "  set paces4 { type ipv4_addr; size 65536; flags dynamic; timeout 1m; }",
@@ -158,11 +231,15 @@ function inetTable({ subnet, resolvers, allowed, denied }: RuleSet): string {
   const pace = `limit rate over ${newFlowsPerSecond}/second burst ${newFlowsBurst} packets`;
   return `table inet pitwall {
 ${sets.join("\n")}
-  chain to_host { type filter hook input priority -10; policy accept; iifname "${bridgeName}" goto vm_to_host; }
+  chain to_host {
+    type filter hook input priority -10; policy accept;
+    iifname "${bridgeName}" goto vm_to_host
+  }
   chain through {
     type filter hook forward priority -10; policy accept;
     iifname "${bridgeName}" goto vm_out
-    oifname "${bridgeName}" ct state established,related accept
+    oifname "${bridgeName}" ct state related accept
+    oifname "${bridgeName}" ct state established goto vm_back
     oifname "${bridgeName}" counter drop
   }
   chain translate {
@@ -178,16 +255,31 @@ ${sets.join("\n")}
     counter drop
   }
   chain vm_out {
-    oifname "${bridgeName}" counter drop
+    oifname "${bridgeName}" goto refuse
     ct state invalid counter drop
     ct state new jump vm_flow
-    ip daddr @denied4 counter drop
-    ip6 daddr @denied6 counter drop
-    ip daddr @resolvers4 meta l4proto { tcp, udp } th dport 53 accept
-    ip6 daddr @resolvers6 meta l4proto { tcp, udp } th dport 53 accept
-    ip daddr @closed4 ip daddr != @allowed4 counter drop
-    ip6 daddr @closed6 ip6 daddr != @allowed6 counter drop
+    ip daddr @denied4 goto refuse
+    ip6 daddr @denied6 goto refuse
+    ip daddr @resolvers4 meta l4proto { tcp, udp } th dport 53 goto vm_rules
+    ip6 daddr @resolvers6 meta l4proto { tcp, udp } th dport 53 goto vm_rules
+    ip daddr @closed4 ip daddr != @allowed4 goto refuse
+    ip6 daddr @closed6 ip6 daddr != @allowed6 goto refuse
+    goto vm_rules
+  }
+  chain vm_rules {
+    ip saddr vmap @ruled_out4
+    ip6 saddr vmap @ruled_out6
+    ip saddr @free4 accept
+    ip6 saddr @free6 accept
+    goto refuse
+  }
+  chain vm_back {
+    ip daddr vmap @ruled_back4
+    ip6 daddr vmap @ruled_back6
     accept
+  }
+  chain refuse {
+    counter drop
   }
   chain vm_flow {
     update @paces4 { ip saddr ${pace} } counter drop
@@ -197,3 +289,6 @@ ${sets.join("\n")}
   }
 }`;
 }
+
+const anySubnet = parseSubnet("10.0.0.0/8");
+const commonCounts = ruleCounts(wholeScript({ subnet: anySubnet, resolvers: [], allowed: [], denied: [] }, []));

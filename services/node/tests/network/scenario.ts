@@ -5,20 +5,18 @@ import { createServer, type Server } from "node:net";
 import { openLog, systemClock } from "@pitwall/runtime";
 import { macOf, namesOf, parseSubnet, type VmPort } from "../../src/network/address-plan.ts";
 import { openBridgeNetwork } from "../../src/network/bridge-network.ts";
-import { output, readAddresses4, readChains, readLinks } from "../../src/network/commands.ts";
+import { output, readAddresses4, readLinks, readRuleCounts } from "../../src/network/commands.ts";
 import { clearGround, layGround, type NetworkSettings } from "../../src/network/ground.ts";
-import { missingChains } from "../../src/network/rules.ts";
+import { lackingRules } from "../../src/network/rules.ts";
 import { readSysctl } from "../../src/network/sysctls.ts";
 import { arp, broadcast, echo4, ether, icmp6, ip4, ip6, ip6Bytes, macBytes, packets4, tcpSyn, udp, Wire, type Ends } from "./frames.ts";
+import { anybody, hostAddress, makeWorld, worldAddress } from "./world.ts";
 
 const [stateDir = ""] = process.argv.slice(2);
 const subnet = parseSubnet("172.30.0.0/16");
 const settings: NetworkSettings = { stateDir, subnet, resolvers: ["10.255.0.53"], allowed: ["10.77.0.0/16"], denied: ["203.0.113.128/25"] };
 const log = openLog("network", "error");
-const hostAddress = "198.51.100.2";
-const worldAddress = "198.51.100.1";
 const ownAddresses = ["172.30.0.2", "172.30.0.3"] as const;
-const anybody = "203.0.113.7";
 /** Long enough for a frame to come, also where others work. */
 const settleMs = 400;
 const settle = (): Promise<void> => systemClock.sleep(settleMs);
@@ -46,29 +44,6 @@ const listing = async (): Promise<string> => {
   const sysctls = await Promise.all(["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(readSysctl));
   return [await output("nft", ["-s", "list", "ruleset"]), ip("-br", "link"), ip("route"), ip("-6", "route"), ...sysctls].join("\n");
 };
-
-/** A veth pair whose far end answers for everybody. */
-async function makeWorld(): Promise<{ readonly within: readonly string[]; readonly end: () => void }> {
-  const child = spawn("unshare", ["-n", "sleep", "600"], { stdio: "ignore" });
-  const pid = child.pid;
-  if (pid === undefined) throw new Error("there is no world");
-  ip("link", "set", "lo", "up");
-  const own = execFileSync("readlink", ["/proc/self/ns/net"], { encoding: "utf8" });
-  while (execFileSync("readlink", [`/proc/${pid}/ns/net`], { encoding: "utf8" }) === own) await systemClock.sleep(10);
-  ip("link", "add", "eth0", "type", "veth", "peer", "name", "world0");
-  ip("link", "set", "world0", "netns", String(pid));
-  ip("address", "add", `${hostAddress}/24`, "dev", "eth0");
-  ip("link", "set", "eth0", "mtu", "1400", "up");
-  const within = ["nsenter", "-t", String(pid), "-n"];
-  const there = (...args: readonly string[]): void => void execFileSync("nsenter", [...within.slice(1), "ip", ...args]);
-  there("link", "set", "lo", "up");
-  there("link", "set", "world0", "mtu", "1400", "up");
-  there("address", "add", `${worldAddress}/24`, "dev", "world0");
-  there("address", "add", `${anybody}/32`, "dev", "lo");
-  there("route", "add", subnet.cidr, "via", hostAddress);
-  ip("route", "add", "default", "via", worldAddress);
-  return { within, end: () => void child.kill("SIGKILL") };
-}
 
 function spoofs(me: VmPort, victim: VmPort): Readonly<Record<string, Buffer>> {
   const [mine, its] = [namesOf(subnet, me), namesOf(subnet, victim)];
@@ -180,14 +155,15 @@ async function listening(): Promise<Server> {
 }
 
 const vm = (address: string, epoch = 1n): VmPort => ({ vmId: crypto.randomUUID(), epoch, address });
-const world = await makeWorld();
+const noRules = new Map<string, undefined>();
+const world = await makeWorld(subnet);
 const result: Record<string, unknown> = {};
 try {
   await output("nft", ["add table ip somebody; add chain ip somebody forward { type filter hook forward priority 0; policy accept; }"]);
   const before = await listing();
   const [a, b] = [vm(ownAddresses[0]), vm(ownAddresses[1])];
   {
-    await using network = await openBridgeNetwork(settings, log);
+    await using network = await openBridgeNetwork(settings, noRules, log);
     result["mtu"] = network.mtu;
     await Promise.all([network.join(a), network.join(b), network.join(a)]);
     await using mine = await Wire.open("tap", namesOf(subnet, a).tap);
@@ -294,13 +270,13 @@ try {
     await output("nft", ["flush", "ruleset"]);
     await output("nft", ["add table ip somebody; add chain ip somebody forward { type filter hook forward priority 0; policy accept; }"]);
     const deadline = systemClock.monotonicMs() + 30_000;
-    while (missingChains(await readChains()).length > 0 && systemClock.monotonicMs() < deadline) await systemClock.sleep(200);
-    result["missingAfterFlush"] = missingChains(await readChains());
+    while (lackingRules(await readRuleCounts()).length > 0 && systemClock.monotonicMs() < deadline) await systemClock.sleep(200);
+    result["missingAfterFlush"] = lackingRules(await readRuleCounts());
     result["knownAfterFlush"] = (await readAddresses4()).length;
   }
   {
     // The agent's next life: b is gone from its journals.
-    await using network = await openBridgeNetwork(settings, log);
+    await using network = await openBridgeNetwork(settings, new Map([[a.vmId, undefined]]), log);
     const stray = namesOf(subnet, b).tap;
     const there = async (tap: string): Promise<boolean> => (await readLinks()).some(({ ifname }) => ifname === tap);
     result["keptOverRestart"] = await there(stray);
@@ -319,7 +295,7 @@ try {
     await Promise.all([...many, a].map(({ vmId }) => network.leave(vmId)));
     result["leftBehind"] = [await readAddresses4(), ip("neigh", "show", "dev", "pwbr0").trim()].flat().filter((line) => line !== "");
   }
-  result["changesOfSecondSetup"] = (await layGround(settings)).changes;
+  result["changesOfSecondSetup"] = (await layGround(settings, noRules)).changes;
   await clearGround(stateDir);
   const after = await listing();
   result["isAsBefore"] = after === before || { before, after };

@@ -7,7 +7,9 @@ import { openLog, systemClock } from "@pitwall/runtime";
 import { noTimings } from "../../src/machine/reports.ts";
 import { openMachines, type Machines } from "../../src/machine/machines.ts";
 import { macOf, namesOf, parseSubnet } from "../../src/network/address-plan.ts";
-import { readAddresses4, readLinks } from "../../src/network/commands.ts";
+import { readAddresses4, readLinks, readRuleCounts } from "../../src/network/commands.ts";
+import { journalsIn, openJournalFiles } from "../../src/host/journal-files.ts";
+import { denyAll } from "../../src/network/egress.ts";
 import { openHostNetwork } from "../../src/network/host-network.ts";
 import { openQemuDriver } from "../../src/qemu/driver.ts";
 import { realHost } from "../support/real-host.ts";
@@ -28,7 +30,8 @@ const result: Record<string, unknown> = {};
 
 /** A life of the agent. */
 async function live<T>(work: (machines: Machines) => Promise<T>): Promise<T> {
-  await using network = await openHostNetwork({ stateDir: dir, subnet, resolvers: [], allowed: [], denied: [] }, log);
+  const entries = await openJournalFiles(journalsIn(dir)).readAll();
+  await using network = await openHostNetwork({ stateDir: dir, subnet, resolvers: [], allowed: [], denied: [] }, entries, log);
   const machines = await openMachines({
     ...realHost(dir),
     ...{ driver, network, kernel: makings.kernel, bootLimitMs },
@@ -87,6 +90,18 @@ async function answers(address: string): Promise<readonly string[]> {
 
 const taps = async (): Promise<string[]> => (await readLinks()).flatMap(({ ifname }) => (/^pw[0-9a-f]{12}$/.test(ifname) ? [ifname] : []));
 const vm = assignment("172.30.0.2");
+const ruled: Assignment = { ...vm, generation: 2n, spec: VmSpec.fromPartial({ ...vm.spec, egress: denyAll }) };
+/** Of VMs' own chains, by what they do. */
+const rules = async (): Promise<string[]> => {
+  const chains = [...(await readRuleCounts())].filter(([chain]) => /^inet (out|back)_pw/.test(chain));
+  return chains.map(([chain, count]) => `${chain.replace(/^inet (\w+)_pw.*/, "$1")} ${count}`);
+};
+/** The VMM, as the journal has it. */
+const startedOnce = async (): Promise<string> => {
+  const entries = await openJournalFiles(journalsIn(dir)).readAll();
+  const { process } = entries.find(({ assignment: { vmId } }) => vmId === vm.vmId) ?? {};
+  return `${process?.pid} ${process?.startTicks}`;
+};
 const ofAll = { complete: false, part: undefined, partCount: undefined };
 
 await live(async (machines) => {
@@ -97,19 +112,25 @@ await live(async (machines) => {
   result["wrongAddress"] = reports
     .filter(({ vmId, phase }) => vmId !== vm.vmId && phase === Phase.PHASE_FAILED)
     .map(({ reason }) => reason);
+  const process = await startedOnce();
+  await machines.apply({ assignments: [ruled], ...ofAll });
+  while (reports.findLast(({ vmId }) => vmId === vm.vmId)?.generation !== ruled.generation) await systemClock.sleep(50);
+  result["rules"] = await rules();
+  result["isSameProcess"] = (await startedOnce()) === process;
 });
 await live(async (machines) => {
   result["tapsOfNextLife"] = await taps();
+  result["rulesInNextLife"] = await rules();
   result["answersInNextLife"] = await answers("172.30.0.2");
-  const stopped = { ...vm, generation: 2n, desired: Desired.DESIRED_STOPPED };
+  const stopped = { ...ruled, generation: 3n, desired: Desired.DESIRED_STOPPED };
   await machines.apply({ assignments: [stopped], ...ofAll });
   await until(machines, vm.vmId, Phase.PHASE_STOPPED);
   result["leftWhenStopped"] = [...(await taps()), ...(await readAddresses4())];
-  const again = { ...vm, generation: 3n, restartGeneration: 3n, epoch: 2n, address: { ipv4: "172.30.0.7", ipv6: "" } };
+  const again = { ...vm, generation: 4n, restartGeneration: 4n, epoch: 2n, address: { ipv4: "172.30.0.7", ipv6: "" } };
   await machines.apply({ assignments: [again], ...ofAll });
   await until(machines, vm.vmId, Phase.PHASE_RUNNING);
   result["answersElsewhere"] = await answers("172.30.0.7");
-  await machines.apply({ assignments: [{ ...again, generation: 4n, desired: Desired.DESIRED_DELETED }], ...ofAll });
+  await machines.apply({ assignments: [{ ...again, generation: 5n, desired: Desired.DESIRED_DELETED }], ...ofAll });
   await until(machines, vm.vmId, Phase.PHASE_GONE);
   result["left"] = [
     ...(await taps()),

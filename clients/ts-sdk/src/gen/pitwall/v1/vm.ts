@@ -340,6 +340,110 @@ export function restartPolicyToJSON(object: RestartPolicy): string {
   }
 }
 
+export const EgressVerdict = {
+  EGRESS_VERDICT_UNSPECIFIED: 0,
+  EGRESS_VERDICT_ALLOW: 1,
+  EGRESS_VERDICT_DENY: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type EgressVerdict = typeof EgressVerdict[keyof typeof EgressVerdict];
+
+export namespace EgressVerdict {
+  export type EGRESS_VERDICT_UNSPECIFIED = typeof EgressVerdict.EGRESS_VERDICT_UNSPECIFIED;
+  export type EGRESS_VERDICT_ALLOW = typeof EgressVerdict.EGRESS_VERDICT_ALLOW;
+  export type EGRESS_VERDICT_DENY = typeof EgressVerdict.EGRESS_VERDICT_DENY;
+  export type UNRECOGNIZED = typeof EgressVerdict.UNRECOGNIZED;
+}
+
+export function egressVerdictFromJSON(object: any): EgressVerdict {
+  switch (object) {
+    case 0:
+    case "EGRESS_VERDICT_UNSPECIFIED":
+      return EgressVerdict.EGRESS_VERDICT_UNSPECIFIED;
+    case 1:
+    case "EGRESS_VERDICT_ALLOW":
+      return EgressVerdict.EGRESS_VERDICT_ALLOW;
+    case 2:
+    case "EGRESS_VERDICT_DENY":
+      return EgressVerdict.EGRESS_VERDICT_DENY;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return EgressVerdict.UNRECOGNIZED;
+  }
+}
+
+export function egressVerdictToJSON(object: EgressVerdict): string {
+  switch (object) {
+    case EgressVerdict.EGRESS_VERDICT_UNSPECIFIED:
+      return "EGRESS_VERDICT_UNSPECIFIED";
+    case EgressVerdict.EGRESS_VERDICT_ALLOW:
+      return "EGRESS_VERDICT_ALLOW";
+    case EgressVerdict.EGRESS_VERDICT_DENY:
+      return "EGRESS_VERDICT_DENY";
+    case EgressVerdict.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+export const EgressProtocol = {
+  /** EGRESS_PROTOCOL_UNSPECIFIED - All. */
+  EGRESS_PROTOCOL_UNSPECIFIED: 0,
+  EGRESS_PROTOCOL_TCP: 1,
+  EGRESS_PROTOCOL_UDP: 2,
+  EGRESS_PROTOCOL_ICMP: 3,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type EgressProtocol = typeof EgressProtocol[keyof typeof EgressProtocol];
+
+export namespace EgressProtocol {
+  export type EGRESS_PROTOCOL_UNSPECIFIED = typeof EgressProtocol.EGRESS_PROTOCOL_UNSPECIFIED;
+  export type EGRESS_PROTOCOL_TCP = typeof EgressProtocol.EGRESS_PROTOCOL_TCP;
+  export type EGRESS_PROTOCOL_UDP = typeof EgressProtocol.EGRESS_PROTOCOL_UDP;
+  export type EGRESS_PROTOCOL_ICMP = typeof EgressProtocol.EGRESS_PROTOCOL_ICMP;
+  export type UNRECOGNIZED = typeof EgressProtocol.UNRECOGNIZED;
+}
+
+export function egressProtocolFromJSON(object: any): EgressProtocol {
+  switch (object) {
+    case 0:
+    case "EGRESS_PROTOCOL_UNSPECIFIED":
+      return EgressProtocol.EGRESS_PROTOCOL_UNSPECIFIED;
+    case 1:
+    case "EGRESS_PROTOCOL_TCP":
+      return EgressProtocol.EGRESS_PROTOCOL_TCP;
+    case 2:
+    case "EGRESS_PROTOCOL_UDP":
+      return EgressProtocol.EGRESS_PROTOCOL_UDP;
+    case 3:
+    case "EGRESS_PROTOCOL_ICMP":
+      return EgressProtocol.EGRESS_PROTOCOL_ICMP;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return EgressProtocol.UNRECOGNIZED;
+  }
+}
+
+export function egressProtocolToJSON(object: EgressProtocol): string {
+  switch (object) {
+    case EgressProtocol.EGRESS_PROTOCOL_UNSPECIFIED:
+      return "EGRESS_PROTOCOL_UNSPECIFIED";
+    case EgressProtocol.EGRESS_PROTOCOL_TCP:
+      return "EGRESS_PROTOCOL_TCP";
+    case EgressProtocol.EGRESS_PROTOCOL_UDP:
+      return "EGRESS_PROTOCOL_UDP";
+    case EgressProtocol.EGRESS_PROTOCOL_ICMP:
+      return "EGRESS_PROTOCOL_ICMP";
+    case EgressProtocol.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** What becomes of a VM whose node is lost. */
 export const NodeLossPolicy = {
   /** NODE_LOSS_POLICY_UNSPECIFIED - Hold. */
@@ -536,6 +640,11 @@ export interface VmSpec {
   nodeLossPolicy: NodeLossPolicy;
   /** Nothing but the image's volumes and what is in memory (/dev, /dev/shm) can be written. */
   readOnlyRoot: boolean;
+  /**
+   * Where it may send to, of what its node lets out at all; absent: everywhere. A VM with rules is placed only on a node that heeds them: one with
+   * a network of its own.
+   */
+  egress: Egress | undefined;
 }
 
 export interface VmSpec_EnvEntry {
@@ -546,6 +655,25 @@ export interface VmSpec_EnvEntry {
 export interface VmSpec_LabelsEntry {
   key: string;
   value: string;
+}
+
+/** The first rule that fits counts. */
+export interface Egress {
+  /** At most 64. */
+  rules: EgressRule[];
+  /** Of what no rule fits. Required. */
+  otherwise: EgressVerdict;
+}
+
+export interface EgressRule {
+  verdict: EgressVerdict;
+  /** `203.0.113.0/24`, `2001:db8::/32`, or an address; empty: everywhere. */
+  network: string;
+  protocol: EgressProtocol;
+  /** With TCP or UDP, or with both where none is named. 0: all ports. */
+  firstPort: number;
+  /** 0: `first_port` alone. */
+  lastPort: number;
 }
 
 /** Where a VM may be placed, and where it had better be. */
@@ -802,7 +930,7 @@ export interface UpdateVmRequest {
     | undefined;
   /**
    * `spec.labels`, `spec.labels.KEY`, `spec.cpu_millis`, `spec.mem_bytes`, `spec.args`, `spec.env`, `spec.authorized_keys`,
-   * `spec.restart_policy`, `spec.node_loss_policy`, `delete_protection`, `expire_time`, `ingress.host`, `ingress.port`,
+   * `spec.restart_policy`, `spec.node_loss_policy`, `spec.egress`, `delete_protection`, `expire_time`, `ingress.host`, `ingress.port`,
    * `ingress.public_ports`. `*`: all of these.
    */
   updateMask: string[] | undefined;
@@ -1666,6 +1794,7 @@ function createBaseVmSpec(): VmSpec {
     placement: undefined,
     nodeLossPolicy: 0,
     readOnlyRoot: false,
+    egress: undefined,
   };
 }
 
@@ -1712,6 +1841,9 @@ export const VmSpec: MessageFns<VmSpec> = {
     }
     if (message.readOnlyRoot !== false) {
       writer.uint32(96).bool(message.readOnlyRoot);
+    }
+    if (message.egress !== undefined) {
+      Egress.encode(message.egress, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -1831,6 +1963,14 @@ export const VmSpec: MessageFns<VmSpec> = {
             message.readOnlyRoot = reader.bool();
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.egress = Egress.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1913,6 +2053,7 @@ export const VmSpec: MessageFns<VmSpec> = {
         : isSet(object.read_only_root)
         ? globalThis.Boolean(object.read_only_root)
         : false,
+      egress: isSet(object.egress) ? Egress.fromJSON(object.egress) : undefined,
     };
   },
 
@@ -1966,6 +2107,9 @@ export const VmSpec: MessageFns<VmSpec> = {
     if (message.readOnlyRoot !== false) {
       obj.readOnlyRoot = message.readOnlyRoot;
     }
+    if (message.egress !== undefined) {
+      obj.egress = Egress.toJSON(message.egress);
+    }
     return obj;
   },
 
@@ -2004,6 +2148,9 @@ export const VmSpec: MessageFns<VmSpec> = {
       : undefined;
     message.nodeLossPolicy = object.nodeLossPolicy ?? 0;
     message.readOnlyRoot = object.readOnlyRoot ?? false;
+    message.egress = (object.egress !== undefined && object.egress !== null)
+      ? Egress.fromPartial(object.egress)
+      : undefined;
     return message;
   },
 };
@@ -2174,6 +2321,232 @@ export const VmSpec_LabelsEntry: MessageFns<VmSpec_LabelsEntry> = {
     const message = createBaseVmSpec_LabelsEntry();
     message.key = object.key ?? "";
     message.value = object.value ?? "";
+    return message;
+  },
+};
+
+function createBaseEgress(): Egress {
+  return { rules: [], otherwise: 0 };
+}
+
+export const Egress: MessageFns<Egress> = {
+  encode(message: Egress, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.rules) {
+      EgressRule.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.otherwise !== 0) {
+      writer.uint32(16).int32(message.otherwise);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Egress {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEgress();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.rules.push(EgressRule.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.otherwise = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Egress {
+    return {
+      rules: globalThis.Array.isArray(object?.rules) ? object.rules.map((e: any) => EgressRule.fromJSON(e)) : [],
+      otherwise: isSet(object.otherwise) ? egressVerdictFromJSON(object.otherwise) : 0,
+    };
+  },
+
+  toJSON(message: Egress): unknown {
+    const obj: any = {};
+    if (message.rules?.length) {
+      obj.rules = message.rules.map((e) => EgressRule.toJSON(e));
+    }
+    if (message.otherwise !== 0) {
+      obj.otherwise = egressVerdictToJSON(message.otherwise);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Egress>): Egress {
+    return Egress.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Egress>): Egress {
+    const message = createBaseEgress();
+    message.rules = object.rules?.map((e) => EgressRule.fromPartial(e)) || [];
+    message.otherwise = object.otherwise ?? 0;
+    return message;
+  },
+};
+
+function createBaseEgressRule(): EgressRule {
+  return { verdict: 0, network: "", protocol: 0, firstPort: 0, lastPort: 0 };
+}
+
+export const EgressRule: MessageFns<EgressRule> = {
+  encode(message: EgressRule, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.verdict !== 0) {
+      writer.uint32(8).int32(message.verdict);
+    }
+    if (message.network !== "") {
+      writer.uint32(18).string(message.network);
+    }
+    if (message.protocol !== 0) {
+      writer.uint32(24).int32(message.protocol);
+    }
+    if (message.firstPort !== 0) {
+      writer.uint32(32).uint32(message.firstPort);
+    }
+    if (message.lastPort !== 0) {
+      writer.uint32(40).uint32(message.lastPort);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EgressRule {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEgressRule();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.verdict = reader.int32() as any;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.network = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.protocol = reader.int32() as any;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.firstPort = reader.uint32();
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.lastPort = reader.uint32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): EgressRule {
+    return {
+      verdict: isSet(object.verdict) ? egressVerdictFromJSON(object.verdict) : 0,
+      network: isSet(object.network) ? globalThis.String(object.network) : "",
+      protocol: isSet(object.protocol) ? egressProtocolFromJSON(object.protocol) : 0,
+      firstPort: isSet(object.firstPort)
+        ? globalThis.Number(object.firstPort)
+        : isSet(object.first_port)
+        ? globalThis.Number(object.first_port)
+        : 0,
+      lastPort: isSet(object.lastPort)
+        ? globalThis.Number(object.lastPort)
+        : isSet(object.last_port)
+        ? globalThis.Number(object.last_port)
+        : 0,
+    };
+  },
+
+  toJSON(message: EgressRule): unknown {
+    const obj: any = {};
+    if (message.verdict !== 0) {
+      obj.verdict = egressVerdictToJSON(message.verdict);
+    }
+    if (message.network !== "") {
+      obj.network = message.network;
+    }
+    if (message.protocol !== 0) {
+      obj.protocol = egressProtocolToJSON(message.protocol);
+    }
+    if (message.firstPort !== 0) {
+      obj.firstPort = Math.round(message.firstPort);
+    }
+    if (message.lastPort !== 0) {
+      obj.lastPort = Math.round(message.lastPort);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<EgressRule>): EgressRule {
+    return EgressRule.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<EgressRule>): EgressRule {
+    const message = createBaseEgressRule();
+    message.verdict = object.verdict ?? 0;
+    message.network = object.network ?? "";
+    message.protocol = object.protocol ?? 0;
+    message.firstPort = object.firstPort ?? 0;
+    message.lastPort = object.lastPort ?? 0;
     return message;
   },
 };
@@ -6983,7 +7356,10 @@ export const VmServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start. */
+    /**
+     * Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start; `spec.egress`
+     * at once, also for what is open.
+     */
     updateVm: {
       name: "UpdateVm",
       requestType: UpdateVmRequest as typeof UpdateVmRequest,
@@ -7079,7 +7455,10 @@ export interface VmServiceImplementation<CallContextExt = {}> {
   deleteVm(request: DeleteVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<DeleteVmResponse>>;
   /** Stops the VM and starts it again, with its disk. */
   restartVm(request: RestartVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RestartVmResponse>>;
-  /** Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start. */
+  /**
+   * Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start; `spec.egress`
+   * at once, also for what is open.
+   */
   updateVm(request: UpdateVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<UpdateVmResponse>>;
   renameVm(request: RenameVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RenameVmResponse>>;
   /** Moves the end of the VM's life. */
@@ -7134,7 +7513,10 @@ export interface VmServiceClient<CallOptionsExt = {}> {
   deleteVm(request: DeepPartial<DeleteVmRequest>, options?: CallOptions & CallOptionsExt): Promise<DeleteVmResponse>;
   /** Stops the VM and starts it again, with its disk. */
   restartVm(request: DeepPartial<RestartVmRequest>, options?: CallOptions & CallOptionsExt): Promise<RestartVmResponse>;
-  /** Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start. */
+  /**
+   * Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start; `spec.egress`
+   * at once, also for what is open.
+   */
   updateVm(request: DeepPartial<UpdateVmRequest>, options?: CallOptions & CallOptionsExt): Promise<UpdateVmResponse>;
   renameVm(request: DeepPartial<RenameVmRequest>, options?: CallOptions & CallOptionsExt): Promise<RenameVmResponse>;
   /** Moves the end of the VM's life. */

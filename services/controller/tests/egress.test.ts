@@ -1,0 +1,90 @@
+// Rules for what VMs send: refused with the field named, placed only where they are heeded, told to the node at once when they change.
+import { EgressVerdict, Phase, type Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
+import { joinNode, obey, type SpokenLink, type SpokenNode } from "./support/spoken-node.ts";
+
+const subnet = { ipv4: "172.30.0.0/24", ipv6: "fd12:3456:789a::/64" };
+const level = 7;
+const closed: Egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_DENY };
+const open: Egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_ALLOW };
+
+let installation: Installation;
+let controller: Controller;
+let count = 0;
+const links = new AsyncDisposableStack();
+let heeding: { readonly node: SpokenNode; readonly link: SpokenLink };
+
+async function linked(name: string, options: object): Promise<{ readonly node: SpokenNode; readonly link: SpokenLink }> {
+  const node = await joinNode(installation, controller.admin, name);
+  const link = links.use(await node.link(controller.link, [], options));
+  void obey(link, 400);
+  return { node, link };
+}
+
+beforeAll(async () => {
+  installation = await startInstallation();
+  controller = await installation.startController({});
+  await linked("old", { subnet, level: level - 1 });
+  await linked("without", { level });
+}, 60_000);
+
+afterAll(async () => {
+  await links.disposeAsync();
+  await controller?.[Symbol.asyncDispose]();
+  await installation?.[Symbol.asyncDispose]();
+});
+
+async function create(more: object = {}): Promise<string> {
+  const spec = { image: installation.image, cpuMillis: 100, ...more };
+  const { vm } = await controller.admin.vms.createVm({ requestId: crypto.randomUUID(), name: `vm-${++count}`, spec });
+  return vm?.id ?? "";
+}
+const update = (vm: string, egress: Egress | undefined, more: object = {}) =>
+  controller.admin.vms.updateVm({ vm, value: { spec: { egress } }, updateMask: ["spec.egress"], ...more });
+
+test("where no node heeds rules a VM with rules is not placed, and told why; nor is one given rules where it is", async () => {
+  await expect(create({ egress: closed })).rejects.toThrow(
+    /RESOURCE_EXHAUSTED: no node may have the VM: old: it does not heed rules for what VMs send/,
+  );
+  await controller.admin.nodes.cordonNode({ node: "without" });
+  await expect(update(await create(), closed)).rejects.toThrow("its node's agent is too old");
+  await controller.admin.nodes.uncordonNode({ node: "without" });
+  await controller.admin.nodes.cordonNode({ node: "old" });
+  const vm = await create();
+  await expect(update(vm, closed)).rejects.toThrow("its node has no network of its own");
+  expect((await update(vm, undefined)).vm?.spec?.egress).toBeUndefined();
+});
+
+test("a VM with rules is placed where they are heeded, and its node is told of changes at once", async () => {
+  heeding = await linked("heeding", { subnet, level });
+  const id = await create({ egress: closed });
+  const told = (): readonly (Egress | undefined)[] =>
+    heeding.link.assignments.flatMap(({ vmId, spec }) => (vmId === id ? [spec?.egress] : []));
+  await eventually(async () =>
+    ((await controller.admin.vms.getVm({ vm: id })).vm?.phase ?? 0) === Phase.PHASE_RUNNING ? true : undefined,
+  );
+  expect(told().at(-1)).toEqual(closed);
+  const { vm: planned, plan } = await update(id, open, { validateOnly: true });
+  expect([planned?.spec?.egress, plan?.token !== ""]).toEqual([open, true]);
+  expect((await controller.admin.vms.getVm({ vm: id })).vm?.spec?.egress).toEqual(closed);
+  const changed = await update(id, open, { planToken: plan?.token ?? "" });
+  expect(changed.vm?.spec?.egress).toEqual(open);
+  await eventually(() => (told().at(-1)?.otherwise === open.otherwise ? true : undefined));
+  await update(id, undefined);
+  await eventually(() => (told().at(-1) === undefined ? true : undefined));
+  // It was not started again for that.
+  expect(new Set(heeding.link.assignments.flatMap(({ vmId, restartGeneration }) => (vmId === id ? [restartGeneration] : []))).size).toBe(1);
+});
+
+test("what is wrong is refused with its field, and changes nothing", async () => {
+  const bad = {
+    rules: [{ verdict: 1, network: "nowhere", protocol: 0, firstPort: 0, lastPort: 0 }],
+    otherwise: closed.otherwise,
+  } satisfies Egress;
+  await expect(create({ egress: bad })).rejects.toThrow("spec.egress.rules[0].network");
+  const id = await create({ egress: closed });
+  await expect(update(id, bad)).rejects.toThrow("spec.egress.rules[0].network");
+  await expect(update(id, { rules: [], otherwise: 0 })).rejects.toThrow("spec.egress.otherwise");
+  expect((await controller.admin.vms.getVm({ vm: id })).vm?.spec?.egress).toEqual(closed);
+});
