@@ -38,6 +38,8 @@ test(
       mtu: "1500",
       routes: "default via 172.30.0.1 dev eth0 \ndefault via fdab:eec3:4a0d::ac1e:1 dev eth0 metric 1 pref medium",
       gateway: "02:00:ac:1e:00:01",
+      denied: ["10.1.2.3 udp/9 1 its node", "203.0.113.7 udp/53 1 its rules", "DESTINATION PORT PACKETS BY"],
+      isFree: true,
       asleep: [],
       isSameAwake: true,
       gatewayAwake: "02:00:ac:1e:00:01",

@@ -116,6 +116,7 @@ function relayBy(linkAt: SimControllerParts["linkAt"]): Relay {
   };
   return {
     ask: async (address, nodeId, command, signal) => at(address, nodeId).ask(command, signal),
+    askNetwork: async (address, nodeId, command, signal) => at(address, nodeId).askNetwork(command, signal),
     tunnel: async (address, nodeId, request, signal) => at(address, nodeId).tunnel(request, signal),
     assign: async (address, nodeId, assignments) => at(address, nodeId).assign(assignments),
   };

@@ -1,6 +1,7 @@
 // A whole Pitwall whose node has a network of its own, in a network namespace; prints what was seen as a line of JSON. Run by network.test.ts.
 import { execFileSync } from "node:child_process";
-import { Phase } from "@pitwall/sdk";
+import { join } from "node:path";
+import { EgressVerdict, Phase } from "@pitwall/sdk";
 import { run } from "../support/run.ts";
 import { startTestStack } from "../support/stack.ts";
 
@@ -8,6 +9,8 @@ const here = (command: string): string[] =>
   execFileSync("sh", ["-c", command], { encoding: "utf8" })
     .split("\n")
     .filter((line) => line !== "");
+/** `pitwall` */
+const program = join(import.meta.dirname, "../../node_modules/.bin/pitwall");
 /** Interfaces, rules and neighbours that are a VM's. */
 const traces = (): string[] => [
   ...here("ip -o link show | grep -o 'pw[0-9a-f]\\{12\\}' | sort -u || true"),
@@ -20,6 +23,7 @@ const askGateway =
   "ip neigh flush dev eth0; for try in 1 2 3 4 5; do echo > /dev/udp/172.30.0.1/9; sleep 1; grep -o 02:00:ac:1e:00:01 /proc/net/arp && break; done";
 
 execFileSync("ip", ["link", "set", "lo", "up"]);
+here("ip link add away type veth peer name there && ip link set away up && ip link set there up && ip route add default dev away"); // where nobody is
 const result: Record<string, unknown> = {};
 {
   await using pitwall = await startTestStack({ env: { node: { PITWALL_NETWORK: "bridge", PITWALL_DNS: "198.51.100.53" } } });
@@ -33,6 +37,15 @@ const result: Record<string, unknown> = {};
   result["mtu"] = await inside("cat /sys/class/net/eth0/mtu");
   result["routes"] = await inside("ip route show default; ip -6 route show default");
   result["gateway"] = await inside(askGateway);
+  await vms.update("net", { egress: { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_DENY } });
+  await vms.waitUntil("net", ({ observedGeneration, generation }) => observedGeneration === generation);
+  await inside("echo > /dev/udp/203.0.113.7/53; echo > /dev/udp/10.1.2.3/9");
+  const signedIn = { PITWALL_ENDPOINT: pitwall.stack.endpoint, PITWALL_TOKEN: await pitwall.stack.token(), NO_COLOR: "1" };
+  const cli = async (...words: string[]): Promise<string> => (await run([program, ...words], { env: signedIn })).stdout;
+  const denied = (await cli("net", "denied", "net")).trim().split("\n");
+  result["denied"] = denied.map((line) => line.trim().split(/ {2,}/).toSpliced(3, 1).join(" ")).toSorted();
+  await cli("update", "net", "--egress", "none");
+  result["isFree"] = (await vms.get("net")).spec?.egress === undefined;
   const awake = traces();
   await vms.suspend("net");
   await vms.wait("net", { phases: [Phase.PHASE_SUSPENDED] });

@@ -65,6 +65,7 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
     { name: "extend", summary: "move the end of a VM's life", load: async () => (await import("./commands/change.ts")).declareExtend },
     { name: "rm", summary: "remove VMs and their disks", load: async () => (await import("./commands/rm.ts")).declare },
     { name: "undelete", summary: "bring a removed VM back", load: async () => (await import("./commands/change.ts")).declareUndelete },
+    { name: "net", summary: "what the network did not let a VM", load: async () => (await import("./commands/net.ts")).declare },
     { name: "wait", summary: "wait for a VM", load: async () => (await import("./commands/wait.ts")).declare },
     {
       name: "images",

@@ -12,6 +12,8 @@ export type { ChangeOptions, CreateVmOptions, ListVmsOptions, VmUpdate } from ".
 export type { PlannedVm, VmPlans } from "./vm-plans.ts";
 // Each message is a type and, under the same name, its codec: `Vm.toJSON(vm)`.
 export {
+  DeniedFlow,
+  DeniedFlow_By,
   Desired,
   Egress,
   EgressProtocol,
@@ -20,6 +22,7 @@ export {
   Exit,
   Health,
   Ingress,
+  ListDeniedFlowsResponse,
   NodeLossPolicy,
   NodeRejection,
   Phase,

@@ -2,7 +2,7 @@
 import type { Client } from "nice-grpc-web";
 import { present, sleep, type CallExtras } from "./calls.ts";
 import { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
-import { Phase, type Vm, type VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
+import { Phase, type ListDeniedFlowsResponse, type Vm, type VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
 import { VmPlans } from "./vm-plans.ts";
 import {
   changeRequest,
@@ -66,6 +66,11 @@ export class Vms {
   /** Throws NOT_FOUND; `minGeneration` asks for a state that is at least of that generation. */
   async get(vm: string, { minGeneration = 0n }: { minGeneration?: bigint } = {}): Promise<Vm> {
     return present((await this.#raw.getVm({ vm, minGeneration }, { retry: true })).vm);
+  }
+
+  /** Where it tried to send to within the last hour and was not let, the latest first. Throws UNIMPLEMENTED where nothing is counted. */
+  async deniedFlows(vm: string): Promise<ListDeniedFlowsResponse> {
+    return this.#raw.listDeniedFlows({ vm }, { retry: true });
   }
 
   /** All VMs of a project, by name unless another order is asked for. */

@@ -99,6 +99,7 @@ import { openNotices } from "./store/notices.ts";
 import { openStore } from "./store/store.ts";
 import { Tokens } from "./tokens/tokens.ts";
 import { Assignments, dispatch, repeatPending } from "./vm/assignments.ts";
+import { DeniedFlows } from "./vm/denied-flows.ts";
 import { Feed } from "./vm/feed.ts";
 import { FleetView } from "./vm/fleet-view.ts";
 import { Placer } from "./vm/placer.ts";
@@ -219,7 +220,8 @@ export async function startController(config: ControllerConfig, { log, failpoint
     .use(refuseZeroBytes)
     .use(lost.refuse);
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
-  api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, roles, failpoints }));
+  const deniedFlows = new DeniedFlows({ store, links });
+  api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, deniedFlows, roles, failpoints }));
   api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles, hostCertificates));

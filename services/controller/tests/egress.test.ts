@@ -1,11 +1,12 @@
 // Rules for what VMs send: refused with the field named, placed only where they are heeded, told to the node at once when they change.
-import { EgressVerdict, Phase, type Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { DeniedFlow_By, EgressVerdict, Phase, type Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { systemClock } from "@pitwall/runtime";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
 import { joinNode, obey, type SpokenLink, type SpokenNode } from "./support/spoken-node.ts";
 
 const subnet = { ipv4: "172.30.0.0/24", ipv6: "fd12:3456:789a::/64" };
-const level = 7;
+const level = 8;
 const closed: Egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_DENY };
 const open: Egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_ALLOW };
 
@@ -25,7 +26,7 @@ async function linked(name: string, options: object): Promise<{ readonly node: S
 beforeAll(async () => {
   installation = await startInstallation();
   controller = await installation.startController({});
-  await linked("old", { subnet, level: level - 1 });
+  await linked("old", { subnet, level: 6 });
   await linked("without", { level });
 }, 60_000);
 
@@ -87,4 +88,29 @@ test("what is wrong is refused with its field, and changes nothing", async () =>
   await expect(update(id, bad)).rejects.toThrow("spec.egress.rules[0].network");
   await expect(update(id, { rules: [], otherwise: 0 })).rejects.toThrow("spec.egress.otherwise");
   expect((await controller.admin.vms.getVm({ vm: id })).vm?.spec?.egress).toEqual(closed);
+});
+
+test("what a VM was denied is asked of its node, by whichever controller; one that counts nothing is not asked", async () => {
+  const id = await create({ egress: closed });
+  const flows = [
+    { destination: "203.0.113.7", protocol: 6, port: 25, packets: 3n, lastTime: new Date(1_000), by: DeniedFlow_By.BY_RULES },
+    { destination: "10.0.0.1", protocol: 1, port: 0, packets: 1n, lastTime: new Date(0), by: DeniedFlow_By.BY_NODE },
+  ];
+  void (async () => {
+    for (const done = new Set<string>(); !heeding.link.isOver; await systemClock.sleep(10))
+      for (const message of heeding.link.heard)
+        if (message.$case === "networkCommand" && !done.has(message.value.requestId)) {
+          const { requestId, command } = message.value;
+          done.add(requestId);
+          const isIts = command?.$case === "deniedFlows" && command.value.vmId === id;
+          const deniedFlows = { flows: isIts ? flows : [], unlistedPackets: 7n };
+          heeding.link.say({ $case: "networkAnswer", value: { requestId, reason: "", message: "", deniedFlows } });
+        }
+  })();
+  await using other = await installation.startController({});
+  for (const { admin } of [controller, other]) expect(await admin.vms.listDeniedFlows({ vm: id })).toEqual({ flows, unlistedPackets: 7n });
+  await expect(controller.admin.vms.listDeniedFlows({ vm: crypto.randomUUID() })).rejects.toThrow("NOT_FOUND");
+  for (const node of ["heeding", "without"]) await controller.admin.nodes.cordonNode({ node });
+  await controller.admin.nodes.uncordonNode({ node: "old" });
+  await expect(controller.admin.vms.listDeniedFlows({ vm: await create() })).rejects.toThrow("the agent of its node is too old");
 });

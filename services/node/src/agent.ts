@@ -6,11 +6,12 @@ import { leaseClockMs, openLease } from "./link/lease.ts";
 import { openLink, type Link, type LinkHandlers } from "./link/link.ts";
 import type { Fence, MachineHost } from "./machine/host.ts";
 import { watchClock } from "./machine/clock-watch.ts";
+import { answerNetwork } from "./machine/network-answers.ts";
 import { openMachines, type Machines } from "./machine/machines.ts";
 
 const agentVersion = "0.1.0";
 /** docs/link.md */
-const capability = 7;
+const capability = 8;
 
 /** The fence as the agent sees it; a machine's part of it, and the deadline. */
 export interface AgentFence extends Pick<Fence, "guard" | "release"> {
@@ -83,6 +84,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
       onAssignments: (assignments) => machines.apply(assignments),
       onTunnel: tunnels.open,
       onImageCommand: (command, signal) => parts.answerImages(command, signal),
+      onNetworkCommand: (command) => answerNetwork(parts.network, command),
     },
   );
   stack.use(link);

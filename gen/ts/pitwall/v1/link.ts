@@ -17,6 +17,7 @@ import {
   Health,
   healthFromJSON,
   healthToJSON,
+  ListDeniedFlowsResponse,
   Phase,
   phaseFromJSON,
   phaseToJSON,
@@ -39,6 +40,7 @@ export interface ConnectRequest {
     | { $case: "goodbye"; value: NodeGoodbye }
     | { $case: "tunnelRefusal"; value: TunnelRefusal }
     | { $case: "imageAnswer"; value: ImageAnswer }
+    | { $case: "networkAnswer"; value: NetworkAnswer }
     | undefined;
 }
 
@@ -52,6 +54,9 @@ export interface ConnectResponse {
     | //
     /** To nodes of capability 2 or more. */
     { $case: "imageCommand"; value: ImageCommand }
+    | //
+    /** To nodes of capability 8 or more. */
+    { $case: "networkCommand"; value: NetworkCommand }
     | undefined;
 }
 
@@ -248,6 +253,24 @@ export interface ImageAnswer {
   freed: ImageFreed | undefined;
 }
 
+/** A question about the network of the node's VMs, answered as those about images are. */
+export interface NetworkCommand {
+  requestId: string;
+  command: { $case: "deniedFlows"; value: DeniedFlowsCommand } | undefined;
+}
+
+export interface DeniedFlowsCommand {
+  vmId: string;
+}
+
+export interface NetworkAnswer {
+  requestId: string;
+  /** Why it was not done; empty when it was. */
+  reason: string;
+  message: string;
+  deniedFlows: ListDeniedFlowsResponse | undefined;
+}
+
 export interface ImageInventory {
   images: ImageOnNode[];
 }
@@ -295,6 +318,9 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         break;
       case "imageAnswer":
         ImageAnswer.encode(message.message.value, writer.uint32(58).fork()).join();
+        break;
+      case "networkAnswer":
+        NetworkAnswer.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
     }
     return writer;
@@ -369,6 +395,14 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
             message.message = { $case: "imageAnswer", value: ImageAnswer.decode(reader, reader.uint32()) };
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.message = { $case: "networkAnswer", value: NetworkAnswer.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -401,6 +435,10 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         ? { $case: "imageAnswer", value: ImageAnswer.fromJSON(object.imageAnswer) }
         : isSet(object.image_answer)
         ? { $case: "imageAnswer", value: ImageAnswer.fromJSON(object.image_answer) }
+        : isSet(object.networkAnswer)
+        ? { $case: "networkAnswer", value: NetworkAnswer.fromJSON(object.networkAnswer) }
+        : isSet(object.network_answer)
+        ? { $case: "networkAnswer", value: NetworkAnswer.fromJSON(object.network_answer) }
         : undefined,
     };
   },
@@ -421,6 +459,8 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
       obj.tunnelRefusal = TunnelRefusal.toJSON(message.message.value);
     } else if (message.message?.$case === "imageAnswer") {
       obj.imageAnswer = ImageAnswer.toJSON(message.message.value);
+    } else if (message.message?.$case === "networkAnswer") {
+      obj.networkAnswer = NetworkAnswer.toJSON(message.message.value);
     }
     return obj;
   },
@@ -473,6 +513,12 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         }
         break;
       }
+      case "networkAnswer": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "networkAnswer", value: NetworkAnswer.fromPartial(object.message.value) };
+        }
+        break;
+      }
     }
     return message;
   },
@@ -502,6 +548,9 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         break;
       case "imageCommand":
         ImageCommand.encode(message.message.value, writer.uint32(50).fork()).join();
+        break;
+      case "networkCommand":
+        NetworkCommand.encode(message.message.value, writer.uint32(58).fork()).join();
         break;
     }
     return writer;
@@ -568,6 +617,14 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
             message.message = { $case: "imageCommand", value: ImageCommand.decode(reader, reader.uint32()) };
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.message = { $case: "networkCommand", value: NetworkCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -598,6 +655,10 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
         ? { $case: "imageCommand", value: ImageCommand.fromJSON(object.imageCommand) }
         : isSet(object.image_command)
         ? { $case: "imageCommand", value: ImageCommand.fromJSON(object.image_command) }
+        : isSet(object.networkCommand)
+        ? { $case: "networkCommand", value: NetworkCommand.fromJSON(object.networkCommand) }
+        : isSet(object.network_command)
+        ? { $case: "networkCommand", value: NetworkCommand.fromJSON(object.network_command) }
         : undefined,
     };
   },
@@ -616,6 +677,8 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       obj.goodbye = ControllerGoodbye.toJSON(message.message.value);
     } else if (message.message?.$case === "imageCommand") {
       obj.imageCommand = ImageCommand.toJSON(message.message.value);
+    } else if (message.message?.$case === "networkCommand") {
+      obj.networkCommand = NetworkCommand.toJSON(message.message.value);
     }
     return obj;
   },
@@ -659,6 +722,12 @@ export const ConnectResponse: MessageFns<ConnectResponse> = {
       case "imageCommand": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "imageCommand", value: ImageCommand.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "networkCommand": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "networkCommand", value: NetworkCommand.fromPartial(object.message.value) };
         }
         break;
       }
@@ -3364,6 +3433,308 @@ export const ImageAnswer: MessageFns<ImageAnswer> = {
       : undefined;
     message.freed = (object.freed !== undefined && object.freed !== null)
       ? ImageFreed.fromPartial(object.freed)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseNetworkCommand(): NetworkCommand {
+  return { requestId: "", command: undefined };
+}
+
+export const NetworkCommand: MessageFns<NetworkCommand> = {
+  encode(message: NetworkCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    switch (message.command?.$case) {
+      case "deniedFlows":
+        DeniedFlowsCommand.encode(message.command.value, writer.uint32(18).fork()).join();
+        break;
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NetworkCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNetworkCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.command = { $case: "deniedFlows", value: DeniedFlowsCommand.decode(reader, reader.uint32()) };
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NetworkCommand {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      command: isSet(object.deniedFlows)
+        ? { $case: "deniedFlows", value: DeniedFlowsCommand.fromJSON(object.deniedFlows) }
+        : isSet(object.denied_flows)
+        ? { $case: "deniedFlows", value: DeniedFlowsCommand.fromJSON(object.denied_flows) }
+        : undefined,
+    };
+  },
+
+  toJSON(message: NetworkCommand): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.command?.$case === "deniedFlows") {
+      obj.deniedFlows = DeniedFlowsCommand.toJSON(message.command.value);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NetworkCommand>): NetworkCommand {
+    return NetworkCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NetworkCommand>): NetworkCommand {
+    const message = createBaseNetworkCommand();
+    message.requestId = object.requestId ?? "";
+    switch (object.command?.$case) {
+      case "deniedFlows": {
+        if (object.command?.value !== undefined && object.command?.value !== null) {
+          message.command = { $case: "deniedFlows", value: DeniedFlowsCommand.fromPartial(object.command.value) };
+        }
+        break;
+      }
+    }
+    return message;
+  },
+};
+
+function createBaseDeniedFlowsCommand(): DeniedFlowsCommand {
+  return { vmId: "" };
+}
+
+export const DeniedFlowsCommand: MessageFns<DeniedFlowsCommand> = {
+  encode(message: DeniedFlowsCommand, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vmId !== "") {
+      writer.uint32(10).string(message.vmId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeniedFlowsCommand {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeniedFlowsCommand();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vmId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeniedFlowsCommand {
+    return {
+      vmId: isSet(object.vmId)
+        ? globalThis.String(object.vmId)
+        : isSet(object.vm_id)
+        ? globalThis.String(object.vm_id)
+        : "",
+    };
+  },
+
+  toJSON(message: DeniedFlowsCommand): unknown {
+    const obj: any = {};
+    if (message.vmId !== "") {
+      obj.vmId = message.vmId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeniedFlowsCommand>): DeniedFlowsCommand {
+    return DeniedFlowsCommand.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeniedFlowsCommand>): DeniedFlowsCommand {
+    const message = createBaseDeniedFlowsCommand();
+    message.vmId = object.vmId ?? "";
+    return message;
+  },
+};
+
+function createBaseNetworkAnswer(): NetworkAnswer {
+  return { requestId: "", reason: "", message: "", deniedFlows: undefined };
+}
+
+export const NetworkAnswer: MessageFns<NetworkAnswer> = {
+  encode(message: NetworkAnswer, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.requestId !== "") {
+      writer.uint32(10).string(message.requestId);
+    }
+    if (message.reason !== "") {
+      writer.uint32(18).string(message.reason);
+    }
+    if (message.message !== "") {
+      writer.uint32(26).string(message.message);
+    }
+    if (message.deniedFlows !== undefined) {
+      ListDeniedFlowsResponse.encode(message.deniedFlows, writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): NetworkAnswer {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseNetworkAnswer();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.reason = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.message = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.deniedFlows = ListDeniedFlowsResponse.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): NetworkAnswer {
+    return {
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      reason: isSet(object.reason) ? globalThis.String(object.reason) : "",
+      message: isSet(object.message) ? globalThis.String(object.message) : "",
+      deniedFlows: isSet(object.deniedFlows)
+        ? ListDeniedFlowsResponse.fromJSON(object.deniedFlows)
+        : isSet(object.denied_flows)
+        ? ListDeniedFlowsResponse.fromJSON(object.denied_flows)
+        : undefined,
+    };
+  },
+
+  toJSON(message: NetworkAnswer): unknown {
+    const obj: any = {};
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.reason !== "") {
+      obj.reason = message.reason;
+    }
+    if (message.message !== "") {
+      obj.message = message.message;
+    }
+    if (message.deniedFlows !== undefined) {
+      obj.deniedFlows = ListDeniedFlowsResponse.toJSON(message.deniedFlows);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<NetworkAnswer>): NetworkAnswer {
+    return NetworkAnswer.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<NetworkAnswer>): NetworkAnswer {
+    const message = createBaseNetworkAnswer();
+    message.requestId = object.requestId ?? "";
+    message.reason = object.reason ?? "";
+    message.message = object.message ?? "";
+    message.deniedFlows = (object.deniedFlows !== undefined && object.deniedFlows !== null)
+      ? ListDeniedFlowsResponse.fromPartial(object.deniedFlows)
       : undefined;
     return message;
   },

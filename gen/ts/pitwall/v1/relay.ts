@@ -4,7 +4,7 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { CallContext, CallOptions } from "nice-grpc-common";
-import { Assignment, ImageAnswer, ImageCommand, TunnelRequest } from "./link.ts";
+import { Assignment, ImageAnswer, ImageCommand, NetworkAnswer, NetworkCommand, TunnelRequest } from "./link.ts";
 
 export const protobufPackage = "pitwall.v1";
 
@@ -28,6 +28,16 @@ export interface RelayImageCommandRequest {
 
 export interface RelayImageCommandResponse {
   answer: ImageAnswer | undefined;
+}
+
+export interface RelayNetworkCommandRequest {
+  nodeId: string;
+  /** Its `request_id` is the holder's to choose. */
+  command: NetworkCommand | undefined;
+}
+
+export interface RelayNetworkCommandResponse {
+  answer: NetworkAnswer | undefined;
 }
 
 export interface RelayAssignmentsRequest {
@@ -341,6 +351,166 @@ export const RelayImageCommandResponse: MessageFns<RelayImageCommandResponse> = 
   },
 };
 
+function createBaseRelayNetworkCommandRequest(): RelayNetworkCommandRequest {
+  return { nodeId: "", command: undefined };
+}
+
+export const RelayNetworkCommandRequest: MessageFns<RelayNetworkCommandRequest> = {
+  encode(message: RelayNetworkCommandRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.nodeId !== "") {
+      writer.uint32(10).string(message.nodeId);
+    }
+    if (message.command !== undefined) {
+      NetworkCommand.encode(message.command, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RelayNetworkCommandRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRelayNetworkCommandRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.command = NetworkCommand.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RelayNetworkCommandRequest {
+    return {
+      nodeId: isSet(object.nodeId)
+        ? globalThis.String(object.nodeId)
+        : isSet(object.node_id)
+        ? globalThis.String(object.node_id)
+        : "",
+      command: isSet(object.command) ? NetworkCommand.fromJSON(object.command) : undefined,
+    };
+  },
+
+  toJSON(message: RelayNetworkCommandRequest): unknown {
+    const obj: any = {};
+    if (message.nodeId !== "") {
+      obj.nodeId = message.nodeId;
+    }
+    if (message.command !== undefined) {
+      obj.command = NetworkCommand.toJSON(message.command);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RelayNetworkCommandRequest>): RelayNetworkCommandRequest {
+    return RelayNetworkCommandRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RelayNetworkCommandRequest>): RelayNetworkCommandRequest {
+    const message = createBaseRelayNetworkCommandRequest();
+    message.nodeId = object.nodeId ?? "";
+    message.command = (object.command !== undefined && object.command !== null)
+      ? NetworkCommand.fromPartial(object.command)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseRelayNetworkCommandResponse(): RelayNetworkCommandResponse {
+  return { answer: undefined };
+}
+
+export const RelayNetworkCommandResponse: MessageFns<RelayNetworkCommandResponse> = {
+  encode(message: RelayNetworkCommandResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.answer !== undefined) {
+      NetworkAnswer.encode(message.answer, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RelayNetworkCommandResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRelayNetworkCommandResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.answer = NetworkAnswer.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RelayNetworkCommandResponse {
+    return { answer: isSet(object.answer) ? NetworkAnswer.fromJSON(object.answer) : undefined };
+  },
+
+  toJSON(message: RelayNetworkCommandResponse): unknown {
+    const obj: any = {};
+    if (message.answer !== undefined) {
+      obj.answer = NetworkAnswer.toJSON(message.answer);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RelayNetworkCommandResponse>): RelayNetworkCommandResponse {
+    return RelayNetworkCommandResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RelayNetworkCommandResponse>): RelayNetworkCommandResponse {
+    const message = createBaseRelayNetworkCommandResponse();
+    message.answer = (object.answer !== undefined && object.answer !== null)
+      ? NetworkAnswer.fromPartial(object.answer)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseRelayAssignmentsRequest(): RelayAssignmentsRequest {
   return { nodeId: "", assignments: [] };
 }
@@ -506,6 +676,14 @@ export const RelayServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    relayNetworkCommand: {
+      name: "RelayNetworkCommand",
+      requestType: RelayNetworkCommandRequest as typeof RelayNetworkCommandRequest,
+      requestStream: false,
+      responseType: RelayNetworkCommandResponse as typeof RelayNetworkCommandResponse,
+      responseStream: false,
+      options: {},
+    },
     /** What the node should be told now; its next hello would tell it as well. */
     relayAssignments: {
       name: "RelayAssignments",
@@ -527,6 +705,10 @@ export interface RelayServiceImplementation<CallContextExt = {}> {
     request: RelayImageCommandRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<RelayImageCommandResponse>>;
+  relayNetworkCommand(
+    request: RelayNetworkCommandRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RelayNetworkCommandResponse>>;
   /** What the node should be told now; its next hello would tell it as well. */
   relayAssignments(
     request: RelayAssignmentsRequest,
@@ -543,6 +725,10 @@ export interface RelayServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<RelayImageCommandRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<RelayImageCommandResponse>;
+  relayNetworkCommand(
+    request: DeepPartial<RelayNetworkCommandRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RelayNetworkCommandResponse>;
   /** What the node should be told now; its next hello would tell it as well. */
   relayAssignments(
     request: DeepPartial<RelayAssignmentsRequest>,

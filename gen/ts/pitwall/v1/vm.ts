@@ -1041,6 +1041,79 @@ export interface IssueIngressGrantResponse {
   port: number;
 }
 
+export interface ListDeniedFlowsRequest {
+  vm: string;
+}
+
+export interface ListDeniedFlowsResponse {
+  /** Those that were tried last come first. A flow is forgotten when it was not tried for an hour. */
+  flows: DeniedFlow[];
+  /** Packets of flows beyond those that are remembered of one VM. */
+  unlistedPackets: bigint;
+}
+
+export interface DeniedFlow {
+  destination: string;
+  /** IANA's number: 6 is TCP, 17 UDP, 1 and 58 ICMP. */
+  protocol: number;
+  /** 0: the protocol has none. */
+  port: number;
+  /** That were dropped. */
+  packets: bigint;
+  lastTime: Date | undefined;
+  by: DeniedFlow_By;
+}
+
+export const DeniedFlow_By = {
+  BY_UNSPECIFIED: 0,
+  /** BY_NODE - The node lets no VM there. */
+  BY_NODE: 1,
+  /** BY_RULES - `spec.egress`. */
+  BY_RULES: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type DeniedFlow_By = typeof DeniedFlow_By[keyof typeof DeniedFlow_By];
+
+export namespace DeniedFlow_By {
+  export type BY_UNSPECIFIED = typeof DeniedFlow_By.BY_UNSPECIFIED;
+  export type BY_NODE = typeof DeniedFlow_By.BY_NODE;
+  export type BY_RULES = typeof DeniedFlow_By.BY_RULES;
+  export type UNRECOGNIZED = typeof DeniedFlow_By.UNRECOGNIZED;
+}
+
+export function deniedFlow_ByFromJSON(object: any): DeniedFlow_By {
+  switch (object) {
+    case 0:
+    case "BY_UNSPECIFIED":
+      return DeniedFlow_By.BY_UNSPECIFIED;
+    case 1:
+    case "BY_NODE":
+      return DeniedFlow_By.BY_NODE;
+    case 2:
+    case "BY_RULES":
+      return DeniedFlow_By.BY_RULES;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return DeniedFlow_By.UNRECOGNIZED;
+  }
+}
+
+export function deniedFlow_ByToJSON(object: DeniedFlow_By): string {
+  switch (object) {
+    case DeniedFlow_By.BY_UNSPECIFIED:
+      return "BY_UNSPECIFIED";
+    case DeniedFlow_By.BY_NODE:
+      return "BY_NODE";
+    case DeniedFlow_By.BY_RULES:
+      return "BY_RULES";
+    case DeniedFlow_By.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 function createBaseVm(): Vm {
   return {
     id: "",
@@ -7247,6 +7320,323 @@ export const IssueIngressGrantResponse: MessageFns<IssueIngressGrantResponse> = 
   },
 };
 
+function createBaseListDeniedFlowsRequest(): ListDeniedFlowsRequest {
+  return { vm: "" };
+}
+
+export const ListDeniedFlowsRequest: MessageFns<ListDeniedFlowsRequest> = {
+  encode(message: ListDeniedFlowsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.vm !== "") {
+      writer.uint32(10).string(message.vm);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListDeniedFlowsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListDeniedFlowsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.vm = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListDeniedFlowsRequest {
+    return { vm: isSet(object.vm) ? globalThis.String(object.vm) : "" };
+  },
+
+  toJSON(message: ListDeniedFlowsRequest): unknown {
+    const obj: any = {};
+    if (message.vm !== "") {
+      obj.vm = message.vm;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListDeniedFlowsRequest>): ListDeniedFlowsRequest {
+    return ListDeniedFlowsRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListDeniedFlowsRequest>): ListDeniedFlowsRequest {
+    const message = createBaseListDeniedFlowsRequest();
+    message.vm = object.vm ?? "";
+    return message;
+  },
+};
+
+function createBaseListDeniedFlowsResponse(): ListDeniedFlowsResponse {
+  return { flows: [], unlistedPackets: 0n };
+}
+
+export const ListDeniedFlowsResponse: MessageFns<ListDeniedFlowsResponse> = {
+  encode(message: ListDeniedFlowsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.flows) {
+      DeniedFlow.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.unlistedPackets !== 0n) {
+      if (BigInt.asUintN(64, message.unlistedPackets) !== message.unlistedPackets) {
+        throw new globalThis.Error("value provided for field message.unlistedPackets of type uint64 too large");
+      }
+      writer.uint32(16).uint64(message.unlistedPackets);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListDeniedFlowsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListDeniedFlowsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.flows.push(DeniedFlow.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.unlistedPackets = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListDeniedFlowsResponse {
+    return {
+      flows: globalThis.Array.isArray(object?.flows) ? object.flows.map((e: any) => DeniedFlow.fromJSON(e)) : [],
+      unlistedPackets: isSet(object.unlistedPackets)
+        ? BigInt(object.unlistedPackets)
+        : isSet(object.unlisted_packets)
+        ? BigInt(object.unlisted_packets)
+        : 0n,
+    };
+  },
+
+  toJSON(message: ListDeniedFlowsResponse): unknown {
+    const obj: any = {};
+    if (message.flows?.length) {
+      obj.flows = message.flows.map((e) => DeniedFlow.toJSON(e));
+    }
+    if (message.unlistedPackets !== 0n) {
+      obj.unlistedPackets = message.unlistedPackets.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListDeniedFlowsResponse>): ListDeniedFlowsResponse {
+    return ListDeniedFlowsResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListDeniedFlowsResponse>): ListDeniedFlowsResponse {
+    const message = createBaseListDeniedFlowsResponse();
+    message.flows = object.flows?.map((e) => DeniedFlow.fromPartial(e)) || [];
+    message.unlistedPackets = (object.unlistedPackets !== undefined && object.unlistedPackets !== null)
+      ? BigInt(object.unlistedPackets)
+      : 0n;
+    return message;
+  },
+};
+
+function createBaseDeniedFlow(): DeniedFlow {
+  return { destination: "", protocol: 0, port: 0, packets: 0n, lastTime: undefined, by: 0 };
+}
+
+export const DeniedFlow: MessageFns<DeniedFlow> = {
+  encode(message: DeniedFlow, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.destination !== "") {
+      writer.uint32(10).string(message.destination);
+    }
+    if (message.protocol !== 0) {
+      writer.uint32(16).uint32(message.protocol);
+    }
+    if (message.port !== 0) {
+      writer.uint32(24).uint32(message.port);
+    }
+    if (message.packets !== 0n) {
+      if (BigInt.asUintN(64, message.packets) !== message.packets) {
+        throw new globalThis.Error("value provided for field message.packets of type uint64 too large");
+      }
+      writer.uint32(32).uint64(message.packets);
+    }
+    if (message.lastTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.lastTime), writer.uint32(42).fork()).join();
+    }
+    if (message.by !== 0) {
+      writer.uint32(48).int32(message.by);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): DeniedFlow {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseDeniedFlow();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.destination = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.protocol = reader.uint32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.port = reader.uint32();
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.packets = reader.uint64() as bigint;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.lastTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.by = reader.int32() as any;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): DeniedFlow {
+    return {
+      destination: isSet(object.destination) ? globalThis.String(object.destination) : "",
+      protocol: isSet(object.protocol) ? globalThis.Number(object.protocol) : 0,
+      port: isSet(object.port) ? globalThis.Number(object.port) : 0,
+      packets: isSet(object.packets) ? BigInt(object.packets) : 0n,
+      lastTime: isSet(object.lastTime)
+        ? fromJsonTimestamp(object.lastTime)
+        : isSet(object.last_time)
+        ? fromJsonTimestamp(object.last_time)
+        : undefined,
+      by: isSet(object.by) ? deniedFlow_ByFromJSON(object.by) : 0,
+    };
+  },
+
+  toJSON(message: DeniedFlow): unknown {
+    const obj: any = {};
+    if (message.destination !== "") {
+      obj.destination = message.destination;
+    }
+    if (message.protocol !== 0) {
+      obj.protocol = Math.round(message.protocol);
+    }
+    if (message.port !== 0) {
+      obj.port = Math.round(message.port);
+    }
+    if (message.packets !== 0n) {
+      obj.packets = message.packets.toString();
+    }
+    if (message.lastTime !== undefined) {
+      obj.lastTime = message.lastTime.toISOString();
+    }
+    if (message.by !== 0) {
+      obj.by = deniedFlow_ByToJSON(message.by);
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<DeniedFlow>): DeniedFlow {
+    return DeniedFlow.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<DeniedFlow>): DeniedFlow {
+    const message = createBaseDeniedFlow();
+    message.destination = object.destination ?? "";
+    message.protocol = object.protocol ?? 0;
+    message.port = object.port ?? 0;
+    message.packets = (object.packets !== undefined && object.packets !== null) ? BigInt(object.packets) : 0n;
+    message.lastTime = object.lastTime ?? undefined;
+    message.by = object.by ?? 0;
+    return message;
+  },
+};
+
 /**
  * Creates VMs and moves them through their life. A caller sees the VMs of the projects where it has a role: what it may not see is
  * NOT_FOUND. `vm` is an id, a name in the caller's personal project, or `PROJECT/NAME`.
@@ -7406,6 +7796,18 @@ export const VmServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Where the VM tried to send to lately, and was not let: FAILED_PRECONDITION where its node has no network of its own, UNAVAILABLE while the node
+     * is away.
+     */
+    listDeniedFlows: {
+      name: "ListDeniedFlows",
+      requestType: ListDeniedFlowsRequest as typeof ListDeniedFlowsRequest,
+      requestStream: false,
+      responseType: ListDeniedFlowsResponse as typeof ListDeniedFlowsResponse,
+      responseStream: false,
+      options: {},
+    },
     /** A certificate for an SSH key, which opens this VM to its holder as to the caller, for ten minutes: connections go on after that. */
     issueSshCertificate: {
       name: "IssueSshCertificate",
@@ -7473,6 +7875,14 @@ export interface VmServiceImplementation<CallContextExt = {}> {
   ): Promise<DeepPartial<UndeleteVmResponse>>;
   /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
   waitVm(request: WaitVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<WaitVmResponse>>;
+  /**
+   * Where the VM tried to send to lately, and was not let: FAILED_PRECONDITION where its node has no network of its own, UNAVAILABLE while the node
+   * is away.
+   */
+  listDeniedFlows(
+    request: ListDeniedFlowsRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ListDeniedFlowsResponse>>;
   /** A certificate for an SSH key, which opens this VM to its holder as to the caller, for ten minutes: connections go on after that. */
   issueSshCertificate(
     request: IssueSshCertificateRequest,
@@ -7531,6 +7941,14 @@ export interface VmServiceClient<CallOptionsExt = {}> {
   ): Promise<UndeleteVmResponse>;
   /** Returns when the VM reaches one of the wanted phases, FAILED, or is gone. The deadline is the caller's. */
   waitVm(request: DeepPartial<WaitVmRequest>, options?: CallOptions & CallOptionsExt): Promise<WaitVmResponse>;
+  /**
+   * Where the VM tried to send to lately, and was not let: FAILED_PRECONDITION where its node has no network of its own, UNAVAILABLE while the node
+   * is away.
+   */
+  listDeniedFlows(
+    request: DeepPartial<ListDeniedFlowsRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ListDeniedFlowsResponse>;
   /** A certificate for an SSH key, which opens this VM to its holder as to the caller, for ten minutes: connections go on after that. */
   issueSshCertificate(
     request: DeepPartial<IssueSshCertificateRequest>,

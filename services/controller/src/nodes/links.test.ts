@@ -9,7 +9,7 @@ const never = async (): Promise<never> => {
 
 test("a link that has been closed is not the way to its node, though its stream has not ended yet", () => {
   const sessions = new Sessions();
-  const relay: Relay = { ask: never, tunnel: never, assign: never };
+  const relay: Relay = { ask: never, askNetwork: never, tunnel: never, assign: never };
   const links = new NodeLinks({ store: {} as Store, sessions, relay, ownId: "c" }); // the store is not asked for what is here
   sessions.begin("n", 1n, 3);
   expect(links.here("n")).toBeDefined();

@@ -1,5 +1,12 @@
 // The way to a node's link, whichever controller holds it.
-import type { Assignment, ImageAnswer, ImageCommand, TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
+import type {
+  Assignment,
+  ImageAnswer,
+  ImageCommand,
+  NetworkAnswer,
+  NetworkCommand,
+  TunnelRequest,
+} from "@pitwall/proto/pitwall/v1/link.ts";
 import { PitwallError } from "@pitwall/runtime";
 import type { Store } from "../store/store.ts";
 import { seenSessions, type SeenSession } from "./session-rows.ts";
@@ -10,6 +17,8 @@ export interface NodeLink {
   readonly capability: number;
   /** Throws `unavailable` when the link is gone. A refusal is an answer. */
   ask(command: NonNullable<ImageCommand["command"]>, signal: AbortSignal): Promise<ImageAnswer>;
+  /** The same about its VMs' network. */
+  askNetwork(command: NonNullable<NetworkCommand["command"]>, signal: AbortSignal): Promise<NetworkAnswer>;
   /** Throws `unavailable` when the link is gone. */
   tunnel(request: TunnelRequest, signal: AbortSignal): Promise<void>;
   /** Throws `unavailable` when the link is gone. */
@@ -19,6 +28,7 @@ export interface NodeLink {
 /** Asks another controller; `address` is its link's. Throws as {@link NodeLink}. */
 export interface Relay {
   ask(address: string, nodeId: string, command: NonNullable<ImageCommand["command"]>, signal: AbortSignal): Promise<ImageAnswer>;
+  askNetwork(address: string, nodeId: string, command: NonNullable<NetworkCommand["command"]>, signal: AbortSignal): Promise<NetworkAnswer>;
   tunnel(address: string, nodeId: string, request: TunnelRequest, signal: AbortSignal): Promise<void>;
   assign(address: string, nodeId: string, assignments: readonly Assignment[]): Promise<void>;
 }
@@ -81,6 +91,7 @@ export class NodeLinks {
     return {
       capability,
       ask: (command, signal) => this.#relay.ask(holder.address, nodeId, command, signal),
+      askNetwork: (command, signal) => this.#relay.askNetwork(holder.address, nodeId, command, signal),
       tunnel: (request, signal) => this.#relay.tunnel(holder.address, nodeId, request, signal),
       assign: (assignments) => this.#relay.assign(holder.address, nodeId, assignments),
     };
@@ -88,10 +99,11 @@ export class NodeLinks {
 }
 
 /** The way to a link that is held here. */
-export function localLink({ capability, questions, outbox }: Session): NodeLink {
+export function localLink({ capability, questions, networkQuestions, outbox }: Session): NodeLink {
   return {
     capability,
     ask: (command, signal) => questions.ask(command, signal),
+    askNetwork: (command, signal) => networkQuestions.ask(command, signal),
     async tunnel(request) {
       if (!outbox.push({ message: { $case: "tunnel", value: request } })) throw noLink();
     },

@@ -1,20 +1,24 @@
-import type { ConnectResponse, ImageAnswer } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { ConnectResponse, ImageAnswer, ImageCommand } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Outbox } from "@pitwall/runtime";
 import { expect, test } from "vitest";
 import { Questions } from "./questions.ts";
 
+type ImageQuestions = Questions<NonNullable<ImageCommand["command"]>, ImageAnswer>;
 const never = new AbortController().signal;
 const command = { $case: "inventory", value: {} } as const;
 const answerTo = (requestId: string): ImageAnswer => ({ requestId, reason: "", message: "", inventory: { images: [] }, freed: undefined });
 
-function open(): { outbox: Outbox<ConnectResponse>; questions: Questions; asked: () => Promise<string> } {
+function open(): { outbox: Outbox<ConnectResponse>; questions: ImageQuestions; asked: () => Promise<string> } {
   const outbox = new Outbox<ConnectResponse>(10);
   const messages = outbox[Symbol.asyncIterator]();
   const asked = async (): Promise<string> => {
     const { value } = await messages.next();
     return value?.message?.$case === "imageCommand" ? value.message.value.requestId : "";
   };
-  return { outbox, questions: new Questions(outbox), asked };
+  const questions: ImageQuestions = new Questions((requestId, sent) =>
+    outbox.push({ message: { $case: "imageCommand", value: { requestId, command: sent } } }),
+  );
+  return { outbox, questions, asked };
 }
 
 test("each answer goes to who asked, in any order", async () => {

@@ -1,26 +1,27 @@
 // What one session's node was asked and has not answered yet. A question ends with its answer, its signal, or the session.
 import { randomUUID } from "node:crypto";
-import type { ConnectResponse, ImageAnswer, ImageCommand } from "@pitwall/proto/pitwall/v1/link.ts";
-import { onAbort, PitwallError, type Outbox } from "@pitwall/runtime";
+import { onAbort, PitwallError } from "@pitwall/runtime";
 
-export class Questions {
-  readonly #outbox: Outbox<ConnectResponse>;
-  readonly #open = new Map<string, PromiseWithResolvers<ImageAnswer>>();
+/** Of one kind. */
+export class Questions<Command, Answer extends { readonly requestId: string }> {
+  readonly #send: (requestId: string, command: Command) => boolean;
+  readonly #open = new Map<string, PromiseWithResolvers<Answer>>();
   #isClosed = false;
 
-  constructor(outbox: Outbox<ConnectResponse>) {
-    this.#outbox = outbox;
+  /** `send` returns false when the node cannot be told any more. */
+  constructor(send: (requestId: string, command: Command) => boolean) {
+    this.#send = send;
   }
 
   /** Throws `unavailable` when the session ends first, else the signal's reason. A refusal is an answer. */
-  async ask(command: NonNullable<ImageCommand["command"]>, signal: AbortSignal): Promise<ImageAnswer> {
+  async ask(command: Command, signal: AbortSignal): Promise<Answer> {
     signal.throwIfAborted();
     const requestId = randomUUID();
-    const answer = Promise.withResolvers<ImageAnswer>();
+    const answer = Promise.withResolvers<Answer>();
     const stay = onAbort(signal, () => answer.reject(signal.reason));
     this.#open.set(requestId, answer);
     try {
-      if (this.#isClosed || !this.#outbox.push({ message: { $case: "imageCommand", value: { requestId, command } } })) throw ended();
+      if (this.#isClosed || !this.#send(requestId, command)) throw ended();
       return await answer.promise;
     } finally {
       this.#open.delete(requestId);
@@ -29,7 +30,7 @@ export class Questions {
   }
 
   /** One that nobody waits for any more is dropped. */
-  answer(answer: ImageAnswer): void {
+  answer(answer: Answer): void {
     this.#open.get(answer.requestId)?.resolve(answer);
   }
 

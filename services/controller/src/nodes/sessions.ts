@@ -1,5 +1,13 @@
 // The links that this controller holds right now. One session per node: the newest, wherever it is held; the rows know.
-import type { Assignment, ConnectResponse, TunnelRequest } from "@pitwall/proto/pitwall/v1/link.ts";
+import type {
+  Assignment,
+  ConnectResponse,
+  ImageAnswer,
+  ImageCommand,
+  NetworkAnswer,
+  NetworkCommand,
+  TunnelRequest,
+} from "@pitwall/proto/pitwall/v1/link.ts";
 import { Outbox } from "@pitwall/runtime";
 import { Questions } from "./questions.ts";
 import type { EndReason } from "./session-rows.ts";
@@ -13,7 +21,9 @@ export interface Session {
   /** docs/link.md */
   readonly capability: number;
   readonly outbox: Outbox<ConnectResponse>;
-  readonly questions: Questions;
+  /** About its images, and about its VMs' network. */
+  readonly questions: Questions<NonNullable<ImageCommand["command"]>, ImageAnswer>;
+  readonly networkQuestions: Questions<NonNullable<NetworkCommand["command"]>, NetworkAnswer>;
   /** Why it ends, once somebody has decided that. */
   endReason: EndReason;
 }
@@ -28,7 +38,13 @@ export class Sessions {
   /** Replaces the node's session; the older one ends. */
   begin(nodeId: string, epoch: bigint, capability: number): Session {
     const outbox = new Outbox<ConnectResponse>(outboxLimit);
-    const session: Session = { nodeId, epoch, capability, outbox, questions: new Questions(outbox), endReason: "stream" };
+    const session: Session = {
+      ...{ nodeId, epoch, capability, outbox, endReason: "stream" },
+      questions: new Questions((requestId, command) => outbox.push({ message: { $case: "imageCommand", value: { requestId, command } } })),
+      networkQuestions: new Questions((requestId, command) =>
+        outbox.push({ message: { $case: "networkCommand", value: { requestId, command } } }),
+      ),
+    };
     const other = this.#byNode.get(nodeId);
     if (other && other.epoch > epoch) {
       outbox.close(); // its hello was overtaken by a later one
@@ -43,6 +59,7 @@ export class Sessions {
   end(session: Session): void {
     session.outbox.close();
     session.questions.close();
+    session.networkQuestions.close();
     if (this.#byNode.get(session.nodeId) !== session) return;
     this.#byNode.delete(session.nodeId);
     this.changed(session.nodeId);

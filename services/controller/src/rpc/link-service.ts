@@ -156,6 +156,9 @@ async function listen({ session, inventory, messages, taken, onAlive, signal }: 
         case "imageAnswer":
           session.questions.answer(message.value);
           break;
+        case "networkAnswer":
+          session.networkQuestions.answer(message.value);
+          break;
         case "goodbye":
           log.info("a node says goodbye", { node: session.nodeId, reason: message.value.reason });
           session.endReason = "goodbye";

@@ -45,6 +45,7 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     RenameVm: changes("vm"),
     ExtendVm: changes("vm"),
     WaitVm: reads("vm"),
+    ListDeniedFlows: reads("vm"),
     IssueSshCertificate: row("person", "vm", "member", true),
     IssueIngressGrant: row("person", "vm", "member", true),
   },
@@ -131,7 +132,12 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     CloseRecording: by("gateway"),
   },
   "pitwall.v1.EnrollService": { Join: row("anyone", "none", undefined, true), Renew: by("member"), ListControllers: by("member") },
-  "pitwall.v1.RelayService": { RelayTunnel: by("controller"), RelayImageCommand: by("controller"), RelayAssignments: by("controller") },
+  "pitwall.v1.RelayService": {
+    RelayTunnel: by("controller"),
+    RelayImageCommand: by("controller"),
+    RelayNetworkCommand: by("controller"),
+    RelayAssignments: by("controller"),
+  },
   "grpc.reflection.v1.ServerReflection": { ServerReflectionInfo: row("user", "none", undefined, false) },
   "grpc.health.v1.Health": { Check: row("anyone", "none", undefined, false), Watch: row("anyone", "none", undefined, false) },
 };

@@ -36,6 +36,14 @@ export function openRelay(keys: KeyPair, ca: string): Relay & Disposable {
       if (!answer) throw noLink();
       return answer;
     },
+    async askNetwork(address, nodeId, command, signal) {
+      const request = { nodeId, command: { requestId: "", command } };
+      const { answer } = await to(address)
+        .relayNetworkCommand(request, { signal, timeoutMs: tunnelLimitMs })
+        .catch((error: unknown) => refused(error));
+      if (!answer) throw noLink();
+      return answer;
+    },
     async tunnel(address, nodeId, tunnel, signal) {
       await to(address)
         .relayTunnel({ nodeId, tunnel }, { signal, timeoutMs: tunnelLimitMs })

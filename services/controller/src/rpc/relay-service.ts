@@ -20,6 +20,10 @@ export function relayService(links: Pick<NodeLinks, "here">): RelayServiceImplem
       await linkOf(nodeId).assign(assignments);
       return {};
     },
+    async relayNetworkCommand({ nodeId, command }, { signal }) {
+      if (!command?.command) throw invalid("command", "is required");
+      return { answer: await linkOf(nodeId).askNetwork(command.command, signal) };
+    },
     async relayImageCommand({ nodeId, command }, { signal }) {
       if (!command?.command) throw invalid("command", "is required");
       return { answer: await linkOf(nodeId).ask(command.command, signal) };

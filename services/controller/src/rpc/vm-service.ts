@@ -4,6 +4,7 @@ import type { Failpoints } from "@pitwall/runtime";
 import type { IngressGrants } from "../access/ingress-grants.ts";
 import type { LiveCalls } from "../access/live-calls.ts";
 import type { SshCertificates } from "../access/ssh-certificates.ts";
+import type { DeniedFlows } from "../vm/denied-flows.ts";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit } from "./page.ts";
@@ -14,11 +15,19 @@ export interface VmServiceParts {
   readonly vms: Vms;
   readonly certificates: Pick<SshCertificates, "issue">;
   readonly grants: Pick<IngressGrants, "issue">;
+  readonly deniedFlows: DeniedFlows;
   readonly roles: LiveCalls;
   readonly failpoints: Failpoints;
 }
 
-export function vmService({ vms, certificates, grants, roles, failpoints }: VmServiceParts): VmServiceImplementation<CallerContext> {
+export function vmService({
+  vms,
+  certificates,
+  grants,
+  deniedFlows,
+  roles,
+  failpoints,
+}: VmServiceParts): VmServiceImplementation<CallerContext> {
   const { moves } = vms;
   return {
     async createVm(request, context) {
@@ -41,6 +50,7 @@ export function vmService({ vms, certificates, grants, roles, failpoints }: VmSe
     updateVm: (request, context) => moves.update(userOf(context), request),
     renameVm: (request, context) => moves.rename(userOf(context), request),
     extendVm: (request, context) => moves.extend(userOf(context), request),
+    listDeniedFlows: ({ vm }, context) => deniedFlows.list(userOf(context), vm, context.signal),
     issueSshCertificate: (request, context) => certificates.issue(userOf(context), request),
     issueIngressGrant: (request, context) => grants.issue(userOf(context), request),
     async waitVm(request, context) {

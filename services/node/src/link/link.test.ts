@@ -74,6 +74,7 @@ function begin(options: Begin): Run {
         subnet: undefined,
         freed: undefined,
       }),
+      onNetworkCommand: () => Promise.reject(new Error("nobody asks")),
     },
   );
   const run: Run = { clock, link, heard, isHeld: lease.isHeld, losses: 0 };
@@ -206,6 +207,7 @@ test("a heartbeat that cannot be sent ends its session, not the agent: the next 
       onAssignments: async () => undefined,
       onTunnel: async () => undefined,
       onImageCommand: () => Promise.reject(new Error("nobody asks")),
+      onNetworkCommand: () => Promise.reject(new Error("nobody asks")),
     },
   );
   await clock.advance(5_000);

@@ -6,6 +6,8 @@ import type {
   Hello,
   ImageAnswer,
   ImageCommand,
+  NetworkAnswer,
+  NetworkCommand,
   TunnelRequest,
   Welcome,
 } from "@pitwall/proto/pitwall/v1/link.ts";
@@ -48,6 +50,8 @@ export interface LinkHandlers {
   onTunnel(request: TunnelRequest): Promise<{ reason: string; tokenDigest: string } | undefined>;
   /** Never rejects. The signal aborts with the session. */
   onImageCommand(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
+  /** Never rejects. */
+  onNetworkCommand(command: NetworkCommand): Promise<NetworkAnswer>;
 }
 
 /** Disposing it says goodbye. */
@@ -114,6 +118,9 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
             void handlers
               .onImageCommand(message.value, signal)
               .then((value) => messages.push({ message: { $case: "imageAnswer", value } }));
+            break;
+          case "networkCommand":
+            void handlers.onNetworkCommand(message.value).then((value) => messages.push({ message: { $case: "networkAnswer", value } }));
             break;
           case "goodbye":
             log.info("the controller drains", { reason: message.value.reason });

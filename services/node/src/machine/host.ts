@@ -2,7 +2,7 @@
 import type { Duplex } from "node:stream";
 import type { TunnelTarget } from "@pitwall/proto/pitwall/v1/access.ts";
 import type { Assignment, NodeSubnet, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import type { VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { ListDeniedFlowsResponse, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Clock, Failpoints, Log, ProcessIdentity, Random } from "@pitwall/runtime";
 import type { Guest } from "../guest/client.ts";
 import type { GuestConfig } from "../host/initramfs.ts";
@@ -84,6 +84,8 @@ export interface HostNetwork {
   heed(assignment: Assignment): Promise<void>;
   /** Once its VMM is gone: nothing is left. Repeatable, also for a VM that was never connected. */
   disconnect(vmId: string): Promise<void>;
+  /** What the VM was denied lately; of one that is not connected nothing. */
+  denied(vmId: string): Promise<ListDeniedFlowsResponse>;
   /** Removes what is there of all others. */
   keepOnly(vmIds: ReadonlySet<string>): Promise<void>;
 }

@@ -9,10 +9,11 @@ import type { Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, systemClock, type Log } from "@pitwall/runtime";
 import { bridgeName, isTapName, namesOf, type Subnet, type VmPort } from "./address-plan.ts";
 import { applyRules, forgetFlows, readAddresses4, readLinks, readRuleCounts, runLines, type HostLink } from "./commands.ts";
+import { deniedOf, readDenied, type DeniedFlows } from "./denied.ts";
 import { heedable } from "./egress.ts";
 import { layGround, portsOf, type NetworkSettings, type VmRules } from "./ground.ts";
 import { noTapLines, tapLines } from "./links.ts";
-import { joinScript, lackingChains, leaveScript, ruleCounts, wholeScript } from "./rules.ts";
+import { addressesOf, closedTo, joinScript, lackingChains, leaveScript, ruleCounts, wholeScript } from "./rules.ts";
 
 /** Whoever flushes all rules of the host flushes ours. */
 const lookMs = 5_000;
@@ -39,6 +40,8 @@ export interface BridgeNetwork extends AsyncDisposable {
   heed(vmId: string, egress: Egress | undefined): Promise<void>;
   /** Of whichever placement. Resolves when nothing is left of it. Repeatable. */
   leave(vmId: string): Promise<void>;
+  /** What the firewall has denied the VM lately; of one that has no TAP nothing. */
+  denied(vmId: string): Promise<DeniedFlows>;
   /** Takes away what belongs to none of these VMs. */
   keepOnly(vmIds: ReadonlySet<string>): Promise<void>;
 }
@@ -53,6 +56,7 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
   const laid = new Map(ports);
   /** VMs that have chains there, or may have. */
   const ruled = new Set([...ports.values()].flatMap(({ vmId, egress }) => (egress ? [vmId] : [])));
+  const isClosed = closedTo(settings);
   let waiting: Change[] = [];
   let working: Promise<void> | undefined;
   const looking = new AbortController();
@@ -108,7 +112,8 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
       });
     }
     if (leaves.length === 0) return;
-    await applyRules(leaves.map((port) => leaveScript(subnet, port, ruled.has(port.vmId))).join("\n"));
+    const denied = await readDenied();
+    await applyRules(leaves.map((port) => leaveScript(subnet, port, ruled.has(port.vmId), denied)).join("\n"));
     for (const { vmId } of leaves) {
       ruled.delete(vmId);
       laid.delete(vmId);
@@ -123,12 +128,16 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
       await applyRules(admitted.map((port) => joinScript(subnet, port, ruled.has(port.vmId))).join("\n"));
     } catch (error) {
       log.warn("the firewall is not as it was left: it is made anew", { error });
-      await applyRules(wholeScript(settings, [...new Map([...laid.values(), ...admitted].map((port) => [port.vmId, port])).values()]));
+      await layAnew([...new Map([...laid.values(), ...admitted].map((port) => [port.vmId, port])).values()]);
     }
     for (const port of admitted) {
       laid.set(port.vmId, port);
       if (!port.egress) ruled.delete(port.vmId);
     }
+  }
+
+  async function layAnew(all: readonly VmPort[]): Promise<void> {
+    await applyRules(wholeScript(settings, all, await readDenied()));
   }
 
   /** In the queue with the changes: what is being made is nobody else's doing. */
@@ -139,7 +148,7 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
     const lacking = lackingChains(ruleCounts(script), await readRuleCounts());
     if (isKnown && lacking.length === 0) return;
     log.warn("somebody has changed the firewall of VMs: it is made anew", { lacking: lacking.join(", ") });
-    await applyRules(script);
+    await layAnew([...laid.values()]);
   }
 
   async function look(): Promise<void> {
@@ -190,6 +199,10 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
       }
     },
     leave,
+    async denied(vmId) {
+      const port = ports.get(vmId);
+      return port ? deniedOf(addressesOf(subnet, port), isClosed, systemClock.wallMs()) : { flows: [], unlistedPackets: 0n };
+    },
     async keepOnly(vmIds) {
       const strays = [...ports.keys()].filter((vmId) => !vmIds.has(vmId));
       for (const vmId of strays) log.warn("a TAP is taken away that belongs to no VM", { vm: vmId });

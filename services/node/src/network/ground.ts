@@ -6,6 +6,7 @@ import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
 import { bridgeName, isTapName, type VmPort } from "./address-plan.ts";
 import { applyRules, output, readLinks, readRoutes, runLines, type HostLink } from "./commands.ts";
+import { readDenied } from "./denied.ts";
 import { denyAll, heedable } from "./egress.ts";
 import { bridgeLines, fromTapAlias, noBridgeLines } from "./links.ts";
 import { wholeScript, type RuleSet } from "./rules.ts";
@@ -42,7 +43,7 @@ export async function layGround(settings: NetworkSettings, vmRules: VmRules): Pr
   const links = await readLinks();
   const mtu = smallestMtu(links.filter(({ ifname }) => uplinks.includes(ifname)));
   const changes: string[] = [];
-  await applyRules(wholeScript(settings, portsOf(links, vmRules)));
+  await applyRules(wholeScript(settings, portsOf(links, vmRules), await readDenied()));
   const bridge = links.find(({ ifname }) => ifname === bridgeName);
   if (bridge && bridge.linkinfo?.info_kind !== "bridge") {
     throw new PitwallError("state", `${bridgeName} is there and is no bridge: remove it`, { reason: "BRIDGE_NAME_TAKEN" });

@@ -42,6 +42,10 @@ export async function openHostNetwork(
     heeds: ({ vmId, spec }) => spec === undefined || bridge.heeds(vmId, spec.egress),
     heed: async ({ vmId, spec }) => (spec === undefined ? undefined : bridge.heed(vmId, spec.egress)),
     disconnect: (vmId) => bridge.leave(vmId),
+    async denied(vmId) {
+      const { flows, unlistedPackets } = await bridge.denied(vmId);
+      return { flows: [...flows], unlistedPackets };
+    },
     keepOnly: (vmIds) => bridge.keepOnly(vmIds),
     [Symbol.asyncDispose]: () => bridge[Symbol.asyncDispose](),
   };

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { namesOf, parseSubnet } from "./address-plan.ts";
 import { denyAll } from "./egress.ts";
-import { joinScript, lackingChains, lackingRules, leaveScript, ruleCounts, wholeScript, type RuleSet } from "./rules.ts";
+import { closedTo, joinScript, lackingChains, lackingRules, leaveScript, ruleCounts, wholeScript, type RuleSet } from "./rules.ts";
 
 const subnet = parseSubnet("172.30.0.0/16");
 const rules: RuleSet = { subnet, resolvers: ["10.0.0.2", "2001:db8::53"], allowed: ["10.9.0.0/16"], denied: ["203.0.113.0/24"] };
@@ -36,7 +36,9 @@ test("a VM that leaves takes with it all it came with", () => {
     [...script.matchAll(new RegExp(`^${verb} element (.*)$`, "gm"))].map(([, rest]) => rest ?? "");
   const added = elements(joinScript(subnet, port), "add");
   expect(added).toHaveLength(6);
-  expect(elements(leaveScript(subnet, port), "delete").toSorted()).toEqual(added.toSorted());
+  const ofWhatItWasDenied = (element: string): boolean => element.startsWith("inet pitwall refused");
+  const deleted = elements(leaveScript(subnet, port), "delete").filter((element) => !ofWhatItWasDenied(element));
+  expect(deleted.toSorted()).toEqual(added.toSorted());
 });
 
 test("a VM with rules of its own has them before it has its addresses, and loses its addresses before them", () => {
@@ -62,4 +64,30 @@ test("a chain that is gone, or was flushed, is found out, also one of a VM's own
   }
   expect(lackingRules(wanted)).toEqual([]);
   expect(lackingRules(new Map())).toContain("bridge at_port");
+});
+
+test("what a VM was denied is kept in a table that is made anew, and goes with the VM, nobody else's", () => {
+  const one = { set: "refused4", from: port.address, to: "10.0.0.1", protocol: 17, port: 53, packets: 3, leftS: 40 };
+  const other = { ...one, set: "refused_else4", from: "172.30.0.9", protocol: 1, port: 0 };
+  const script = wholeScript(rules, [port], [one, other, { ...one, port: 54, leftS: 0 }]);
+  expect(script.split("\n").filter((line) => line.startsWith("add element inet pitwall refused"))).toEqual([
+    "add element inet pitwall refused4 { 172.30.0.2 . 10.0.0.1 . 17 . 53 counter packets 3 bytes 0 timeout 3600s expires 40s }",
+    "add element inet pitwall refused_else4 { 172.30.0.9 . 10.0.0.1 . 1 counter packets 3 bytes 0 timeout 3600s expires 40s }",
+  ]);
+  const left = leaveScript(subnet, port, false, [one, other]);
+  expect(left).toContain("delete element inet pitwall refused4 { 172.30.0.2 . 10.0.0.1 . 17 . 53 }");
+  expect(left).not.toContain("172.30.0.9");
+});
+
+test.each([
+  ["10.1.2.3", true],
+  ["10.9.1.1", false],
+  ["203.0.113.9", true],
+  ["10.0.0.2", false],
+  ["8.8.8.8", false],
+  ["fe80::1", true],
+  ["2001:db8::53", false],
+  ["2a00::1", false],
+])("%s is closed to all VMs of the node: %s", (address, expected) => {
+  expect(closedTo(rules)(address)).toBe(expected);
 });

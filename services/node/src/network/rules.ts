@@ -5,6 +5,7 @@
 // How many rules there are depends on how many VMs have rules of their own, not on the others: those are elements of sets. How many a packet is
 // held against depends on neither.
 import { bridgeName, namesOf, parseSubnet, type Subnet, type VmPort } from "./address-plan.ts";
+import { blockListOf, deniedSets, forgetDeniedLines, keepDeniedLines, refuseRules, type Denied } from "./denied.ts";
 import { egressRules, type Way } from "./egress.ts";
 
 /** What the whole firewall is made of. */
@@ -41,14 +42,22 @@ const closed6: readonly string[] = [
 
 const is6 = (address: string): boolean => address.includes(":");
 
-/** Replaces all that is there in one transaction: it is never half there, and never not there. */
-export function wholeScript(rules: RuleSet, ports: readonly VmPort[]): string {
+/** Where no VM of this node gets, whatever its rules. */
+export function closedTo({ allowed, denied, resolvers }: RuleSet): (address: string) => boolean {
+  const [isClosed, isAllowed, isDenied] = [[...closed4, ...closed6], allowed, denied].map(blockListOf);
+  return (address) =>
+    isDenied?.(address) === true || (isClosed?.(address) === true && isAllowed?.(address) !== true && !resolvers.includes(address));
+}
+
+/** Replaces all that is there in one transaction: it is never half there, and never not there. What VMs were denied so far is kept. */
+export function wholeScript(rules: RuleSet, ports: readonly VmPort[], kept: readonly Denied[] = []): string {
   const tables = ["bridge", "inet"].map((family) => `table ${family} pitwall`);
   return [
     ...tables.flatMap((table) => [`add ${table}`, `delete ${table}`]),
     bridgeTable(rules.subnet),
     inetTable(rules),
     ...ports.map((port) => joinScript(rules.subnet, port)),
+    ...keepDeniedLines(kept),
     "",
   ].join("\n");
 }
@@ -62,10 +71,11 @@ export function joinScript(subnet: Subnet, port: VmPort, had = false): string {
  * They are nobody's any more. Repeatable: deleting what is not there fails, so it is made first. Its addresses go before its rules, so that
  * nothing passes that they would not let through.
  */
-export function leaveScript(subnet: Subnet, port: VmPort, had = false): string {
+export function leaveScript(subnet: Subnet, port: VmPort, had = false, denied: readonly Denied[] = []): string {
   return [...elementsOf(subnet, port), ...freeOf(subnet, port)]
     .flatMap(anewAndGone)
     .concat(had || port.egress ? noChainsOf(subnet, port) : [])
+    .concat(forgetDeniedLines(denied, addressesOf(subnet, port)))
     .join("\n");
 }
 
@@ -115,6 +125,11 @@ function chainsOf(subnet: Subnet, port: VmPort): readonly VmChain[] {
 
 function freeOf(subnet: Subnet, port: VmPort): readonly string[] {
   return [`inet pitwall free4 { ${port.address} }`, `inet pitwall free6 { ${namesOf(subnet, port).address6} }`];
+}
+
+/** As it sends with, to others than the host. */
+export function addressesOf(subnet: Subnet, port: VmPort): readonly string[] {
+  return [port.address, namesOf(subnet, port).address6];
 }
 
 function elementsOf(subnet: Subnet, port: VmPort): readonly string[] {
@@ -223,6 +238,7 @@ function inetTable({ subnet, resolvers, allowed, denied }: RuleSet): string {
     ...["out6", "back6"].map((map) => `  map ruled_${map} { type ipv6_addr : verdict; }`),
     "  set free4 { type ipv4_addr; }",
     "  set free6 { type ipv6_addr; }",
+    ...deniedSets.map((line) => `  ${line}`),
     "  set flows4 { type ipv4_addr; size 65536; flags dynamic; }",
     "  set flows6 { type ipv6_addr; size 65536; flags dynamic; }",
     "  set paces4 { type ipv4_addr; size 65536; flags dynamic; timeout 1m; }",
@@ -279,7 +295,7 @@ ${sets.join("\n")}
     accept
   }
   chain refuse {
-    counter drop
+${refuseRules.map((rule) => `    ${rule}`).join("\n")}
   }
   chain vm_flow {
     update @paces4 { ip saddr ${pace} } counter drop

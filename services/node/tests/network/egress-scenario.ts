@@ -1,7 +1,14 @@
 // VMs with rules for what they send, in a network namespace of their own; the world is in another one. Prints what was seen as a line of JSON.
 // Run by egress.test.ts: `unshare -n node egress-scenario.ts DIR`.
 import { execFileSync } from "node:child_process";
-import { EgressProtocol, EgressRule, EgressVerdict, type Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
+import {
+  DeniedFlow_By as By,
+  EgressProtocol,
+  EgressRule,
+  EgressVerdict,
+  type DeniedFlow,
+  type Egress,
+} from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, silentLog, systemClock } from "@pitwall/runtime";
 import { macOf, namesOf, parseSubnet, type VmPort } from "../../src/network/address-plan.ts";
 import { openBridgeNetwork } from "../../src/network/bridge-network.ts";
@@ -80,7 +87,22 @@ try {
     await network.heed(web.vmId, ordered);
     const sent = [...[6999, 7001, 7002, 7010].map((to) => udpTo(web, anybody, to)), udpTo(web, "10.77.0.1", 7003)];
     result["byNetwork"] = (await passing(fromWeb, ...sent)).map(portIn).toSorted((one, other) => one - other);
+    await systemClock.sleep(1_500); // the kernel tells whole seconds
     result["refusedByNode"] = (await passing(fromWeb, udpTo(web, "10.78.0.1", 7004))).map(portIn);
+
+    const { flows, unlistedPackets } = await network.denied(web.vmId);
+    const wordsOf = ({ destination, protocol, port, packets, by }: DeniedFlow): string =>
+      `${destination} ${words[protocol]} ${port} ${packets} ${by === By.BY_NODE ? "node" : "rules"}`;
+    result["denied"] = flows.map(wordsOf);
+    const ageMs = systemClock.wallMs() - (flows.at(-1)?.lastTime?.getTime() ?? 0);
+    result["isLastSeenLast"] = flows[0]?.destination === "10.78.0.1" && ageMs < 60_000;
+    // More than are remembered of one VM, and a neighbour whose list is its own all the same.
+    fromWeb.send(...Array.from({ length: 300 }, (_, at) => udpTo(web, "10.78.0.2", 20_000 + at)));
+    await settle();
+    fromFree.send(udpTo(free, "10.78.0.3", 20_000));
+    await settle();
+    const [many, few] = [await network.denied(web.vmId), await network.denied(free.vmId)];
+    result["many"] = { listed: many.flows.length, rest: Number(many.unlistedPackets + unlistedPackets), few: few.flows.map(wordsOf) };
 
     // A flow that is open is cut off in both directions, and goes on when its rule comes back.
     const talk = async (): Promise<{ out: boolean; back: boolean }> => {
@@ -151,6 +173,7 @@ try {
     await layGround(settings, new Map([[web.vmId, denyAll]])); // `pitwall node setup`, while no agent runs
     const changesWhileDown = (await passing(fromWeb, udpTo(web, anybody, 7102))).map(portIn);
     await using network = await openBridgeNetwork(settings, new Map([[web.vmId, kept]]), log);
+    result["keptOverRestart"] = (await network.denied(web.vmId)).flows.some(({ destination }) => destination === "10.78.0.1");
     const ruled = (await passing(fromWeb, udpTo(web, anybody, 7101), udpTo(web, anybody, 7102))).map(portIn);
     const stray = (await passing(fromFree, udpTo(free, anybody, 7103))).map(portIn);
     result["restarted"] = { ruled, stray, changesWhileDown };

@@ -11,6 +11,10 @@ const seen = z.object({
   ruled: z.array(z.string()),
   byNetwork: ports,
   refusedByNode: ports,
+  denied: z.array(z.string()),
+  isLastSeenLast: z.boolean(),
+  many: z.object({ listed: z.number(), rest: z.number(), few: z.array(z.string()) }),
+  keptOverRestart: z.boolean(),
   cutOff: z.object({ before: z.boolean(), out: z.boolean(), back: z.boolean(), again: z.boolean() }),
   upBeforeRules: z.number(),
   changedWhile: z.object({ changes: z.number(), sent: z.number(), passed: z.number() }),
@@ -37,6 +41,21 @@ test(
     expect(found.ruled).toEqual(["icmp 0", "tcp 443"]);
     expect(found.byNetwork).toEqual([7002, 7003]);
     expect(found.refusedByNode).toEqual([]);
+    expect(found.denied.toSorted()).toEqual([
+      "10.78.0.1 udp 7004 1 node",
+      "203.0.113.7 tcp 80 1 rules",
+      "203.0.113.7 udp 443 1 rules",
+      "203.0.113.7 udp 5000 1 rules",
+      "203.0.113.7 udp 6999 1 rules",
+      "203.0.113.7 udp 7001 1 rules",
+      "203.0.113.7 udp 7010 1 rules",
+    ]);
+    expect([found.isLastSeenLast, found.keptOverRestart]).toEqual([true, true]);
+    // 64 at once, and what a minute adds.
+    expect(found.many.listed).toBeGreaterThanOrEqual(64);
+    expect(found.many.listed).toBeLessThan(70);
+    expect(found.many.listed + found.many.rest).toBe(307);
+    expect(found.many.few).toEqual(["10.78.0.3 udp 20000 1 node"]);
     expect(found.cutOff).toEqual({ before: true, out: false, back: false, again: true });
     expect(found.upBeforeRules).toBe(0);
     expect(found.changedWhile.changes).toBeGreaterThanOrEqual(20);
