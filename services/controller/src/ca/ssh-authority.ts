@@ -1,5 +1,5 @@
 // The keys that sign SSH certificates: drawn from the CA's own, so that all controllers have the same ones and nobody has to carry them around.
-import { createPrivateKey, hkdfSync, type KeyObject } from "node:crypto";
+import { createHash, createPrivateKey, hkdfSync, type KeyObject } from "node:crypto";
 
 const userPurpose = "pitwall ssh user authority 1";
 const hostPurpose = "pitwall ssh host authority 1 of ";
@@ -14,7 +14,8 @@ export function sshAuthority(caKey: ArrayBuffer): KeyObject {
 
 /** Signs certificates of hosts for one user, `subject`: what a VM is called is that user's alone to say (docs/decisions/0019). */
 export function sshHostAuthority(caKey: ArrayBuffer, subject: string): KeyObject {
-  return drawn(caKey, `${hostPurpose}${subject}`);
+  // A label has 1,024 bytes at most, and an issuer may call somebody whatever it likes.
+  return drawn(caKey, `${hostPurpose}${createHash("sha256").update(subject).digest("hex")}`);
 }
 
 function drawn(caKey: ArrayBuffer, purpose: string): KeyObject {
