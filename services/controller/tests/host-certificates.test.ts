@@ -129,6 +129,12 @@ it("says of another project's VM of the same name its id alone, whoever comes, a
   expect((await read(await shownTo(keyOfBob, shared)))["principals"]).toEqual([shared]);
 });
 
+it("says the id alone of a VM of somebody else's personal project", async () => {
+  const { vm } = await ada.vms.getVm({ vm: own });
+  await ada.projects.setProjectMember({ project: vm?.project ?? "", subject: "bob", role: ProjectRole.PROJECT_ROLE_OWNER });
+  expect((await read(await shownTo(keyOfBob, own)))["principals"]).toEqual([own]);
+});
+
 it("is signed for each user by an authority of their own, the same by all controllers, which signs no logins", async () => {
   const [ofAda, ofBob] = [await authorityOf(ada), await authorityOf(bob)];
   expect(await authorityOf(await pitwall.as("ada", 1))).toBe(ofAda);
