@@ -11,6 +11,7 @@ import { startTestStack, type TestStack } from "./support/stack.ts";
 
 const bin = join(import.meta.dirname, "..", "node_modules", ".bin", "pitwall");
 const count = 5;
+const zoned = ["--label", "zone=a|b|c", "--label", "kind=sim"];
 const script = `
 boot: 5ms..50ms
 faults:
@@ -56,7 +57,7 @@ it("one join string lets in as many nodes as it was made for, and no more", asyn
   const { stdout, code } = await run([bin, "join-token", "--role", "node", "--uses", String(count), "-o", "name"], { env });
   expect(code).toBe(0);
   await writeFile(join(dir, "faults.yaml"), script);
-  const joining = ["--join", stdout.trim(), "--count", String(count), "--seed", "7"];
+  const joining = ["--join", stdout.trim(), "--count", String(count), "--seed", "7", ...zoned];
   nodes = await simulate(...joining, `--simulate=${join(dir, "faults.yaml")}`, "--trace", join(dir, "trace.jsonl"));
   const names = (await pitwall.stack.client().listNodes())
     .filter(({ state }) => state === NodeState.NODE_STATE_READY)
@@ -89,8 +90,34 @@ it("VMs run there, through crashes and lost reports, and are deleted without a t
 it("nodes that start again are who they were", async () => {
   await stop(nodes);
   const before = (await pitwall.stack.client().listNodes()).map(({ id }) => id);
-  nodes = await simulate("--simulate", "--count", String(count));
+  nodes = await simulate("--simulate", "--count", String(count), ...zoned);
   expect((await pitwall.stack.client().listNodes()).map(({ id }) => id)).toEqual(before);
+});
+
+it("labels that nodes were given decide where VMs go", async () => {
+  const listed = await run([bin, "nodes", "ls"], { env });
+  expect(listed.stdout).toMatch(/sim-2 .*kind=sim,zone=b /);
+  const nodeOf = async (name: string, ...args: string[]): Promise<string> => {
+    const { code, stderr } = await run([bin, "run", pitwall.image, "--name", name, ...args], { env });
+    expect([code, stderr]).toEqual([0, expect.any(String)]);
+    return (await pitwall.stack.client().vms.get(name)).nodeName;
+  };
+  expect(await nodeOf("required", "--require-label", "zone=c")).toBe("sim-3");
+  expect(["sim-2", "sim-5"]).toContain(await nodeOf("preferred", "--require-label", "kind=sim", "--prefer-label", "zone=b"));
+  const domains = ["--require-label", "kind=sim", "--label", "app=web", "--anti-affinity", "app", "--failure-domain", "zone"];
+  const spread: string[] = [];
+  for (const name of ["web-1", "web-2", "web-3"]) spread.push(await nodeOf(name, ...domains));
+  expect(new Set(spread.map((name) => (Number(name.slice("sim-".length)) - 1) % 3)).size).toBe(3);
+  const refused = await run([bin, "run", pitwall.image, "--name", "web-4", ...domains], { env });
+  expect([refused.code, refused.stderr]).toEqual([expect.any(Number), expect.stringContaining("no node may have the VM")]);
+  const { vms } = pitwall.stack.client();
+  for (const name of ["required", "preferred", "web-1", "web-2", "web-3"]) await vms.delete(name);
+});
+
+it("a label that none can name is refused by its field, before anything joins", async () => {
+  const args = ["--state-dir", join(dir, "wrong"), "--join", "x", "--label", "zone=a b"];
+  const { code, stderr } = await run([bin, "node", "--simulate", ...args], { env });
+  expect([code, stderr]).toEqual([2, expect.stringContaining("PITWALL_LABEL: label: the value of zone must be at most 63 letters")]);
 });
 
 it("a script that makes no sense is refused by its place, before anything joins", async () => {

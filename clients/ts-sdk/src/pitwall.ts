@@ -123,9 +123,15 @@ export class Pitwall {
     return present((await this.#nodes.getNode({ node }, { retry: true })).node);
   }
 
-  /** For administrators. Without a name the host chooses it. `uses` is how many hosts it lets in. */
-  async createJoinToken(role: "node" | "gateway", name = "", uses = 1): Promise<CreateJoinTokenResponse> {
-    return this.#nodes.createJoinToken({ role: role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY, name, uses });
+  /** For administrators. Without a name the host chooses it. `uses` is how many hosts it lets in, `labels` what nodes are held to. */
+  async createJoinToken(
+    role: "node" | "gateway",
+    name = "",
+    uses = 1,
+    labels: Readonly<Record<string, string>> = {},
+  ): Promise<CreateJoinTokenResponse> {
+    const wireRole = role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY;
+    return this.#nodes.createJoinToken({ role: wireRole, name, uses, labels: { ...labels } });
   }
 
   /** `project`, a name or an id, is whose registry credentials are used; default: the personal project. */

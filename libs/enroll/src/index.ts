@@ -2,4 +2,5 @@
 export type { ControllerAddress } from "./addresses.ts";
 export { openIdentity, type Identity, type TlsIdentity } from "./identity.ts";
 export { formatJoin, parseJoin, type Join } from "./join-string.ts";
+export { checkLabels, labelKey, labelValue, type Labels } from "./labels.ts";
 export { makeRequest } from "./request.ts";

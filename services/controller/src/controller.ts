@@ -380,7 +380,7 @@ async function drain(server: Server): Promise<void> {
 async function writeBootstrap(dir: string, enroll: Enroll, caCertificate: string): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   for (const role of ["node", "gateway"] as const) {
-    const { join: text } = await enroll.createToken(role, "");
+    const { join: text } = await enroll.createToken({ role, name: "" });
     await writeFileAtomic(join(dir, `${role}.join`), text);
   }
   await writeFileAtomic(join(dir, "ca.pem"), caCertificate, 0o644);

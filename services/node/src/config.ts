@@ -4,6 +4,7 @@ import { imageSourceSettings } from "@pitwall/oci";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { bytes, duration, hostPort, readConfig, secretFile } from "@pitwall/runtime";
 import { z } from "zod";
+import { labelChoices } from "./labels.ts";
 import { networkSchema } from "./network/settings.ts";
 
 const longestImageMs = 24 * 3_600_000;
@@ -33,6 +34,7 @@ const schema = z.object({
     .string()
     .regex(/^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$/, "must be lower-case letters, digits and dashes, beginning with a letter, at most 63")
     .default(defaultName),
+  PITWALL_LABEL: labelChoices.prefault(""),
   PITWALL_DRIVER: z.enum(["auto", "firecracker", "qemu", "sim"]).default("auto"),
   PITWALL_FIRECRACKER_BIN: z.string().startsWith("/", "must be an absolute path").optional(),
   PITWALL_JAILER_BIN: z.string().startsWith("/", "must be an absolute path").optional(),

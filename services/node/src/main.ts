@@ -29,6 +29,7 @@ import { lockState } from "./host/state-lock.ts";
 import { openImageCache } from "./images/cache.ts";
 import { answer } from "./images/commands.ts";
 import { grpcDial } from "./link/dial.ts";
+import { labelsOf } from "./labels.ts";
 import type { HostNetwork } from "./machine/host.ts";
 import type { JournalStore } from "./machine/journal.ts";
 import { openIngredients } from "./machine/prepare.ts";
@@ -52,6 +53,7 @@ async function start(): Promise<AsyncDisposable> {
   const clock = systemClock;
   if (config.PITWALL_SIMULATE !== undefined) return startSimulation(config, config.PITWALL_SIMULATE);
   await using stack = new AsyncDisposableStack();
+  const labels = labelsOf(config.PITWALL_LABEL, undefined);
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   stack.use(await lockState(stateDir));
   const { driver, probed } = await openDriver(config, cacheDir, failpoints);
@@ -107,7 +109,7 @@ async function start(): Promise<AsyncDisposable> {
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       capacity,
       available: async () => ({ cpuMillis: capacity.cpuMillis, memBytes: BigInt(freemem()), diskBytes: await freeDisk(stateDir) }),
-      labels: {},
+      labels,
       openTunnels: (machines) => openTunnels({ machines, identity, clock, failpoints, log }),
       answerImages: (command, signal) => answer(images, command, signal),
     }),
@@ -151,6 +153,7 @@ async function startSimulation(config: NodeConfig, script: string): Promise<Asyn
       trace: config.PITWALL_TRACE,
       join: config.PITWALL_JOIN ?? config.PITWALL_JOIN_FILE,
       capacity: simulatedCapacity(config),
+      labels: config.PITWALL_LABEL,
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       log,
     }),

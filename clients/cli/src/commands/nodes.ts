@@ -35,7 +35,7 @@ async function list(shell: Shell, options: Options): Promise<void> {
     await show(shell, options.output, {
       table: () =>
         table(
-          ["NAME", "STATE", "VMS", "CPU", "MEMORY", "DISK", "DRIVER", "AGE"],
+          ["NAME", "STATE", "VMS", "CPU", "MEMORY", "DISK", "DRIVER", "LABELS", "AGE"],
           nodes.map((node) => row(node, colours, shell.wallMs())),
         ),
       json: nodes.map((node) => Node.toJSON(node)),
@@ -46,7 +46,17 @@ async function list(shell: Shell, options: Options): Promise<void> {
 
 function row(node: Node, colours: Colours, nowMs: number): Cell[] {
   const { cpu, memory, disk } = room(node);
-  return [node.name, state(node, colours), String(node.vmCount), cpu, memory, disk, drivers(node), ageWord(node.createTime, nowMs)];
+  return [
+    node.name,
+    state(node, colours),
+    String(node.vmCount),
+    cpu,
+    memory,
+    disk,
+    drivers(node),
+    labels(node).join(","),
+    ageWord(node.createTime, nowMs),
+  ];
 }
 
 function details(node: Node, colours: Colours, nowMs: number): [string, Cell][] {
@@ -62,7 +72,7 @@ function details(node: Node, colours: Colours, nowMs: number): [string, Cell][] 
     ["Memory", `${memory} given out`],
     ["Disk", `${disk} given out`],
     ["Driver", drivers(node)],
-    ...Object.entries(node.labels).map(([name, value]): [string, Cell] => ["Label", `${name}=${value}`]),
+    ...labels(node).map((label): [string, Cell] => ["Label", label]),
     ["Agent", node.agentVersion],
     ["Joined", node.createTime?.toISOString() ?? ""],
   ];
@@ -78,6 +88,12 @@ function room({ allocated, capacity }: Node): { cpu: string; memory: string; dis
   const of = (word: (amount: bigint) => string, pick: "cpuMillis" | "memBytes" | "diskBytes"): string =>
     `${word(allocated?.[pick] ?? 0n)}/${word(capacity?.[pick] ?? 0n)}`;
   return { cpu: of(cpuWord, "cpuMillis"), memory: of(byteWord, "memBytes"), disk: of(byteWord, "diskBytes") };
+}
+
+function labels(node: Node): string[] {
+  return Object.entries(node.labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .toSorted();
 }
 
 function drivers({ drivers: all }: Node): string {

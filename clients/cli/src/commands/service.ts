@@ -25,7 +25,9 @@ const root = join(import.meta.dirname, "..", "..", "..", "..");
 export function declare(command: Command, shell: Shell, service: ServiceName): void {
   for (const flag of serviceFlags[service]) {
     const value = flag.isSwitch ? `[${flag.placeholder}]` : `<${flag.placeholder}>`;
-    command.addOption(new Option(`${flagName(flag)} ${value}`, describe(flag)));
+    const option = new Option(`${flagName(flag)} ${value}`, describe(flag));
+    if (flag.isRepeated) option.argParser((text: string, before?: string) => (before === undefined ? text : `${before},${text}`));
+    command.addOption(option);
   }
   command
     .description(

@@ -16,10 +16,12 @@ export interface ServiceFlag {
   readonly default: string;
   /** Without a value it means `true`. */
   readonly isSwitch: boolean;
+  /** May be given several times; the values are joined by commas. */
+  readonly isRepeated: boolean;
 }
 
 function flag(variable: `PITWALL_${string}`, placeholder: string, says: string, by: Partial<ServiceFlag> = {}): ServiceFlag {
-  return { variable, placeholder, says, kind: "text", default: "", isSwitch: false, ...by };
+  return { variable, placeholder, says, kind: "text", default: "", isSwitch: false, isRepeated: false, ...by };
 }
 
 /** Where a service keeps its state unless it is told. */
@@ -98,6 +100,14 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     ...join,
     operations,
     flag("PITWALL_NAME", "name", "the node's name", { default: "the host's name" }),
+    flag(
+      "PITWALL_LABEL",
+      "key=value",
+      "a label of the node, unless its join token gave it others; several nodes that are simulated take turns at KEY=A|B|C",
+      {
+        isRepeated: true,
+      },
+    ),
     flag("PITWALL_DRIVER", "driver", "auto, firecracker, qemu or sim", { default: "auto" }),
     flag("PITWALL_FIRECRACKER_BIN", "file", "the Firecracker program", { kind: "path" }),
     flag("PITWALL_JAILER_BIN", "file", "its jailer, of the same release", { kind: "path" }),

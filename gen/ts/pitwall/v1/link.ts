@@ -66,6 +66,7 @@ export interface Hello {
   capability: number;
   capacity: Resources | undefined;
   drivers: Driver[];
+  /** Not taken where the join token gave the node its labels. At most 64, of what the terms of a placement can name. */
   labels: { [key: string]: string };
   inventory:
     | Inventory

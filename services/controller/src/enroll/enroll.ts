@@ -1,7 +1,7 @@
 // How hosts become members: one-time tokens, and certificates for those who hold one.
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { isIP } from "node:net";
-import { formatJoin } from "@pitwall/enroll";
+import { checkLabels, formatJoin, type Labels } from "@pitwall/enroll";
 import type { JoinRequest, JoinResponse, RenewRequest, RenewResponse } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { invalid, PitwallError, type Log } from "@pitwall/runtime";
 import type { Ca, Role } from "../ca/ca.ts";
@@ -18,6 +18,17 @@ const tokenLifeMs = 15 * 60_000;
 const maxUses = 100_000;
 const hostName = /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$/;
 const maxServerNames = 32;
+
+/** What a join token is for. */
+export interface TokenWish {
+  readonly role: Role;
+  /** The one that a host must take; empty: any. */
+  readonly name: string;
+  /** How many hosts it lets in. Default 1. */
+  readonly uses?: number;
+  /** Of nodes, whatever they say of themselves; empty: they say theirs. */
+  readonly labels?: Labels;
+}
 
 /** A member as its certificate names it. */
 export interface Member {
@@ -38,18 +49,25 @@ export class Enroll {
     this.#log = log;
   }
 
-  /** A join string for `uses` hosts; `name` is the one that a host must take, empty for any. `by`: who asks; absent: the controller itself. */
-  async createToken(role: Role, name: string, uses = 1, by?: Principal): Promise<{ join: string; expireTime: Date }> {
+  /** A join string. `by`: who asks; absent: the controller itself. */
+  async createToken({ role, name, uses = 1, labels = {} }: TokenWish, by?: Principal): Promise<{ join: string; expireTime: Date }> {
     if (name !== "") checkName(name);
     if (uses > maxUses) throw invalid("uses", `is ${uses}; a token lets in at most ${maxUses} hosts`);
     if (name !== "" && uses > 1) throw invalid("uses", `is ${uses}, and only one host can be called ${name}`);
+    checkLabels("labels", labels);
+    const bound = Object.keys(labels).length > 0 ? labels : null;
+    if (bound && role !== "node") throw invalid("labels", "are of nodes: a gateway has none");
     const token = randomBytes(32).toString("base64url");
     const expireTime = new Date(Date.now() + tokenLifeMs);
     await this.#store.change(async (em) => {
       await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date() } });
-      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null, usesLeft: uses });
+      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null, usesLeft: uses, labels: bound });
       const origin = by ? { ...originOf(by), action: "NodeService/CreateJoinToken" } : { ...system, action: "CreateJoinToken" };
-      await writeAudit(em, { ...origin, requestId: "" }, { object: "join-token", detail: { role, name, uses } });
+      await writeAudit(
+        em,
+        { ...origin, requestId: "" },
+        { object: "join-token", detail: { role, name, uses, ...(bound && { labels: bound }) } },
+      );
     });
     const [own = this.#roster.own, ...others] = await this.#roster.present();
     return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...own, others }), expireTime };
@@ -70,6 +88,9 @@ export class Enroll {
       const id = await memberId(em, role, name);
       const { certificate, expireTime } = await this.#ca.issueMember({ role, id, serverNames: request.serverNames }, request.csr);
       await upsertMember(em, { role, id }, name, expireTime);
+      // The token that lets it in again may give it others, or none.
+      if (role === "node")
+        await em.nativeUpdate(NodeEntity, { id }, { boundLabels: token.labels, ...(token.labels && { labels: token.labels }) });
       // In one statement: another controller may be letting in another host by the same token.
       const used: unknown[] = await em.execute(
         "update join_token set uses_left = uses_left - 1, used_time = now() where digest = ? and uses_left > 0 returning uses_left",
@@ -80,7 +101,7 @@ export class Enroll {
       await writeAudit(
         em,
         { actor, subject: actor, action: "EnrollService/Join", requestId: "" },
-        { object: `${role}/${id}`, detail: { name } },
+        { object: `${role}/${id}`, detail: { name, ...(token.labels && { labels: token.labels }) } },
       );
       this.#log.info("a member joined", { role, id, name });
       return { id, certificate, ca: this.#ca.certificate };
@@ -120,6 +141,7 @@ async function upsertMember(em: EntityManager, { role, id }: Member, name: strin
     diskBytes: 0n,
     drivers: [],
     labels: {},
+    boundLabels: null,
     agentVersion: "",
     cordoned: false,
     draining: false,

@@ -9,7 +9,7 @@ import { NodeEntity, type NodeRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { gather } from "./gather.ts";
 import type { NodeLife } from "./liveness.ts";
-import { beginSessions, seenSessions, type Holder, type SeenSession } from "./session-rows.ts";
+import { beginSessions, seenSessions, type Begun, type Holder, type SeenSession } from "./session-rows.ts";
 import type { Session, Sessions } from "./sessions.ts";
 
 const helloBatch = 500;
@@ -67,14 +67,14 @@ export interface NodesParts {
 export class Nodes {
   readonly #store: Store;
   readonly #sessions: Sessions;
-  readonly #begin: (item: { readonly nodeId: string; readonly hello: Hello }) => Promise<bigint | undefined>;
+  readonly #begin: (item: { readonly nodeId: string; readonly hello: Hello }) => Promise<Begun | undefined>;
 
   constructor({ store, sessions, holder, leaseMs }: NodesParts) {
     this.#store = store;
     this.#sessions = sessions;
     this.#begin = gather(async (hellos) => {
-      const epochs = await beginSessions(store, holder(), hellos, leaseMs);
-      return hellos.map(({ nodeId }) => epochs.get(nodeId));
+      const begun = await beginSessions(store, holder(), hellos, leaseMs);
+      return hellos.map(({ nodeId }) => begun.get(nodeId));
     }, helloBatch);
   }
 
@@ -119,10 +119,10 @@ export class Nodes {
   }
 
   /** A node has said hello: its next session, held here. Throws `denied` for a node that was removed. */
-  async begin(nodeId: string, hello: Hello): Promise<Session> {
-    const epoch = await this.#begin({ nodeId, hello });
-    if (epoch === undefined) throw new PitwallError("denied", "this node is not known: it was removed", { reason: "NODE_UNKNOWN" });
-    return this.#sessions.begin(nodeId, epoch, hello.capability);
+  async begin(nodeId: string, hello: Hello): Promise<{ readonly session: Session; readonly saysOtherLabels: boolean }> {
+    const begun = await this.#begin({ nodeId, hello });
+    if (!begun) throw new PitwallError("denied", "this node is not known: it was removed", { reason: "NODE_UNKNOWN" });
+    return { session: this.#sessions.begin(nodeId, begun.epoch, hello.capability), saysOtherLabels: begun.saysOtherLabels };
   }
 
   /** Throws `not-found`. */

@@ -42,6 +42,12 @@ interface Row {
 
 const ms = (column: string): string => `extract(epoch from ${column}) * 1000`;
 
+export interface Begun {
+  readonly epoch: bigint;
+  /** Its join token gave the node other labels than it says. */
+  readonly saysOtherLabels: boolean;
+}
+
 /** Why a session ended. */
 export type EndReason = "stream" | "silent" | "goodbye" | "drain";
 
@@ -54,7 +60,7 @@ export async function beginSessions(
   holder: Holder,
   hellos: readonly { readonly nodeId: string; readonly hello: Hello }[],
   leaseMs: number,
-): Promise<ReadonlyMap<string, bigint>> {
+): Promise<ReadonlyMap<string, Begun>> {
   const said = hellos.map(({ nodeId, hello }) => ({
     id: nodeId,
     capability: hello.capability,
@@ -67,14 +73,14 @@ export async function beginSessions(
     subnet: subnetOf(hello)?.ipv4 ?? null,
     subnet6: subnetOf(hello)?.ipv6 ?? null,
   }));
-  const rows = await store.write<{ node_id: string; epoch: string }>(
+  const rows = await store.write<{ node_id: string; epoch: string; says_other_labels: boolean }>(
     `with hello as (
          select * from jsonb_to_recordset(?::jsonb) as hello(id uuid, capability int, cpu_millis bigint, mem_bytes bigint,
            disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text, subnet text, subnet6 text)
        ), known as (
          update node set cpu_millis = hello.cpu_millis, mem_bytes = hello.mem_bytes, disk_bytes = hello.disk_bytes,
-           drivers = hello.drivers, labels = hello.labels, agent_version = hello.agent_version
-         from hello where node.id = hello.id returning node.id, hello.capability
+           drivers = hello.drivers, labels = coalesce(node.bound_labels, hello.labels), agent_version = hello.agent_version
+         from hello where node.id = hello.id returning node.id, hello.capability, node.labels <> hello.labels as says_other_labels
        ), withdrawn as (
          delete from node_subnet using hello where node_id = hello.id and hello.subnet is null
        ), subnets as (
@@ -91,14 +97,14 @@ export async function beginSessions(
          controller_address = excluded.controller_address, capability = excluded.capability, start_time = excluded.start_time,
          renew_time = excluded.renew_time, lease_expire_time = excluded.lease_expire_time, end_time = null, end_reason = '',
          lost_time = null, change_time = now()
-       returning node_id, epoch`,
+       returning node_id, epoch, (select says_other_labels from known where id = node_id)`,
     [JSON.stringify(said), holder.id, holder.address, leaseMs],
   );
   await giveAddresses(
     store,
     said.flatMap(({ id, subnet }) => (subnet === null ? [] : [id])),
   );
-  return new Map(rows.map(({ node_id, epoch }) => [node_id, BigInt(epoch)]));
+  return new Map(rows.map((row) => [row.node_id, { epoch: BigInt(row.epoch), saysOtherLabels: row.says_other_labels }]));
 }
 
 /** To VMs that were placed before their node had this subnet. */

@@ -1,4 +1,5 @@
 // LinkService: one session of one node, from its hello to its end.
+import { checkLabels } from "@pitwall/enroll";
 import { Assignment, type ConnectRequest, type ConnectResponse, type LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
 import { inParts, partOf, PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Leases } from "../nodes/leases.ts";
@@ -43,8 +44,10 @@ export function linkService(parts: LinkParts): LinkServiceImplementation<CallerC
       const first = await messages.next();
       const hello = first.done === true ? undefined : first.value.message;
       if (hello?.$case !== "hello") throw new PitwallError("invalid", "the first message must be a hello", { field: "message" });
+      checkLabels("labels", hello.value.labels);
       const inventory = new FirstInventory(hello.value.inventory);
-      const session = await nodes.begin(nodeId, hello.value);
+      const { session, saysOtherLabels } = await nodes.begin(nodeId, hello.value);
+      if (saysOtherLabels) log.warn("a node says other labels than its join token gave it, which count", { node: nodeId });
       leases.begin(session, parts.receivedFrom?.(context.peer));
       log.info("a node linked", { node: nodeId, session: session.epoch, vms: hello.value.inventory?.vms.length ?? 0 });
       const stop = new AbortController();

@@ -44,12 +44,12 @@ export function nodeService({ nodes, fleet, sessions, enroll }: NodeServiceParts
     drainNode: (request, context) => fleet.drain(userOf(context), request),
     fenceNode: (request, context) => fleet.fence(userOf(context), request),
     deleteNode: (request, context) => fleet.delete(userOf(context), request),
-    async createJoinToken({ role, name, uses }, context) {
+    async createJoinToken({ role, name, uses, labels }, context) {
       switch (role) {
         case JoinRole.JOIN_ROLE_NODE:
-          return enroll.createToken("node", name, uses || 1, userOf(context));
+          return enroll.createToken({ role: "node", name, uses: uses || 1, labels }, userOf(context));
         case JoinRole.JOIN_ROLE_GATEWAY:
-          return enroll.createToken("gateway", name, uses || 1, userOf(context));
+          return enroll.createToken({ role: "gateway", name, uses: uses || 1, labels }, userOf(context));
         default:
           throw invalid("role", "must be JOIN_ROLE_NODE or JOIN_ROLE_GATEWAY");
       }

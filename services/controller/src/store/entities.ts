@@ -68,6 +68,8 @@ export const NodeEntity = defineEntity({
     diskBytes: p.bigint(),
     drivers: p.json<unknown[]>(),
     labels: p.json<Record<string, string>>(),
+    /** What its join token gave it; null: none, and its hello says them. */
+    boundLabels: p.json<Readonly<Record<string, string>>>().nullable(),
     agentVersion: p.text(),
     createTime: p.datetime(),
     cordoned: p.boolean(),
@@ -128,6 +130,8 @@ export const JoinTokenEntity = defineEntity({
     /** Of the latest use. */
     usedTime: p.datetime().nullable(),
     usesLeft: p.integer(),
+    /** Of the nodes that it lets in; null: they say theirs themselves. */
+    labels: p.json<Readonly<Record<string, string>>>().nullable(),
   },
 });
 

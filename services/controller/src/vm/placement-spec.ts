@@ -1,4 +1,5 @@
 // Where a VM may be placed, as its spec says it: label terms are read, everything is checked.
+import { labelKey as key, labelValue as value } from "@pitwall/enroll";
 import { NodeLossPolicy, PlacementStrategy, type Placement, type VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid } from "@pitwall/runtime";
 import type { LabelTerm } from "../placement/wanted.ts";
@@ -6,8 +7,6 @@ import type { LabelTerm } from "../placement/wanted.ts";
 const maxTerms = 32;
 const maxPreferences = 16;
 const maxValues = 32;
-const key = "[A-Za-z0-9](?:[A-Za-z0-9_./-]{0,126}[A-Za-z0-9])?";
-const value = "[A-Za-z0-9_.-]{0,63}";
 const keyOnly = new RegExp(`^${key}$`);
 const comparison = new RegExp(`^(${key})\\s*(!?=)\\s*(${value})$`);
 const membership = new RegExp(`^(${key})\\s+(in|notin)\\s*\\(([^()]*)\\)$`);

@@ -39,6 +39,8 @@ export interface HelloOptions {
   /** Default: 64,000. */
   readonly cpuMillis?: number;
   /** Default: none. */
+  readonly labels?: Readonly<Record<string, string>>;
+  /** Default: none. */
   readonly subnet?: NodeSubnet;
   /** docs/link.md. Default: 2, or what lists in parts take. */
   readonly level?: number;
@@ -58,9 +60,14 @@ export interface SpokenNode {
   link(address: string, vms?: readonly VmReport[], options?: HelloOptions): Promise<SpokenLink>;
 }
 
-/** Joins as a node of this name. */
-export async function joinNode(installation: Pick<Installation, "dir">, admin: Pick<AdminApi, "nodes">, name: string): Promise<SpokenNode> {
-  const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name });
+/** Joins as a node of this name; `labels` are those of its join token. */
+export async function joinNode(
+  installation: Pick<Installation, "dir">,
+  admin: Pick<AdminApi, "nodes">,
+  name: string,
+  labels: Record<string, string> = {},
+): Promise<SpokenNode> {
+  const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name, labels });
   const identity = await openIdentity({ dir: join(installation.dir, "nodes", name), join: text, name, serverNames: [], log: silentLog });
   return { id: identity.id, name, identity, link: (address, vms, options) => openLink(identity, address, vms ?? [], options) };
 }
@@ -98,7 +105,7 @@ async function openLink(
   identity: Identity,
   address: string,
   vms: readonly VmReport[],
-  { cpuMillis = 64_000, subnet, level, complete = true, isSilent = false, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
+  { cpuMillis = 64_000, labels = {}, subnet, level, complete = true, isSilent = false, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
 ): Promise<SpokenLink> {
   const [inventory, ...rest] = parts;
   const { key, cert, ca } = identity.tls();
@@ -117,7 +124,7 @@ async function openLink(
         capability: level ?? (parts.some(({ partCount }) => partCount !== undefined) ? partsCapability : capability),
         capacity: { cpuMillis: BigInt(cpuMillis), memBytes: 2n ** 40n, diskBytes: 2n ** 44n },
         drivers: [{ name: "sim", version: "1", acceleration: "none" }],
-        labels: {},
+        labels: { ...labels },
         inventory,
         subnet,
       },

@@ -6,6 +6,7 @@ import { finished } from "node:stream/promises";
 import { openIdentity } from "@pitwall/enroll";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { noFailpoints, PitwallError, seededRandom, systemClock, type Clock, type Log } from "@pitwall/runtime";
+import { labelsOf, type LabelChoices } from "../labels.ts";
 import { grpcDial } from "../link/dial.ts";
 import { openTunnels } from "../tunnels/tunnel.ts";
 import { SimNode } from "./node.ts";
@@ -29,13 +30,14 @@ export interface FleetOptions {
   /** Good for all that have not joined yet. */
   readonly join: string | undefined;
   readonly capacity: Resources;
+  readonly labels: LabelChoices;
   readonly bootLimitMs: number;
   readonly log: Log;
 }
 
 /** Resolves when every node has a link, or has tried for 30 s; then it goes on trying. */
 export async function startFleet(options: FleetOptions): Promise<AsyncDisposable> {
-  const { stateDir, name, count, seed, capacity, bootLimitMs, log } = options;
+  const { stateDir, name, count, seed, capacity, labels, bootLimitMs, log } = options;
   await using stack = new AsyncDisposableStack();
   const script = await readScript(options.script);
   // Everything is in this process, so no other one must share the readings of its clock.
@@ -52,6 +54,7 @@ export async function startFleet(options: FleetOptions): Promise<AsyncDisposable
     const identity = identities.use(await openIdentity({ dir, join: options.join, name: nodeName, serverNames: [], log }));
     const node = new SimNode({
       ...{ name: nodeName, clock, script, seed, capacity, bootLimitMs, trace, log },
+      labels: labelsOf(labels, index - 1),
       dial: grpcDial(identity, seededRandom(seed, nodeName, "dial")),
       openTunnels: (machines) => openTunnels({ machines, identity, clock, failpoints: noFailpoints, log }),
     });

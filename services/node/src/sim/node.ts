@@ -2,6 +2,7 @@
 //
 //   up -> crashed (the agent alone; VMs run on) -> up        up -> lost (the host) -> up, or never
 import type { ConnectRequest, ConnectResponse } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { Labels } from "@pitwall/enroll";
 import type { Resources } from "@pitwall/proto/pitwall/v1/node.ts";
 import { phaseToJSON } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { seededRandom, sshEd25519Line, toDuration, type Clock, type Failpoints, type Log, type StepName } from "@pitwall/runtime";
@@ -24,6 +25,8 @@ export interface SimNodeOptions {
   readonly seed: string;
   readonly dial: DialLink;
   readonly capacity: Resources;
+  /** Default: none. */
+  readonly labels?: Labels;
   readonly bootLimitMs: number;
   readonly openTunnels: AgentParts["openTunnels"];
   readonly trace: Trace;
@@ -158,7 +161,7 @@ export class SimNode implements AsyncDisposable {
       bootLimitMs: this.#options.bootLimitMs,
       capacity,
       available: async () => capacity,
-      labels: {},
+      labels: { ...this.#options.labels },
       openTunnels: this.#options.openTunnels,
       answerImages: async ({ requestId }) => ({ requestId, reason: "", message: "", inventory: { images: [] }, freed: undefined }),
     };

@@ -21,6 +21,7 @@ import { SshLogins } from "./0070-ssh-logins.ts";
 import { SuspendedVms } from "./0080-suspended-vms.ts";
 import { Addresses } from "./0090-addresses.ts";
 import { HostKeys } from "./0100-host-keys.ts";
+import { BoundLabels } from "./0110-bound-labels.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -45,4 +46,5 @@ export const migrations = [
   { name: "0080_suspended_vms", class: SuspendedVms },
   { name: "0090_addresses", class: Addresses },
   { name: "0100_host_keys", class: HostKeys },
+  { name: "0110_bound_labels", class: BoundLabels },
 ];

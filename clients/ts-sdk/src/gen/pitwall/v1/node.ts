@@ -197,6 +197,7 @@ export interface Node {
   /** Sum over the VMs placed on it. */
   allocated: Resources | undefined;
   drivers: Driver[];
+  /** What its join token gave it; without that what it says itself. */
   labels: { [key: string]: string };
   agentVersion: string;
   createTime: Date | undefined;
@@ -267,6 +268,13 @@ export interface CreateJoinTokenRequest {
   name: string;
   /** How many hosts it lets in: 0 means 1; at most 100,000, and 1 with a name. */
   uses: number;
+  /** For nodes: exactly the labels that they have, whatever they say of themselves. Empty: they say theirs themselves. */
+  labels: { [key: string]: string };
+}
+
+export interface CreateJoinTokenRequest_LabelsEntry {
+  key: string;
+  value: string;
 }
 
 export interface CreateJoinTokenResponse {
@@ -1468,7 +1476,7 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
 };
 
 function createBaseCreateJoinTokenRequest(): CreateJoinTokenRequest {
-  return { role: 0, name: "", uses: 0 };
+  return { role: 0, name: "", uses: 0, labels: {} };
 }
 
 export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
@@ -1482,6 +1490,9 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     if (message.uses !== 0) {
       writer.uint32(24).uint32(message.uses);
     }
+    globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
+      CreateJoinTokenRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
+    });
     return writer;
   },
 
@@ -1522,6 +1533,17 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
             message.uses = reader.uint32();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            const entry4 = CreateJoinTokenRequest_LabelsEntry.decode(reader, reader.uint32());
+            if (entry4.value !== undefined) {
+              message.labels[entry4.key] = entry4.value;
+            }
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1539,6 +1561,20 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
       role: isSet(object.role) ? joinRoleFromJSON(object.role) : 0,
       name: isSet(object.name) ? globalThis.String(object.name) : "",
       uses: isSet(object.uses) ? globalThis.Number(object.uses) : 0,
+      labels: isObject(object.labels)
+        ? (globalThis.Object.entries(object.labels) as [string, any][]).reduce(
+          (acc: { [key: string]: string }, [key, value]: [string, any]) => {
+            globalThis.Object.defineProperty(acc, key, {
+              value: globalThis.String(value),
+              enumerable: true,
+              configurable: true,
+              writable: true,
+            });
+            return acc;
+          },
+          {},
+        )
+        : {},
     };
   },
 
@@ -1553,6 +1589,15 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     if (message.uses !== 0) {
       obj.uses = Math.round(message.uses);
     }
+    if (message.labels) {
+      const entries = globalThis.Object.entries(message.labels) as [string, string][];
+      if (entries.length > 0) {
+        obj.labels = {};
+        entries.forEach(([k, v]) => {
+          obj.labels[k] = v;
+        });
+      }
+    }
     return obj;
   },
 
@@ -1564,6 +1609,100 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     message.role = object.role ?? 0;
     message.name = object.name ?? "";
     message.uses = object.uses ?? 0;
+    message.labels = (globalThis.Object.entries(object.labels ?? {}) as [string, string][]).reduce(
+      (acc: { [key: string]: string }, [key, value]: [string, string]) => {
+        if (value !== undefined) {
+          acc[key] = globalThis.String(value);
+        }
+        return acc;
+      },
+      {},
+    );
+    return message;
+  },
+};
+
+function createBaseCreateJoinTokenRequest_LabelsEntry(): CreateJoinTokenRequest_LabelsEntry {
+  return { key: "", value: "" };
+}
+
+export const CreateJoinTokenRequest_LabelsEntry: MessageFns<CreateJoinTokenRequest_LabelsEntry> = {
+  encode(message: CreateJoinTokenRequest_LabelsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== "") {
+      writer.uint32(18).string(message.value);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): CreateJoinTokenRequest_LabelsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseCreateJoinTokenRequest_LabelsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): CreateJoinTokenRequest_LabelsEntry {
+    return {
+      key: isSet(object.key) ? globalThis.String(object.key) : "",
+      value: isSet(object.value) ? globalThis.String(object.value) : "",
+    };
+  },
+
+  toJSON(message: CreateJoinTokenRequest_LabelsEntry): unknown {
+    const obj: any = {};
+    if (message.key !== "") {
+      obj.key = message.key;
+    }
+    if (message.value !== "") {
+      obj.value = message.value;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<CreateJoinTokenRequest_LabelsEntry>): CreateJoinTokenRequest_LabelsEntry {
+    return CreateJoinTokenRequest_LabelsEntry.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<CreateJoinTokenRequest_LabelsEntry>): CreateJoinTokenRequest_LabelsEntry {
+    const message = createBaseCreateJoinTokenRequest_LabelsEntry();
+    message.key = object.key ?? "";
+    message.value = object.value ?? "";
     return message;
   },
 };
