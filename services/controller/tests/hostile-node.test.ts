@@ -77,6 +77,45 @@ const reportOfTarget = (): Partial<VmReport> => ({
   phase: Phase.PHASE_FAILED,
 });
 
+test("that a VM could not be suspended, of one that was not to be, changes nothing of what is asked for", async () => {
+  const desiredOf = async (id: string): Promise<unknown> => (await installation.query("select desired from vm where id = $1", [id]))[0];
+  const { vms } = controller.admin;
+  const placedId = async (name: string): Promise<string> => {
+    const made = (await vms.createVm({ name, spec: { image: installation.image } })).vm;
+    const assigned = await eventually(() => honestLink.assignments.find(({ vmId }) => vmId === made?.id));
+    honestLink.say({ $case: "report", value: reportOf(assigned) });
+    return assigned.vmId;
+  };
+  const lie = async (vmId: string, desired: Desired): Promise<void> => {
+    const asked = await eventually(() => honestLink.assignments.findLast((each) => each.vmId === vmId && each.desired === desired));
+    const { generation, epoch } = asked;
+    const value = VmReport.fromPartial({ vmId, generation, epoch, phase: Phase.PHASE_RUNNING, reason: "SUSPEND_FAILED" });
+    honestLink.say({ $case: "report", value });
+    await taken(honestLink);
+    expect(await desiredOf(vmId)).toEqual({ desired });
+    honestLink.say({ $case: "report", value: reportOf(asked) });
+  };
+  await controller.admin.nodes.cordonNode({ node: "hostile" });
+  const [stopped, deleted] = [await placedId("to-stop"), await placedId("to-delete")];
+  await vms.stopVm({ vm: stopped });
+  await lie(stopped, Desired.DESIRED_STOPPED);
+  await vms.deleteVm({ vm: deleted });
+  await lie(deleted, Desired.DESIRED_DELETED);
+  await controller.admin.nodes.uncordonNode({ node: "hostile" });
+});
+
+test("a generation that nobody has asked for yet does not drown what its VM's node says afterwards", async () => {
+  const { generation, epoch } = (await now()) ?? vm;
+  const value = { vmId: vm.id, generation, epoch, phase: Phase.PHASE_RUNNING };
+  for (const far of [generation + 5n, 2n ** 64n - 1n])
+    honestLink.say({ $case: "report", value: VmReport.fromPartial({ ...value, generation: far, message: "far" }) });
+  honestLink.say({ $case: "report", value: VmReport.fromPartial({ ...value, message: "near" }) });
+  await taken(honestLink);
+  expect(await now()).toMatchObject({ message: "near", observedGeneration: generation });
+  honestLink.say({ $case: "report", value: VmReport.fromPartial(value) });
+  await taken(honestLink);
+});
+
 test("an older epoch of a VM's own node changes nothing either", async () => {
   const before = await now();
   honestLink.say({ $case: "report", value: VmReport.fromPartial({ ...reportOfTarget(), epoch: vm.epoch - 1n }) });

@@ -217,11 +217,11 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
   const { place } = VmTimings.fromJSON(row.timings);
   return {
     phase: report.phase,
-    // What did not work is no longer asked for: the VM runs on, and is one of those that should.
-    ...(report.reason === notSuspended && report.generation === row.generation && { desired: Desired.DESIRED_RUNNING }),
+    ...(isFailedSuspension(row, report) && { desired: Desired.DESIRED_RUNNING }),
     reason: report.reason,
     message: report.message,
-    observedGeneration: report.generation,
+    // A node that names what nobody has asked for yet must not drown what is said of the VM later, by it or by the VM's next node.
+    observedGeneration: report.generation < row.generation ? report.generation : row.generation,
     ...(takesUpSpec(row, report) && sizeOf(row)),
     sshHostKey: report.sshHostKey || row.sshHostKey, // not told is not forgotten: the next one that is told is compared with it
     restartCount: report.restartCount,
@@ -229,6 +229,14 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
     serviceExit: report.serviceExit ? Exit.toJSON(report.serviceExit) : null,
     timings: VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place }),
   };
+}
+
+/**
+ * What did not work is no longer asked for: the VM runs on, and is one of those that should. That is all that a node may decide, and of nothing
+ * but a VM that was to be suspended: one that is to be stopped or deleted it cannot keep by its word.
+ */
+function isFailedSuspension({ desired, generation }: VmRow, report: VmReport): boolean {
+  return report.reason === notSuspended && report.generation === generation && desired === Desired.DESIRED_SUSPENDED;
 }
 
 /** Whether the row is that already. */
@@ -245,7 +253,7 @@ function isCurrent(row: VmRow, report: VmReport): boolean {
 function isPlain(session: Session, row: VmRow, report: VmReport): boolean {
   if (row.nodeId !== session.nodeId || isClaim(session, report, row)) return false;
   if (report.phase === Phase.PHASE_GONE || !reportedPhases.has(report.phase) || isOtherHostKey(row, report)) return false;
-  if (report.reason === notSuspended) return false; // what is asked for changes
+  if (isFailedSuspension(row, report)) return false; // what is asked for changes
   const becomes = { ...row, phase: report.phase, ...(takesUpSpec(row, report) && sizeOf(row)) };
   return isDeepStrictEqual(resourcesOf(becomes), resourcesOf(row)); // else triggers write what its node and its project give
 }
