@@ -7,17 +7,18 @@ import { serviceFlags, serviceNames } from "../src/launch/flags.ts";
 const root = join(import.meta.dirname, "..", "..", "..");
 const variables = (...path: string[]): string[] =>
   [...readFileSync(join(root, ...path), "utf8").matchAll(/^ {2}(PITWALL_[A-Z_]+):/gm)].map((match) => match[1] ?? "");
-/** Two services spread these into their own. */
-const shared = /\.\.\.imageSourceSettings/;
-const networked = /\.\.\.networkSchema/;
+/** What several services spread into their own, and where it is. */
+const shared = {
+  imageSourceSettings: ["libs", "oci", "src", "config.ts"],
+  issuerSettings: ["libs", "auth", "src", "issuer-settings.ts"],
+  networkSchema: ["services", "node", "src", "network", "settings.ts"],
+};
 
 test.each(serviceNames)("each variable of the %s has a flag, and no other", (service) => {
   const own = ["services", service, "src", "config.ts"];
-  const read = [
-    ...variables(...own),
-    ...(shared.test(readFileSync(join(root, ...own), "utf8")) ? variables("libs", "oci", "src", "config.ts") : []),
-    ...(networked.test(readFileSync(join(root, ...own), "utf8")) ? variables("services", "node", "src", "network", "settings.ts") : []),
-  ];
+  const text = readFileSync(join(root, ...own), "utf8");
+  const spread = Object.entries(shared).filter(([name]) => text.includes(`...${name},`));
+  const read = [...variables(...own), ...spread.flatMap(([, path]) => variables(...path))];
   expect(read).toContain("PITWALL_STATE_DIR");
   expect(new Set<string | undefined>(serviceFlags[service].map(({ variable }) => variable))).toEqual(new Set(read));
 });

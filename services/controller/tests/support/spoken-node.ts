@@ -105,7 +105,15 @@ async function openLink(
   identity: Identity,
   address: string,
   vms: readonly VmReport[],
-  { cpuMillis = 64_000, labels = {}, subnet, level, complete = true, isSilent = false, parts = [{ vms: [...vms], complete }] }: HelloOptions = {},
+  {
+    cpuMillis = 64_000,
+    labels = {},
+    subnet,
+    level,
+    complete = true,
+    isSilent = false,
+    parts = [{ vms: [...vms], complete }],
+  }: HelloOptions = {},
 ): Promise<SpokenLink> {
   const [inventory, ...rest] = parts;
   const { key, cert, ca } = identity.tls();
