@@ -78,11 +78,13 @@ import { reconcile } from "./reconcile/loop.ts";
 import { openParking } from "./reconcile/parking.ts";
 import { reconcileNodeLoss } from "./reconcile/node-loss.ts";
 import { Profiles } from "./profile/profiles.ts";
+import { openAdmission } from "./rpc/admission.ts";
 import { auditService } from "./rpc/audit-service.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
 import { LostKeys } from "./rpc/lost-keys.ts";
 import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { Connections } from "./rpc/connections.ts";
+import { callerInterceptor, Callers } from "./rpc/callers.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
@@ -190,7 +192,9 @@ export async function startController(config: ControllerConfig, { log, failpoint
     systemClock.monotonicMs,
   );
   const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects, tokens });
-  const guard = authenticate({ authenticator, limits, live });
+  const callers = new Callers();
+  const admit = openAdmission({ authenticator, limits });
+  const guard = authenticate({ callers, live });
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueController(roster.id, names);
@@ -212,7 +216,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
   const fleet = new FleetChanges({ mutations, nodes, news });
-  const api = createServer(apiOptions)
+  const api = createServer({ ...apiOptions, interceptors: [callerInterceptor({ admit, callers, log })] })
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))
     .use(databaseBoundary)

@@ -11,10 +11,15 @@ export async function* databaseBoundary<Req, Res>(
   try {
     return yield* call.next(call.request, context);
   } catch (cause) {
-    if (!isDatabaseAway(cause)) throw cause;
-    throw new PitwallError("unavailable", "the database does not answer; try again, with the same request_id", {
-      reason: "DATABASE_UNAVAILABLE",
-      cause,
-    });
+    throw databaseAway(cause) ?? cause;
   }
+}
+
+/** What a caller hears when it was the database; undefined when it was not. */
+export function databaseAway(cause: unknown): PitwallError | undefined {
+  if (!isDatabaseAway(cause)) return undefined;
+  return new PitwallError("unavailable", "the database does not answer; try again, with the same request_id", {
+    reason: "DATABASE_UNAVAILABLE",
+    cause,
+  });
 }

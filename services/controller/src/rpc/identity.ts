@@ -3,13 +3,12 @@ import { X509Certificate } from "node:crypto";
 import { ServerInterceptingCall, ServerListenerBuilder, type Metadata, type ServerInterceptor } from "@grpc/grpc-js";
 import { PitwallError } from "@pitwall/runtime";
 import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
-import type { Authenticator } from "../access/authenticator.ts";
 import type { LiveCalls } from "../access/live-calls.ts";
 import type { PeerRole } from "../ca/ca.ts";
 import type { Member } from "../enroll/enroll.ts";
-import type { RateLimits } from "../limits/rate.ts";
-import { isAtLeast, type Principal } from "../projects/principal.ts";
-import { methodName, policyOf, type Policy } from "./policy.ts";
+import type { Principal } from "../projects/principal.ts";
+import { callerKey, type Callers } from "./callers.ts";
+import { policyOf } from "./policy.ts";
 
 /** Set by {@link peerInterceptor} and taken away from whoever sends it. */
 const peerKey = "pitwall-peer-internal";
@@ -28,6 +27,7 @@ export const peerInterceptor: ServerInterceptor = (_method, call) =>
       const listener = new ServerListenerBuilder()
         .withOnReceiveMetadata((metadata: Metadata, pass) => {
           metadata.remove(peerKey);
+          metadata.remove(callerKey);
           const raw = call.getAuthContext().sslPeerCertificate?.raw;
           const identity = raw && identityOf(raw);
           if (identity) metadata.set(peerKey, identity);
@@ -45,16 +45,15 @@ function identityOf(der: Buffer): string | undefined {
 }
 
 export interface GuardParts {
-  readonly authenticator: Authenticator;
-  readonly limits: RateLimits;
+  /** Those that the interceptor has let in. */
+  readonly callers: Pick<Callers, "take">;
   readonly live: LiveCalls;
 }
 
-/** Middleware that holds each method to its policy, and each user to their rate. */
-export function authenticate({ authenticator, limits, live }: GuardParts): ServerMiddleware<CallerContext> {
+/** Middleware that holds each method to its policy; users were admitted when their headers came. */
+export function authenticate({ callers, live }: GuardParts): ServerMiddleware<CallerContext> {
   return async function* guard<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
-    const { path } = call.method;
-    const policy = policyOf(path);
+    const policy = policyOf(call.method.path);
     const peer = peerOf(context.metadata.get(peerKey));
     const member = peer && peer.role !== "controller" ? { role: peer.role, id: peer.id } : undefined;
     const none: CallerContext = { user: undefined, member };
@@ -64,11 +63,8 @@ export function authenticate({ authenticator, limits, live }: GuardParts): Serve
       case "user":
       case "person":
       case "admin": {
-        const user = await authenticator.authenticate(context.metadata.get("authorization"));
-        if (policy.who === "admin" && !user.isAdmin)
-          throw new PitwallError("denied", "this is for administrators", { reason: "NOT_ADMIN" });
-        holdToken(user, path, policy);
-        (policy.mutates ? limits.changes : limits.reads).take(user.token ? `token:${user.token.id}` : user.subject);
+        const user = callers.take(context.metadata.get(callerKey));
+        if (!user) throw new PitwallError("unauthenticated", "nobody was admitted for this call", { reason: "TOKEN_MISSING" });
         if (!user.token) return yield* call.next(call.request, { ...context, user, member: undefined });
         return yield* whileValid(live, user.token.id, context, (signal) =>
           call.next(call.request, { ...context, signal, user, member: undefined }),
@@ -85,18 +81,6 @@ export function authenticate({ authenticator, limits, live }: GuardParts): Serve
         throw new PitwallError("denied", "this method has no policy", { reason: "NO_POLICY" });
     }
   };
-}
-
-/** Throws `denied` for a token that was not made for the method. */
-function holdToken({ token }: Principal, path: string, { who, least }: Policy): void {
-  if (!token) return;
-  if (who !== "user")
-    throw new PitwallError("denied", "this is for people who sign in, not for API tokens", { reason: "TOKEN_NOT_ALLOWED" });
-  const method = methodName(path);
-  if (token.methods.size > 0 && !token.methods.has(method))
-    throw new PitwallError("denied", `this API token is not for ${method}`, { reason: "TOKEN_SCOPE" });
-  if (least !== undefined && !isAtLeast(token.role, least))
-    throw new PitwallError("denied", `the role of this API token is ${token.role}; this needs ${least}`, { reason: "ROLE_TOO_LOW" });
 }
 
 /** Ends a call whose token is revoked, or expires, before it is over. */
