@@ -1,5 +1,6 @@
 // A campaign of the layer `sim`: schedules by seed, spread over threads, each of which has a PostgreSQL server of its own.
 import { readFile } from "node:fs/promises";
+import { steps } from "./schedule/schedule.ts";
 import { openInstallation } from "./sim/installation.ts";
 import { ScheduleThread, type Verdict } from "./thread.ts";
 
@@ -24,6 +25,8 @@ export interface CampaignResult {
   readonly valid: number;
   readonly violations: readonly { readonly seed: string; readonly invariant: string; readonly message: string }[];
   readonly seed: string;
+  /** Layer sim: how often something happened at each failpoint of it, where something waited. */
+  readonly struck?: Readonly<Record<string, number>>;
 }
 
 const maxTold = 3;
@@ -67,6 +70,9 @@ export async function runSeeds(
     valid: answers.filter(({ isValid }) => isValid).length,
     violations: answers.flatMap((answer) => answer.violations.map((violation) => ({ seed: answer.seed, ...violation }))),
     seed,
+    struck: Object.fromEntries(
+      steps.map((step) => [step, answers.reduce((sum, { struck }) => sum + struck.filter((at) => at === step).length, 0)]),
+    ),
   };
 }
 

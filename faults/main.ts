@@ -69,6 +69,8 @@ try {
   say(
     `${result.schedules} schedules in ${seconds.toFixed(1)} s, ${((seconds * 1_000) / Math.max(1, result.schedules)).toFixed(0)} ms each`,
   );
+  const [rarest] = Object.entries(result.struck ?? {}).toSorted(([, a], [, b]) => a - b);
+  if (rarest && replay === undefined) say(`of all failpoints something happened the least often at ${rarest[0]}: ${rarest[1]} times`);
   process.stdout.write(`${JSON.stringify(result)}\n`);
   const isProof = result.valid >= result.schedules * leastValid;
   if (!isProof) say(`only ${result.valid} of ${result.schedules} schedules are valid (docs/faults.md): that shows nothing`);

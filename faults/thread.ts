@@ -2,7 +2,7 @@
 // another. So does the one after a schedule that broke off: what that has left under way is no other schedule's.
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import { messageChain, type PlantedBug } from "@pitwall/runtime";
+import { messageChain, type PlantedBug, type StepName } from "@pitwall/runtime";
 import type { Violation } from "./observer/history.ts";
 
 /** In real time, for one schedule: a hundred times what one takes. */
@@ -25,6 +25,8 @@ export interface Verdict {
   readonly seed: string;
   readonly isValid: boolean;
   readonly violations: readonly Violation[];
+  /** As a history has it. */
+  readonly struck: readonly StepName[];
 }
 
 /** Disposing it ends the thread, whatever it does. */
@@ -46,7 +48,7 @@ export class ScheduleThread implements AsyncDisposable {
       return verdict;
     } catch (error) {
       signal?.throwIfAborted();
-      return { seed, isValid: true, violations: [{ invariant: "run", message: `the schedule ${messageChain(error)}` }] };
+      return { seed, isValid: true, violations: [{ invariant: "run", message: `the schedule ${messageChain(error)}` }], struck: [] };
     }
   }
 

@@ -24,7 +24,7 @@ async function smallest(seed: string, broken: readonly string[]): Promise<string
 }
 
 function brokenOff(seed: string, error: unknown): Verdict {
-  return { seed, isValid: true, violations: [{ invariant: "run", message: messageChain(error) }] };
+  return { seed, isValid: true, violations: [{ invariant: "run", message: messageChain(error) }], struck: [] };
 }
 
 parentPort?.on("message", (request: ThreadRequest) => {

@@ -1,6 +1,7 @@
 // The invariants as judges of a history: each a pure function that says what is wrong with it. Words of one are short: they go on one line.
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { History, RowWrite, Violation } from "../observer/history.ts";
+import { hasVmm, restOf } from "../observer/settled.ts";
 
 type Checker = (history: History) => string[];
 
@@ -65,11 +66,12 @@ const nothingLost: Checker = ({ final, runs, calls, writes }) => {
     const should = desired === Desired.DESIRED_RUNNING;
     if (should && phase !== Phase.PHASE_RUNNING && (phase !== Phase.PHASE_FAILED || reason === "" || passing.has(reason)))
       wrong.push(`${vm}: should run, and is in phase ${phase} ${reason}`);
-    if (phase === Phase.PHASE_RUNNING && here !== 1) wrong.push(`${vm}: is said to run, and has ${here} VMMs on its node`);
-    if (phase !== Phase.PHASE_RUNNING && here > 0) wrong.push(`${vm}: has a VMM in phase ${phase}`);
+    if (hasVmm(phase) && here !== 1) wrong.push(`${vm}: is said to run, and has ${here} VMMs on its node`);
+    if (!hasVmm(phase) && here > 0) wrong.push(`${vm}: has a VMM in phase ${phase}`);
     if (desired === Desired.DESIRED_DELETED) wrong.push(`${vm}: was deleted, and is there`);
-    if (desired === Desired.DESIRED_STOPPED && phase !== Phase.PHASE_STOPPED && phase !== Phase.PHASE_FAILED)
-      wrong.push(`${vm}: should be stopped, and is in phase ${phase}`);
+    const rest = restOf.get(desired);
+    if (rest !== undefined && phase !== rest && phase !== Phase.PHASE_FAILED)
+      wrong.push(`${vm}: should be in phase ${rest}, and is in phase ${phase}`);
   }
   const present = new Set(final.map(({ vm }) => vm));
   const deleted = new Set(calls.filter(({ kind, outcome }) => kind === "delete" && outcome !== "refused").map(({ vmId }) => vmId));
@@ -167,7 +169,8 @@ const capacityHolds: Checker = ({ writes, capacity }) => {
 };
 
 const isIdle = ({ desired, phase }: RowWrite): boolean =>
-  desired === Desired.DESIRED_STOPPED && (phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED);
+  (desired === Desired.DESIRED_STOPPED && (phase === Phase.PHASE_STOPPED || phase === Phase.PHASE_FAILED)) ||
+  (desired === Desired.DESIRED_SUSPENDED && phase === Phase.PHASE_SUSPENDED);
 
 /** I15: each change that was answered is in the audit log once; none that was refused is. */
 const auditIsWhole: Checker = ({ calls, audited }) => {

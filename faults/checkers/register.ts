@@ -1,5 +1,5 @@
 // I10: a VM as a register that holds what its owner wants and a generation; whether the answers about it fit some order of what was asked.
-import type { SimCall, SimHistory, Wish } from "../observer/sim-history.ts";
+import type { SimCall, SimHistory, SimWrite, Wish } from "../observer/sim-history.ts";
 import { hasOrder, type Step } from "./order.ts";
 
 interface State {
@@ -13,6 +13,9 @@ const absent: State = { wish: "absent", generation: 0 };
 const outcomes: Readonly<Record<string, (state: State) => readonly State[]>> = {
   create: ({ wish }) => (wish === "absent" ? [{ wish: "running", generation: 1 }] : []),
   get: (state) => (isThere(state) ? [state] : []),
+  // What it has in memory is on its way to the disk, or there: a pause of that is none.
+  pause: (state) => [...(state.wish === "paused" ? [state] : []), ...(state.wish === "running" ? owned(state, "paused") : [])],
+  suspend: (state) => [...(isStill(state) ? [state] : []), ...(state.wish === "stopped" ? [] : owned(state, "suspended"))],
   start: (state) => [...(state.wish === "running" ? [state] : []), ...owned(state, "running")],
   stop: (state) => [...(state.wish === "stopped" ? [state] : []), ...owned(state, "stopped")],
   restart: (state) => owned(state, "running"),
@@ -25,12 +28,13 @@ const outcomes: Readonly<Record<string, (state: State) => readonly State[]>> = {
   },
 };
 
+const isStill = ({ wish }: State): boolean => wish === "paused" || wish === "suspended";
 const isThere = ({ wish }: State): boolean => wish !== "absent" && wish !== "gone";
 const next = ({ generation }: State, wish: State["wish"]): State => ({ wish, generation: generation + 1 });
 
 /** A change of a VM that nobody has deleted. */
 function owned(state: State, wish: State["wish"]): readonly State[] {
-  return state.wish === "running" || state.wish === "stopped" ? [next(state, wish)] : [];
+  return state.wish === "running" || state.wish === "stopped" || isStill(state) ? [next(state, wish)] : [];
 }
 
 /** In words, what does not fit. */
@@ -42,12 +46,17 @@ export function answersFitAnOrder({ calls, writes, ownChanges }: SimHistory): st
     if (vmId === undefined) continue; // nobody was told of one
     const rows = writes.filter((write) => write.vm === vmId);
     const steps: Step<State>[] = its.flatMap((call) => stepOf(call) ?? []);
-    const seen = new Set<number>();
+    const seen = new Map<number, SimWrite["wish"]>();
     for (const { op, generation, wish, atMs } of rows) {
       if (op === "DELETE") steps.push(happened(atMs, (state) => (state.wish === "deleted" ? [{ ...state, wish: "gone" }] : [])));
       else if (!seen.has(generation) && own.has(`${vmId}/${generation}`))
         steps.push(happened(atMs, (state) => (isThere(state) && state.generation === generation - 1 ? [{ wish, generation }] : [])));
-      seen.add(generation);
+      // What could not be suspended runs on, and is asked to.
+      else if (seen.get(generation) === "suspended" && wish === "running")
+        steps.push(
+          happened(atMs, (state) => (state.wish === "suspended" && state.generation === generation ? [{ wish, generation }] : [])),
+        );
+      seen.set(generation, wish);
     }
     if (!hasOrder(steps, absent, ({ wish, generation }) => `${wish} ${generation}`))
       wrong.push(`VM ${vm} (${vmId}): no order explains ${its.map(told).join(", ")}`);

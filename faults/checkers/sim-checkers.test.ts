@@ -26,7 +26,7 @@ const good: SimHistory = {
   ...{ calls: [call({})], writes: [born, write({})], runs: [run({})], watched: [{ vm: "a", revision: 1, isGone: false }] },
   ...{ events: [{ vm: "a", revision: 1 }], final: [final], stored: [{ node: "n1", vm: "a" }], losses: [], audited: ["r"] },
   ...{ capacity: { cpuMillis: 500, memBytes: 500 }, patienceMs: 15_000, resolutionMs: 0, ownChanges: [], troubles: [] },
-  ...{ peaks: { timers: { peak: 5, cap: 5 } }, probe: { runningMs: 500, goneMs: 500 } },
+  ...{ peaks: { timers: { peak: 5, cap: 5 } }, probe: { runningMs: 500, goneMs: 500 }, struck: [] },
 };
 
 test("nothing is wrong with a history in which all went well", () => {
@@ -34,6 +34,7 @@ test("nothing is wrong with a history in which all went well", () => {
 });
 
 const stopped = call({ kind: "stop", requestId: "s", fromMs: 10, toMs: 11, generation: 2n, wish: "stopped" });
+const suspended = { ...stopped, kind: "suspend", wish: "suspended" } as const;
 const read = (change: Partial<SimCall>): SimCall => call({ kind: "get", requestId: "", fromMs: 20, toMs: 21, ...change });
 const gone: Partial<SimCall> = { outcome: "refused", fault: "not-found", generation: undefined, wish: undefined };
 const deleted = call({ kind: "delete", requestId: "d", fromMs: 10, toMs: 11, generation: 2n, wish: "deleted" });
@@ -64,6 +65,12 @@ const bad: readonly (readonly [invariant: string, name: string, change: Partial<
   ],
   ["I10", "an undelete of what was not deleted", { calls: [call({}), { ...stopped, kind: "undelete" }] }],
   ["I10", "a change of the system's that comes before it was written", { ownChanges: [{ vm: "a", generation: 2 }], ...ownStop(30) }],
+  ["I10", "a pause of what is stopped", { calls: [call({}), stopped, { ...stopped, kind: "pause", generation: 3n, wish: "paused" }] }],
+  [
+    "I10",
+    "a VM that was suspended and runs by itself",
+    { calls: [call({}), suspended, read({ generation: 2n })], writes: [born, write({ generation: 2, wish: "suspended" })] },
+  ],
   ["I12", "what an older session said", { writes: [born, write({ session: "n1/2" })] }],
   ["I12", "what the session of another node said", { writes: [born, write({ saidBy: "n2/1" })] }],
   ["I16", "more than there may be", { peaks: { timers: { peak: 6, cap: 5 } } }],
@@ -93,6 +100,24 @@ const fine: readonly (readonly [name: string, change: Partial<SimHistory>])[] = 
   ],
   ["a change without an answer may never show", { calls: [call({}), { ...stopped, outcome: "unknown" }, read({})] }],
   ["a start of what runs is no change", { calls: [call({}), { ...stopped, kind: "start", generation: 1n, wish: "running" }] }],
+  [
+    "what is paused can be suspended, and goes on",
+    {
+      calls: [
+        call({}),
+        { ...stopped, kind: "pause", wish: "paused" },
+        { ...suspended, fromMs: 12, toMs: 13, generation: 3n },
+        { ...stopped, kind: "start", fromMs: 14, toMs: 15, generation: 4n, wish: "running" },
+      ],
+    },
+  ],
+  [
+    "what could not be suspended runs on",
+    {
+      calls: [call({}), suspended, read({ generation: 2n })],
+      writes: [born, write({ generation: 2, wish: "suspended", atMs: 11 }), write({ generation: 2, atMs: 15 })],
+    },
+  ],
   ["what the system did by itself is seen", { ownChanges: [{ vm: "a", generation: 2 }], ...ownStop(15) }],
   [
     "a VM that was deleted leaves its name to another, also while it is removed for good",

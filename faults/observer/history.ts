@@ -1,6 +1,17 @@
 // What was seen of one run, by watchers that are no part of what they watch. Times are milliseconds since the begin.
 
-export type VmCallKind = "create" | "get" | "start" | "stop" | "restart" | "update" | "rename" | "delete" | "undelete";
+export type VmCallKind =
+  | "create"
+  | "get"
+  | "start"
+  | "stop"
+  | "restart"
+  | "pause"
+  | "suspend"
+  | "update"
+  | "rename"
+  | "delete"
+  | "undelete";
 export type CallKind = VmCallKind | "cordon" | "uncordon" | "drain" | "fence";
 
 /** A call as its client saw it. */

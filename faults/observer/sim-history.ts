@@ -1,8 +1,17 @@
 // What the layer sim sees beyond what every layer does.
+import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
+import type { StepName } from "@pitwall/runtime";
 import type { Call, FinalVm, History, RowWrite, Run } from "./history.ts";
 
 /** What a VM's owner wants of it, as the API says it. `held`: it is deleted, and can be brought back. */
-export type Wish = "running" | "stopped" | "held" | "deleted";
+export type Wish = "running" | "paused" | "suspended" | "stopped" | "held" | "deleted";
+/** Of a VM that is not deleted, by what is asked for. */
+export const wishes: ReadonlyMap<number, Wish> = new Map([
+  [Desired.DESIRED_RUNNING, "running"],
+  [Desired.DESIRED_PAUSED, "paused"],
+  [Desired.DESIRED_SUSPENDED, "suspended"],
+  [Desired.DESIRED_STOPPED, "stopped"],
+]);
 
 export interface SimCall extends Call {
   /** Of an answer that holds a VM. */
@@ -54,4 +63,6 @@ export interface SimHistory extends History {
   readonly ownChanges: readonly { readonly vm: string; readonly generation: number }[];
   readonly peaks: Readonly<Record<string, Peak>>;
   readonly probe: Probe;
+  /** The failpoints at which something that waited there happened. */
+  readonly struck: readonly StepName[];
 }

@@ -42,7 +42,7 @@ test("most schedules are small, some are large, and together they wait at every 
 test("schedules hold every change that an owner or an administrator can ask for, with and without a time for second thoughts", () => {
   const schedules = seeds.map((seed) => makeSchedule(seed));
   const asked = new Set(schedules.flatMap(({ ops, nodeOps }) => [...ops, ...nodeOps].map(({ kind }) => kind)));
-  const vmKinds = ["create", "get", "start", "stop", "restart", "update", "rename", "delete", "undelete"];
+  const vmKinds = ["create", "get", "start", "stop", "restart", "pause", "suspend", "update", "rename", "delete", "undelete"];
   expect(asked).toEqual(new Set([...vmKinds, "cordon", "uncordon", "drain"]));
   expect(new Set(schedules.map(({ undeleteWindowMs }) => undeleteWindowMs > 0))).toEqual(new Set([true, false]));
 });

@@ -39,7 +39,9 @@ export interface Fault {
 
 /** What owners do with a VM that is there. */
 const changes = ["start", "stop", "restart", "update", "rename", "delete", "undelete"] as const;
-export type OpKind = "create" | "get" | (typeof changes)[number];
+/** After which it stands still, until it is started or stopped. */
+const holds = ["pause", "suspend"] as const;
+export type OpKind = "create" | "get" | (typeof changes)[number] | (typeof holds)[number];
 
 export interface Op {
   readonly kind: OpKind;
@@ -137,6 +139,10 @@ const profiles = [
   { start: 0.5, stop: 0.6, restart: 0.3, update: 0.3, rename: 0.1, delete: 0.8, undelete: 0.4, get: 0.2 },
   { start: 0.3, stop: 0.3, restart: 0.2, update: 0.2, rename: 0.2, delete: 0.3, undelete: 0.2, get: 1.5 },
 ] as const;
+/** Of all schedules: so many have VMs that are paused and suspended. */
+const holdingShare = 0.4;
+/** Of their VMs, by each kind; and of those, so many are started again. */
+const [holdChance, goOnChance] = [0.4, 0.7];
 const windowMs = 5_000;
 /** Faults that wait at a failpoint come more often than others, as there are many places; late copies, as they need two changes of one VM. */
 const weights: Readonly<Partial<Record<FaultKind, number>>> = { "crash-at": 6, "disk-broken-at": 2, "late-copy": 2 };
@@ -169,6 +175,7 @@ export function makeSchedule(seed: string, scope?: keyof typeof scopes): Schedul
           controller: controller(),
         });
   }
+  ops.push(...drawHolds(seed, ops, lastFaultMs, lastFaultMs + afterMs));
   const nodeOps = Array.from({ length: random() < 0.5 ? 0 : whole(1, size.mostNodeOps) }, (): NodeOp => {
     const kind = (["cordon", "uncordon", "drain"] as const)[whole(0, 2)] ?? "cordon";
     return { kind, atMs: whole(firstFaultMs, lastFaultMs), node: whole(0, nodes - 1), controller: controller() };
@@ -194,6 +201,23 @@ export function makeSchedule(seed: string, scope?: keyof typeof scopes): Schedul
     ...{ seed, nodes, controllers: controllerCount, undeleteWindowMs: random() < 0.5 ? 0 : windowMs, firstFaultMs },
     ...{ ops: ops.toSorted(byTime), nodeOps: nodeOps.toSorted(byTime), faults: faults.toSorted(byTime) },
   };
+}
+
+/** From a stream of its own: what else the seed draws is the same without. */
+function drawHolds(seed: string, ops: readonly Op[], withinMs: number, lastMs: number): Op[] {
+  const random = seededRandom(seed, "holds");
+  if (random() >= holdingShare) return [];
+  return ops
+    .filter(({ kind }) => kind === "create")
+    .flatMap(({ vm, atMs, controller }) =>
+      holds.flatMap((kind): Op[] => {
+        if (random() >= holdChance) return [];
+        const of = { vm, moves: false, controller: random() < 0.5 ? controller : 1 - controller };
+        const heldMs = Math.min(atMs + 500 + Math.floor(random() * withinMs), lastMs);
+        const goOnMs = Math.min(heldMs + Math.floor(random() * withinMs), lastMs);
+        return [{ kind, atMs: heldMs, ...of }, ...(random() < goOnChance ? [{ kind: "start" as const, atMs: goOnMs, ...of }] : [])];
+      }),
+    );
 }
 
 /** Otherwise its victim is a node. */

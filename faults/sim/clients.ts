@@ -13,7 +13,7 @@ import {
 } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { messageChain, PitwallError, seededRandom, type Clock } from "@pitwall/runtime";
 import type { CallKind, Watched } from "../observer/history.ts";
-import type { SimCall, Wish } from "../observer/sim-history.ts";
+import { wishes, type SimCall, type Wish } from "../observer/sim-history.ts";
 import type { Op } from "../schedule/schedule.ts";
 import type { SimController } from "./controller.ts";
 
@@ -157,6 +157,8 @@ export class Clients {
       case "start":
       case "stop":
       case "restart":
+      case "pause":
+      case "suspend":
       case "delete":
         return (await vms.moves[op.kind](client, change)).vm;
     }
@@ -192,7 +194,7 @@ export class Clients {
 function wishOf({ desired, deleteTime }: Vm): Wish {
   if (desired === Desired.DESIRED_DELETED) return "deleted";
   if (deleteTime) return "held";
-  return desired === Desired.DESIRED_RUNNING ? "running" : "stopped";
+  return wishes.get(desired) ?? "stopped";
 }
 
 /** Whether it may have happened all the same. */

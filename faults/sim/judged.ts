@@ -10,7 +10,7 @@ const leastPerSecond = 5;
 
 export async function runAndJudge(schedule: Schedule, parts: WorldParts): Promise<Verdict> {
   const history = await runSchedule(schedule, parts);
-  return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations: judgeSim(history) };
+  return { seed: schedule.seed, isValid: hadTraffic(schedule, history), violations: judgeSim(history), struck: history.struck };
 }
 
 function hadTraffic({ faults, firstFaultMs }: Schedule, { calls }: History): boolean {

@@ -1,7 +1,7 @@
 // What the database of a simulation knows of a run, as a history has it.
 import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { RowWrite, SessionLoss } from "../observer/history.ts";
-import type { SimFinalVm, SimHistory, SimWrite, Wish } from "../observer/sim-history.ts";
+import { wishes, type SimFinalVm, type SimHistory, type SimWrite, type Wish } from "../observer/sim-history.ts";
 import type { SimDatabase } from "./database.ts";
 
 /** Integers of 64 bits come as text. */
@@ -74,5 +74,5 @@ function toWrite(row: WriteRow): SimWrite {
 function wishOf(desired: number, isHeld: boolean): Wish {
   if (desired === Desired.DESIRED_DELETED) return "deleted";
   if (isHeld) return "held";
-  return desired === Desired.DESIRED_RUNNING ? "running" : "stopped";
+  return wishes.get(desired) ?? "stopped";
 }

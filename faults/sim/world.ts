@@ -61,6 +61,7 @@ class World {
   readonly #runs: SimRun[] = [];
   readonly #gauges = new Gauges();
   readonly #troubles: Trouble[] = [];
+  readonly #struck: StepName[] = [];
   readonly #stop = new AbortController();
   /** Faults that wait for a failpoint. */
   readonly #waiting = new DisposableStack();
@@ -255,7 +256,10 @@ class World {
 
   /** What has not come by the begin of the calm comes no more. */
   #waitFor(victim: Pick<SimNode, "strikeAt"> | undefined, step: StepName, strike: () => void): void {
-    const waiting = victim?.strikeAt(step, strike);
+    const waiting = victim?.strikeAt(step, () => {
+      this.#struck.push(step);
+      strike();
+    });
     if (waiting) this.#waiting.use(waiting);
   }
 
@@ -367,6 +371,7 @@ class World {
       resolutionMs: 0,
       peaks: this.#gauges.peaks(),
       probe,
+      struck: this.#struck,
     };
   }
 }
