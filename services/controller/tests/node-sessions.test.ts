@@ -1,7 +1,8 @@
 // Sessions of nodes with several controllers on one database.
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
+import { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { NodeState } from "@pitwall/proto/pitwall/v1/node.ts";
-import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
 import { joinGateway, joinNode, obey, reportOf, stayHeard, type SpokenLink } from "./support/spoken-node.ts";
@@ -83,6 +84,28 @@ test("a hello that is read late, when its node has gone elsewhere, proves no VM 
   expect(await look()).toEqual({ phase: Phase.PHASE_RUNNING, reason: "" });
   await using _ = await node.link(first.link, []);
   await eventually(async () => (await look()).reason === "VM_LOST" || undefined);
+});
+
+test("a VM of which its node knows no more than that it is there is not lost; one that it knows nothing of at all is removed there", async () => {
+  const node = await joinNode(installation, first.admin, "unreadable");
+  await onlyOn(node.id);
+  const link = await node.link(first.link);
+  void obey(link, 200);
+  const { vm } = await first.admin.vms.createVm({ name: "unreadable", spec: { image: installation.image } });
+  const look = async (): Promise<Vm | undefined> => (await first.admin.vms.getVm({ vm: vm?.id ?? "" })).vm;
+  const before = await eventually(async () => ((await look())?.phase === Phase.PHASE_RUNNING ? look() : undefined));
+  await link[Symbol.asyncDispose]();
+  const failed = { phase: Phase.PHASE_FAILED, reason: "JOURNAL_DAMAGED" };
+  const unknown = (vmId: string): VmReport => VmReport.fromPartial({ vmId, epoch: 0n, generation: 0n, ...failed });
+  const nobodys = randomUUID();
+  await using again = await node.link(first.link, [unknown(before.id), unknown(nobodys)]);
+  const asked = await eventually(() => again.assignments.find(({ vmId }) => vmId === before.id));
+  expect(await look()).toMatchObject({ phase: Phase.PHASE_RUNNING, reason: "" });
+  again.say({ $case: "report", value: { ...reportOf(asked), ...failed } });
+  await eventually(async () => (await look())?.reason === "JOURNAL_DAMAGED" || undefined);
+  expect(await eventually(() => again.assignments.find(({ vmId }) => vmId === nobodys))).toMatchObject({
+    desired: Desired.DESIRED_DELETED,
+  });
 });
 
 test("a heartbeat is acknowledged once the lease is in the database, and not for an older session", async () => {

@@ -178,7 +178,7 @@ async function networkOf(
         throw new PitwallError("unsupported", message, { reason: "NETWORK_UNSUPPORTED" });
       }
       stack.use(await lockNetwork());
-      return stack.use(await openHostNetwork(await networkSettings(config), await journals.readAll(), log));
+      return stack.use(await openHostNetwork(await networkSettings(config), (await journals.readAll()).entries, log));
   }
 }
 

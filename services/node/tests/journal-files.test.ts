@@ -1,6 +1,6 @@
 // What a journal's calls promise: what they have resolved for is there after a crash of the host. Looked at where it is asked of the kernel.
 import { readlinkSync } from "node:fs";
-import { mkdir, mkdtemp, open, readdir, rm, type FileHandle } from "node:fs/promises";
+import { mkdir, mkdtemp, open, readdir, readFile, rm, truncate, writeFile, type FileHandle } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NodeLossPolicy } from "@pitwall/proto/pitwall/v1/vm.ts";
@@ -59,4 +59,32 @@ it("a journal that cannot be written for the first time leaves no folder, one th
   await mkdir(join(deep, assignment.vmId));
   await expect(openJournalFiles(deep).write(assignment.vmId, entry)).rejects.toThrow("ENAMETOOLONG");
   expect(await readdir(deep)).toEqual([assignment.vmId]);
+});
+
+const other = "00000000-0000-4000-8000-00000000000f";
+
+it.each<[string, (path: string) => Promise<void>]>([
+  ["empty", async (path) => writeFile(path, "")],
+  ["cut off", async (path) => truncate(path, 40)],
+  ["of zeros", async (path) => writeFile(path, Buffer.alloc(300))],
+  ["no journal", async (path) => writeFile(path, "[]")],
+  ["of a later version", async (path) => writeFile(path, (await readFile(path, "utf8")).replace('"version":1', '"version":9'))],
+  ["another VM's", async (path) => writeFile(path, (await readFile(path, "utf8")).replaceAll(/[0-9a-f-]{36}/g, other))],
+  ["a folder", async (path) => rm(path).then(() => mkdir(path))],
+])("a journal that is %s is named and left as it is, with all that the VM has; the others are read", async (_, damage) => {
+  const all = await mkdtemp(join(root, "damaged-"));
+  const journals = openJournalFiles(all);
+  const [good, bad] = [wanted(NodeLossPolicy.NODE_LOSS_POLICY_HOLD), wanted(NodeLossPolicy.NODE_LOSS_POLICY_HOLD)];
+  for (const assignment of [good, bad])
+    await journals.write(assignment.vmId, {
+      ...{ assignment, report: firstReport(assignment, 0), process: undefined, booted: 0n, starting: false, bootId: "1" },
+    });
+  await writeFile(join(journals.dirOf(bad.vmId), "disk.ext4"), "its disk");
+  await damage(join(journals.dirOf(bad.vmId), "vm.json"));
+  for (let start = 0; start < 2; start++) {
+    const { entries, damaged } = await journals.readAll();
+    expect(entries.map(({ assignment }) => assignment.vmId)).toEqual([good.vmId]);
+    expect(damaged).toEqual([{ vmId: bad.vmId, error: expect.any(Error) as Error }]);
+    expect(await readdir(journals.dirOf(bad.vmId))).toEqual(["disk.ext4", "vm.json"]);
+  }
 });

@@ -2,7 +2,7 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isMissing, syncPath, writeFileAtomic } from "@pitwall/runtime";
-import { decodeEntry, encodeEntry, type JournalEntry, type JournalStore } from "../machine/journal.ts";
+import { decodeEntry, encodeEntry, type DamagedJournal, type JournalEntry, type Journals, type JournalStore } from "../machine/journal.ts";
 
 const fileName = "vm.json";
 
@@ -37,26 +37,26 @@ export function openJournalFiles(root: string): JournalStore {
     },
     async readAll() {
       await mkdir(root, { recursive: true, mode: 0o700 });
-      const { entries, strays } = await readJournals(root);
+      const { strays, ...journals } = await readJournals(root);
       for (const name of strays) await rm(join(root, name), { recursive: true, force: true });
-      return entries;
+      return journals;
     },
   };
 }
 
 /** Changes nothing. `strays` are folders without a journal. */
-export async function readJournals(
-  root: string,
-): Promise<{ readonly entries: readonly JournalEntry[]; readonly strays: readonly string[] }> {
-  const [entries, strays]: [JournalEntry[], string[]] = [[], []];
+export async function readJournals(root: string): Promise<Journals & { readonly strays: readonly string[] }> {
+  const [entries, damaged, strays]: [JournalEntry[], DamagedJournal[], string[]] = [[], [], []];
   const names = await readdir(root).catch(ifMissing<string[]>([]));
-  for (const name of names) {
-    // Any other failure: it may be there, and with it a VM's disk.
-    const text = await readFile(join(root, name, fileName), "utf8").catch(ifMissing(undefined));
-    if (text === undefined) strays.push(name);
-    else entries.push(decodeEntry(text));
+  for (const vmId of names) {
+    try {
+      entries.push(decodeEntry(vmId, await readFile(join(root, vmId, fileName), "utf8")));
+    } catch (error) {
+      if (isMissing(error)) strays.push(vmId);
+      else damaged.push({ vmId, error }); // with it there may be the VM's disk, and a VMM on that
+    }
   }
-  return { entries, strays };
+  return { entries, damaged, strays };
 }
 
 function ifMissing<T>(otherwise: T): (error: unknown) => T {

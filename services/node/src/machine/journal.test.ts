@@ -10,7 +10,7 @@ it("a credential's secret is not written, and its absence is known after a resta
   const assignment = Assignment.fromPartial({ vmId: "1", generation: 3n, imageCredential: secret });
   const text = encodeEntry({ assignment, report: VmReport.fromPartial({}), process: undefined, booted: 0n, starting: false, bootId: "b" });
   expect(text).not.toMatch(/hunter2|aHVudGVy|ada/);
-  const read = decodeEntry(text).assignment;
+  const read = decodeEntry("1", text).assignment;
   expect(read).toMatchObject({ vmId: "1", generation: 3n, imageCredential: { registry: "ghcr.io", username: "", secret: undefined } });
   expect(lacksSecret(read, denied)).toBe(true);
   expect(lacksSecret(read, new PitwallError("unavailable", "no"))).toBe(false);

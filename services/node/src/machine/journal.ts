@@ -27,6 +27,19 @@ export interface VmSize {
   readonly memBytes: number;
 }
 
+/** Of one VM, and cannot be read: cut off, empty, another VM's, or of no agent that this one knows. */
+export interface DamagedJournal {
+  readonly vmId: string;
+  /** What is wrong with it. */
+  readonly error: unknown;
+}
+
+/** All journals: those that can be read, and those that cannot and are left as they are. */
+export interface Journals {
+  readonly entries: readonly JournalEntry[];
+  readonly damaged: readonly DamagedJournal[];
+}
+
 /** What a call has resolved for is there after a crash of the host, too. */
 export interface JournalStore {
   /** The VM's own folder: there from the first write to the removal. */
@@ -37,7 +50,7 @@ export interface JournalStore {
   /** The last step of a removal. */
   remove(vmId: string): Promise<void>;
   /** All VMs. What has no journal is what a crash left before anything was promised: it is removed. */
-  readAll(): Promise<readonly JournalEntry[]>;
+  readAll(): Promise<Journals>;
 }
 
 const stored = z.object({
@@ -77,10 +90,11 @@ export function lacksSecret({ imageCredential }: Assignment, error: unknown): bo
   return error.fault === "denied" || error.fault === "not-found";
 }
 
-/** Throws for what {@link encodeEntry} has not written. */
-export function decodeEntry(text: string): JournalEntry {
+/** Throws for what {@link encodeEntry} has not written, or has written of another VM. */
+export function decodeEntry(vmId: string, text: string): JournalEntry {
   const { process, booted, size, starting, bootId, ...kept } = stored.parse(JSON.parse(text));
   const assignment = Assignment.fromJSON(kept.assignment);
+  if (assignment.vmId !== vmId) throw new PitwallError("state", "the journal is another VM's", { reason: "JOURNAL_FOREIGN" });
   return {
     assignment,
     report: VmReport.fromJSON(kept.report),

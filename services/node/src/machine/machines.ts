@@ -5,6 +5,7 @@
 import type { Assignment, Assignments, Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, planted } from "@pitwall/runtime";
+import { DamagedMachine } from "./damaged.ts";
 import type { MachineHost } from "./host.ts";
 import { Machine } from "./machine.ts";
 import { goneReport, isOlder, type Version } from "./reports.ts";
@@ -27,16 +28,22 @@ export interface Machines {
 
 /** Adopts what an earlier run left. */
 export async function openMachines(host: MachineHost): Promise<Machines> {
-  const machines = new Map<string, Machine>();
+  const machines = new Map<string, Machine | DamagedMachine>();
   /** How far VMs had come that are gone: an assignment that was late must not bring one back. The oldest first. */
   const buried = new Map<string, Version>();
   const ground: MachineHost = { ...host, onReport: told };
-  const entries = await host.journals.readAll();
+  const { entries, damaged } = await host.journals.readAll();
+  for (const { vmId, error } of damaged)
+    host.log.error(
+      "a VM's journal cannot be read: nothing of the VM is started, ended or removed until it is right, or the VM is deleted",
+      { vm: vmId, error },
+    );
   await host.failpoints.at("rejoin.scan.anchors");
-  await host.network?.keepOnly(new Set(entries.map(({ assignment }) => assignment.vmId)));
+  await host.network?.keepOnly(new Set([...entries.map(({ assignment }) => assignment.vmId), ...damaged.map(({ vmId }) => vmId)]));
   // Of one that is being deleted nobody asks for its VMM any more: it goes with the rest.
   const claimed = entries.filter(({ assignment }) => assignment.desired !== Desired.DESIRED_DELETED);
   await host.driver.sweep?.(claimed.flatMap(({ assignment: { vmId }, process }) => (process ? [{ vmId, process }] : [])));
+  for (const { vmId } of damaged) machines.set(vmId, new DamagedMachine(ground, vmId));
   for (const entry of entries) machines.set(entry.assignment.vmId, Machine.restore(ground, entry));
 
   function told(report: VmReport): void {
@@ -81,6 +88,8 @@ export async function openMachines(host: MachineHost): Promise<Machines> {
     get(vmId) {
       const machine = machines.get(vmId);
       if (!machine) throw new PitwallError("not-found", "this node does not have the VM", { reason: "VM_NOT_HERE" });
+      if (machine instanceof DamagedMachine)
+        throw new PitwallError("unavailable", "the node cannot read its journal of the VM", { reason: "JOURNAL_DAMAGED" });
       return machine;
     },
     async yieldUp() {

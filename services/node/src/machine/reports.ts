@@ -68,15 +68,16 @@ export function hasSettled({ report: { phase, reason }, bootId }: JournalEntry, 
 }
 
 export function firstReport(assignment: Assignment, nowMs: number): VmReport {
-  return { ...blank(assignment, nowMs), phase: Phase.PHASE_PLACED, timings: noTimings };
+  return { ...blankReport(assignment, nowMs), phase: Phase.PHASE_PLACED, timings: noTimings };
 }
 
 /** Of a VM that this node does not have: nothing of it is here. */
 export function goneReport(of: Version & Pick<Assignment, "vmId">, nowMs: number): VmReport {
-  return { ...blank(of, nowMs), phase: Phase.PHASE_GONE };
+  return { ...blankReport(of, nowMs), phase: Phase.PHASE_GONE };
 }
 
-function blank({ vmId, generation, epoch }: Version & Pick<Assignment, "vmId">, nowMs: number): VmReport {
+/** Before anything was observed. */
+export function blankReport({ vmId, generation, epoch }: Version & Pick<Assignment, "vmId">, nowMs: number): VmReport {
   const rest = { reason: "", message: "", ...noService, sshHostKey: "", timings: undefined, observeTime: new Date(nowMs) };
   return { vmId, generation, epoch, phase: Phase.PHASE_UNSPECIFIED, ...rest };
 }

@@ -179,11 +179,11 @@ export class SimHost {
       this.#files.delete(vmId);
     },
     readAll: async () => {
-      const found = [];
+      const entries = [];
       for (const [vmId, { durable }] of this.#files)
         if (durable === undefined) this.#files.delete(vmId);
-        else found.push(decodeEntry(durable));
-      return found;
+        else entries.push(decodeEntry(vmId, durable));
+      return { entries, damaged: [] };
     },
   };
 

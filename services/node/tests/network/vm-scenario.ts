@@ -30,7 +30,7 @@ const result: Record<string, unknown> = {};
 
 /** A life of the agent. */
 async function live<T>(work: (machines: Machines) => Promise<T>): Promise<T> {
-  const entries = await openJournalFiles(journalsIn(dir)).readAll();
+  const { entries } = await openJournalFiles(journalsIn(dir)).readAll();
   await using network = await openHostNetwork({ stateDir: dir, subnet, resolvers: [], allowed: [], denied: [] }, entries, log);
   const machines = await openMachines({
     ...realHost(dir),
@@ -98,7 +98,7 @@ const rules = async (): Promise<string[]> => {
 };
 /** The VMM, as the journal has it. */
 const startedOnce = async (): Promise<string> => {
-  const entries = await openJournalFiles(journalsIn(dir)).readAll();
+  const { entries } = await openJournalFiles(journalsIn(dir)).readAll();
   const { process } = entries.find(({ assignment: { vmId } }) => vmId === vm.vmId) ?? {};
   return `${process?.pid} ${process?.startTicks}`;
 };
