@@ -41,6 +41,8 @@ it("a suspended VM leaves its CPU and memory to others, and goes on once there i
   expect(await pitwall.query("select cpu_millis::int as cpu, mem_bytes::int as mem, vm_count from node_allocation")).toEqual([
     { cpu: 0, mem: 0, vm_count: 1 },
   ]);
+  const { plan } = await ada.vms.stopVm({ vm: first, validateOnly: true });
+  expect(plan?.losses).toEqual(["what the VM first has in memory"]);
   const second = await running("second");
   expect(await refusalOf(ada.vms.startVm({ vm: first }))).toMatch(/^RESOURCE_EXHAUSTED/);
   expect((await get(first))?.desired).toBe(Desired.DESIRED_SUSPENDED);

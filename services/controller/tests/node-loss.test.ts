@@ -6,6 +6,7 @@ import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
 import { makeRequest } from "@pitwall/enroll";
 import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
+import { refusalOf } from "./support/refusals.ts";
 import { joinNode, obey, reportOf, stayHeard, type SpokenLink, type SpokenNode } from "./support/spoken-node.ts";
 
 const leaseMs = 2_000;
@@ -194,6 +195,113 @@ test("a drain says what it would do, does it, tells the old node to forget what 
   });
   // It was stopped before it began anew: never on two nodes.
   expect(old.link.assignments.some(({ vmId, desired }) => vmId === moving.id && desired === Desired.DESIRED_STOPPED)).toBe(true);
+});
+
+/** A stopped VM of its node. */
+async function stopped(name: string, policy: NodeLossPolicy): Promise<Vm> {
+  const { id } = await created(name, policy);
+  await first.admin.vms.stopVm({ vm: id });
+  return until(id, ({ phase }) => phase === Phase.PHASE_STOPPED);
+}
+
+const reaches = (node: SpokenNode, state: NodeState): Promise<true> =>
+  eventually(async () => ((await stateOf(node.name)) === state ? true : undefined));
+
+test("a start of a stopped VM whose node is lost begins anew elsewhere if it may, as its plan says; else it is refused and says what would help", async () => {
+  const lost = await linked(first);
+  const [moving, waiting] = [await stopped("may-move", reschedule), await stopped("must-wait", hold)];
+  const other = await linked(second);
+  await lost.link[Symbol.asyncDispose]();
+  await reaches(lost.node, NodeState.NODE_STATE_LOST);
+  const { plan, vm } = await first.admin.vms.startVm({ vm: moving.id, validateOnly: true });
+  expect(plan).toMatchObject({
+    nodeName: other.node.name,
+    rejections: expect.arrayContaining([expect.objectContaining({ nodeId: lost.node.id })]) as unknown,
+  });
+  expect(plan?.losses).toEqual([`the disk of the VM may-move on its node ${lost.node.name}, which is lost: it begins with an empty one`]);
+  expect(vm).toMatchObject({ nodeId: other.node.id, generation: moving.generation + 1n, epoch: moving.epoch + 1n });
+  await first.admin.vms.startVm({ vm: moving.id, planToken: plan?.token ?? "" });
+  expect(await until(moving.id, ({ phase }) => phase === Phase.PHASE_RUNNING)).toMatchObject({
+    ...{ nodeId: other.node.id, generation: moving.generation + 1n, epoch: moving.epoch + 1n },
+  });
+
+  const refusal = await refusalOf(second.admin.vms.startVm({ vm: waiting.id }));
+  expect(refusal).toContain(`FAILED_PRECONDITION the VM must-wait cannot start: its node ${lost.node.name} is lost`);
+  expect(refusal).toContain("`pitwall update must-wait --reschedule` allows that it begins anew elsewhere with an empty disk");
+  expect(await refusalOf(second.admin.vms.startVm({ vm: waiting.id, validateOnly: true }))).toBe(refusal);
+  expect(await vmNow(waiting.id)).toMatchObject({ desired: Desired.DESIRED_STOPPED, generation: waiting.generation });
+  await second.admin.vms.updateVm({
+    vm: waiting.id,
+    value: { spec: { nodeLossPolicy: reschedule } },
+    updateMask: ["spec.node_loss_policy"],
+  });
+  await second.admin.vms.startVm({ vm: waiting.id });
+  await until(waiting.id, ({ phase, nodeId }) => phase === Phase.PHASE_RUNNING && nodeId === other.node.id);
+});
+
+test("a start while the node is merely away is taken and says so: it runs when the node is back, or is dealt with as one that ran when it is lost", async () => {
+  const away = await linked(first);
+  const [back, moving, waiting] = [await stopped("back", hold), await stopped("moves-on", reschedule), await stopped("waits", hold)];
+  const other = await linked(second);
+  await away.link[Symbol.asyncDispose]();
+  await reaches(away.node, NodeState.NODE_STATE_UNREACHABLE);
+  const { vm } = await first.admin.vms.startVm({ vm: back.id });
+  expect(vm).toMatchObject({
+    reason: "NODE_UNREACHABLE",
+    message: `its node ${away.node.name} has no link to a controller: it starts once that has`,
+  });
+  const again = links.use(
+    await away.node.link(
+      second.link,
+      [back, moving, waiting].map((row) =>
+        reportOf({
+          ...away.link.assignments[0]!,
+          vmId: row.id,
+          generation: row.generation,
+          epoch: row.epoch,
+          desired: Desired.DESIRED_STOPPED,
+        }),
+      ),
+    ),
+  );
+  void obey(again, heartbeatMs);
+  expect(await until(back.id, ({ phase }) => phase === Phase.PHASE_RUNNING)).toMatchObject({ nodeId: away.node.id, reason: "" });
+
+  await again[Symbol.asyncDispose]();
+  await reaches(away.node, NodeState.NODE_STATE_UNREACHABLE);
+  for (const { id } of [moving, waiting]) await first.admin.vms.startVm({ vm: id });
+  await until(moving.id, ({ phase, nodeId }) => phase === Phase.PHASE_RUNNING && nodeId === other.node.id);
+  await until(waiting.id, ({ reason, nodeId }) => reason === "NODE_LOST" && nodeId === away.node.id);
+});
+
+test("a VM that was deleted and brought back after its node was fenced is not started without a word", async () => {
+  await installation.query("update project set undelete_window_ms = 3600000");
+  using _ = { [Symbol.dispose]: () => void installation.query("update project set undelete_window_ms = 0") };
+  const off = await linked(first);
+  const vm = await created("brought-back", hold);
+  await first.admin.vms.deleteVm({ vm: vm.id });
+  await until(vm.id, ({ phase }) => phase === Phase.PHASE_STOPPED);
+  await off.link[Symbol.asyncDispose]();
+  await reaches(off.node, NodeState.NODE_STATE_UNREACHABLE);
+  await first.admin.nodes.fenceNode({ node: off.node.name });
+  await first.admin.vms.undeleteVm({ vm: vm.id });
+  expect(await refusalOf(first.admin.vms.startVm({ vm: vm.id }))).toContain(
+    `the VM brought-back cannot start: its node ${off.node.name} is lost (an administrator said that it is switched off); its disk is there`,
+  );
+});
+
+test("a node that was cut off before it heard that a VM may be rescheduled may run it still: it begins anew after a fence only", async () => {
+  const cut = await linked(first);
+  const vm = await created("untold", hold);
+  const other = await linked(second);
+  await cut.link[Symbol.asyncDispose]();
+  await first.admin.vms.updateVm({ vm: vm.id, value: { spec: { nodeLossPolicy: reschedule } }, updateMask: ["spec.node_loss_policy"] });
+  await reaches(cut.node, NodeState.NODE_STATE_LOST);
+  const held = await until(vm.id, ({ reason }) => reason === "NODE_LOST");
+  expect(held).toMatchObject({ nodeId: cut.node.id, epoch: vm.epoch, message: expect.stringContaining("may run it still") as string });
+  expect(await refusalOf(first.admin.vms.restartVm({ vm: vm.id }))).toContain("was lost before it heard that the VM may be rescheduled");
+  await first.admin.nodes.fenceNode({ node: cut.node.name });
+  await until(vm.id, ({ nodeId, phase }) => nodeId === other.node.id && phase === Phase.PHASE_RUNNING);
 });
 
 test("nothing is placed on a cordoned node, until it is uncordoned", async () => {

@@ -175,7 +175,16 @@ describe("in a project that keeps deleted VMs", () => {
   it("a deleted VM stops, keeps everything, is listed on request, and comes back as it was", async () => {
     const id = await create("back");
     const { plan } = await carol.vms.deleteVm({ vm: "back", validateOnly: true });
-    expect(plan?.losses).toEqual([]);
+    expect(plan?.losses).toEqual(["what the VM back has in memory"]);
+    await carol.vms.updateVm({
+      ...{ vm: id, updateMask: ["ingress.host", "ingress.public_ports"] },
+      value: { ingress: { host: "back-door", publicPorts: [80, 443] } },
+    });
+    expect((await carol.vms.deleteVm({ vm: id, validateOnly: true })).plan?.losses).toEqual([
+      "what the VM back has in memory",
+      "the host back-door of the VM back",
+      "that the ports 80, 443 of the VM back are open to everybody",
+    ]);
     await carol.vms.deleteVm({ vm: "back" });
     await carol.vms.waitVm({ vm: id, phases: [Phase.PHASE_STOPPED] });
     const names = async (request: object): Promise<string[]> => (await carol.vms.listVms(request)).vms.map(({ name }) => name);

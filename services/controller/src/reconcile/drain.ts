@@ -9,10 +9,10 @@ import type { VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletionOf } from "../vm/assignments.ts";
-import { beginAnew } from "../vm/move.ts";
+import { beginAnew, mayMove } from "../vm/move.ts";
 import type { Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
-import { mayMove, placeFor } from "./node-loss.ts";
+import { placeFor } from "./node-loss.ts";
 import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 const batch = 500;
@@ -100,6 +100,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
       }
       const old = deletionOf(row);
       const from = row.nodeId;
+      row.generation += 1n;
       beginAnew(row, target);
       await recorder.changed(change, row, { tellNode: true });
       await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: target } });

@@ -1,7 +1,7 @@
 // Nodes that are away: judged lost when nobody can doubt it, and what that means for their VMs.
 //
 // Any number of controllers may do this at once: each decision is made anew under the lock of the VM or of the session's row.
-import { Desired, NodeLossPolicy, Phase, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, type Failpoints, type Log } from "@pitwall/runtime";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import { mayJudge, type Patience } from "../nodes/liveness.ts";
@@ -10,16 +10,20 @@ import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
-import { beginAnew } from "../vm/move.ts";
+import { anewRequest, beginAnew, mayMove, wasEnded } from "../vm/move.ts";
 import { StaleFleet, type Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
-import { resourcesOf } from "../vm/wanted.ts";
 import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 /** At most so many VMs in one round. */
 const batch = 500;
 const unreachable = { reason: "NODE_UNREACHABLE", message: "its node has no link to a controller; the VM may well be running" };
 const held = { reason: "NODE_LOST", message: "its node is lost; the VM is there again when its node is" };
+const untold = {
+  reason: "NODE_LOST",
+  message:
+    "its node was lost before it heard that the VM may be rescheduled, and may run it still: the VM is there again when its node is; once that is switched off for certain, `pitwall nodes fence` has the VM begin anew",
+};
 const noRoomYet = { reason: "NODE_LOST", message: "its node is lost, and no other node has room for it: it is started as soon as one has" };
 
 export interface LossParts {
@@ -58,7 +62,7 @@ async function look({ store, patience }: LossParts, judges: boolean): Promise<Fo
      where lost_time is null and lease_expire_time + ? * interval '1 millisecond' < now()`;
   const vms = `select vm.id, ${wasParked}, null, null from vm join node_session s using (node_id)
      where (s.end_time is not null or s.lost_time is not null) and (s.lease_expire_time < now() or s.lost_time is not null)
-       and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST')
+       and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST' or vm.restart_generation > vm.observed_generation)
               and (vm.reason not in ('NODE_LOST', 'NODE_UNREACHABLE') or s.lost_time is not null
                 and (vm.reason <> 'NODE_LOST' or vm.spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE'))
             or vm.desired = ? and s.end_reason = 'fenced')
@@ -109,9 +113,11 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
     return false;
   }
   if (row.desired !== Desired.DESIRED_RUNNING || !(session.is_lost || session.is_away)) return false;
-  if (!session.is_lost || !mayMove(row)) {
-    const words = session.is_lost ? held : unreachable;
-    if (row.reason !== words.reason) await recorder.changed(change, Object.assign(row, words), { tellNode: false });
+  if (!session.is_lost || !mayMove(row) || !wasEnded(row, session.is_fenced)) {
+    const words = !session.is_lost ? unreachable : mayMove(row) ? untold : held;
+    // The words of `unreachable` may be those of whoever started it meanwhile.
+    if (row.reason !== words.reason || (session.is_lost && row.message !== words.message))
+      await recorder.changed(change, Object.assign(row, words), { tellNode: false });
     return false;
   }
   const node = await placeFor(placer, change, row);
@@ -120,6 +126,7 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
     return false;
   }
   const from = row.nodeId;
+  row.generation += 1n;
   beginAnew(row, node);
   await recorder.changed(change, row, { tellNode: true });
   await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: node, epoch: String(row.epoch) } });
@@ -129,18 +136,10 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
 
 /** A node for a VM that begins anew; undefined: there is none at this moment. */
 export async function placeFor(placer: Placer, change: Change, row: VmRow): Promise<string | undefined> {
-  const { cpuMillis, memBytes, diskBytes } = row;
-  const resources = resourcesOf({ cpuMillis, memBytes, diskBytes, desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED });
-  const spec = VmSpec.fromJSON(row.spec);
   try {
-    return (await placer.place(change, { vmId: row.id, projectId: row.projectId, imageDigest: row.imageDigest, spec, resources })).id;
+    return (await placer.place(change, anewRequest(row))).id;
   } catch (error) {
     if (error instanceof PitwallError || error instanceof StaleFleet) return undefined;
     throw error;
   }
-}
-
-/** Whether its owner allows that it begins anew with an empty disk. */
-export function mayMove({ spec }: VmRow): boolean {
-  return VmSpec.fromJSON(spec).nodeLossPolicy === NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE;
 }

@@ -46,6 +46,8 @@ export const VmEntity = defineEntity({
     restartGeneration: p.bigint(),
     /** It is stopped only in order to be started on another node. */
     moving: p.boolean(),
+    /** Until its node has said that it is of this generation, it need not know that the VM may be rescheduled; 0: it does, or runs nothing of it. */
+    policyGeneration: p.bigint(),
     /** What it is called below the gateways' domain, besides its id. */
     host: p.text().nullable(),
     httpPort: p.integer(),

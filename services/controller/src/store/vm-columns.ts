@@ -36,6 +36,7 @@ const kinds = {
   purgeTime: "timestamptz",
   restartGeneration: "bigint",
   moving: "boolean",
+  policyGeneration: "bigint",
   host: "text",
   httpPort: "int",
   publicPorts: "jsonb",

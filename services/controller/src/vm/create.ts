@@ -32,7 +32,7 @@ import { durationMs } from "./ttl.ts";
 import { antiAffinityOf, resourcesOf } from "./wanted.ts";
 
 /** How often another node is sought after others were quicker. */
-const maxPlacements = 5;
+export const maxPlacements = 5;
 
 export interface CreateParts {
   readonly store: Store;
@@ -99,11 +99,7 @@ export async function createVm(
       parts.placer.release(vmId);
       if (isKeyTaken(error)) throw nameTaken(name);
       if (!isNodeFull(error) && !(error instanceof StaleFleet)) throw error;
-      if (tries >= maxPlacements)
-        throw new PitwallError("exhausted", "the nodes fill up faster than the VM can be placed; try again, or add a node", {
-          reason: "NO_CAPACITY",
-          cause: error,
-        });
+      if (tries >= maxPlacements) throw nodesTooQuick(error);
       await parts.placer.refresh();
     }
   }
@@ -196,6 +192,7 @@ function newRow(
     purgeTime: null,
     restartGeneration: 1n,
     moving: false,
+    policyGeneration: 0n,
     address: null,
     address6: null,
     ...noIngress,
@@ -209,6 +206,13 @@ function refuseIgnored({ reference, config }: ResolvedImage): void {
   const list = ignored.map(({ field, why }) => `${field} (${why})`).join("; ");
   const message = `strict: of ${reference} would be ignored: ${list}. Create the VM without strict, or change the image`;
   throw new PitwallError("state", message, { reason: "IMAGE_FIELDS_IGNORED", field: "spec.image" });
+}
+
+export function nodesTooQuick(cause: unknown): PitwallError {
+  return new PitwallError("exhausted", "the nodes fill up faster than the VM can be placed; try again, or add a node", {
+    reason: "NO_CAPACITY",
+    cause,
+  });
 }
 
 export function nameTaken(name: string): PitwallError {

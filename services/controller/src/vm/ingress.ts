@@ -47,6 +47,14 @@ export function withdraw(row: VmRow): void {
   row.publicPorts = [];
 }
 
+/** What {@link withdraw} takes away, in a person's words. */
+export function reachOf({ name, host, publicPorts }: VmRow): string[] {
+  return [
+    ...(host === null || host === undefined ? [] : [`the host ${host} of the VM ${name}`]),
+    ...(publicPorts.length === 0 ? [] : [`that the ports ${publicPorts.join(", ")} of the VM ${name} are open to everybody`]),
+  ];
+}
+
 /** In the same words whether the name is another VM's or rests. */
 export function hostTaken(host: string): PitwallError {
   return new PitwallError(

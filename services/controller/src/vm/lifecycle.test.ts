@@ -150,6 +150,18 @@ A guest goes on with its programs, its open files and its own connections within
 entropy as soon as it answers. What it had open to others has mostly timed out. Its memory is removed before its next instruction: it
 is never woken twice from the same. Nodes of a capability below 5 are not asked ([link.md](link.md)).
 
+## A start, and where the node is
+
+| the VM's node | \`start\`, \`restart\` and their plans |
+| --- | --- |
+| has a link | the VM runs there, if there is room |
+| is unreachable | taken, with the reason NODE_UNREACHABLE: the VM runs there as soon as the node has a link; if it is lost first, as if it had run ([operate.md](operate.md#nodes-that-go-away)) |
+| is lost or fenced, and the VM may be rescheduled | the VM begins anew on another node with an empty disk at once; the plan names that node and what is lost |
+| is lost or fenced, and the VM holds | FAILED_PRECONDITION (NODE_LOST) names the node: the VM's disk is there |
+| is lost, not fenced, and was lost before it heard that the VM may be rescheduled | the same: it may run the VM still |
+
+A VM that is brought back with \`undelete\` is stopped, wherever its node is: the same holds for its start.
+
 A node's report is taken if it comes from the node that the VM is placed on, on its newest session, with the VM's epoch, and not with a
 generation that is older than the last one. A phase that is not in this table is none that a node may speak of.
 `;

@@ -13,25 +13,25 @@ import {
 import { PitwallError, type Failpoints } from "@pitwall/runtime";
 import type { Change, Method, Mutations } from "../mutation/mutations.ts";
 import type { Nodes } from "../nodes/nodes.ts";
-import { hasRoom, noRoom } from "../placement/place.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachProject, reachVm, vmNotFound, type Reached } from "../projects/reach.ts";
 import { observeQuota } from "../quota/quota.ts";
 import type { VmRow } from "../store/entities.ts";
 import { databaseNowMs, isKeyTaken, isNodeFull, type EntityManager } from "../store/store.ts";
-import { lockVm } from "../store/vm-rows.ts";
+import { lockVm, vmNames } from "../store/vm-rows.ts";
 import { lostReason } from "./assignments.ts";
-import { nameTaken } from "./create.ts";
+import { maxPlacements, nameTaken, nodesTooQuick } from "./create.ts";
 import { needHeeding } from "./egress.ts";
 import { checkVmName } from "./names.ts";
-import { hostTaken, toIngress, withdraw } from "./ingress.ts";
+import { hostTaken, reachOf, toIngress, withdraw } from "./ingress.ts";
 import { decide, table, type Move, type State } from "./lifecycle.ts";
 import { checkUnchanged, planOf } from "./plan.ts";
+import { StaleFleet, type Placed, type Placer } from "./placer.ts";
+import { needNode, readmit } from "./readmit.ts";
 import { readVm, type Recorder } from "./recorder.ts";
 import { rowState } from "./state.ts";
 import { durationMs } from "./ttl.ts";
 import { applyUpdate } from "./update.ts";
-import { resourcesOf } from "./wanted.ts";
 
 /** The fields that all changes of one VM have. */
 export interface MoveRequest {
@@ -50,6 +50,7 @@ export interface MoveResponse {
 export interface MoveParts {
   readonly mutations: Mutations;
   readonly nodes: Nodes;
+  readonly placer: Placer;
   readonly recorder: Recorder;
   readonly failpoints: Failpoints;
 }
@@ -64,6 +65,8 @@ interface Moving {
 
 /** What became of it, for the plan and the audit log. */
 interface Moved {
+  /** Where it begins anew. */
+  readonly node?: Placed;
   readonly losses?: readonly string[];
   readonly detail?: Readonly<Record<string, unknown>>;
 }
@@ -90,7 +93,8 @@ export class Moves {
     return this.#run(methods.startVm, caller, request, {
       move: () => "start",
       apply: async ({ change, row, state }, move) => {
-        await this.#readmit(change.em, row);
+        const anew = await this.#anew(change, row, state);
+        if (anew) return anew;
         row.desired = Desired.DESIRED_RUNNING;
         if (table[state][move] !== "resuming") row.restartGeneration = row.generation;
         return {};
@@ -109,10 +113,10 @@ export class Moves {
   stop(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
     return this.#run(methods.stopVm, caller, request, {
       move: () => "stop",
-      apply: ({ row }) => {
+      apply: ({ row, state }) => {
         row.desired = Desired.DESIRED_STOPPED;
         row.moving = false;
-        return {};
+        return { losses: memoryOf(row, state) };
       },
     });
   }
@@ -120,11 +124,12 @@ export class Moves {
   restart(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
     return this.#run(methods.restartVm, caller, request, {
       move: () => "restart",
-      apply: async ({ change, row }) => {
-        await this.#readmit(change.em, row);
+      apply: async ({ change, row, state }) => {
+        const anew = await this.#anew(change, row, state);
+        if (anew) return anew;
         row.desired = Desired.DESIRED_RUNNING;
         row.restartGeneration = row.generation;
-        return { losses: [`what the VM ${row.name} has in memory`] };
+        return { losses: memoryOf(row, state) };
       },
     });
   }
@@ -133,11 +138,12 @@ export class Moves {
   delete(caller: Principal, request: MoveRequest): Promise<MoveResponse> {
     return this.#run(methods.deleteVm, caller, request, {
       move: ({ state, reached }) => (state === "deleted" || reached.project.undeleteWindowMs === 0n ? "purge" : "delete"),
-      apply: async ({ change, row, reached }, move) => {
+      apply: async ({ change, row, state, reached }, move) => {
         if (row.deleteProtection) throw isProtected(row);
         if (move === "delete") {
+          const losses = [...memoryOf(row, state), ...reachOf(row)];
           await markDeleted(change.em, row, reached.project.undeleteWindowMs);
-          return { detail: { purgeTime: row.purgeTime } };
+          return { losses, detail: { purgeTime: row.purgeTime } };
         }
         row.desired = Desired.DESIRED_DELETED;
         withdraw(row);
@@ -212,7 +218,7 @@ export class Moves {
         if (!row || (rowState(row) !== "suspended" && rowState(row) !== "suspending")) return;
         name = row.name;
         await needNode(change.em, row);
-        await this.#readmit(change.em, row);
+        await readmit(this.#parts, change, row);
         row.generation += 1n;
         row.desired = Desired.DESIRED_RUNNING;
         await recorder.changed(change, row, { tellNode: true });
@@ -232,25 +238,45 @@ export class Moves {
   ): Promise<MoveResponse> {
     let name = request.vm;
     let host = "";
+    let beganAnew = false;
     const work = async (change: Change): Promise<MoveResponse> => {
       const moving = await lock(change, caller, request);
-      return this.#work(moving, step, (row) => {
+      return this.#work(moving, step, (row, { node }) => {
         name = row.name;
         host = row.host ?? "";
+        beganAnew = node !== undefined;
       });
     };
-    try {
-      const changed = await this.#parts.mutations.run({ service: VmServiceDefinition, method, caller, request, work });
-      await this.#parts.failpoints.at(method.name === "DeleteVm" ? "delete.api.committed" : "change.api.committed", changed.vm?.id);
-      return changed;
-    } catch (error) {
-      if (isKeyTaken(error, "vm_host")) throw hostTaken(host);
-      if (isKeyTaken(error)) throw nameTaken(name);
-      throw isNodeFull(error) ? noRoomNow(name, error) : error;
+    for (let tries = 1; ; tries++) {
+      try {
+        const changed = await this.#parts.mutations.run({ service: VmServiceDefinition, method, caller, request, work });
+        await this.#parts.failpoints.at(method.name === "DeleteVm" ? "delete.api.committed" : "change.api.committed", changed.vm?.id);
+        return changed;
+      } catch (error) {
+        if (isKeyTaken(error, "vm_host")) throw hostTaken(host);
+        if (isKeyTaken(error)) throw nameTaken(name);
+        const isOld = error instanceof StaleFleet || (isNodeFull(error) && beganAnew);
+        if (!isOld) throw isNodeFull(error) ? noRoomNow(name, error) : error;
+        if (tries >= maxPlacements) throw nodesTooQuick(error);
+        await this.#parts.placer.refresh();
+      }
     }
   }
 
-  async #work(moving: Moving, { move, apply }: Step, onApplied: (row: VmRow) => void): Promise<MoveResponse> {
+  /** Makes the row ready to run on its node, or to begin anew elsewhere: what became of it then; undefined: on its node. */
+  async #anew(change: Change, row: VmRow, state: State): Promise<Moved | undefined> {
+    const from = row.nodeId;
+    const { node: was } = await vmNames(change.em, row);
+    const node = await readmit(this.#parts, change, row);
+    if (!node) return undefined;
+    const losses = [
+      `the disk of the VM ${row.name} on its node ${was}, which is lost: it begins with an empty one`,
+      ...memoryOf(row, state),
+    ];
+    return { node, losses, detail: { from, to: node.id, epoch: String(row.epoch) } };
+  }
+
+  async #work(moving: Moving, { move, apply }: Step, onApplied: (row: VmRow, moved: Moved) => void): Promise<MoveResponse> {
     const { change, row, state, reached } = moving;
     const etag = String(row.revision);
     const quota = await observeQuota(change, row.projectId);
@@ -263,7 +289,7 @@ export class Moves {
       // Its node no longer has it, and is told of it again only when it is started or deleted.
       if (row.reason === lostReason && chosen !== "start" && chosen !== "restart" && chosen !== "purge")
         row.observedGeneration = row.generation;
-      onApplied(row);
+      onApplied(row, moved);
     }
     const vm = isSame ? await readVm(change.em, row) : await this.#parts.recorder.changed(change, row, { tellNode: true });
     await change.audit({
@@ -272,17 +298,8 @@ export class Moves {
       generation: row.generation,
       detail: { name: row.name, ...(isSame && { unchanged: true }), ...moved.detail },
     });
-    const { losses = [] } = moved;
-    return { vm, plan: planOf(change, { etag, role: reached.role, project: reached.project.name, losses, quota: await quota() }) };
-  }
-
-  /** A stopped VM gave its CPU and memory back; its disk, and so the VM, stays where it is. */
-  async #readmit(em: EntityManager, row: VmRow): Promise<void> {
-    const node = await this.#parts.nodes.candidate(em, row.nodeId);
-    const takes = resourcesOf(row);
-    const grows = takes.cpuMillis === 0 && takes.memBytes === 0;
-    const wanted = { cpuMillis: grows ? BigInt(row.cpuMillis) : 0n, memBytes: grows ? row.memBytes : 0n, diskBytes: 0n };
-    if (node && !hasRoom(node, wanted)) throw noRoom([node], wanted);
+    const { node, losses = [] } = moved;
+    return { vm, plan: planOf(change, { etag, node, role: reached.role, project: reached.project.name, losses, quota: await quota() }) };
   }
 }
 
@@ -305,17 +322,6 @@ async function needHolding(em: EntityManager, { name, nodeId }: VmRow): Promise<
   throw new PitwallError("unsupported", message, { reason: "AGENT_TOO_OLD" });
 }
 
-/** Throws `unavailable` for a VM on a node that is away or is being emptied: nobody who only comes by may have it begin anew elsewhere. */
-async function needNode(em: EntityManager, { name, nodeId }: VmRow): Promise<void> {
-  const [node]: { is_there: boolean }[] = await em.execute(
-    `select not draining and end_time is null and lost_time is null and lease_expire_time > now() as is_there
-       from node join node_session on node_id = node.id where node.id = ?`,
-    [nodeId],
-  );
-  if (node?.is_there === true) return;
-  throw new PitwallError("unavailable", `the VM ${name} is suspended on a node that is away or is being emptied`, { reason: "NODE_AWAY" });
-}
-
 /** It comes before everything else that a change does. */
 async function lock(change: Change, caller: Principal, { vm, etag }: MoveRequest): Promise<Moving> {
   const { id } = await reachVm(change.em, caller, vm, "member");
@@ -335,6 +341,14 @@ export async function markDeleted(em: EntityManager, row: VmRow, windowMs: bigin
   row.deleteTime = new Date(nowMs);
   row.purgeTime = new Date(nowMs + Number(windowMs));
 }
+
+/** What is lost when it stops, or does not go on where it was. */
+function memoryOf({ name }: VmRow, state: State): string[] {
+  return inMemory.has(state) ? [`what the VM ${name} has in memory`] : [];
+}
+
+/** Nothing of it need be in memory in the others. */
+const inMemory: ReadonlySet<State> = new Set(["running", "pausing", "paused", "suspending", "suspended", "resuming"]);
 
 function noRoomNow(name: string, cause: unknown): PitwallError {
   const message = `the node of the VM ${name} has no room for it at this moment; stop or delete VMs there, or try again`;

@@ -11,7 +11,7 @@ export interface PlanParts {
   /** Etag of the VM before the change; empty for a new one. */
   readonly etag: string;
   /** Where it is placed by this change; absent: nowhere. */
-  readonly node?: Placed;
+  readonly node?: Placed | undefined;
   readonly role: ProjectRole;
   readonly project: string;
   readonly losses?: readonly string[];

@@ -1,9 +1,10 @@
 // UpdateVm: the fields that its mask names, checked as those of a new VM are.
-import { VmSpec, type UpdateVmRequest, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Phase, VmSpec, type UpdateVmRequest, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid } from "@pitwall/runtime";
 import type { VmRow } from "../store/entities.ts";
 import { checkHost, checkPort, checkPublicPorts, defaultHttpPort } from "./ingress.ts";
 import type { State } from "./lifecycle.ts";
+import { mayMove } from "./move.ts";
 import { checkSpec } from "./spec.ts";
 
 const labelPrefix = "spec.labels.";
@@ -55,12 +56,20 @@ export function applyUpdate(row: VmRow, state: State, { value, updateMask }: Upd
     else rowSetters[field]?.(row, value);
   }
   const checked = checkSpec(spec);
+  const couldMove = mayMove(row);
   row.spec = VmSpec.toJSON(checked);
+  if (mayMove(row) && !couldMove && mayRun(row)) row.policyGeneration = row.generation;
   // A VM that runs keeps what it has until its next start, and is given what that start takes now.
   const most = <T extends number | bigint>(was: T, wanted: T): T => (atRest.has(state) || wanted > was ? wanted : was);
   row.cpuMillis = most(row.cpuMillis, checked.cpuMillis);
   row.memBytes = most(row.memBytes, checked.memBytes);
   return fields;
+}
+
+/** Whether its node may run it, as far as anybody knows: only then must it hear of a policy that has it end the VM. */
+function mayRun({ phase, reason, restartGeneration, observedGeneration }: VmRow): boolean {
+  const isAtRest = phase === Phase.PHASE_STOPPED || (phase === Phase.PHASE_FAILED && reason !== "LEASE_LOST");
+  return !isAtRest || restartGeneration > observedGeneration;
 }
 
 function fieldsOf(mask: readonly string[] | undefined): readonly string[] {
