@@ -1,9 +1,11 @@
 // One request, one effect: request ids, etags, plans and the audit log, over the wire and on a real database.
 import { randomUUID } from "node:crypto";
+import { join } from "node:path";
 import { CreateVmRequest, Desired, Phase, VmServiceDefinition, VmSpec, type CreateVmResponse } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { ClientError, createClient, Metadata, Status } from "nice-grpc";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
+import { writeLayout } from "./support/layout.ts";
 import { startNode, type TestNode } from "./support/node.ts";
 import { refusalOf } from "./support/refusals.ts";
 
@@ -146,6 +148,7 @@ describe("an etag", () => {
 describe("a plan", () => {
   it("changes nothing, and leaves nothing behind", async () => {
     const traces = async (): Promise<number[]> => Promise.all(["vm", "audit_entry", "request"].map((table) => count(`from ${table}`)));
+    await ada.vms.listVms({}); // makes their project, the first time
     const before = await traces();
     const { vm, plan } = await ada.vms.createVm({
       name: "planned",
@@ -160,7 +163,8 @@ describe("a plan", () => {
       policy: expect.stringContaining("owner") as string,
     });
     expect(await traces()).toEqual(before);
-    expect(await count("from vm_event where vm_id = $1", vm?.id)).toBe(0);
+    expect(vm?.id).toBe(""); // drawn when it is made
+    expect(await count("from vm_event where position('planned'::bytea in body) > 0")).toBe(0);
     await expect(ada.vms.getVm({ vm: "planned" })).rejects.toThrow("NOT_FOUND");
   });
 
@@ -169,6 +173,30 @@ describe("a plan", () => {
     const { plan } = await ada.vms.createVm({ ...request, validateOnly: true });
     const { vm } = await ada.vms.createVm({ ...request, planToken: plan?.token ?? "" });
     expect(vm).toMatchObject({ name: "applied", nodeId: plan?.nodeId });
+  });
+
+  it("of a VM without a name is applied under the one that it said, once", async () => {
+    const request = { spec: { image: pitwall.image } };
+    const { plan, vm: planned } = await ada.vms.createVm({ ...request, validateOnly: true });
+    const apply = { ...request, planToken: plan?.token ?? "" };
+    const { vm } = await ada.vms.createVm(apply);
+    expect(vm).toMatchObject({ name: planned?.name, nodeId: plan?.nodeId, imageDigest: planned?.imageDigest });
+    await expect(ada.vms.createVm(apply)).rejects.toThrow("ABORTED: plan_token: the plan no longer holds: its name is another VM's");
+  });
+
+  it("is ABORTED once its image's reference stands for another image", async () => {
+    const layout = join(pitwall.dir, "moving-tag");
+    const request = { name: "tag-moved", spec: { image: await writeLayout(layout) } };
+    const { plan, vm: planned } = await ada.vms.createVm({ ...request, validateOnly: true });
+    await writeLayout(layout, ["/bin/false"]);
+    await expect(ada.vms.createVm({ ...request, planToken: plan?.token ?? "" })).rejects.toThrow(
+      new RegExp(
+        `ABORTED: plan_token: the plan no longer holds: oci:.* stands for sha256:[0-9a-f]+ now, not for ${planned?.imageDigest}; plan again`,
+      ),
+    );
+    await writeLayout(layout);
+    const { vm } = await ada.vms.createVm({ ...request, planToken: plan?.token ?? "" });
+    expect(vm?.imageDigest).toBe(planned?.imageDigest);
   });
 
   it("says what is lost, and is ABORTED once the VM has changed", async () => {

@@ -12,6 +12,8 @@ export interface Choice {
   readonly nodeId: string;
   /** Etag of what is changed; empty: it is new. */
   readonly etag: string;
+  /** Of what is new: how it was called, and what its image stood for. */
+  readonly made?: { readonly name: string; readonly imageDigest: string } | undefined;
 }
 
 /** Whose plan of which request. */
@@ -23,10 +25,18 @@ export interface Planned {
   readonly digest: string;
 }
 
-const payloadOf = z.tuple([z.string(), z.string(), z.string(), z.number(), z.string(), z.string()]);
+const payloadOf = z.tuple([z.string(), z.string(), z.string(), z.number(), z.string(), z.string()]).rest(z.string());
 
-export function signPlan(signer: Signer, { action, actor, digest }: Planned, { nodeId, etag }: Choice, nowMs: number): string {
-  const payload: z.input<typeof payloadOf> = [action, actor, digest, nowMs + lifeMs, nodeId, etag];
+export function signPlan(signer: Signer, { action, actor, digest }: Planned, { nodeId, etag, made }: Choice, nowMs: number): string {
+  const payload: z.input<typeof payloadOf> = [
+    action,
+    actor,
+    digest,
+    nowMs + lifeMs,
+    nodeId,
+    etag,
+    ...(made ? [made.name, made.imageDigest] : []),
+  ];
   return signer.sign(purpose, Buffer.from(JSON.stringify(payload)).toString("base64url"));
 }
 
@@ -34,11 +44,13 @@ export function signPlan(signer: Signer, { action, actor, digest }: Planned, { n
 export function readPlan(signer: Signer, token: string, { action, actor, digest }: Planned, nowMs: number): Choice {
   const payload = signer.verify(purpose, token);
   if (payload === undefined) throw invalid("plan_token", "is not a token that `validate_only` returned");
-  const [ofAction, ofActor, ofDigest, endMs, nodeId, etag] = payloadOf.parse(JSON.parse(Buffer.from(payload, "base64url").toString()));
+  const [ofAction, ofActor, ofDigest, endMs, nodeId, etag, name, imageDigest] = payloadOf.parse(
+    JSON.parse(Buffer.from(payload, "base64url").toString()),
+  );
   if (ofAction !== action || ofActor !== actor || ofDigest !== digest)
     throw invalid("plan_token", "is of another request; send the request that was planned, unchanged");
   if (nowMs > endMs) throw planStale("it is more than 10 minutes old");
-  return { nodeId, etag };
+  return { nodeId, etag, made: name === undefined || imageDigest === undefined ? undefined : { name, imageDigest } };
 }
 
 /** What has changed since the plan was made. */

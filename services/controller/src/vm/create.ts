@@ -15,6 +15,7 @@ import { PitwallError, systemClock, toDuration, type Failpoints } from "@pitwall
 import type { Credentials } from "../credentials/credentials.ts";
 import type { AuditRecord } from "../mutation/audit.ts";
 import type { Change, Leavings, Mutations } from "../mutation/mutations.ts";
+import { planStale } from "../mutation/plan-token.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Principal } from "../projects/principal.ts";
 import { observeQuota } from "../quota/quota.ts";
@@ -71,7 +72,8 @@ export async function createVm(
   const call = { service: VmServiceDefinition, method, caller, request };
   const spec = checkSpec(request.spec);
   const ttlMs = durationMs("ttl", request.ttl);
-  const name = request.name === "" ? makeName() : checkVmName(request.name);
+  const isNameDrawn = request.name === "";
+  const name = isNameDrawn ? makeName() : checkVmName(request.name);
   const leavings = parts.mutations.leavings(call);
   const { earlier, hasCredentials, ...reached } = await parts.beforeCreate({ caller, reference: request.project, leavings });
   if (earlier) return earlier;
@@ -92,12 +94,15 @@ export async function createVm(
   }
   for (let tries = 1; ; tries++) {
     try {
-      const made = await parts.mutations.run({ ...call, work: (change) => place(parts, change, reached, { ...wanted, vmId }) });
+      const made = await parts.mutations.run({
+        ...call,
+        work: (change) => place(parts, change, reached, { ...wanted, vmId, isNameDrawn }),
+      });
       await parts.failpoints.at("create.api.committed", vmId);
       return made;
     } catch (error) {
       parts.placer.release(vmId);
-      if (isKeyTaken(error)) throw nameTaken(name);
+      if (isKeyTaken(error)) throw isNameDrawn && request.planToken !== "" ? planStale("its name is another VM's") : nameTaken(name);
       if (!isNodeFull(error) && !(error instanceof StaleFleet)) throw error;
       if (tries >= maxPlacements) throw nodesTooQuick(error);
       await parts.placer.refresh();
@@ -138,9 +143,18 @@ function entryOf(row: VmRow, { image }: VmSpec): AuditRecord {
   return { object: `vm/${id}`, projectId, generation, detail: { name, image, imageDigest, node } };
 }
 
-async function place(parts: CreateParts, change: Change, reached: ReachedId, wanted: NewVm & { vmId: string }): Promise<CreateVmResponse> {
+async function place(
+  parts: CreateParts,
+  change: Change,
+  reached: ReachedId,
+  { isNameDrawn, ...asked }: NewVm & { vmId: string; isNameDrawn: boolean },
+): Promise<CreateVmResponse> {
   const { project, role } = reached;
-  const { spec, imageDigest, vmId } = wanted;
+  const { spec, imageDigest, vmId } = asked;
+  const planned = change.plan?.made;
+  if (planned && planned.imageDigest !== imageDigest)
+    throw planStale(`${spec.image} stands for ${imageDigest} now, not for ${planned.imageDigest}`);
+  const wanted = { ...asked, name: planned && isNameDrawn ? planned.name : asked.name };
   const request = { vmId, projectId: project.id, imageDigest, spec, resources: resourcesOf({ ...spec, ...placed }) };
   const node = await parts.placer.place(change, request);
   await parts.failpoints.at("create.sched.locked", vmId);
@@ -151,7 +165,12 @@ async function place(parts: CreateParts, change: Change, reached: ReachedId, wan
   const vm = await parts.recorder.changed(change, row, { tellNode: true });
   await change.audit(entryOf(row, spec));
   await parts.failpoints.at("create.sched.placed", vmId);
-  return { vm, plan: planOf(change, { etag: "", node, role, project: project.name, quota: await quota() }) };
+  const made = { name: wanted.name, imageDigest };
+  // Its id is drawn when it is made.
+  return {
+    vm: change.validateOnly ? { ...vm, id: "" } : vm,
+    plan: planOf(change, { etag: "", node, made, role, project: project.name, quota: await quota() }),
+  };
 }
 
 function newRow(

@@ -1,6 +1,6 @@
 // Plans: what a change of a VM would do, for whoever asks with `validate_only`.
 import type { Plan } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { planStale } from "../mutation/plan-token.ts";
+import { planStale, type Choice } from "../mutation/plan-token.ts";
 import { checkEtag, type Change } from "../mutation/mutations.ts";
 import type { ProjectRole } from "../projects/principal.ts";
 import type { QuotaChange } from "../quota/quota.ts";
@@ -12,6 +12,8 @@ export interface PlanParts {
   readonly etag: string;
   /** Where it is placed by this change; absent: nowhere. */
   readonly node?: Placed | undefined;
+  /** Of a new VM. */
+  readonly made?: Choice["made"];
   readonly role: ProjectRole;
   readonly project: string;
   readonly losses?: readonly string[];
@@ -19,10 +21,10 @@ export interface PlanParts {
 }
 
 /** Undefined unless the change is one that only asks. */
-export function planOf(change: Change, { etag, node, role, project, losses = [], quota }: PlanParts): Plan | undefined {
+export function planOf(change: Change, { etag, node, made, role, project, losses = [], quota }: PlanParts): Plan | undefined {
   if (!change.validateOnly) return undefined;
   return {
-    token: change.planToken({ nodeId: node?.id ?? "", etag }),
+    token: change.planToken({ nodeId: node?.id ?? "", etag, made }),
     nodeId: node?.id ?? "",
     nodeName: node?.name ?? "",
     rejections: [...(node?.rejections ?? [])],

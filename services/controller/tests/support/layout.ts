@@ -4,7 +4,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
 /** Writes a layout with one image; its reference. */
-export async function writeLayout(dir: string): Promise<string> {
+export async function writeLayout(dir: string, cmd: readonly string[] = ["/bin/true"]): Promise<string> {
   const blobs = join(dir, "blobs", "sha256");
   await mkdir(blobs, { recursive: true });
   const put = async (mediaType: string, content: Buffer): Promise<{ mediaType: string; digest: string; size: number }> => {
@@ -17,7 +17,7 @@ export async function writeLayout(dir: string): Promise<string> {
   const rootfs = { type: "layers", diff_ids: [layer.digest] };
   const config = await put(
     "application/vnd.oci.image.config.v1+json",
-    json({ architecture: "amd64", os: "linux", config: { Cmd: ["/bin/true"] }, rootfs }),
+    json({ architecture: "amd64", os: "linux", config: { Cmd: cmd }, rootfs }),
   );
   const mediaType = "application/vnd.oci.image.manifest.v1+json";
   const manifest = await put(mediaType, json({ schemaVersion: 2, mediaType, config, layers: [layer] }));
