@@ -78,7 +78,7 @@ export async function startSimController({ process, notices, linkAt, images, log
   const leases = new Leases({ store, news, heartbeatMs, leaseMs, beat: () => roster.seen(), failpoints, log, clock });
   const patience = patienceOf(leaseMs);
   const links = new NodeLinks({ store, sessions, relay: relayBy(linkAt), ownId: id });
-  const fleet = new FleetChanges({ mutations, nodes, news });
+  const fleet = new FleetChanges({ mutations, nodes, placer, news });
   const parking = openParking({ store, mutations, log });
   const rounds = {
     "node-loss": () => reconcileNodeLoss({ store, mutations, recorder, placer, parking, leases, news, patience, failpoints, log }),

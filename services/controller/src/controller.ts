@@ -215,7 +215,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const lost = new LostKeys(descriptors);
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
-  const fleet = new FleetChanges({ mutations, nodes, news });
+  const fleet = new FleetChanges({ mutations, nodes, placer, news });
   const api = createServer({ ...apiOptions, interceptors: [callerInterceptor({ admit, callers, log })] })
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))

@@ -1,8 +1,9 @@
 // Where VMs are placed: what their specs ask for, on real controllers, with nodes of several kinds.
 import { randomUUID } from "node:crypto";
-import { Phase, PlacementStrategy, type NodeLossPolicy, type Placement } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { DrainAction } from "@pitwall/proto/pitwall/v1/node.ts";
+import { Desired, NodeLossPolicy, Phase, PlacementStrategy, type Placement } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
+import { admin, startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
 import { startNode, type TestNode } from "./support/node.ts";
 
 let pitwall: TestControllers;
@@ -150,5 +151,39 @@ describe("a plan", () => {
     await expect(ada.vms.createVm({ ...wanted, planToken: plan?.token ?? "" })).rejects.toThrow(
       /ABORTED: plan_token: the plan no longer holds: on its node, not enough CPU \(wanted 5000 millis, free \d+ millis\); plan again/,
     );
+  });
+});
+
+describe("a drain", () => {
+  const { NODE_LOSS_POLICY_RESCHEDULE: nodeLossPolicy } = NodeLossPolicy;
+
+  it("is planned as it is done: by labels, by who keeps away from whom, and by what the VMs before it will take", async () => {
+    await pitwall.query("delete from vm");
+    const root = await pitwall.as(admin);
+    for (const name of ["a-2", "b-1", "c-1"]) await root.nodes.cordonNode({ node: name });
+    const moves = { nodeLossPolicy };
+    await placed("needs-ssd", { requireLabels: ["disk=ssd"] }, {}, moves);
+    await placed("needs-a", { requireLabels: ["zone=a", "disk"] }, {}, moves);
+    // Apart by zone: neither may go to the other's, and each may stay in its own.
+    const apart = { antiAffinityLabel: "app", failureDomainLabel: "zone" };
+    await placed("db", { ...apart, requireLabels: ["zone in (a,c)"] }, { app: "db" }, moves);
+    for (const name of ["a-2", "b-1", "c-1"]) await root.nodes.uncordonNode({ node: name });
+    await placed("other-db", { ...apart, requireLabels: ["zone=c"] }, { app: "db" });
+    for (const vm of ["needs-ssd", "needs-a", "db", "other-db"]) await ada.vms.waitVm({ vm });
+
+    const { steps } = await root.nodes.drainNode({ node: "a-1", validateOnly: true });
+    expect(steps.map(({ vmName, action, toNodeName }) => [vmName, action, toNodeName])).toEqual([
+      ["db", DrainAction.DRAIN_ACTION_MOVE, "a-2"],
+      ["needs-a", DrainAction.DRAIN_ACTION_STAY, ""],
+      ["needs-ssd", DrainAction.DRAIN_ACTION_MOVE, "b-1"],
+    ]);
+    expect(steps[1]?.message).toContain('its label zone is "b"; wanted "a"');
+    await root.nodes.drainNode({ node: "a-1" });
+    for (const [vm, node] of [
+      ["db", "a-2"],
+      ["needs-ssd", "b-1"],
+    ] as const)
+      await expect.poll(async () => (await ada.vms.getVm({ vm })).vm?.nodeName, { timeout: 20_000 }).toBe(node);
+    expect((await ada.vms.getVm({ vm: "needs-a" })).vm).toMatchObject({ nodeName: "a-1", desired: Desired.DESIRED_RUNNING });
   });
 });

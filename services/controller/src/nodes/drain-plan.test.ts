@@ -1,25 +1,34 @@
 import { DrainAction } from "@pitwall/proto/pitwall/v1/node.ts";
+import { Desired, NodeLossPolicy, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError } from "@pitwall/runtime";
 import { expect, test } from "vitest";
-import { drainPlan, type DrainedVm, type Target } from "./drain-plan.ts";
+import type { VmRow } from "../store/entities.ts";
+import { drainPlan } from "./drain-plan.ts";
 
-const amounts = (n: bigint): { cpuMillis: bigint; memBytes: bigint; diskBytes: bigint } => ({ cpuMillis: n, memBytes: n, diskBytes: n });
-const vm = (id: string, runs: boolean, mayMove: boolean): DrainedVm => ({ id, name: id, runs, mayMove, ...amounts(10n) });
-const target = (id: string, room: bigint, ready = true): Target => ({
-  id,
-  name: id,
-  ready,
-  capacity: amounts(room),
-  allocated: amounts(0n),
-});
+const { NODE_LOSS_POLICY_HOLD: hold, NODE_LOSS_POLICY_RESCHEDULE: reschedule } = NodeLossPolicy;
+const vm = (name: string, desired: Desired, nodeLossPolicy: NodeLossPolicy): VmRow =>
+  ({ id: name, name, desired, spec: VmSpec.toJSON(VmSpec.fromPartial({ nodeLossPolicy })) }) as VmRow; // what a plan looks at
 
-test("a VM moves where its policy allows it and another node has room, stops where it does not, and stays where none has", () => {
-  const vms = [vm("idle", false, true), vm("held", true, false), vm("one", true, true), vm("two", true, true), vm("three", true, true)];
-  const steps = drainPlan(vms, [target("a", 10n), target("b", 15n), target("away", 99n, false)]);
+test("a VM moves where its policy allows it and placement finds a node, stops where it does not, and stays, and says why, where there is none", () => {
+  const vms = [
+    vm("idle", Desired.DESIRED_STOPPED, reschedule),
+    vm("asleep", Desired.DESIRED_SUSPENDED, reschedule),
+    vm("held", Desired.DESIRED_RUNNING, hold),
+    vm("paused", Desired.DESIRED_PAUSED, reschedule),
+    vm("last", Desired.DESIRED_RUNNING, reschedule),
+  ];
+  const nodes = [{ id: "1", name: "b" }];
+  const steps = drainPlan(vms, () => {
+    const node = nodes.pop();
+    if (!node) throw new PitwallError("exhausted", "no node has room for the VM");
+    return node;
+  });
   expect(steps.map(({ vmName, action, toNodeName }) => [vmName, action, toNodeName])).toEqual([
     ["idle", DrainAction.DRAIN_ACTION_NONE, ""],
+    ["asleep", DrainAction.DRAIN_ACTION_NONE, ""],
     ["held", DrainAction.DRAIN_ACTION_STOP, ""],
-    ["one", DrainAction.DRAIN_ACTION_MOVE, "b"],
-    ["two", DrainAction.DRAIN_ACTION_MOVE, "a"],
-    ["three", DrainAction.DRAIN_ACTION_STAY, ""],
+    ["paused", DrainAction.DRAIN_ACTION_MOVE, "b"],
+    ["last", DrainAction.DRAIN_ACTION_STAY, ""],
   ]);
+  expect(steps.at(-1)?.message).toBe("it stays until a node may have it: no node has room for the VM");
 });

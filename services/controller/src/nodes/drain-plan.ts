@@ -1,51 +1,43 @@
-// What becomes of the VMs of a node that is drained: pure.
+// What becomes of the VMs of a node that is drained, as reconcile/drain.ts brings it about: pure, but for what placement says.
 import { DrainAction, type DrainStep } from "@pitwall/proto/pitwall/v1/node.ts";
-import { hasRoom, type Amounts, type Candidate } from "../placement/place.ts";
+import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { PitwallError } from "@pitwall/runtime";
+import type { VmRow } from "../store/entities.ts";
+import { mayMove } from "../vm/move.ts";
+import type { NodeName } from "./nodes.ts";
 
-/** A VM as draining sees it. */
-export interface DrainedVm extends Amounts {
-  readonly id: string;
-  readonly name: string;
-  /** Somebody wants it to run. */
-  readonly runs: boolean;
-  /** It may begin anew on another node. */
-  readonly mayMove: boolean;
+/** What is asked for of VMs that have a VMM, and so of those that leave a node that is drained. */
+export const up: readonly Desired[] = [Desired.DESIRED_RUNNING, Desired.DESIRED_PAUSED];
+
+/** `move` where there is room for it: until then it stays. */
+export function drainOf(row: Pick<VmRow, "desired" | "spec">): "none" | "stop" | "move" {
+  if (!up.some((desired) => desired === row.desired)) return "none";
+  return mayMove(row) ? "move" : "stop";
 }
 
-export interface Target extends Candidate {
-  readonly name: string;
-}
-
-/** One step per VM, in the order given. `targets` are the other nodes; what a step takes of one is not there for the next. */
-export function drainPlan(vms: readonly DrainedVm[], targets: readonly Target[]): DrainStep[] {
-  const left = targets.filter(({ ready }) => ready).map((target) => ({ ...target }));
-  return vms.map((vm) => {
-    const step = { vmId: vm.id, vmName: vm.name, toNodeName: "" };
-    if (!vm.runs) return { ...step, action: DrainAction.DRAIN_ACTION_NONE, message: "it does not run; its disk stays here" };
-    if (!vm.mayMove) {
-      const message = "its disk is here: it is stopped, and starts here again when it is asked to";
-      return { ...step, action: DrainAction.DRAIN_ACTION_STOP, message };
+/** One step per VM, in the order given, which is the one in which they go. `placeNext` throws what placement does where there is no node. */
+export function drainPlan(rows: readonly VmRow[], placeNext: (row: VmRow) => NodeName): DrainStep[] {
+  return rows.map((row) => {
+    const step = { vmId: row.id, vmName: row.name, toNodeName: "" };
+    switch (drainOf(row)) {
+      case "none":
+        return { ...step, action: DrainAction.DRAIN_ACTION_NONE, message: "it does not run; its disk stays here" };
+      case "stop": {
+        const message = "its disk is here: it is stopped, and starts here again when it is asked to";
+        return { ...step, action: DrainAction.DRAIN_ACTION_STOP, message };
+      }
+      case "move":
+        return { ...step, ...moved(() => placeNext(row)) };
     }
-    const [target] = left
-      .filter((candidate) => hasRoom(candidate, vm))
-      .toSorted((a, b) => (memoryLeft(a) === memoryLeft(b) ? (a.id < b.id ? -1 : 1) : memoryLeft(a) > memoryLeft(b) ? -1 : 1));
-    if (!target) return { ...step, action: DrainAction.DRAIN_ACTION_STAY, message: "no other node has room for it" };
-    target.allocated = plus(target.allocated, vm);
-    return {
-      ...step,
-      action: DrainAction.DRAIN_ACTION_MOVE,
-      toNodeName: target.name,
-      message: "it begins with an empty disk; its disk here is lost",
-    };
   });
 }
 
-const memoryLeft = ({ capacity, allocated }: Candidate): bigint => capacity.memBytes - allocated.memBytes;
-
-function plus(one: Amounts, other: Amounts): Amounts {
-  return {
-    cpuMillis: one.cpuMillis + other.cpuMillis,
-    memBytes: one.memBytes + other.memBytes,
-    diskBytes: one.diskBytes + other.diskBytes,
-  };
+function moved(placeNext: () => NodeName): Pick<DrainStep, "action" | "toNodeName" | "message"> {
+  try {
+    const message = "it begins with an empty disk; its disk here is lost";
+    return { action: DrainAction.DRAIN_ACTION_MOVE, toNodeName: placeNext().name, message };
+  } catch (error) {
+    if (!(error instanceof PitwallError)) throw error;
+    return { action: DrainAction.DRAIN_ACTION_STAY, toNodeName: "", message: `it stays until a node may have it: ${error.message}` };
+  }
 }

@@ -9,13 +9,14 @@ import {
   type Node,
   type UncordonNodeRequest,
 } from "@pitwall/proto/pitwall/v1/node.ts";
-import { Desired, NodeLossPolicy, VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 import type { Change, Mutations } from "../mutation/mutations.ts";
 import type { Principal } from "../projects/principal.ts";
 import { VmEntity } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
-import { drainPlan, type DrainedVm } from "./drain-plan.ts";
+import { anewRequest } from "../vm/move.ts";
+import type { Placer } from "../vm/placer.ts";
+import { drainPlan } from "./drain-plan.ts";
 import type { NodeNews } from "./node-news.ts";
 import type { Nodes } from "./nodes.ts";
 import { seenSessions } from "./session-rows.ts";
@@ -26,6 +27,7 @@ const { cordonNode, uncordonNode, drainNode, fenceNode, deleteNode } = NodeServi
 export interface FleetParts {
   readonly mutations: Mutations;
   readonly nodes: Nodes;
+  readonly placer: Pick<Placer, "rehearse">;
   readonly news: Pick<NodeNews, "tell">;
 }
 
@@ -119,22 +121,11 @@ export class FleetChanges {
     return { id, name };
   }
 
+  /** As {@link drainPlan}, by name. */
   async #planned(em: EntityManager, nodeId: string): Promise<DrainStep[]> {
-    const rows = await em.find(VmEntity, { nodeId }, { orderBy: { name: "asc" } });
-    const names = new Map((await this.#parts.nodes.list(em)).map(({ id, name }) => [id, name]));
-    const others = (await this.#parts.nodes.candidates(em)).filter(({ id }) => id !== nodeId);
-    const vms = rows.map((row): DrainedVm => ({
-      id: row.id,
-      name: row.name,
-      runs: row.desired === Desired.DESIRED_RUNNING || row.desired === Desired.DESIRED_PAUSED,
-      mayMove: VmSpec.fromJSON(row.spec).nodeLossPolicy === NodeLossPolicy.NODE_LOSS_POLICY_RESCHEDULE,
-      cpuMillis: BigInt(row.cpuMillis),
-      memBytes: row.memBytes,
-      diskBytes: row.diskBytes,
-    }));
-    return drainPlan(
-      vms,
-      others.map((candidate) => ({ ...candidate, name: names.get(candidate.id) ?? "" })),
-    );
+    const rows = await em.find(VmEntity, { nodeId }, { orderBy: { id: "asc" } });
+    const placeNext = await this.#parts.placer.rehearse(nodeId);
+    const steps = drainPlan(rows, (row) => placeNext(anewRequest(row)));
+    return steps.toSorted((one, other) => (one.vmName < other.vmName ? -1 : 1));
   }
 }

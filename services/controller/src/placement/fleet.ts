@@ -1,7 +1,7 @@
 // All nodes and what is placed on them, indexed so that a decision does not look at each of them.
 //
 // State: a line of numbers per node; pools of the open nodes (ready, not cordoned), by class and by value of each label with many, in
-// order of load; the nodes by image; counts of VMs by group. Changed only by the four methods that say so, each of which leaves all
+// order of load; the nodes by image; counts of VMs by group. Changed only by the methods that say so, each of which leaves all
 // indexes as if they were built anew. Nothing here outlives the process: after a crash it is filled again from the database.
 import { Groups } from "./groups.ts";
 import { ImageIndex } from "./image-index.ts";
@@ -83,6 +83,26 @@ export class Fleet {
     node.vms.delete(vm);
     this.groups.add(vm, node.number, -1);
     this.#use(node, vm, -1);
+  }
+
+  /** Decides as if this VM were nowhere: one that is to leave where it is does not keep itself away from anywhere. */
+  without<T>(vmId: string, decide: () => T): T {
+    const placed = this.#vms.get(vmId);
+    if (!placed) return decide();
+    this.remove(vmId);
+    try {
+      return decide();
+    } finally {
+      this.place(placed.vm);
+    }
+  }
+
+  /** The same nodes and VMs, to be changed apart from these. */
+  copy(): Fleet {
+    const fleet = new Fleet();
+    for (const { facts } of this.#nodes.values()) fleet.setNode(facts);
+    for (const { vm } of this.#vms.values()) fleet.place(vm);
+    return fleet;
   }
 
   /** All nodes, by id. */

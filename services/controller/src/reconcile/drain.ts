@@ -3,13 +3,14 @@ import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { systemClock, type Clock, type Log } from "@pitwall/runtime";
 import type { Change, Mutations } from "../mutation/mutations.ts";
+import { drainOf, up } from "../nodes/drain-plan.ts";
 import type { NodeLinks } from "../nodes/links.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { deletionOf } from "../vm/assignments.ts";
-import { beginAnew, mayMove } from "../vm/move.ts";
+import { beginAnew } from "../vm/move.ts";
 import type { Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
 import { placeFor } from "./node-loss.ts";
@@ -40,9 +41,6 @@ export function drainRounds(parts: DrainParts): () => Promise<void> {
 
 /** A VM that is to be suspended still has a VMM until it is. */
 const onItsWay = `desired = ${Desired.DESIRED_SUSPENDED} and phase not in (${[Phase.PHASE_SUSPENDED, Phase.PHASE_STOPPED, Phase.PHASE_FAILED].join(", ")})`;
-/** What is asked for of VMs that have a VMM. */
-const up = [Desired.DESIRED_RUNNING, Desired.DESIRED_PAUSED] as const;
-
 async function drainRound(parts: DrainParts, staying: Map<string, number>): Promise<void> {
   const { store, mutations, parking, clock = systemClock } = parts;
   const nowMs = clock.monotonicMs();
@@ -108,8 +106,9 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
     }
     return false;
   }
-  if (node?.draining !== true || !up.some((desired) => desired === row.desired)) return false;
-  const moves = mayMove(row);
+  const becomes = drainOf(row);
+  if (node?.draining !== true || becomes === "none") return false;
+  const moves = becomes === "move";
   if (moves && (await placeFor(placer, change, row)) === undefined) return true; // until there is room
   row.desired = Desired.DESIRED_STOPPED;
   row.generation += 1n;

@@ -6,6 +6,7 @@ import type { Change } from "../mutation/mutations.ts";
 import { planStale } from "../mutation/plan-token.ts";
 import { explain, type Rejection, type Why } from "../placement/explain.ts";
 import { place } from "../placement/scheduler.ts";
+import type { NodeName } from "../nodes/nodes.ts";
 import type { Group, Wanted } from "../placement/wanted.ts";
 import type { EntityManager } from "../store/store.ts";
 import type { FleetView } from "./fleet-view.ts";
@@ -76,9 +77,10 @@ export class Placer {
   async place(change: Change, request: PlaceRequest): Promise<Placed> {
     const wanted = wantedOf(request);
     const seed = Math.floor(this.#random() * maxSeed);
-    const nodeId = this.#choose(change, wanted, seed) ?? (await this.#chooseAnew(change, wanted, seed));
+    const choose = (): string | undefined => this.#view.fleet.without(request.vmId, () => this.#choose(change, wanted, seed));
+    const nodeId = choose() ?? (await this.#chooseAnew(change, request, choose));
     await hold(change.em, nodeId, request.vmId, wanted);
-    const rejections = change.validateOnly ? this.#rejections(wanted, nodeId) : [];
+    const rejections = change.validateOnly ? this.#view.fleet.without(request.vmId, () => this.#rejections(wanted, nodeId)) : [];
     return { id: nodeId, name: this.#view.nameOf(nodeId), rejections };
   }
 
@@ -87,14 +89,36 @@ export class Placer {
     return place(this.#view.fleet, wanted, seed)?.nodeId;
   }
 
-  async #chooseAnew(change: Change, wanted: Wanted, seed: number): Promise<string> {
+  async #chooseAnew({ plan }: Change, request: PlaceRequest, choose: () => string | undefined): Promise<string> {
     if (this.#looksLeft-- > 0) {
       await this.#view.refresh();
-      const chosen = this.#choose(change, wanted, seed);
+      const chosen = choose();
       if (chosen !== undefined) return chosen;
     }
-    if (change.plan) throw planStale(`on its node, ${this.#whyNot(wanted, change.plan.nodeId) ?? "nothing may be placed"}`);
-    throw noNode(explain(this.#view.fleet, wanted, undefined), (id) => this.#view.nameOf(id));
+    const wanted = wantedOf(request);
+    throw this.#view.fleet.without(request.vmId, () => {
+      if (plan) return planStale(`on its node, ${this.#whyNot(wanted, plan.nodeId) ?? "nothing may be placed"}`);
+      return noNode(explain(this.#view.fleet, wanted, undefined), (id) => this.#view.nameOf(id));
+    });
+  }
+
+  /**
+   * What {@link place} would choose for one VM after the other that has to leave the node: each counts, where it would be, for those after it.
+   * Throws as that does, and places nothing.
+   */
+  async rehearse(leftNodeId: string): Promise<(request: PlaceRequest) => NodeName> {
+    await this.#view.refresh();
+    const fleet = this.#view.fleet.copy();
+    const left = this.#view.node(leftNodeId);
+    if (left) fleet.setNode({ ...left, cordoned: true });
+    return (request) => {
+      const wanted = wantedOf(request);
+      fleet.remove(request.vmId);
+      const best = place(fleet, wanted, Math.floor(this.#random() * maxSeed));
+      fleet.place(placedVm(request.vmId, best?.nodeId ?? leftNodeId, request));
+      if (best) return { id: best.nodeId, name: this.#view.nameOf(best.nodeId) };
+      throw fleet.without(request.vmId, () => noNode(explain(fleet, wanted, undefined), (id) => this.#view.nameOf(id)));
+    };
   }
 
   /** Why the node will not do, in words; undefined: it will. */
