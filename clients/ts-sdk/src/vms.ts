@@ -156,14 +156,16 @@ export class Vms {
   > {
     let token = resumeToken;
     let known = new Map<string, Vm>();
+    let reference = vm;
     while (!signal?.aborted) {
       // Without a token the list begins anew: what is missing from it is gone.
       const seen = new Map<string, Vm>();
       const isAnew = token === "";
       try {
-        for await (const message of this.#raw.watchVms({ vm, project, resumeToken: token }, signal ? { signal } : {})) {
+        for await (const message of this.#raw.watchVms({ vm: reference, project, resumeToken: token }, signal ? { signal } : {})) {
           if (message.resumeToken !== "") token = message.resumeToken;
           if (message.vm) {
+            if (vm !== "") reference = message.vm.id; // its name may be another one's when the stream has broken off
             for (const list of [seen, known])
               if (message.vm.phase === Phase.PHASE_GONE) list.delete(message.vm.id);
               else list.set(message.vm.id, message.vm);

@@ -109,6 +109,19 @@ export async function reachVmInRole(
   return { row, role: allowed(found.role, least, `the VM ${row.name}`) };
 }
 
+/** The last word of a VM that is gone, encoded, while it is remembered; undefined: it is not, or was not the principal's to see. */
+export async function reachGone(
+  em: EntityManager,
+  principal: Principal,
+  vmId: string,
+): Promise<{ readonly projectId: string; readonly body: Uint8Array } | undefined> {
+  const sql = `select project.id, role from vm_event e join project on project.id = e.project_id ${withRole} where e.gone and e.vm_id = ?`;
+  const found = await visible(em, principal, sql, [vmId]);
+  if (!found) return undefined;
+  const [event]: { body: Buffer }[] = await em.execute("select body from vm_event where gone and vm_id = ?", [vmId]);
+  return event && { projectId: found.id, body: event.body };
+}
+
 function whichVm(principal: Principal, reference: string): { readonly sql: string; readonly values: readonly string[] } {
   if (isUuid(reference)) return { sql: "vm.id = ?", values: [reference] };
   const slash = reference.indexOf("/");

@@ -8,7 +8,7 @@ import type { DeniedFlows } from "../vm/denied-flows.ts";
 import type { Vms } from "../vm/vms.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import { pageLimit } from "./page.ts";
-import { waitVm, watchVms } from "./watch.ts";
+import { checkWatch, waitVm, watchVms } from "./watch.ts";
 import { whileMember } from "./while-member.ts";
 
 export interface VmServiceParts {
@@ -38,8 +38,10 @@ export function vmService({
     },
     getVm: async ({ vm, minGeneration }, context) => ({ vm: await vms.get(userOf(context), vm, minGeneration) }),
     listVms: (request, context) => vms.list(userOf(context), request, pageLimit(request.pageSize)),
-    watchVms: (request, context) =>
-      whileMember(vms, roles, userOf(context), request, context.signal, (signal) => watchVms(vms, userOf(context), request, signal)),
+    async *watchVms(request, context) {
+      checkWatch(request);
+      yield* whileMember(vms, roles, userOf(context), request, context.signal, (signal) => watchVms(vms, userOf(context), request, signal));
+    },
     startVm: (request, context) => moves.start(userOf(context), request),
     pauseVm: (request, context) => moves.pause(userOf(context), request),
     suspendVm: (request, context) => moves.suspend(userOf(context), request),
@@ -55,9 +57,9 @@ export function vmService({
     issueIngressGrant: (request, context) => grants.issue(userOf(context), request),
     async waitVm(request, context) {
       const caller = userOf(context);
-      const looked = { vm: request.vm, project: "" };
+      const looked = { vm: request.vm, project: "", resumeToken: "" };
       const watch = (): AsyncIterable<WatchVmsResponse> =>
-        whileMember(vms, roles, caller, looked, context.signal, (signal) => watchVms(vms, caller, { ...looked, resumeToken: "" }, signal));
+        whileMember(vms, roles, caller, looked, context.signal, (signal) => watchVms(vms, caller, looked, signal));
       return { vm: await waitVm(watch(), request) };
     },
   };

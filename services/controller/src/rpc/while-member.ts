@@ -11,6 +11,7 @@ import type { Vms } from "../vm/vms.ts";
 interface Looked {
   readonly vm: string;
   readonly project: string;
+  readonly resumeToken: string;
 }
 
 /** Serves with a signal that aborts, and then throws what is said of something that is not there, seconds after the role is taken away. */
@@ -18,7 +19,7 @@ export async function* whileMember<T>(
   vms: Vms,
   roles: LiveCalls,
   caller: Principal,
-  { vm, project }: Looked,
+  { vm, project, resumeToken }: Looked,
   signal: AbortSignal,
   serve: (signal: AbortSignal) => AsyncIterable<T>,
 ): AsyncGenerator<T> {
@@ -26,7 +27,7 @@ export async function* whileMember<T>(
     yield* serve(signal);
     return;
   }
-  const projectIds = vm === "" ? [...(await vms.projectIds(caller, project))] : [(await vms.find(caller, vm)).projectId];
+  const projectIds = vm === "" ? [...(await vms.projectIds(caller, project))] : [(await vms.watched(caller, vm, resumeToken)).projectId];
   using call = roles.follow(projectIds.map((id) => grantOf(id, caller.subject)));
   const ended = (): PitwallError => {
     if (vm !== "") return vmNotFound(vm);

@@ -57,12 +57,17 @@ export async function nextRevision(
 export interface NewVmEvent extends Pick<VmRow, "id" | "projectId" | "nodeId" | "revision"> {
   /** Whether its node must be told what the VM should be. */
   readonly tellNode: boolean;
+  /** It is the VM's last one. */
+  readonly gone?: boolean;
   /** The VM as the API speaks of it, encoded. */
   readonly body: Uint8Array;
 }
 
-export async function writeVmEvent(em: EntityManager, { id, projectId, nodeId, revision, tellNode, body }: NewVmEvent): Promise<void> {
-  await em.execute("insert into vm_event (vm_id, project_id, node_id, revision, tell_node, body) values (?, ?, ?, ?, ?, ?)", [
-    ...[id, projectId, nodeId, revision, tellNode, Buffer.from(body)],
+export async function writeVmEvent(
+  em: EntityManager,
+  { id, projectId, nodeId, revision, tellNode, gone = false, body }: NewVmEvent,
+): Promise<void> {
+  await em.execute("insert into vm_event (vm_id, project_id, node_id, revision, tell_node, gone, body) values (?, ?, ?, ?, ?, ?, ?)", [
+    ...[id, projectId, nodeId, revision, tellNode, gone, Buffer.from(body)],
   ]);
 }

@@ -26,6 +26,20 @@ export interface VmChange {
   readonly vm: Vm;
 }
 
+/** What a watch of one VM is of, whatever becomes of the VM and its name. */
+export interface Watched {
+  readonly id: string;
+  readonly projectId: string;
+  /** As it was asked for. */
+  readonly reference: string;
+}
+
+/** Where a watch stands, and what it is of, unless it is of projects. */
+export interface ResumePoint {
+  readonly position: EventPosition;
+  readonly of: Watched | undefined;
+}
+
 /** Of one who waits until all below the horizon has been handed on. */
 interface Arrival {
   readonly horizon: bigint;
@@ -109,20 +123,23 @@ export class Feed implements AsyncDisposable {
     signal.removeEventListener("abort", arrival.resolve);
   }
 
-  token({ txid, seq }: EventPosition): string {
-    return this.#signer.sign(tokenPurpose, `${txid}.${seq}`);
+  token({ txid, seq }: EventPosition, of?: Watched): string {
+    const watched = of ? [of.id, of.projectId, Buffer.from(of.reference).toString("base64url")] : [];
+    return this.#signer.sign(tokenPurpose, [txid, seq, ...watched].join("."));
   }
 
   /** Where the token stands. Throws `invalid` for one that no controller of this installation gave. */
-  read(token: string): EventPosition {
+  read(token: string): ResumePoint {
     const payload = this.#signer.verify(tokenPurpose, token);
-    const [txid, seq] = payload?.split(".") ?? [];
+    const [txid, seq, id, projectId, reference] = payload?.split(".") ?? [];
     if (txid === undefined || seq === undefined)
       throw new PitwallError("invalid", "resume_token: is not a token of this installation", {
         reason: "INVALID_FIELD",
         field: "resume_token",
       });
-    return { txid: BigInt(txid), seq: BigInt(seq) };
+    const position = { txid: BigInt(txid), seq: BigInt(seq) };
+    if (id === undefined || projectId === undefined || reference === undefined) return { position, of: undefined };
+    return { position, of: { id, projectId, reference: Buffer.from(reference, "base64url").toString() } };
   }
 
   /** What happened behind `from` up to `to`. Throws `out-of-range` when some of it has been forgotten. */

@@ -54,7 +54,8 @@ export class Recorder {
     const vm = toGone(toVm(row, names));
     em.remove(row);
     await em.flush();
-    await writeVmEvent(em, { ...eventOf(row), revision, tellNode: false, body: Vm.encode({ ...vm, etag: String(revision) }).finish() });
+    const body = Vm.encode({ ...vm, etag: String(revision) }).finish();
+    await writeVmEvent(em, { ...eventOf(row), revision, tellNode: false, gone: true, body });
     after(() => this.#feed.committed());
   }
 }

@@ -1,14 +1,14 @@
 // VMs as their owners see them: found, listed, watched; and their changes, which moves.ts makes.
-import type { CreateVmRequest, CreateVmResponse, ListVmsRequest, Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError } from "@pitwall/runtime";
+import { Vm, type CreateVmRequest, type CreateVmResponse, type ListVmsRequest } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { invalid, isUuid, PitwallError } from "@pitwall/runtime";
 import type { Signer } from "../mutation/signer.ts";
 import type { Principal } from "../projects/principal.ts";
-import { reachableProjects, reachProject, reachVm } from "../projects/reach.ts";
+import { reachableProjects, reachGone, reachProject, reachVm, vmNotFound } from "../projects/reach.ts";
 import { NodeEntity, ProjectEntity, VmEntity } from "../store/entities.ts";
 import { beforeCreate } from "./before-create.ts";
 import { createVm, type CreateParts } from "./create.ts";
 import { Creates } from "./creates.ts";
-import type { Feed } from "./feed.ts";
+import type { Feed, Watched } from "./feed.ts";
 import { listVms, type Page } from "./listing.ts";
 import { Moves } from "./moves.ts";
 import { readVm } from "./recorder.ts";
@@ -55,10 +55,29 @@ export class Vms {
     return listVms(this.#parts, caller, request, limit);
   }
 
-  /** A VM's id and project, by which a watch of it goes on. Throws `not-found`. */
-  async find(caller: Principal, reference: string): Promise<{ readonly id: string; readonly projectId: string }> {
-    const { id, projectId } = await reachVm(this.#parts.store.read(), caller, reference, "viewer");
-    return { id, projectId };
+  /**
+   * What a watch of one VM is of, by which it goes on: as its resume token says, also when the VM has another name by now or is gone; or as the
+   * reference does, an id also of a VM that is gone, while its last word is remembered. Throws `not-found`, and `invalid` for a token of another.
+   */
+  async watched(caller: Principal, reference: string, resumeToken: string): Promise<Watched & { readonly gone?: Vm }> {
+    const em = this.#parts.store.read();
+    const of = resumeToken === "" ? undefined : this.feed.read(resumeToken).of;
+    if (of) {
+      if (reference !== of.reference && reference !== of.id)
+        throw invalid("resume_token", `is of a watch of the VM ${JSON.stringify(of.reference.slice(0, 160))}`);
+      await reachProject(em, caller, of.projectId, "viewer").catch((error: unknown) => {
+        throw isMissing(error) ? vmNotFound(reference) : error;
+      });
+      return of;
+    }
+    try {
+      const { id, projectId } = await reachVm(em, caller, reference, "viewer");
+      return { id, projectId, reference };
+    } catch (error) {
+      const gone = isMissing(error) && isUuid(reference) ? await reachGone(em, caller, reference) : undefined;
+      if (!gone) throw error;
+      return { id: reference, projectId: gone.projectId, reference, gone: Vm.decode(gone.body) };
+    }
   }
 
   /** Ids of the projects that a reference stands for: one, or with `-` all that the caller has a role in. */
@@ -83,4 +102,8 @@ export class Vms {
       after = last.id;
     }
   }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof PitwallError && error.fault === "not-found";
 }

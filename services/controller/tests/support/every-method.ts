@@ -81,6 +81,7 @@ const bodies: Readonly<Record<string, (touched: Touched) => object>> = {
   "VmService/IssueSshCertificate": () => ({
     publicKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
   }),
+  "VmService/WatchVms": () => ({ project: "" }),
   "ImageService/ResolveImage": ({ image }) => ({ image }),
   "ImageService/CheckImage": ({ image }) => ({ image }),
   "ImageService/PullImage": ({ image }) => ({ image }),

@@ -23,6 +23,7 @@ import { Addresses } from "./0090-addresses.ts";
 import { HostKeys } from "./0100-host-keys.ts";
 import { BoundLabels } from "./0110-bound-labels.ts";
 import { KnownPolicies } from "./0120-known-policies.ts";
+import { LastWords } from "./0121-last-words.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -49,4 +50,5 @@ export const migrations = [
   { name: "0100_host_keys", class: HostKeys },
   { name: "0110_bound_labels", class: BoundLabels },
   { name: "0120_known_policies", class: KnownPolicies },
+  { name: "0121_last_words", class: LastWords },
 ];

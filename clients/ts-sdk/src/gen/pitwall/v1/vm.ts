@@ -806,7 +806,7 @@ export interface ListVmsResponse {
 }
 
 export interface WatchVmsRequest {
-  /** Empty: all of the project. */
+  /** Empty: all of the project. An id is also that of a VM whose end is remembered, for a day: the first message then is its last word. */
   vm: string;
   /** `resume_token` of the last message that was handled; empty: from the current state. OUT_OF_RANGE: too old; begin anew. */
   resumeToken: string;
@@ -998,6 +998,7 @@ export interface UndeleteVmResponse {
 }
 
 export interface WaitVmRequest {
+  /** As in WatchVmsRequest. */
   vm: string;
   /** Empty: RUNNING. PHASE_GONE waits for the end of a deletion. */
   phases: Phase[];
