@@ -4,6 +4,7 @@ import { seededRandom } from "@pitwall/runtime";
 export const processFaults = [
   "agent-kill",
   "agent-stop",
+  "agent-doubles",
   "fence-kill",
   "fence-stop",
   "vmm-kill",
@@ -20,6 +21,7 @@ export const processFaults = [
   "node-clock-jump",
   "controller-kill",
   "controller-stop",
+  "controller-doubles",
   "controller-without-database",
   "controller-without-neighbours",
   "controller-clock-jump",

@@ -2,11 +2,18 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { command } from "@pitwall/quickstart";
-import { systemClock } from "@pitwall/runtime";
+import { failpointList, systemClock } from "@pitwall/runtime";
 import type { Installation } from "./installation.ts";
 import * as network from "./network.ts";
 import { nodeCount, type ProcessFault } from "./schedule.ts";
+import type { Service } from "./service.ts";
 
+const doubling = {
+  PITWALL_ALLOW_FAILPOINTS: "1",
+  PITWALL_FAILPOINTS: Object.entries(failpointList)
+    .flatMap(([name, { kind }]) => (kind === "send" ? `${name}=send-twice` : []))
+    .join(","),
+};
 const jumpSeconds = [-600, 600, -2, 2];
 
 /** Breaks one thing, for as long as the fault says. Resolves when it is whole again. */
@@ -29,6 +36,8 @@ export async function strike(installation: Installation, fault: ProcessFault): P
       return nodes[victim]?.kill(forMs);
     case "agent-stop":
       return nodes[victim]?.pause(forMs);
+    case "agent-doubles":
+      return double(nodes[victim], forMs);
     case "fence-kill":
       return signalAll(scanner.pids(victim, "fence"), "SIGKILL");
     case "fence-stop":
@@ -61,6 +70,8 @@ export async function strike(installation: Installation, fault: ProcessFault): P
       return controllers[victim]?.kill(forMs);
     case "controller-stop":
       return controllers[victim]?.pause(forMs);
+    case "controller-doubles":
+      return double(controllers[victim], forMs);
     case "controller-without-database":
       return during(network.blockDatabase(victim));
     case "controller-without-neighbours":
@@ -87,6 +98,13 @@ export async function strike(installation: Installation, fault: ProcessFault): P
 export function heal({ services, scanner }: Installation): void {
   for (const service of services) service.heal();
   for (let node = 0; node < nodeCount; node++) for (const kind of ["fence", "vmm"] as const) signalAll(scanner.pids(node, kind), "SIGCONT");
+}
+
+/** Killed, and started again so that it sends all that it sends on the link twice; then killed once more. */
+async function double(service: Service | undefined, forMs: number): Promise<void> {
+  void service?.restart(doubling); // another fault may keep it from being up: that is no part of this one
+  await systemClock.sleep(forMs);
+  void service?.restart();
 }
 
 async function stopFor(pids: readonly number[], forMs: number): Promise<void> {
