@@ -69,7 +69,39 @@ describe("a VM that is there", () => {
       spec: { labels: { env: "prod", team: "red" } },
     });
     expect(await json("update", "web", "--unlabel", "team")).toMatchObject({ spec: { labels: { env: "prod" } }, deleteProtection: true });
+    const at = "2099-01-31T12:00:00.000Z";
+    expect(await cli("update", "web", "--reschedule", "--expire-time", at, "--", "/bin/sleep", "9")).toMatchObject({ code: 0 });
+    expect(await json("get", "web")).toMatchObject({
+      ...{ expireTime: at, spec: { args: ["/bin/sleep", "9"], nodeLossPolicy: "NODE_LOSS_POLICY_RESCHEDULE" } },
+    });
+    const restored = await json("update", "web", "--no-reschedule", "--no-args", "--expire-time", "never");
+    expect(restored).toMatchObject({ spec: { nodeLossPolicy: "NODE_LOSS_POLICY_HOLD" } });
+    expect(restored).not.toHaveProperty("expireTime");
+    expect(restored).not.toHaveProperty("spec.args");
+    await cli("extend", "web", "--ttl", "12h");
     expect(await cli("update", "web")).toMatchObject({ code: 2, stderr: matching(/say what to change/) });
+  });
+
+  it("a dry run's token does what it said, once; an etag lets a change through only if nothing came between", async () => {
+    const { plan } = (await json("restart", "web", "--dry-run")) as { plan: { token: string; losses: string[] } };
+    expect(plan.losses).toEqual(["what the VM web has in memory"]);
+    const { etag } = (await json("get", "web")) as { etag: string };
+    expect(await json("update", "web", "--label", "seen=yes", "--etag", etag)).toMatchObject({ spec: { labels: { seen: "yes" } } });
+    for (const stale of [
+      ["--plan", plan.token],
+      ["--etag", etag],
+    ])
+      expect(await cli("restart", "web", ...stale)).toMatchObject({
+        code: 1,
+        stderr: matching(/the plan no longer holds|has changed since/),
+      });
+    const token = (await cli("update", "web", "--label", "seen=again", "--dry-run", "-o", "name")).stdout.trim();
+    expect(await cli("update", "web", "--label", "seen=no", "--plan", token)).toMatchObject({
+      code: 1,
+      stderr: matching(/is of another request/),
+    });
+    expect(await json("update", "web", "--label", "seen=again", "--plan", token)).toMatchObject({ spec: { labels: { seen: "again" } } });
+    expect(await cli("stop", "web", "--plan", token, "--dry-run")).toMatchObject({ code: 2 });
   });
 
   it("restart starts it again, with its disk and the size that it was given", async () => {

@@ -1,13 +1,16 @@
 // pitwall update, rename, extend and undelete: what becomes of a VM that is there.
 import { Option, type Command } from "commander";
-import { RestartPolicy, type PlannedVm, type Vm, type VmUpdate } from "@pitwall/sdk";
+import { NodeLossPolicy, RestartPolicy, type PlannedVm, type Vm, type VmUpdate } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
 import { usageError } from "../failure.ts";
 import { parsePort } from "../input/forward.ts";
 import { egressOf, withEgress, type EgressOption } from "../input/egress.ts";
+import { parseExpireTime } from "../input/expire-time.ts";
 import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
+import { changeOf, withChange, type ChangedOptions } from "../input/planned.ts";
 import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
+import { readPublicKey } from "../input/public-key.ts";
 import { parseByteSize, parseCpuMillis } from "../input/quantities.ts";
 import { openColours } from "../output/colours.ts";
 import { show, withOutput, type Format } from "../output/format.ts";
@@ -15,8 +18,7 @@ import type { Shell } from "../shell.ts";
 import { planView } from "../vm/plan-view.ts";
 import { vmTable } from "../vm/views.ts";
 
-interface Options extends EndpointOption, ProjectOption {
-  readonly dryRun?: boolean;
+interface Options extends EndpointOption, ProjectOption, ChangedOptions {
   readonly output: Format;
 }
 
@@ -26,6 +28,10 @@ interface UpdateOptions extends Options, EgressOption {
   readonly cpu?: number;
   readonly memory?: bigint;
   readonly env?: Pairs;
+  readonly args?: false;
+  readonly key?: readonly string[] | false;
+  readonly reschedule?: boolean;
+  readonly expireTime?: Date | "never";
   readonly restart?: keyof typeof restartPolicies;
   readonly protect?: boolean;
   readonly host?: string | false;
@@ -38,9 +44,11 @@ const restartPolicies = {
   always: RestartPolicy.RESTART_POLICY_ALWAYS,
 } as const;
 
+const { NODE_LOSS_POLICY_HOLD: holds, NODE_LOSS_POLICY_RESCHEDULE: reschedules } = NodeLossPolicy;
+
 /** The options that all of these have. */
 function changing(command: Command): Command {
-  return withOutput(withEndpoint(command.addOption(projectOption()).option("--dry-run", "only say what it would do")));
+  return withOutput(withEndpoint(withChange(command).addOption(projectOption())));
 }
 
 async function change(
@@ -57,7 +65,17 @@ async function change(
 
 export function declareUpdate(command: Command, shell: Shell): void {
   changing(
-    withEgress(command.argument("<vm>", "name or id"))
+    withEgress(command.argument("<vm>", "name or id").argument("[args...]", "its arguments from its next start on; put -- before them"))
+      .option("--no-args", "the image's own arguments again, from its next start on")
+      .option("--key <file>", "the public keys that may log in beside yours, in place of those it has; may be repeated", addItem)
+      .option("--no-key", "nobody's keys but those of profiles")
+      .option("--reschedule", "begin anew on another node, with an empty disk, when its node is lost")
+      .option("--no-reschedule", "wait for its node then")
+      .addOption(
+        new Option("--expire-time <time>", "when it is removed by itself, such as 2027-01-31T12:00:00Z, or never").argParser(
+          parseExpireTime,
+        ),
+      )
       .option("--label <name=value>", "set a label; may be repeated", addPair)
       .option("--unlabel <name>", "remove a label; may be repeated", addItem)
       .option("--cpu <amount>", "CPUs, such as 2 or 500m, from its next start on", parseCpuMillis)
@@ -73,18 +91,38 @@ export function declareUpdate(command: Command, shell: Shell): void {
       .addOption(new Option("--http-port <port>", "its port for addresses that name none").argParser(parsePort)),
   )
     .description("Changes a VM; what no option names stays as it is.")
-    .action(async (name: string, options: UpdateOptions) => {
-      const update = updateOf(options);
+    .action(async (name: string, args: readonly string[], options: UpdateOptions) => {
+      if (args.length > 0 && options.args === false) throw usageError("say either arguments or --no-args");
+      const keys = options.key === false ? [] : options.key;
+      const authorizedKeys = keys && (await Promise.all(keys.map((file) => readPublicKey(file, shell.folder))));
+      const update = {
+        ...updateOf(options),
+        ...((args.length > 0 || options.args === false) && { args }),
+        ...(authorizedKeys && { authorizedKeys }),
+      };
       if (Object.keys(update).length === 0) throw usageError("say what to change: `pitwall update --help` lists it");
       const vm = vmIn(options, name);
       await change(shell, options, {
-        plan: ({ pitwall }) => pitwall.vms.plan.update(vm, update),
-        make: ({ pitwall }) => pitwall.vms.update(vm, update),
+        plan: ({ pitwall }) => pitwall.vms.plan.update(vm, update, changeOf(options)),
+        make: ({ pitwall }) => pitwall.vms.update(vm, update, changeOf(options)),
       });
     });
 }
 
-function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect, host, httpPort, ...more }: UpdateOptions): VmUpdate {
+function updateOf({
+  label,
+  unlabel = [],
+  cpu,
+  memory,
+  env,
+  restart,
+  reschedule,
+  expireTime,
+  protect,
+  host,
+  httpPort,
+  ...more
+}: UpdateOptions): VmUpdate {
   const egress = egressOf(more);
   const removed = Object.fromEntries(unlabel.map((key) => [key, null]));
   return {
@@ -94,6 +132,8 @@ function updateOf({ label, unlabel = [], cpu, memory, env, restart, protect, hos
     ...(env !== undefined && { env }),
     ...(restart !== undefined && { restartPolicy: restartPolicies[restart] }),
     ...(egress !== undefined && { egress }),
+    ...(reschedule !== undefined && { nodeLossPolicy: reschedule ? reschedules : holds }),
+    ...(expireTime !== undefined && { expireTime: expireTime === "never" ? null : expireTime }),
     ...(protect !== undefined && { deleteProtection: protect }),
     ...((host !== undefined || httpPort !== undefined) && {
       ingress: { ...(host !== undefined && { host: host === false ? null : host }), ...(httpPort !== undefined && { port: httpPort }) },
@@ -107,8 +147,8 @@ export function declareRename(command: Command, shell: Shell): void {
     .action(async (vm: string, name: string, options: Options) => {
       const reference = vmIn(options, vm);
       await change(shell, options, {
-        plan: ({ pitwall }) => pitwall.vms.plan.rename(reference, name),
-        make: ({ pitwall }) => pitwall.vms.rename(reference, name),
+        plan: ({ pitwall }) => pitwall.vms.plan.rename(reference, name, changeOf(options)),
+        make: ({ pitwall }) => pitwall.vms.rename(reference, name, changeOf(options)),
       });
     });
 }
@@ -126,8 +166,8 @@ export function declareExtend(command: Command, shell: Shell): void {
       const ttlMs = options.ttl ?? null;
       const vm = vmIn(options, name);
       await change(shell, options, {
-        plan: ({ pitwall }) => pitwall.vms.plan.extend(vm, ttlMs),
-        make: ({ pitwall }) => pitwall.vms.extend(vm, ttlMs),
+        plan: ({ pitwall }) => pitwall.vms.plan.extend(vm, ttlMs, changeOf(options)),
+        make: ({ pitwall }) => pitwall.vms.extend(vm, ttlMs, changeOf(options)),
       });
     });
 }
@@ -138,7 +178,7 @@ export function declareUndelete(command: Command, shell: Shell): void {
   )
     .description("Brings a removed VM back, stopped, with its disk and its address, while its project still keeps it.")
     .action(async (id: string, options: Options & { readonly name?: string }) => {
-      const more = options.name === undefined ? {} : { name: options.name };
+      const more = { ...changeOf(options), ...(options.name !== undefined && { name: options.name }) };
       await change(shell, options, {
         plan: ({ pitwall }) => pitwall.vms.plan.undelete(id, more),
         make: ({ pitwall }) => pitwall.vms.undelete(id, more),

@@ -2,7 +2,8 @@
 import type { Command } from "commander";
 import type { Vm } from "@pitwall/sdk";
 import { explained, inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
-import { CliError, messageChain } from "../failure.ts";
+import { CliError, messageChain, usageError } from "../failure.ts";
+import { changeOf, withChange, type ChangedOptions } from "../input/planned.ts";
 import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
 import { timeoutOption } from "../input/timeout.ts";
 import { show, withOutput, type Format } from "../output/format.ts";
@@ -12,8 +13,7 @@ import { forgetHostKey } from "../ssh/access.ts";
 import { follow } from "../vm/follow.ts";
 import { planView } from "../vm/plan-view.ts";
 
-interface Options extends EndpointOption, ProjectOption {
-  readonly dryRun?: boolean;
+interface Options extends EndpointOption, ProjectOption, ChangedOptions {
   readonly output: Format;
   readonly wait: boolean;
   readonly timeout: number;
@@ -22,10 +22,8 @@ interface Options extends EndpointOption, ProjectOption {
 export function declare(command: Command, shell: Shell): void {
   withOutput(
     withEndpoint(
-      command
-        .argument("<vm...>", "names or ids")
+      withChange(command.argument("<vm...>", "names or ids"), "what would be lost")
         .addOption(projectOption())
-        .option("--dry-run", "only say what would be lost")
         .option("--no-wait", "return as soon as it is asked for")
         .addOption(timeoutOption("how long to wait for each to be gone", 60)),
     ),
@@ -34,8 +32,9 @@ export function declare(command: Command, shell: Shell): void {
     .action(async (names: readonly string[], options: Options) =>
       inSession(shell, options, async (session) => {
         const references = [...new Set(names)].map((name) => vmIn(options, name));
+        if (references.length > 1 && (options.plan ?? options.etag) !== undefined) throw usageError("--plan and --etag are of one VM");
         if (!options.dryRun) return remove(shell, session, references, options);
-        const plans = await Promise.all(references.map((vm) => session.pitwall.vms.plan.delete(vm)));
+        const plans = await Promise.all(references.map((vm) => session.pitwall.vms.plan.delete(vm, changeOf(options))));
         return show(shell, options.output, planView(plans, { isOne: plans.length === 1 }));
       }),
     );
@@ -56,7 +55,7 @@ async function remove(shell: Shell, session: Session, names: readonly string[], 
   };
   const asked: Vm[] = [];
   for (const name of names) {
-    const vm = await attempt(() => session.pitwall.vms.delete(name));
+    const vm = await attempt(() => session.pitwall.vms.delete(name, changeOf(options)));
     if (vm?.deleteTime) shell.note(kept(vm));
     else if (vm) asked.push(vm);
   }

@@ -7,6 +7,7 @@ import { egressOf, withEgress, type EgressOption } from "../input/egress.ts";
 import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
 import { placementOf, withPlacement, type PlacementOptions } from "../input/placement.ts";
+import { changeOf, withPlan, type PlannedOptions } from "../input/planned.ts";
 import { projectOption, type ProjectOption } from "../input/project.ts";
 import { readPublicKey } from "../input/public-key.ts";
 import { timeoutOption } from "../input/timeout.ts";
@@ -19,10 +20,9 @@ import { follow } from "../vm/follow.ts";
 import { planView } from "../vm/plan-view.ts";
 import { vmTable } from "../vm/views.ts";
 
-interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions, EgressOption {
+interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions, EgressOption, PlannedOptions {
   readonly ttl?: number;
   readonly protect?: boolean;
-  readonly dryRun?: boolean;
   readonly name?: string;
   readonly cpu?: number;
   readonly memory?: bigint;
@@ -49,7 +49,7 @@ export function declare(command: Command, shell: Shell): void {
     withEndpoint(
       withPlacement(
         withEgress(
-          command
+          withPlan(command, "where it would be placed, and why not elsewhere")
             .argument("<image>", "registry/name:tag, registry/name@sha256:…, oci:DIR[:TAG] or docker-archive:FILE")
             .argument("[args...]", "replace the image's CMD; put -- before them"),
         )
@@ -69,7 +69,6 @@ export function declare(command: Command, shell: Shell): void {
           .addOption(projectOption())
           .addOption(new Option("--ttl <time>", "remove it by itself after this time, such as 12h or 30d").argParser(parseLifeMs))
           .option("--protect", "let nobody delete it until `pitwall update --no-protect`")
-          .option("--dry-run", "only say where it would be placed, and why not elsewhere")
           .option("--strict", "refuse an image of which anything would be ignored; `pitwall images check` says what")
           .option("--no-wait", "return as soon as the VM is placed")
           .addOption(timeoutOption("how long to wait for it to run", 120)),
@@ -89,6 +88,7 @@ async function run(shell: Shell, image: string, args: readonly string[], options
       strict: options.strict ?? false,
       project: options.project ?? "",
       deleteProtection: options.protect ?? false,
+      ...changeOf(options),
       ...(options.ttl !== undefined && { ttlMs: options.ttl }),
       spec: {
         image: absoluteImage(image, shell.folder),

@@ -1,15 +1,17 @@
 // pitwall start, pause, suspend, resume, stop and restart: what the owner asks of a VM that exists.
 import type { Command } from "commander";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
+import { changeOf, withChange, type ChangedOptions } from "../input/planned.ts";
 import { projectOption, vmIn, type ProjectOption } from "../input/project.ts";
 import { timeoutOption } from "../input/timeout.ts";
 import { openColours } from "../output/colours.ts";
 import { show, withOutput, type Format } from "../output/format.ts";
 import type { Shell } from "../shell.ts";
 import { follow } from "../vm/follow.ts";
+import { planView } from "../vm/plan-view.ts";
 import { vmTable } from "../vm/views.ts";
 
-interface Options extends EndpointOption, ProjectOption {
+interface Options extends EndpointOption, ProjectOption, ChangedOptions {
   readonly wait: boolean;
   readonly timeout: number;
   readonly output: Format;
@@ -46,14 +48,16 @@ export function declareRestart(command: Command, shell: Shell): void {
 const goalOf = { start: "running", pause: "paused", suspend: "suspended", stop: "stopped", restart: "running" } as const;
 
 function declare(command: Command, shell: Shell, move: keyof typeof goalOf): void {
-  command
-    .argument("<vm>", "name or id")
+  withChange(command.argument("<vm>", "name or id"))
     .addOption(projectOption())
     .option("--no-wait", "return as soon as it is asked for")
     .addOption(timeoutOption("how long to wait", 120));
   withOutput(withEndpoint(command)).action(async (name: string, options: Options) =>
     inSession(shell, options, async ({ pitwall }) => {
-      const asked = await pitwall.vms[move](vmIn(options, name));
+      const reference = vmIn(options, name);
+      if (options.dryRun)
+        return show(shell, options.output, planView([await pitwall.vms.plan[move](reference, changeOf(options))], { isOne: true }));
+      const asked = await pitwall.vms[move](reference, changeOf(options));
       const vm = options.wait ? await follow(shell, pitwall, asked, goalOf[move], options.timeout) : asked;
       await show(
         shell,

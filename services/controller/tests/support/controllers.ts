@@ -97,6 +97,8 @@ export async function startControllers(count = 1, env: Readonly<Record<string, s
   };
   for (let index = 0; index < count; index++) await add();
   const pool = new pg.Pool({ connectionString: database.url, max: 2 });
+  // The server may say that it ends while a connection is being closed.
+  pool.on("connect", (client) => client.on("error", () => undefined));
   parts.defer(() => pool.end());
 
   const channelOf = (controller: number): Channel => {
