@@ -10,7 +10,7 @@ import { originOf } from "../mutation/mutations.ts";
 import type { Roster } from "../nodes/roster.ts";
 import type { Principal } from "../projects/principal.ts";
 import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
-import { lockRow, type EntityManager, type Store } from "../store/store.ts";
+import { databaseNowMs, lockRow, type EntityManager, type Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
 
 const system = { actor: "system", subject: "system" };
@@ -58,16 +58,19 @@ export class Enroll {
     const bound = Object.keys(labels).length > 0 ? labels : null;
     if (bound && role !== "node") throw invalid("labels", "are of nodes: a gateway has none");
     const token = randomBytes(32).toString("base64url");
-    const expireTime = new Date(Date.now() + tokenLifeMs);
-    await this.#store.change(async (em) => {
-      await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date() } });
-      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime, usedTime: null, usesLeft: uses, labels: bound });
+    const expireTime = await this.#store.change(async (em) => {
+      // By the clock that all controllers have in common: another one may be asked to let in by the token.
+      const nowMs = await databaseNowMs(em);
+      const until = new Date(nowMs + tokenLifeMs);
+      await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date(nowMs) } });
+      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime: until, usedTime: null, usesLeft: uses, labels: bound });
       const origin = by ? { ...originOf(by), action: "NodeService/CreateJoinToken" } : { ...system, action: "CreateJoinToken" };
       await writeAudit(
         em,
         { ...origin, requestId: "" },
         { object: "join-token", detail: { role, name, uses, ...(bound && { labels: bound }) } },
       );
+      return until;
     });
     const [own = this.#roster.own, ...others] = await this.#roster.present();
     return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...own, others }), expireTime };
@@ -77,15 +80,16 @@ export class Enroll {
     const name = checkName(request.name);
     checkServerNames(request.serverNames);
     return this.#store.change(async (em) => {
+      const nowMs = await databaseNowMs(em);
       const token = await lockRow(em, JoinTokenEntity, { digest: digestOf(request.token) });
       const refuse = (message: string, reason: string): PitwallError =>
         new PitwallError("unauthenticated", `${message}; make a new one with \`pitwall join-token\``, { reason });
       if (!token) throw refuse("this join token is not known", "JOIN_TOKEN_UNKNOWN");
       if (token.usesLeft === 0) throw refuse("this join token was used already", "JOIN_TOKEN_USED");
-      if (token.expireTime.getTime() < Date.now()) throw refuse("this join token has expired", "JOIN_TOKEN_EXPIRED");
+      if (token.expireTime.getTime() < nowMs) throw refuse("this join token has expired", "JOIN_TOKEN_EXPIRED");
       if (token.name !== "" && token.name !== name) throw invalid("name", `the join token lets in ${token.name} only`);
       const role = token.role === "gateway" ? "gateway" : "node";
-      const id = await memberId(em, role, name);
+      const id = await memberId(em, role, name, nowMs);
       const { certificate, expireTime } = await this.#ca.issueMember({ role, id, serverNames: request.serverNames }, request.csr);
       await upsertMember(em, { role, id }, name, expireTime);
       // The token that lets it in again may give it others, or none.
@@ -123,16 +127,16 @@ export class Enroll {
 }
 
 /** A name whose certificate has run out may be taken again, by the same host as far as anybody can tell: it keeps its id. */
-async function memberId(em: EntityManager, role: Role, name: string): Promise<string> {
+async function memberId(em: EntityManager, role: Role, name: string, nowMs: number): Promise<string> {
   const known = await em.findOne(MemberEntity, { role, name });
   if (!known) return randomUUID();
-  if (known.certificateExpireTime.getTime() < Date.now()) return known.id;
+  if (known.certificateExpireTime.getTime() < nowMs) return known.id;
   throw new PitwallError("exists", `name: there is a live ${role} called ${name}`, { reason: "NAME_TAKEN", field: "name" });
 }
 
 async function upsertMember(em: EntityManager, { role, id }: Member, name: string, certificateExpireTime: Date): Promise<void> {
   if ((await em.nativeUpdate(MemberEntity, { id }, { certificateExpireTime })) > 0) return;
-  const createTime = new Date();
+  const createTime = new Date(await databaseNowMs(em));
   await em.insert(MemberEntity, { id, role, name, createTime, certificateExpireTime });
   if (role !== "node") return;
   const empty = {

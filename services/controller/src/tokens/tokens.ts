@@ -7,7 +7,7 @@ import {
   type CreateApiTokenRequest,
   type RevokeApiTokenRequest,
 } from "@pitwall/proto/pitwall/v1/project.ts";
-import { fromDuration, invalid, PitwallError, systemClock } from "@pitwall/runtime";
+import { fromDuration, invalid, PitwallError } from "@pitwall/runtime";
 import type { Mutations } from "../mutation/mutations.ts";
 import { isAtLeast, projectRoles, type Principal } from "../projects/principal.ts";
 import { lockProject } from "../projects/projects.ts";
@@ -15,7 +15,7 @@ import { reachProject } from "../projects/reach.ts";
 import { fromWireRole, toWireRole } from "../projects/wire.ts";
 import { ApiTokenEntity, type ApiTokenRow } from "../store/access-entities.ts";
 import { ProjectMemberEntity } from "../store/entities.ts";
-import type { Store } from "../store/store.ts";
+import { databaseNowMs, type Store } from "../store/store.ts";
 
 const dayMs = 24 * 60 * 60_000;
 const firstTtlMs = 30 * dayMs;
@@ -87,7 +87,7 @@ export class Tokens {
             reason: "TOO_MANY_TOKENS",
           });
         const token = makeApiToken();
-        const createTime = new Date(systemClock.wallMs());
+        const createTime = new Date(await databaseNowMs(em));
         const row: ApiTokenRow = {
           id: token.id,
           projectId: project.id,
