@@ -10,7 +10,7 @@ import { expect, it, onTestFinished } from "vitest";
 import type { SessionOfTunnel } from "../src/tunnels/session-ends.ts";
 import { GatewayMetrics } from "../src/metrics.ts";
 import { openTunnels, type Tunnels, type TunnelsParts } from "../src/tunnels/tunnels.ts";
-import { makeIdentity } from "./support/vm-behind.ts";
+import { makeIdentity, nodeId } from "./support/vm-behind.ts";
 
 const here = "127.0.0.1";
 
@@ -90,7 +90,7 @@ async function dialled(then: (raw: Socket, node: TLSSocket) => Promise<void>): P
     node.write(`PITWALL-TUNNEL/1 ${token}\n`);
     expect(String((await once(node, "data"))[0])).toBe("OK\n");
     await then(raw, node);
-    return { vmId: "v", epoch: 1n, sshHostKey: "", subject: "ada", port: 80, sessionId: "", record: false, logins: [] };
+    return { vmId: "v", epoch: 1n, nodeId, sshHostKey: "", subject: "ada", port: 80, sessionId: "", record: false, logins: [] };
   };
   const parts = {
     advertise: (port: number) => `${here}:${port}`,

@@ -152,8 +152,8 @@ export class Access {
     const coming = request.sshWay === SshWay.SSH_WAY_DOOR ? undefined : { row, subject: who.subject, isByName };
     const led = this.#hostCertificates.certified(held, coming);
     await this.#tunnel(row.nodeId, { vmId: row.id, epoch: row.epoch, target: led, token, gatewayAddress }, signal);
-    const { id: vmId, epoch, sshHostKey, owner: subject } = row;
-    return { vmId, epoch, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record, logins: [...logins] };
+    const { id: vmId, epoch, nodeId, sshHostKey, owner: subject } = row;
+    return { vmId, epoch, nodeId, sshHostKey, subject, port: port ?? 0, sessionId: isLogged ? sessionId : "", record, logins: [...logins] };
   }
 
   /** As what somebody goes on into the VM. Throws what their project's rules refuse. */

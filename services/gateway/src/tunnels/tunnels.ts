@@ -63,8 +63,15 @@ export interface TunnelUse {
   readonly signal?: AbortSignal;
 }
 
+/** What came with a token: a way, or why there is none. */
+interface Dialled {
+  readonly nodeId: string;
+  readonly came: TLSSocket | PitwallError;
+}
+
 interface Waiting {
-  accept(stream: TLSSocket): void;
+  accept(dialled: Dialled): void;
+  /** Whoever it was that dialled. */
   refuse(error: PitwallError): void;
 }
 
@@ -115,7 +122,8 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
     socket.setNoDelay(true).setKeepAlive(true, keepAliveMs);
     try {
       const names = new X509Certificate(socket.getPeerCertificate().raw).subjectAltName ?? "";
-      if (!/(?:^|, )URI:pitwall:\/\/node\//.test(names)) throw new Error("the peer is no node");
+      const nodeId = /(?:^|, )URI:pitwall:\/\/node\/([0-9a-f-]{36})(?:,|$)/.exec(names)?.[1];
+      if (nodeId === undefined) throw new Error("the peer is no node");
       const line = await readLine(socket, maxHelloBytes, AbortSignal.timeout(helloLimitMs));
       const [, token = "", refusal] = /^PITWALL-TUNNEL\/1 ([A-Za-z0-9_-]{43})(?: ERR (.*))?$/.exec(line) ?? [];
       const digest = digestOf(token);
@@ -127,12 +135,12 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       });
       if (!waiter) throw new Error("the token is not known, or too old");
       if (refusal !== undefined) {
-        waiter.refuse(new PitwallError("not-found", refusal, { reason: "TARGET_REFUSED" }));
+        waiter.accept({ nodeId, came: new PitwallError("not-found", refusal, { reason: "TARGET_REFUSED" }) });
         socket.end("OK\n");
         return;
       }
       socket.write("OK\n");
-      waiter.accept(socket);
+      waiter.accept({ nodeId, came: socket });
     } catch (error) {
       log.warn("a tunnel was refused", { error });
       socket.end(`ERR ${error instanceof Error ? error.message : "refused"}\n`, () => socket.destroy());
@@ -151,7 +159,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       await ends.started();
       // What leads to a port is in no log.
       const session = target.target?.$case === "tcp" ? undefined : ends.begin();
-      const dialled = new Promise<TLSSocket>((accept, refuse) => waiting.set(digest, { accept, refuse }));
+      const dialled = new Promise<Dialled>((accept, refuse) => waiting.set(digest, { accept, refuse }));
       dialled.catch(() => undefined); // raced below
       const timeout = new AbortController();
       try {
@@ -161,6 +169,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
         const {
           vmId,
           epoch,
+          nodeId,
           sshHostKey,
           subject,
           port: led,
@@ -182,7 +191,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
           throw new PitwallError("unavailable", "the VM's node did not answer in time; try again", { reason: "TUNNEL_TIMEOUT" });
         });
         late.catch(() => undefined); // raced
-        const stream = (await Promise.race([dialled, late])).setMaxListeners(maxTunnelListeners);
+        const stream = bound(await Promise.race([dialled, late]), nodeId, log).setMaxListeners(maxTunnelListeners);
         if (sessionId === "") session?.dropped();
         else session?.carriedBy(stream);
         try {
@@ -202,7 +211,7 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       } catch (error) {
         if (isRefusal(error)) session?.dropped();
         else session?.cameToNothing();
-        void dialled.then((stream) => stream.destroy()).catch(() => undefined); // nobody else would
+        void dialled.then(({ came }) => came instanceof PitwallError || came.destroy()).catch(() => undefined); // nobody else would
         throw error;
       } finally {
         timeout.abort();
@@ -224,6 +233,20 @@ export async function openTunnels(at: HostPort, parts: TunnelsParts): Promise<Tu
       await new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/**
+ * What the VM's node came with. The token is told to that node alone, through its link; another one that knows it all the same is believed
+ * nothing. Throws `unavailable` then, and why the node came with nothing. `nodeId` is empty where a controller of a version before has answered.
+ */
+function bound({ nodeId: from, came }: Dialled, nodeId: string, log: Log): TLSSocket {
+  if (nodeId !== "" && from !== nodeId) {
+    log.error("a node came with a token that another one was told", { node: from, meant: nodeId });
+    const message = "another node than the VM's dialled in with what only that one was told; try again";
+    throw new PitwallError("unavailable", message, { reason: "TUNNEL_FOREIGN" });
+  }
+  if (came instanceof PitwallError) throw came;
+  return came;
 }
 
 /** As the controller sees it where sessions are recorded. */

@@ -32,13 +32,18 @@ const here = "127.0.0.1";
 /** An API token: the gateway lets it pass, and the controller of these tests lets it in. */
 export const bearer = `Bearer pwt_${"0".repeat(16)}_${"a".repeat(43)}`;
 
-/** A certificate of its own authority, good for a gateway, for a node, and for names below an ingress domain; and the files that it is in. */
-export async function makeIdentity(): Promise<{ key: string; cert: string; ca: string; files: CertificateFiles }> {
+/** Whose certificate {@link makeIdentity} makes. */
+export const nodeId = "00000000-0000-4000-8000-0000000000aa";
+
+/** A certificate of its own authority, good for a gateway, for a node unless `uri` says another, and for names below an ingress domain; and the files that it is in. */
+export async function makeIdentity(
+  uri = `pitwall://node/${nodeId}`,
+): Promise<{ key: string; cert: string; ca: string; files: CertificateFiles }> {
   const dir = await mkdtemp(join(tmpdir(), "pitwall-tunnels-"));
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   const [keyFile, certFile] = [join(dir, "key"), join(dir, "certificate")];
   const kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj", "/CN=test"];
-  const names = ["-addext", `subjectAltName=IP:${here},DNS:*.vms.example.com,URI:pitwall://node/one`];
+  const names = ["-addext", `subjectAltName=IP:${here},DNS:*.vms.example.com,URI:${uri}`];
   await promisify(execFile)("openssl", [...kind, ...names, "-keyout", keyFile, "-out", certFile]);
   const [key, cert] = await Promise.all([keyFile, certFile].map((file) => readFile(file, "utf8")));
   return { key: key ?? "", cert: cert ?? "", ca: cert ?? "", files: { key: keyFile, certificate: certFile } };
@@ -91,6 +96,7 @@ export async function vmBehind(
     return {
       vmId: request.vm || request.host,
       epoch: 1n,
+      nodeId,
       sshHostKey: "",
       subject: "ada",
       port: 0,

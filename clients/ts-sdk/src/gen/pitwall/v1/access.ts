@@ -213,6 +213,8 @@ export interface OpenTunnelResponse {
   record: boolean;
   /** As whom one may act through the tunnel, or `*` for everybody; with SSH_WAY_DOOR the one to log in as. Empty where nobody acts. */
   logins: string[];
+  /** The only one that may dial with the token. A controller of a version before says none. */
+  nodeId: string;
 }
 
 export interface CheckTunnelsRequest {
@@ -1779,7 +1781,17 @@ export const OpenTunnelRequest: MessageFns<OpenTunnelRequest> = {
 };
 
 function createBaseOpenTunnelResponse(): OpenTunnelResponse {
-  return { vmId: "", epoch: 0n, sshHostKey: "", subject: "", port: 0, sessionId: "", record: false, logins: [] };
+  return {
+    vmId: "",
+    epoch: 0n,
+    sshHostKey: "",
+    subject: "",
+    port: 0,
+    sessionId: "",
+    record: false,
+    logins: [],
+    nodeId: "",
+  };
 }
 
 export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
@@ -1810,6 +1822,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     }
     for (const v of message.logins) {
       writer.uint32(66).string(v!);
+    }
+    if (message.nodeId !== "") {
+      writer.uint32(74).string(message.nodeId);
     }
     return writer;
   },
@@ -1891,6 +1906,14 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
             message.logins.push(reader.string());
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.nodeId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1927,6 +1950,11 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
       logins: globalThis.Array.isArray(object?.logins)
         ? object.logins.map((e: any) => globalThis.String(e))
         : [],
+      nodeId: isSet(object.nodeId)
+        ? globalThis.String(object.nodeId)
+        : isSet(object.node_id)
+        ? globalThis.String(object.node_id)
+        : "",
     };
   },
 
@@ -1956,6 +1984,9 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     if (message.logins?.length) {
       obj.logins = message.logins;
     }
+    if (message.nodeId !== "") {
+      obj.nodeId = message.nodeId;
+    }
     return obj;
   },
 
@@ -1972,6 +2003,7 @@ export const OpenTunnelResponse: MessageFns<OpenTunnelResponse> = {
     message.sessionId = object.sessionId ?? "";
     message.record = object.record ?? false;
     message.logins = object.logins?.map((e) => e) || [];
+    message.nodeId = object.nodeId ?? "";
     return message;
   },
 };
