@@ -2,6 +2,7 @@
 import { connect, type TLSSocket } from "node:tls";
 import type { OpenTunnelResponse } from "@pitwall/proto/pitwall/v1/access.ts";
 import { noFailpoints, silentLog } from "@pitwall/runtime";
+import { ClientError, Status } from "nice-grpc";
 import { beforeEach, expect, it, onTestFinished } from "vitest";
 import { GatewayMetrics } from "../src/metrics.ts";
 import { openTunnels, type Tunnel, type Tunnels, type TunnelsParts } from "../src/tunnels/tunnels.ts";
@@ -88,9 +89,9 @@ it("not when it is no longer waited for", async () => {
   let token = "";
   const refused = open(async (given) => {
     token = given;
-    throw new Error("the controller is gone");
+    throw new ClientError("OpenTunnel", Status.UNAVAILABLE, "it has gone");
   });
-  await expect(refused).rejects.toThrow();
+  await expect(refused).rejects.toThrow("the controller cannot be reached right now");
   expect((await come(tunnels, own, token)).said).toBe(unknown);
 });
 

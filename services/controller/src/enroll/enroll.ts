@@ -63,7 +63,15 @@ export class Enroll {
       const nowMs = await databaseNowMs(em);
       const until = new Date(nowMs + tokenLifeMs);
       await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date(nowMs) } });
-      await em.insert(JoinTokenEntity, { digest: digestOf(token), role, name, expireTime: until, usedTime: null, usesLeft: uses, labels: bound });
+      await em.insert(JoinTokenEntity, {
+        digest: digestOf(token),
+        role,
+        name,
+        expireTime: until,
+        usedTime: null,
+        usesLeft: uses,
+        labels: bound,
+      });
       const origin = by ? { ...originOf(by), action: "NodeService/CreateJoinToken" } : { ...system, action: "CreateJoinToken" };
       await writeAudit(
         em,
