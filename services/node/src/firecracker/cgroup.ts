@@ -82,14 +82,25 @@ async function diskOf(dir: string): Promise<string | undefined> {
 
 /** Those that are in a cgroup; none when it is gone. */
 export async function membersOf(parent: string, name: string): Promise<readonly number[]> {
-  const text = await readFile(join(parent, name, "cgroup.procs"), "utf8").catch(() => "");
-  return text.split("\n").filter(Boolean).map(Number);
+  return (await read(parent, name, "cgroup.procs")).split("\n").filter(Boolean).map(Number);
 }
 
 /** Whether anything runs in it. */
 async function isPopulated(parent: string, name: string): Promise<boolean> {
-  const text = await readFile(join(parent, name, "cgroup.events"), "utf8").catch(() => "");
-  return /^populated 1$/m.test(text);
+  return /^populated 1$/m.test(await read(parent, name, "cgroup.events"));
+}
+
+/** Nothing when it is gone; rejects when it cannot be read, as by an agent that has no file descriptor left: that says nothing of VMs. */
+async function read(parent: string, name: string, file: string): Promise<string> {
+  return readFile(join(parent, name, file), "utf8").catch((error: unknown) => {
+    if (isMissing(error) || isGone(error)) return "";
+    throw error;
+  });
+}
+
+/** It was removed while it was read. */
+function isGone(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENODEV";
 }
 
 /** Resolves when nothing runs in it any more. Costs nothing meanwhile: the kernel tells. */
@@ -98,7 +109,7 @@ export async function untilEmpty(parent: string, name: string): Promise<void> {
   const look = async (): Promise<void> => {
     if (!(await isPopulated(parent, name))) resolve();
   };
-  const lookAgain = (): void => void look();
+  const lookAgain = (): void => void look().catch(() => undefined); // the timer looks again
   const timer = setInterval(lookAgain, lookMs).unref();
   const watcher = watched(join(parent, name, "cgroup.events"), lookAgain);
   lookAgain();
@@ -121,12 +132,22 @@ function watched(path: string, onChange: () => void): { close(): void } | undefi
   }
 }
 
+/** What forks meanwhile is there the next time. */
+async function killEach(parent: string, name: string): Promise<void> {
+  for (const pid of await membersOf(parent, name).catch(() => []))
+    try {
+      process.kill(pid, "SIGKILL");
+    } catch {
+      // it has ended, or what follows tells
+    }
+}
+
 /** Kills all that is in it and removes it; once more is as well as once. Throws `unavailable` when something does not go. */
 export async function removeCgroup(parent: string, name: string): Promise<void> {
   const dir = join(parent, name);
   const deadline = systemClock.monotonicMs() + killLimitMs;
   for (;;) {
-    await writeFile(join(dir, "cgroup.kill"), "1", { flag: "r+" }).catch(() => undefined); // it is gone, or what follows tells
+    await writeFile(join(dir, "cgroup.kill"), "1", { flag: "r+" }).catch(() => killEach(parent, name)); // before Linux 5.14
     const error: unknown = await rmdir(dir).catch((cause: unknown) => cause);
     if (error === undefined || isMissing(error)) return;
     if (systemClock.monotonicMs() > deadline) {

@@ -44,3 +44,17 @@ it("does not count a question that took far longer than it may: the agent itself
   await clock.advance(60_000);
   expect(await silent).toBe(false);
 });
+
+it("does not count what the agent could not ask for want of its own", async () => {
+  const clock = new VirtualClock();
+  const over = new AbortController();
+  const lack = Object.assign(new Error("too many open files"), { code: "EMFILE" });
+  const ask = async (): Promise<void> => {
+    throw new Error("no answer", { cause: lack });
+  };
+  const silent = untilSilent(ask, clock, over.signal);
+  await clock.advance(600_000);
+  over.abort();
+  await clock.advance(2_000);
+  expect(await silent).toBe(false);
+});
