@@ -96,6 +96,11 @@ const entries: Readonly<Record<keyof typeof group, readonly Entry[]>> = {
   ],
   fleet: [
     { name: "nodes", summary: "list, show, drain and remove nodes", load: async () => (await import("./commands/nodes.ts")).declare },
+    {
+      name: "gateways",
+      summary: "list gateways, and take their certificates back",
+      load: async () => (await import("./commands/gateways.ts")).declare,
+    },
     { name: "join-token", summary: "let a node or gateway join", load: async () => (await import("./commands/join-token.ts")).declare },
   ],
   services: serviceNames.map((service) => ({

@@ -34,7 +34,7 @@ export {
   VmSpec,
   VmTimings,
 } from "./gen/pitwall/v1/vm.ts";
-export { CreateJoinTokenResponse, DrainAction, DrainStep, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
+export { CreateJoinTokenResponse, DrainAction, DrainStep, Gateway, JoinRole, Node, NodeState } from "./gen/pitwall/v1/node.ts";
 export { GetProfileResponse, SshKey } from "./gen/pitwall/v1/profile.ts";
 export {
   CheckImageResponse,

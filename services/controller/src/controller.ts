@@ -56,12 +56,14 @@ import { Credentials } from "./credentials/credentials.ts";
 import { holdToInstallationKey } from "./credentials/installation-key.ts";
 import { openSecretBox } from "./credentials/secret-box.ts";
 import { Enroll } from "./enroll/enroll.ts";
+import { Membership } from "./enroll/membership.ts";
 import { Images } from "./images/images.ts";
 import { placedImages } from "./images/placed.ts";
 import { openRateLimits } from "./limits/rate.ts";
 import { Mutations } from "./mutation/mutations.ts";
 import { openSigner } from "./mutation/signer.ts";
 import { FleetChanges } from "./nodes/fleet-changes.ts";
+import { Gateways } from "./nodes/gateways.ts";
 import { Leases } from "./nodes/leases.ts";
 import { patienceOf } from "./nodes/liveness.ts";
 import { NodeLinks } from "./nodes/links.ts";
@@ -194,7 +196,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects, tokens });
   const callers = new Callers();
   const admit = openAdmission({ authenticator, limits });
-  const guard = authenticate({ callers, live });
+  const guard = authenticate({ callers, live, membership: new Membership(store) });
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueController(roster.id, names);
@@ -226,7 +228,10 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
   const deniedFlows = new DeniedFlows({ store, links });
   api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, deniedFlows, roles, failpoints }));
-  api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, sessions, enroll }));
+  api.add(
+    lost.noticing(NodeServiceDefinition),
+    nodeService({ nodes, fleet, gateways: new Gateways({ store, mutations }), sessions, enroll }),
+  );
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles, hostCertificates));
   api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials }));

@@ -324,7 +324,7 @@ test("a node is removed once nothing is placed on it; its certificate is worth n
   const { key, cert, ca } = gone.node.identity.tls();
   const channel = createChannel(first.link, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)));
   const { csr } = await makeRequest(gone.node.name);
-  await expect(createClient(EnrollServiceDefinition, channel).renew({ csr })).rejects.toThrow("this member was removed");
+  await expect(createClient(EnrollServiceDefinition, channel).renew({ csr })).rejects.toThrow("this node is not known: it was removed");
   channel.close();
   await expect(first.admin.nodes.getNode({ node: gone.node.name })).rejects.toThrow("there is no node");
   await expect(first.admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name: gone.node.name })).resolves.toBeDefined();

@@ -1,4 +1,4 @@
-// pitwall nodes cordon, uncordon, drain, fence, rm: what administrators do to nodes.
+// pitwall nodes cordon, uncordon, drain, fence, revoke, rm: what administrators do to nodes.
 import type { Command } from "commander";
 import { DrainAction, DrainStep, Node } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
@@ -10,7 +10,7 @@ import { drainActionWord } from "../output/words.ts";
 import type { Shell } from "../shell.ts";
 
 type Options = EndpointOption;
-type SureOptions = Options & { readonly yes?: boolean };
+export type SureOptions = Options & { readonly yes?: boolean };
 type DrainOptions = SureOptions & { readonly dryRun?: boolean; readonly output: Format };
 
 export function declareChanges(command: Command, shell: Shell): void {
@@ -42,6 +42,13 @@ export function declareChanges(command: Command, shell: Shell): void {
         shell.note(`${plain(name)} is fenced`);
       }),
   );
+  withOutput(
+    sure(declare("revoke", "Refuses a node's certificate from now on and cuts its link: for one that somebody else has taken over.")),
+  )
+    .option("--dry-run", "only say what would become of each VM")
+    .action(async (name: string, options: DrainOptions) =>
+      inSession(shell, options, ({ pitwall }) => revoke(shell, pitwall.fleet, name, options)),
+    );
   sure(declare("rm", "Forgets a node and takes its certificate back.")).action(async (name: string, options: SureOptions) =>
     inSession(shell, options, async ({ pitwall }) => {
       await confirm(shell, options, name, `${plain(name)} will have to join again.`);
@@ -65,6 +72,16 @@ async function drain(shell: Shell, fleet: Fleet, name: string, options: DrainOpt
   await showSteps(shell, options.output, await fleet.drain(name));
 }
 
+async function revoke(shell: Shell, fleet: Fleet, name: string, options: DrainOptions): Promise<void> {
+  const planned = await fleet.revoke(name, { dryRun: true });
+  if (options.dryRun) return showSteps(shell, options.output, planned);
+  const lost = planned.steps.filter(({ action }) => action === DrainAction.DRAIN_ACTION_MOVE).length;
+  const kept = planned.steps.filter(({ action }) => action === DrainAction.DRAIN_ACTION_STAY).length;
+  const effect = `${plain(name)} is cut off for good: ${lost} VMs begin anew elsewhere with an empty disk, ${kept} are reached by nobody (--dry-run lists them).`;
+  await confirm(shell, options, planned.node.name, effect);
+  await showSteps(shell, options.output, await fleet.revoke(name));
+}
+
 async function showSteps(
   shell: Shell,
   format: Format,
@@ -85,10 +102,10 @@ function sure(command: Command): Command {
   return command.option("-y, --yes", "do not ask");
 }
 
-/** Resolves when somebody has typed the node's name, or has said so before. */
-async function confirm(shell: Shell, { yes }: SureOptions, name: string, effect: string): Promise<void> {
+/** Resolves when somebody has typed its name, or has said so before. */
+export async function confirm(shell: Shell, { yes }: SureOptions, name: string, effect: string, what = "node"): Promise<void> {
   if (yes) return;
   if (!shell.ask) throw usageError(`${effect} Nobody can be asked here: add --yes if that is meant`);
-  const answer = await shell.ask(`${effect} Type the node's name to go on: `);
-  if (answer.trim() !== name) throw new CliError("nothing was done: that was not the node's name");
+  const answer = await shell.ask(`${effect} Type the ${what}'s name to go on: `);
+  if (answer.trim() !== name) throw new CliError(`nothing was done: that was not the ${what}'s name`);
 }

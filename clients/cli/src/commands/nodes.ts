@@ -78,8 +78,8 @@ function details(node: Node, colours: Colours, nowMs: number): [string, Cell][] 
   ];
 }
 
-function state({ state: value, cordoned, draining }: Node, { green, red }: Colours): Cell {
-  const marks = draining ? ", draining" : cordoned ? ", cordoned" : "";
+function state({ state: value, cordoned, draining, revoked }: Node, { green, red }: Colours): Cell {
+  const marks = revoked ? ", revoked" : draining ? ", draining" : cordoned ? ", cordoned" : "";
   return { text: `${nodeStateWord(value)}${marks}`, paint: value === NodeState.NODE_STATE_READY ? green : red };
 }
 

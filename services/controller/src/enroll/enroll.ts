@@ -138,6 +138,12 @@ export class Enroll {
 async function memberId(em: EntityManager, role: Role, name: string, nowMs: number): Promise<string> {
   const known = await em.findOne(MemberEntity, { role, name });
   if (!known) return randomUUID();
+  // With its id the certificates that it had before would be good again.
+  const isRevoked = role === "node" && (await em.count(NodeEntity, { id: known.id, revokeTime: { $ne: null } })) > 0;
+  if (isRevoked) {
+    const message = `name: the node ${name} was revoked; remove it first: \`pitwall nodes rm ${name}\``;
+    throw new PitwallError("exists", message, { reason: "NODE_REVOKED", field: "name" });
+  }
   if (known.certificateExpireTime.getTime() < nowMs) return known.id;
   throw new PitwallError("exists", `name: there is a live ${role} called ${name}`, { reason: "NAME_TAKEN", field: "name" });
 }
@@ -154,6 +160,7 @@ async function upsertMember(em: EntityManager, { role, id }: Member, name: strin
     drivers: [],
     labels: {},
     boundLabels: null,
+    revokeTime: null,
     agentVersion: "",
     cordoned: false,
     draining: false,

@@ -15,6 +15,26 @@ export function drainOf(row: Pick<VmRow, "desired" | "spec">): "none" | "stop" |
   return mayMove(row) ? "move" : "stop";
 }
 
+/** Of a node whose certificate is taken back: one step per VM, in the order given. Where one goes is decided when its time has come. */
+export function revocationPlan(rows: readonly VmRow[]): DrainStep[] {
+  return rows.map((row) => {
+    const step = { vmId: row.id, vmName: row.name, toNodeName: "" };
+    switch (drainOf(row)) {
+      case "none":
+        return { ...step, action: DrainAction.DRAIN_ACTION_NONE, message: "it does not run; its disk stays there" };
+      case "stop": {
+        const message = "it may run there, and is reached by nobody; once the host is off, fence the node, then remove the VM";
+        return { ...step, action: DrainAction.DRAIN_ACTION_STAY, message };
+      }
+      case "move": {
+        const message =
+          "it begins anew elsewhere, with an empty disk, when the node's lease and its fence's time are over; what runs there is reached by nobody";
+        return { ...step, action: DrainAction.DRAIN_ACTION_MOVE, message };
+      }
+    }
+  });
+}
+
 /** One step per VM, in the order given, which is the one in which they go. `placeNext` throws what placement does where there is no node. */
 export function drainPlan(rows: readonly VmRow[], placeNext: (row: VmRow) => NodeName): DrainStep[] {
   return rows.map((row) => {

@@ -7,6 +7,7 @@ import {
   type DrainStep,
   type FenceNodeRequest,
   type Node,
+  type RevokeNodeRequest,
   type UncordonNodeRequest,
 } from "@pitwall/proto/pitwall/v1/node.ts";
 import { PitwallError } from "@pitwall/runtime";
@@ -16,13 +17,13 @@ import { VmEntity } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
 import { anewRequest } from "../vm/move.ts";
 import type { Placer } from "../vm/placer.ts";
-import { drainPlan } from "./drain-plan.ts";
+import { drainPlan, revocationPlan } from "./drain-plan.ts";
 import type { NodeNews } from "./node-news.ts";
 import type { Nodes } from "./nodes.ts";
 import { seenSessions } from "./session-rows.ts";
 
 const service = NodeServiceDefinition;
-const { cordonNode, uncordonNode, drainNode, fenceNode, deleteNode } = NodeServiceDefinition.methods;
+const { cordonNode, uncordonNode, drainNode, fenceNode, deleteNode, revokeNode } = NodeServiceDefinition.methods;
 
 export interface FleetParts {
   readonly mutations: Mutations;
@@ -79,6 +80,25 @@ export class FleetChanges {
       return { node: await this.#mark(change, request.node, {}) };
     };
     return this.#parts.mutations.run({ service, method: fenceNode, caller, request, work });
+  }
+
+  /**
+   * Its certificate is refused from now on, and its link is cut: with an epoch of its own, so that nothing counts any more that it has still to
+   * say. What runs there counts as on any node that is away: nothing begins elsewhere before lease and fence have had their time.
+   */
+  revoke(caller: Principal, request: RevokeNodeRequest): Promise<{ node: Node | undefined; steps: DrainStep[] }> {
+    const work = async (change: Change): Promise<{ node: Node; steps: DrainStep[] }> => {
+      const { id } = await this.#lock(change.em, request.node);
+      const steps = revocationPlan(await change.em.find(VmEntity, { nodeId: id }, { orderBy: { name: "asc" } }));
+      await change.em.execute("update node set revoke_time = coalesce(revoke_time, now()) where id = ?", [id]);
+      await change.em.execute(
+        `update node_session set epoch = epoch + 1, end_time = coalesce(end_time, now()), change_time = now(),
+           end_reason = case when end_reason = 'fenced' then end_reason else 'revoked' end where node_id = ?`,
+        [id],
+      );
+      return { node: await this.#mark(change, request.node, { cordoned: true }), steps };
+    };
+    return this.#parts.mutations.run({ service, method: revokeNode, caller, request, work });
   }
 
   /** Throws `state` while VMs are placed on it. */

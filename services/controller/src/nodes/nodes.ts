@@ -121,7 +121,7 @@ export class Nodes {
   /** A node has said hello: its next session, held here. Throws `denied` for a node that was removed. */
   async begin(nodeId: string, hello: Hello): Promise<{ readonly session: Session; readonly saysOtherLabels: boolean }> {
     const begun = await this.#begin({ nodeId, hello });
-    if (!begun) throw new PitwallError("denied", "this node is not known: it was removed", { reason: "NODE_UNKNOWN" });
+    if (!begun) throw new PitwallError("denied", "this node is not known: it was removed or revoked", { reason: "NODE_UNKNOWN" });
     return { session: this.#sessions.begin(nodeId, begun.epoch, hello.capability), saysOtherLabels: begun.saysOtherLabels };
   }
 
@@ -174,6 +174,7 @@ function toNode(row: NodeRow, load: Load, session: SeenSession | undefined): Nod
     vmCount: load.vmCount,
     cordoned: row.cordoned,
     draining: row.draining,
+    revoked: row.revokeTime !== null,
     leaseExpireTime: session?.life === "ready" ? session.leaseExpireTime : undefined,
   };
 }

@@ -53,7 +53,7 @@ export type EndReason = "stream" | "silent" | "goodbye" | "drain";
 
 /**
  * Begins the next session of each node in one statement, and takes what its hello says of it. Nodes that are not known, and so were
- * removed, are missing in the answer.
+ * removed, or were revoked, are missing in the answer.
  */
 export async function beginSessions(
   store: Store,
@@ -80,7 +80,7 @@ export async function beginSessions(
        ), known as (
          update node set cpu_millis = hello.cpu_millis, mem_bytes = hello.mem_bytes, disk_bytes = hello.disk_bytes,
            drivers = hello.drivers, labels = coalesce(node.bound_labels, hello.labels), agent_version = hello.agent_version
-         from hello where node.id = hello.id returning node.id, hello.capability, node.labels <> hello.labels as says_other_labels
+         from hello where node.id = hello.id and node.revoke_time is null returning node.id, hello.capability, node.labels <> hello.labels as says_other_labels
        ), withdrawn as (
          delete from node_subnet using hello where node_id = hello.id and hello.subnet is null
        ), subnets as (

@@ -6,6 +6,7 @@ import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-g
 import type { LiveCalls } from "../access/live-calls.ts";
 import type { PeerRole } from "../ca/ca.ts";
 import type { Member } from "../enroll/enroll.ts";
+import type { Membership } from "../enroll/membership.ts";
 import type { Principal } from "../projects/principal.ts";
 import { callerKey, type Callers } from "./callers.ts";
 import { policyOf } from "./policy.ts";
@@ -45,13 +46,14 @@ function identityOf(der: Buffer): string | undefined {
 }
 
 export interface GuardParts {
+  readonly membership: Pick<Membership, "check">;
   /** Those that the interceptor has let in. */
   readonly callers: Pick<Callers, "take">;
   readonly live: LiveCalls;
 }
 
 /** Middleware that holds each method to its policy; users were admitted when their headers came. */
-export function authenticate({ callers, live }: GuardParts): ServerMiddleware<CallerContext> {
+export function authenticate({ callers, live, membership }: GuardParts): ServerMiddleware<CallerContext> {
   return async function* guard<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
     const policy = policyOf(call.method.path);
     const peer = peerOf(context.metadata.get(peerKey));
@@ -76,6 +78,7 @@ export function authenticate({ callers, live }: GuardParts): ServerMiddleware<Ca
       case "member":
         if (policy.who === "member" ? !member : peer?.role !== policy.who)
           throw new PitwallError("denied", `this is for the certificate of a ${policy.who}`, { reason: "WRONG_ROLE" });
+        if (member) await membership.check(member);
         return yield* call.next(call.request, { ...context, ...none });
       case undefined:
         throw new PitwallError("denied", "this method has no policy", { reason: "NO_POLICY" });

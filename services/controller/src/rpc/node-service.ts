@@ -2,6 +2,7 @@
 import { JoinRole, type Node, type NodeServiceImplementation } from "@pitwall/proto/pitwall/v1/node.ts";
 import { invalid, Outbox } from "@pitwall/runtime";
 import type { Enroll } from "../enroll/enroll.ts";
+import type { Gateways } from "../nodes/gateways.ts";
 import type { FleetChanges } from "../nodes/fleet-changes.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Sessions } from "../nodes/sessions.ts";
@@ -11,11 +12,12 @@ import { pageLimit, pageOf } from "./page.ts";
 export interface NodeServiceParts {
   readonly nodes: Nodes;
   readonly fleet: FleetChanges;
+  readonly gateways: Gateways;
   readonly sessions: Sessions;
   readonly enroll: Enroll;
 }
 
-export function nodeService({ nodes, fleet, sessions, enroll }: NodeServiceParts): NodeServiceImplementation<CallerContext> {
+export function nodeService({ nodes, fleet, gateways, sessions, enroll }: NodeServiceParts): NodeServiceImplementation<CallerContext> {
   return {
     getNode: async ({ node }) => ({ node: await nodes.get(node) }),
     async listNodes({ pageSize, pageToken }) {
@@ -44,6 +46,9 @@ export function nodeService({ nodes, fleet, sessions, enroll }: NodeServiceParts
     drainNode: (request, context) => fleet.drain(userOf(context), request),
     fenceNode: (request, context) => fleet.fence(userOf(context), request),
     deleteNode: (request, context) => fleet.delete(userOf(context), request),
+    revokeNode: (request, context) => fleet.revoke(userOf(context), request),
+    listGateways: async () => ({ gateways: await gateways.list() }),
+    revokeGateway: (request, context) => gateways.revoke(userOf(context), request),
     async createJoinToken({ role, name, uses, labels }, context) {
       switch (role) {
         case JoinRole.JOIN_ROLE_NODE:

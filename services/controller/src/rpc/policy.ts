@@ -80,6 +80,9 @@ const services: Readonly<Record<string, Readonly<Record<string, Policy>>>> = {
     DrainNode: fleet(true),
     FenceNode: fleet(true),
     DeleteNode: fleet(true),
+    RevokeNode: fleet(true),
+    ListGateways: fleet(false),
+    RevokeGateway: fleet(true),
   },
   "pitwall.v1.ProfileService": {
     GetProfile: reads("none"),

@@ -76,6 +76,8 @@ export const NodeEntity = defineEntity({
     createTime: p.datetime(),
     cordoned: p.boolean(),
     draining: p.boolean(),
+    /** From then on its certificate is refused. */
+    revokeTime: p.datetime().nullable(),
   },
 });
 export type NodeRow = InferEntity<typeof NodeEntity>;

@@ -22,6 +22,7 @@ import { SuspendedVms } from "./0080-suspended-vms.ts";
 import { Addresses } from "./0090-addresses.ts";
 import { HostKeys } from "./0100-host-keys.ts";
 import { BoundLabels } from "./0110-bound-labels.ts";
+import { RevokedNodes } from "./0120-revoked-nodes.ts";
 import { KnownPolicies } from "./0120-known-policies.ts";
 import { LastWords } from "./0121-last-words.ts";
 
@@ -49,6 +50,7 @@ export const migrations = [
   { name: "0090_addresses", class: Addresses },
   { name: "0100_host_keys", class: HostKeys },
   { name: "0110_bound_labels", class: BoundLabels },
+  { name: "0120_revoked_nodes", class: RevokedNodes },
   { name: "0120_known_policies", class: KnownPolicies },
   { name: "0121_last_words", class: LastWords },
 ];

@@ -208,7 +208,11 @@ export interface Node {
   /** Its VMs are being moved away. */
   draining: boolean;
   /** Until when it may run what can be rescheduled; absent without a link. */
-  leaseExpireTime: Date | undefined;
+  leaseExpireTime:
+    | Date
+    | undefined;
+  /** Its certificate is refused. */
+  revoked: boolean;
 }
 
 export interface Node_LabelsEntry {
@@ -342,6 +346,44 @@ export interface DeleteNodeRequest {
 export interface DeleteNodeResponse {
 }
 
+export interface RevokeNodeRequest {
+  node: string;
+  requestId: string;
+  validateOnly: boolean;
+}
+
+export interface RevokeNodeResponse {
+  node:
+    | Node
+    | undefined;
+  /** What becomes of each of its VMs. */
+  steps: DrainStep[];
+}
+
+export interface Gateway {
+  id: string;
+  name: string;
+  createTime: Date | undefined;
+  certificateExpireTime: Date | undefined;
+}
+
+export interface ListGatewaysRequest {
+}
+
+export interface ListGatewaysResponse {
+  /** All of them, by name. */
+  gateways: Gateway[];
+}
+
+export interface RevokeGatewayRequest {
+  /** Name or id. */
+  gateway: string;
+  requestId: string;
+}
+
+export interface RevokeGatewayResponse {
+}
+
 function createBaseNode(): Node {
   return {
     id: "",
@@ -359,6 +401,7 @@ function createBaseNode(): Node {
     cordoned: false,
     draining: false,
     leaseExpireTime: undefined,
+    revoked: false,
   };
 }
 
@@ -411,6 +454,9 @@ export const Node: MessageFns<Node> = {
     }
     if (message.leaseExpireTime !== undefined) {
       Timestamp.encode(toTimestamp(message.leaseExpireTime), writer.uint32(122).fork()).join();
+    }
+    if (message.revoked !== false) {
+      writer.uint32(128).bool(message.revoked);
     }
     return writer;
   },
@@ -551,6 +597,14 @@ export const Node: MessageFns<Node> = {
             message.leaseExpireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.revoked = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -617,6 +671,7 @@ export const Node: MessageFns<Node> = {
         : isSet(object.lease_expire_time)
         ? fromJsonTimestamp(object.lease_expire_time)
         : undefined,
+      revoked: isSet(object.revoked) ? globalThis.Boolean(object.revoked) : false,
     };
   },
 
@@ -673,6 +728,9 @@ export const Node: MessageFns<Node> = {
     if (message.leaseExpireTime !== undefined) {
       obj.leaseExpireTime = message.leaseExpireTime.toISOString();
     }
+    if (message.revoked !== false) {
+      obj.revoked = message.revoked;
+    }
     return obj;
   },
 
@@ -710,6 +768,7 @@ export const Node: MessageFns<Node> = {
     message.cordoned = object.cordoned ?? false;
     message.draining = object.draining ?? false;
     message.leaseExpireTime = object.leaseExpireTime ?? undefined;
+    message.revoked = object.revoked ?? false;
     return message;
   },
 };
@@ -2744,6 +2803,587 @@ export const DeleteNodeResponse: MessageFns<DeleteNodeResponse> = {
   },
 };
 
+function createBaseRevokeNodeRequest(): RevokeNodeRequest {
+  return { node: "", requestId: "", validateOnly: false };
+}
+
+export const RevokeNodeRequest: MessageFns<RevokeNodeRequest> = {
+  encode(message: RevokeNodeRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== "") {
+      writer.uint32(10).string(message.node);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    if (message.validateOnly !== false) {
+      writer.uint32(24).bool(message.validateOnly);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeNodeRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeNodeRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.validateOnly = reader.bool();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RevokeNodeRequest {
+    return {
+      node: isSet(object.node) ? globalThis.String(object.node) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+      validateOnly: isSet(object.validateOnly)
+        ? globalThis.Boolean(object.validateOnly)
+        : isSet(object.validate_only)
+        ? globalThis.Boolean(object.validate_only)
+        : false,
+    };
+  },
+
+  toJSON(message: RevokeNodeRequest): unknown {
+    const obj: any = {};
+    if (message.node !== "") {
+      obj.node = message.node;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    if (message.validateOnly !== false) {
+      obj.validateOnly = message.validateOnly;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RevokeNodeRequest>): RevokeNodeRequest {
+    return RevokeNodeRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokeNodeRequest>): RevokeNodeRequest {
+    const message = createBaseRevokeNodeRequest();
+    message.node = object.node ?? "";
+    message.requestId = object.requestId ?? "";
+    message.validateOnly = object.validateOnly ?? false;
+    return message;
+  },
+};
+
+function createBaseRevokeNodeResponse(): RevokeNodeResponse {
+  return { node: undefined, steps: [] };
+}
+
+export const RevokeNodeResponse: MessageFns<RevokeNodeResponse> = {
+  encode(message: RevokeNodeResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.node !== undefined) {
+      Node.encode(message.node, writer.uint32(10).fork()).join();
+    }
+    for (const v of message.steps) {
+      DrainStep.encode(v!, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeNodeResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeNodeResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.node = Node.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.steps.push(DrainStep.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RevokeNodeResponse {
+    return {
+      node: isSet(object.node) ? Node.fromJSON(object.node) : undefined,
+      steps: globalThis.Array.isArray(object?.steps) ? object.steps.map((e: any) => DrainStep.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: RevokeNodeResponse): unknown {
+    const obj: any = {};
+    if (message.node !== undefined) {
+      obj.node = Node.toJSON(message.node);
+    }
+    if (message.steps?.length) {
+      obj.steps = message.steps.map((e) => DrainStep.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RevokeNodeResponse>): RevokeNodeResponse {
+    return RevokeNodeResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokeNodeResponse>): RevokeNodeResponse {
+    const message = createBaseRevokeNodeResponse();
+    message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
+    message.steps = object.steps?.map((e) => DrainStep.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseGateway(): Gateway {
+  return { id: "", name: "", createTime: undefined, certificateExpireTime: undefined };
+}
+
+export const Gateway: MessageFns<Gateway> = {
+  encode(message: Gateway, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.id !== "") {
+      writer.uint32(10).string(message.id);
+    }
+    if (message.name !== "") {
+      writer.uint32(18).string(message.name);
+    }
+    if (message.createTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.createTime), writer.uint32(26).fork()).join();
+    }
+    if (message.certificateExpireTime !== undefined) {
+      Timestamp.encode(toTimestamp(message.certificateExpireTime), writer.uint32(34).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Gateway {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseGateway();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.id = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.createTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.certificateExpireTime = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Gateway {
+    return {
+      id: isSet(object.id) ? globalThis.String(object.id) : "",
+      name: isSet(object.name) ? globalThis.String(object.name) : "",
+      createTime: isSet(object.createTime)
+        ? fromJsonTimestamp(object.createTime)
+        : isSet(object.create_time)
+        ? fromJsonTimestamp(object.create_time)
+        : undefined,
+      certificateExpireTime: isSet(object.certificateExpireTime)
+        ? fromJsonTimestamp(object.certificateExpireTime)
+        : isSet(object.certificate_expire_time)
+        ? fromJsonTimestamp(object.certificate_expire_time)
+        : undefined,
+    };
+  },
+
+  toJSON(message: Gateway): unknown {
+    const obj: any = {};
+    if (message.id !== "") {
+      obj.id = message.id;
+    }
+    if (message.name !== "") {
+      obj.name = message.name;
+    }
+    if (message.createTime !== undefined) {
+      obj.createTime = message.createTime.toISOString();
+    }
+    if (message.certificateExpireTime !== undefined) {
+      obj.certificateExpireTime = message.certificateExpireTime.toISOString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Gateway>): Gateway {
+    return Gateway.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Gateway>): Gateway {
+    const message = createBaseGateway();
+    message.id = object.id ?? "";
+    message.name = object.name ?? "";
+    message.createTime = object.createTime ?? undefined;
+    message.certificateExpireTime = object.certificateExpireTime ?? undefined;
+    return message;
+  },
+};
+
+function createBaseListGatewaysRequest(): ListGatewaysRequest {
+  return {};
+}
+
+export const ListGatewaysRequest: MessageFns<ListGatewaysRequest> = {
+  encode(_: ListGatewaysRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListGatewaysRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListGatewaysRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): ListGatewaysRequest {
+    return {};
+  },
+
+  toJSON(_: ListGatewaysRequest): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListGatewaysRequest>): ListGatewaysRequest {
+    return ListGatewaysRequest.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<ListGatewaysRequest>): ListGatewaysRequest {
+    const message = createBaseListGatewaysRequest();
+    return message;
+  },
+};
+
+function createBaseListGatewaysResponse(): ListGatewaysResponse {
+  return { gateways: [] };
+}
+
+export const ListGatewaysResponse: MessageFns<ListGatewaysResponse> = {
+  encode(message: ListGatewaysResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.gateways) {
+      Gateway.encode(v!, writer.uint32(10).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListGatewaysResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListGatewaysResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.gateways.push(Gateway.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListGatewaysResponse {
+    return {
+      gateways: globalThis.Array.isArray(object?.gateways) ? object.gateways.map((e: any) => Gateway.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: ListGatewaysResponse): unknown {
+    const obj: any = {};
+    if (message.gateways?.length) {
+      obj.gateways = message.gateways.map((e) => Gateway.toJSON(e));
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<ListGatewaysResponse>): ListGatewaysResponse {
+    return ListGatewaysResponse.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<ListGatewaysResponse>): ListGatewaysResponse {
+    const message = createBaseListGatewaysResponse();
+    message.gateways = object.gateways?.map((e) => Gateway.fromPartial(e)) || [];
+    return message;
+  },
+};
+
+function createBaseRevokeGatewayRequest(): RevokeGatewayRequest {
+  return { gateway: "", requestId: "" };
+}
+
+export const RevokeGatewayRequest: MessageFns<RevokeGatewayRequest> = {
+  encode(message: RevokeGatewayRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.gateway !== "") {
+      writer.uint32(10).string(message.gateway);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeGatewayRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeGatewayRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.gateway = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): RevokeGatewayRequest {
+    return {
+      gateway: isSet(object.gateway) ? globalThis.String(object.gateway) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
+  },
+
+  toJSON(message: RevokeGatewayRequest): unknown {
+    const obj: any = {};
+    if (message.gateway !== "") {
+      obj.gateway = message.gateway;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<RevokeGatewayRequest>): RevokeGatewayRequest {
+    return RevokeGatewayRequest.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<RevokeGatewayRequest>): RevokeGatewayRequest {
+    const message = createBaseRevokeGatewayRequest();
+    message.gateway = object.gateway ?? "";
+    message.requestId = object.requestId ?? "";
+    return message;
+  },
+};
+
+function createBaseRevokeGatewayResponse(): RevokeGatewayResponse {
+  return {};
+}
+
+export const RevokeGatewayResponse: MessageFns<RevokeGatewayResponse> = {
+  encode(_: RevokeGatewayResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): RevokeGatewayResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseRevokeGatewayResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(_: any): RevokeGatewayResponse {
+    return {};
+  },
+
+  toJSON(_: RevokeGatewayResponse): unknown {
+    const obj: any = {};
+    return obj;
+  },
+
+  create(base?: DeepPartial<RevokeGatewayResponse>): RevokeGatewayResponse {
+    return RevokeGatewayResponse.fromPartial(base ?? {});
+  },
+  fromPartial(_: DeepPartial<RevokeGatewayResponse>): RevokeGatewayResponse {
+    const message = createBaseRevokeGatewayResponse();
+    return message;
+  },
+};
+
 /** Shows the fleet. Joining is EnrollService's. */
 export type NodeServiceDefinition = typeof NodeServiceDefinition;
 export const NodeServiceDefinition = {
@@ -2827,6 +3467,35 @@ export const NodeServiceDefinition = {
       responseStream: false,
       options: {},
     },
+    /**
+     * Refuses the node's certificate from now on, whatever it does, and cuts its link: it is away, and its VMs are as those of a node that is
+     * away. It cannot come back: it is to be removed, and to join anew. `validate_only` returns the plan.
+     */
+    revokeNode: {
+      name: "RevokeNode",
+      requestType: RevokeNodeRequest as typeof RevokeNodeRequest,
+      requestStream: false,
+      responseType: RevokeNodeResponse as typeof RevokeNodeResponse,
+      responseStream: false,
+      options: {},
+    },
+    listGateways: {
+      name: "ListGateways",
+      requestType: ListGatewaysRequest as typeof ListGatewaysRequest,
+      requestStream: false,
+      responseType: ListGatewaysResponse as typeof ListGatewaysResponse,
+      responseStream: false,
+      options: {},
+    },
+    /** Refuses the gateway's certificate from now on, and forgets it; a gateway of that name may join anew. */
+    revokeGateway: {
+      name: "RevokeGateway",
+      requestType: RevokeGatewayRequest as typeof RevokeGatewayRequest,
+      requestStream: false,
+      responseType: RevokeGatewayResponse as typeof RevokeGatewayResponse,
+      responseStream: false,
+      options: {},
+    },
   },
 } as const;
 
@@ -2860,6 +3529,23 @@ export interface NodeServiceImplementation<CallContextExt = {}> {
     request: DeleteNodeRequest,
     context: CallContext & CallContextExt,
   ): Promise<DeepPartial<DeleteNodeResponse>>;
+  /**
+   * Refuses the node's certificate from now on, whatever it does, and cuts its link: it is away, and its VMs are as those of a node that is
+   * away. It cannot come back: it is to be removed, and to join anew. `validate_only` returns the plan.
+   */
+  revokeNode(
+    request: RevokeNodeRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RevokeNodeResponse>>;
+  listGateways(
+    request: ListGatewaysRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<ListGatewaysResponse>>;
+  /** Refuses the gateway's certificate from now on, and forgets it; a gateway of that name may join anew. */
+  revokeGateway(
+    request: RevokeGatewayRequest,
+    context: CallContext & CallContextExt,
+  ): Promise<DeepPartial<RevokeGatewayResponse>>;
 }
 
 export interface NodeServiceClient<CallOptionsExt = {}> {
@@ -2892,6 +3578,23 @@ export interface NodeServiceClient<CallOptionsExt = {}> {
     request: DeepPartial<DeleteNodeRequest>,
     options?: CallOptions & CallOptionsExt,
   ): Promise<DeleteNodeResponse>;
+  /**
+   * Refuses the node's certificate from now on, whatever it does, and cuts its link: it is away, and its VMs are as those of a node that is
+   * away. It cannot come back: it is to be removed, and to join anew. `validate_only` returns the plan.
+   */
+  revokeNode(
+    request: DeepPartial<RevokeNodeRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RevokeNodeResponse>;
+  listGateways(
+    request: DeepPartial<ListGatewaysRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<ListGatewaysResponse>;
+  /** Refuses the gateway's certificate from now on, and forgets it; a gateway of that name may join anew. */
+  revokeGateway(
+    request: DeepPartial<RevokeGatewayRequest>,
+    options?: CallOptions & CallOptionsExt,
+  ): Promise<RevokeGatewayResponse>;
 }
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
