@@ -101,6 +101,28 @@ test("what may be rescheduled begins anew elsewhere once lease and fence are ove
   expect(audited).toEqual([{ count: 1 }]);
 });
 
+test("a VM that stands still is said to be away with its node, begins anew nowhere, and is what it was when its node is back", async () => {
+  const node = await joinNode(installation, first.admin, `node-${++count}`);
+  const link = links.use(await node.link(first.link, [], { level: 5 }));
+  void obey(link, heartbeatMs);
+  const [napping, asleep] = [await created("napping", reschedule), await created("asleep", reschedule)];
+  await first.admin.vms.pauseVm({ vm: napping.id });
+  await first.admin.vms.suspendVm({ vm: asleep.id });
+  const still = [
+    await until(napping.id, ({ phase }) => phase === Phase.PHASE_PAUSED),
+    await until(asleep.id, ({ phase }) => phase === Phase.PHASE_SUSPENDED),
+  ];
+  await linked(second);
+  await link[Symbol.asyncDispose]();
+  for (const { id } of still) await until(id, ({ reason }) => reason === "NODE_UNREACHABLE");
+  for (const { id, phase, epoch, nodeId } of still)
+    expect(await until(id, ({ reason }) => reason === "NODE_LOST")).toMatchObject({ phase, epoch, nodeId });
+  const had = still.map((vm) => reportOf({ ...link.assignments[0]!, ...vm, vmId: vm.id }));
+  const back = links.use(await node.link(second.link, had, { level: 5 }));
+  void obey(back, heartbeatMs);
+  for (const { id, phase } of still) expect(await until(id, ({ reason }) => reason === "")).toMatchObject({ phase });
+});
+
 test("a VM that cannot be dealt with is tried ever later, is written down at the fifth time, and holds up nobody", async () => {
   const lost = await linked(first);
   const [bad, good] = [await created("bad", reschedule), await created("good", reschedule)].toSorted((a, b) => (a.id < b.id ? -1 : 1));

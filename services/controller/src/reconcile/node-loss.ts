@@ -24,6 +24,9 @@ const untold = {
   message:
     "its node was lost before it heard that the VM may be rescheduled, and may run it still: the VM is there again when its node is; once that is switched off for certain, `pitwall nodes fence` has the VM begin anew",
 };
+const heldStill = { reason: "NODE_LOST", message: "its node is lost; what of the VM is still on it is known when it is back" };
+/** What is asked for of VMs that stand still: they begin anew nowhere, as nothing of them would be there. */
+const still = [Desired.DESIRED_PAUSED, Desired.DESIRED_SUSPENDED] as const;
 const noRoomYet = { reason: "NODE_LOST", message: "its node is lost, and no other node has room for it: it is started as soon as one has" };
 
 export interface LossParts {
@@ -65,10 +68,13 @@ async function look({ store, patience }: LossParts, judges: boolean): Promise<Fo
        and (vm.desired = ? and (vm.phase not in (?, ?) or vm.reason = 'LEASE_LOST' or vm.restart_generation > vm.observed_generation)
               and (vm.reason not in ('NODE_LOST', 'NODE_UNREACHABLE') or s.lost_time is not null
                 and (vm.reason <> 'NODE_LOST' or vm.spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE'))
+            or vm.desired in (?, ?) and vm.phase not in (?, ?) and vm.reason <> 'NODE_LOST'
+              and (vm.reason <> 'NODE_UNREACHABLE' or s.lost_time is not null)
             or vm.desired = ? and s.end_reason = 'fenced')
        and ${isNotParked}
      order by vm.id limit ?`;
-  const ofVms = [Desired.DESIRED_RUNNING, Phase.PHASE_STOPPED, Phase.PHASE_FAILED, Desired.DESIRED_DELETED, batch];
+  const over = [Phase.PHASE_STOPPED, Phase.PHASE_FAILED];
+  const ofVms = [Desired.DESIRED_RUNNING, ...over, ...still, ...over, Desired.DESIRED_DELETED, batch];
   const em = store.read();
   return judges ? em.execute(`${sessions} union all (${vms})`, [patience.fenceMs, ...ofVms]) : em.execute(vms, ofVms);
 }
@@ -112,7 +118,12 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
     await change.audit({ ...object, detail: { name: row.name, removed: true } });
     return false;
   }
-  if (row.desired !== Desired.DESIRED_RUNNING || !(session.is_lost || session.is_away)) return false;
+  if (!(session.is_lost || session.is_away)) return false;
+  if (still.some((desired) => desired === row.desired)) {
+    await saySo(recorder, change, row, session.is_lost ? heldStill : unreachable);
+    return false;
+  }
+  if (row.desired !== Desired.DESIRED_RUNNING) return false;
   if (!session.is_lost || !mayMove(row) || !wasEnded(row, session.is_fenced)) {
     const words = !session.is_lost ? unreachable : mayMove(row) ? untold : held;
     // The words of `unreachable` may be those of whoever started it meanwhile.
@@ -132,6 +143,10 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
   await change.audit({ ...object, generation: row.generation, detail: { name: row.name, from, to: node, epoch: String(row.epoch) } });
   await failpoints.at("reschedule.sched.placed", row.id);
   return true;
+}
+
+async function saySo(recorder: Recorder, change: Change, row: VmRow, words: typeof held): Promise<void> {
+  if (row.reason !== words.reason) await recorder.changed(change, Object.assign(row, words), { tellNode: false });
 }
 
 /** A node for a VM that begins anew; undefined: there is none at this moment. */

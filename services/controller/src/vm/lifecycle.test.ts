@@ -142,6 +142,7 @@ ${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired
 | its node's agent dies | stays as it is | stays as it is |
 | its node loses power | fails (MEMORY_LOST); \`start\` boots it | stays as it is |
 | its node drains | is stopped | stays |
+| its node is away, or lost | says so, and begins anew nowhere | the same |
 | it cannot be kept (a full disk, the Firecracker driver) | | it runs on, with the reason SUSPEND_FAILED, and \`desired\` is RUNNING again |
 | it cannot be woken | | it stays SUSPENDED with the reason, and its node tries again every 10 s; \`restart\` boots it instead |
 | its size was changed meanwhile | takes effect at its next boot | the same |

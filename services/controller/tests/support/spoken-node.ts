@@ -185,9 +185,15 @@ export function reportOf({ vmId, generation, epoch, desired }: Assignment, phase
   return VmReport.fromPartial({ vmId, generation, epoch, phase, sshHostKey: "ssh-ed25519 AAAA" });
 }
 
+const phases: ReadonlyMap<Desired, Phase> = new Map([
+  [Desired.DESIRED_PAUSED, Phase.PHASE_PAUSED],
+  [Desired.DESIRED_SUSPENDED, Phase.PHASE_SUSPENDED],
+  [Desired.DESIRED_STOPPED, Phase.PHASE_STOPPED],
+  [Desired.DESIRED_DELETED, Phase.PHASE_GONE],
+]);
+
 function phaseOf(desired: Assignment["desired"]): VmReport["phase"] {
-  if (desired === Desired.DESIRED_DELETED) return Phase.PHASE_GONE;
-  return desired === Desired.DESIRED_STOPPED ? Phase.PHASE_STOPPED : Phase.PHASE_RUNNING;
+  return phases.get(desired) ?? Phase.PHASE_RUNNING;
 }
 
 /** Heartbeats until the stream ends. */
