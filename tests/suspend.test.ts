@@ -92,6 +92,15 @@ it("wakes for whoever comes to it, and the audit log says for whom", async () =>
   expect(woken).toEqual([{ object: `vm/${vm.id}`, visitor: expect.stringContaining("dev") as string }]);
 });
 
+it("wakes for `pitwall ssh`, too, which says so", async () => {
+  const { vms } = pitwall.stack.client();
+  await vms.suspend(name);
+  await vms.waitUntil(name, ({ phase }) => phase === Phase.PHASE_SUSPENDED);
+  const awake = await cli("ssh", name, "--", "echo awake");
+  expect(awake).toMatchObject({ code: 0, stdout: "awake\n", stderr: expect.stringContaining(`${name} is suspended: it wakes`) as string });
+  expect(await inMemory()).toBe(before);
+});
+
 it("what it had in memory is gone once it is stopped, and its disk is not", async () => {
   const { vms } = pitwall.stack.client();
   await ssh("echo on the disk > /root/note; sync");

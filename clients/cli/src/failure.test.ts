@@ -24,6 +24,12 @@ test("a bad field is named as the flag that fills it", () => {
   expect(explainRefusal({ ...refusal, code: "INVALID_ARGUMENT", ...indexed }, place)).toBe("--key: is damaged");
 });
 
+test("a command may fill a field by another flag than others do", () => {
+  const refused = { ...refusal, code: "INVALID_ARGUMENT", field: "ttl", message: "ttl: must be 1 second to 7 days" } as const;
+  expect(explainRefusal(refused, place)).toBe("--ttl: must be 1 second to 7 days");
+  expect(explainRefusal(refused, { ...place, flags: { ttl: "--expires" } })).toBe("--expires: must be 1 second to 7 days");
+});
+
 test("so is a name that is taken", () => {
   const message = "name: you have a VM called web";
   expect(explainRefusal({ ...refusal, code: "ALREADY_EXISTS", field: "name", message }, place)).toBe("--name: you have a VM called web");

@@ -24,10 +24,15 @@ export interface CallPlace {
   readonly endpoint: string;
   /** The token is the environment's, which no sign-in renews. */
   readonly hasOwnToken: boolean;
+  /** Of the command, where it has another flag for a field than others have. */
+  readonly flags?: FlagsOfFields;
 }
 
 /** Request fields by the flag that fills them. */
-const flagOf: Readonly<Record<string, string>> = {
+export type FlagsOfFields = Readonly<Record<string, string>>;
+
+/** Where a command has none of its own for a field. */
+const flagOf: FlagsOfFields = {
   name: "--name",
   image: "IMAGE",
   role: "--role",
@@ -57,7 +62,7 @@ const flagOf: Readonly<Record<string, string>> = {
 type Refusal = Pick<PitwallRpcError, "code" | "reason" | "field" | "message">;
 
 /** What a server's refusal means, and what to do. */
-export function explainRefusal({ code, reason, field, message }: Refusal, { endpoint, hasOwnToken }: CallPlace): string {
+export function explainRefusal({ code, reason, field, message }: Refusal, { endpoint, hasOwnToken, flags = {} }: CallPlace): string {
   switch (code) {
     case "UNAUTHENTICATED":
       if (hasOwnToken) return `${endpoint} does not accept PITWALL_TOKEN: ${message}`;
@@ -77,14 +82,15 @@ export function explainRefusal({ code, reason, field, message }: Refusal, { endp
     case "INTERNAL":
       return `the server at ${endpoint} failed (${message}); its log says more`;
     default:
-      return withFlag(message, field);
+      return withFlag(message, field ?? "", flags);
   }
 }
 
 /** `spec.mem_bytes: must be …` names a field; people wrote a flag. */
-function withFlag(message: string, field = ""): string {
+function withFlag(message: string, field: string, flags: FlagsOfFields): string {
   const indexed = /^(.*)\[\d+\]$/.exec(field);
-  const flag = flagOf[indexed?.[1] ?? field];
+  const name = indexed?.[1] ?? field;
+  const flag = flags[name] ?? flagOf[name];
   return flag !== undefined && message.startsWith(`${field}: `) ? `${flag}: ${message.slice(field.length + 2)}` : message;
 }
 

@@ -1,7 +1,7 @@
 // A client of the gateway that a command means, as the user who is signed in there.
 import { Option, type Command } from "commander";
 import { Pitwall, PitwallRpcError } from "@pitwall/sdk";
-import { CliError, explainRefusal } from "../failure.ts";
+import { CliError, explainRefusal, type FlagsOfFields } from "../failure.ts";
 import { plain } from "../output/terminal-text.ts";
 import type { Shell } from "../shell.ts";
 import { openAccountStore } from "./account-store.ts";
@@ -23,8 +23,16 @@ export interface Session {
   readonly token: () => Promise<string>;
 }
 
-/** Runs `work` with a client; a refusal of the server becomes a sentence. PITWALL_TOKEN is used as it is. */
-export async function inSession<T>(shell: Shell, { endpoint: flag }: EndpointOption, work: (session: Session) => Promise<T>): Promise<T> {
+/**
+ * Runs `work` with a client; a refusal of the server becomes a sentence. PITWALL_TOKEN is used as it is. `flags` are those of the command that
+ * fill another field than elsewhere.
+ */
+export async function inSession<T>(
+  shell: Shell,
+  { endpoint: flag }: EndpointOption,
+  work: (session: Session) => Promise<T>,
+  flags?: FlagsOfFields,
+): Promise<T> {
   const { env, signals } = shell;
   const store = openAccountStore(env, signals.signal);
   const isNamed = flag !== undefined || (env["PITWALL_ENDPOINT"] ?? "") !== "";
@@ -41,12 +49,12 @@ export async function inSession<T>(shell: Shell, { endpoint: flag }: EndpointOpt
   try {
     return await work(session);
   } catch (error) {
-    throw explained(shell, session, error);
+    throw explained(shell, session, error, flags);
   }
 }
 
 /** A server's refusal as a sentence; anything else as it is. */
-export function explained({ env }: Shell, { endpoint }: Session, error: unknown): unknown {
+export function explained({ env }: Shell, { endpoint }: Session, error: unknown, flags?: FlagsOfFields): unknown {
   if (!(error instanceof PitwallRpcError)) return error;
-  return new CliError(explainRefusal(error, { endpoint, hasOwnToken: (env["PITWALL_TOKEN"] ?? "") !== "" }));
+  return new CliError(explainRefusal(error, { endpoint, hasOwnToken: (env["PITWALL_TOKEN"] ?? "") !== "", ...(flags && { flags }) }));
 }

@@ -64,12 +64,17 @@ export function declareUrl(command: Command, shell: Shell): void {
         "Who has it needs no account: pass it on with care.",
     )
     .action((name: string, { expires, path, port, ...options }: Options & { readonly expires: number; readonly path: string }) =>
-      inSession(shell, options, async ({ pitwall }) => {
-        const { url } = await pitwall.vms
-          .get(vmIn(options, name))
-          .then(({ id }) => pitwall.signedUrl(id, { ttlMs: expires, path, ...(port !== undefined && { port }) }));
-        shell.out(`${url}\n`);
-      }),
+      inSession(
+        shell,
+        options,
+        async ({ pitwall }) => {
+          const { url } = await pitwall.vms
+            .get(vmIn(options, name))
+            .then(({ id }) => pitwall.signedUrl(id, { ttlMs: expires, path, ...(port !== undefined && { port }) }));
+          shell.out(`${url}\n`);
+        },
+        { ttl: "--expires" },
+      ),
     );
 }
 

@@ -93,6 +93,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_KEEP_RECORDINGS", "duration", "how long recordings of SSH sessions are kept", { default: "30d" }),
     flag("PITWALL_RECORDING_LIMIT", "size", "one recording, with which its session ends", { default: "64Mi" }),
     flag("PITWALL_RECORDINGS_PER_PROJECT", "size", "all recordings of a project, beyond which sessions are refused", { default: "4Gi" }),
+    flag("PITWALL_WAYS_PER_SECOND", "number", "how often one principal may open a way into a VM, on average", { default: "200" }),
     flag("PITWALL_CHANGES_PER_SECOND", "number", "how often one principal may change something, on average", { default: "100" }),
   ],
   node: [
@@ -170,6 +171,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_SSH_PENALTY_EXEMPT", "networks", "whose SSH connections are never refused for what came from there before", {
       default: "127.0.0.0/8,::1",
     }),
+    flag("PITWALL_SSH_CONNECTIONS_PER_PRINCIPAL", "number", "SSH connections at once of one user", { default: "500" }),
     flag("PITWALL_SSH_SESSIONS", "number", "sessions at once on one SSH connection", { default: "10" }),
     flag("PITWALL_SSH_CHANNELS", "number", "sessions and forwards at once on one SSH connection", { default: "32" }),
     flag("PITWALL_SSH_IDLE_TIMEOUT", "duration", "how long an SSH connection may last without a byte; 0s: for ever", { default: "30m" }),

@@ -1,5 +1,5 @@
 import { describe, expect, it, test } from "vitest";
-import { checkedVm, gatewayAddress, knownHosts, knownHostsLine, parseDestination } from "./places.ts";
+import { checkedProject, checkedVm, gatewayAddress, knownHosts, knownHostsLine, parseDestination } from "./places.ts";
 
 const key = `ssh-ed25519 ${"A".repeat(68)}`;
 const discovery = { issuer: "", audience: "", clientId: "", sshHost: "ssh.example", sshPort: 2222, sshHostKey: key };
@@ -43,6 +43,11 @@ test("an id that is a path and a name that is a pattern are refused", () => {
   expect(checkedVm({ id, name: "web" })).toEqual({ id, name: "web" });
   expect(() => checkedVm({ id: "../../x", name: "web" })).toThrow("by what are no id and name");
   expect(() => checkedVm({ id, name: "*\n  ProxyCommand id" })).toThrow("by what are no id and name");
+});
+
+test("a project that is a pattern is refused", () => {
+  expect(checkedProject("team")).toBe("team");
+  expect(() => checkedProject("team *")).toThrow("by what is no name");
 });
 
 describe("a destination", () => {

@@ -44,6 +44,12 @@ export function checkedVm({ id, name }: Pick<Vm, "id" | "name">): { id: string; 
   return { id, name };
 }
 
+/** A project's name, which becomes part of a pattern. */
+export function checkedProject(name: string): string {
+  if (!vmName.test(name)) throw new CliError(`the server speaks of a project by what is no name: ${JSON.stringify(name.slice(0, 100))}`);
+  return name;
+}
+
 /** `[USER@]VM`. Throws when either can be none. */
 export function parseDestination(text: string): { user: string | undefined; vm: string } {
   const at = text.lastIndexOf("@");
