@@ -28,6 +28,7 @@ const schema = z.object({
   PITWALL_SECRETS_KEY_FILE: z.string().startsWith("/", "must be an absolute path").optional(),
   PITWALL_READS_PER_SECOND: perSecond.prefault("200"),
   PITWALL_CHANGES_PER_SECOND: perSecond.prefault("100"),
+  PITWALL_WAYS_PER_SECOND: perSecond.prefault("200"),
   ...imageSourceSettings,
   PITWALL_BOOTSTRAP_DIR: z.string().optional(),
   PITWALL_CA_DIR: z.string().startsWith("/", "must be an absolute path").optional(),

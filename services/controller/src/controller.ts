@@ -41,6 +41,7 @@ import { HostCertificates } from "./access/host-certificates.ts";
 import { Authenticator } from "./access/authenticator.ts";
 import { IngressGrants } from "./access/ingress-grants.ts";
 import { LiveCalls } from "./access/live-calls.ts";
+import { LockedUsers } from "./access/locked-users.ts";
 import { Locks } from "./access/locks.ts";
 import { RecordingIntake } from "./access/recording-intake.ts";
 import { RecordingShelf } from "./access/recording-shelf.ts";
@@ -189,14 +190,14 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const live = stack.use(new LiveCalls((ids) => tokens.valid(ids), log));
   const members = new Members({ store, mutations });
   const roles = stack.use(new LiveCalls((grants) => members.valid(grants), log));
-  const limits = openRateLimits(
-    { reads: config.PITWALL_READS_PER_SECOND, changes: config.PITWALL_CHANGES_PER_SECOND },
-    systemClock.monotonicMs,
-  );
+  const { PITWALL_READS_PER_SECOND: reads, PITWALL_CHANGES_PER_SECOND: changes, PITWALL_WAYS_PER_SECOND: ways } = config;
+  const limits = openRateLimits({ reads, changes, ways }, systemClock.monotonicMs);
   const authenticator = new Authenticator({ verifier, admins: config.PITWALL_ADMIN_SUBJECTS, projects, tokens });
+  const locked = new LockedUsers({ store, clock: systemClock });
+  const free = stack.use(new LiveCalls((subjects) => locked.free(subjects), log));
   const callers = new Callers();
-  const admit = openAdmission({ authenticator, limits });
-  const guard = authenticate({ callers, live, membership: new Membership(store) });
+  const admit = openAdmission({ authenticator, limits, locked });
+  const guard = authenticate({ callers, live, membership: new Membership(store), locked, free });
 
   const names = serverNames(config.PITWALL_ADVERTISE, [config.PITWALL_LISTEN.host, config.PITWALL_LINK_LISTEN.host]);
   const keys = await ca.issueController(roster.id, names);
@@ -281,6 +282,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
         hostCertificates,
         grants: ingressGrants,
         moves: vms.moves,
+        ways: limits.ways,
         failpoints,
         log,
         leastFor: guestLeast,

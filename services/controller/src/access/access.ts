@@ -15,6 +15,7 @@ import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { hostPort, invalid, PitwallError, type Failpoints, type Fault, type Log } from "@pitwall/runtime";
 import { originOf } from "../mutation/mutations.ts";
 import { noLink, type NodeLinks } from "../nodes/links.ts";
+import type { RateLimit } from "../limits/rate.ts";
 import type { Feed } from "../vm/feed.ts";
 import type { Moves } from "../vm/moves.ts";
 import { isUnlimited, loginsOf } from "../projects/logins.ts";
@@ -26,7 +27,7 @@ import { keptKeys } from "../vm/own-keys.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 import { actBy, letsAct, mayGoOn, type Acting } from "./acting.ts";
 import type { Authenticator } from "./authenticator.ts";
-import { refuseLocked } from "./locks.ts";
+import { refuseLocked, refuseLockedUser } from "./locks.ts";
 import { checkSessionId, OpenSessions } from "./open-sessions.ts";
 import { calledFor, closedNow, notRunning } from "./refusals.ts";
 import type { IngressGrants } from "./ingress-grants.ts";
@@ -53,6 +54,7 @@ export interface AccessParts {
   readonly hostCertificates: Pick<HostCertificates, "certified">;
   readonly grants: Pick<IngressGrants, "believe">;
   readonly moves: Pick<Moves, "wake">;
+  readonly ways: Pick<RateLimit, "take">;
   readonly failpoints: Failpoints;
   readonly log: Log;
   /** The role that a method of the guest's API needs; undefined for what is no such method. */
@@ -68,6 +70,7 @@ export class Access {
   readonly #hostCertificates: AccessParts["hostCertificates"];
   readonly #grants: AccessParts["grants"];
   readonly #moves: AccessParts["moves"];
+  readonly #ways: AccessParts["ways"];
   readonly #failpoints: Failpoints;
   readonly #log: Log;
   readonly #leastFor: AccessParts["leastFor"];
@@ -82,6 +85,7 @@ export class Access {
     hostCertificates,
     grants,
     moves,
+    ways,
     failpoints,
     log,
     leastFor,
@@ -94,6 +98,7 @@ export class Access {
     this.#hostCertificates = hostCertificates;
     this.#grants = grants;
     this.#moves = moves;
+    this.#ways = ways;
     this.#failpoints = failpoints;
     this.#log = log;
     this.#leastFor = leastFor;
@@ -104,6 +109,7 @@ export class Access {
     const em = this.#store.read();
     if (sshCertificate.length > 0) {
       const user = this.#certificates.userNow(sshCertificate);
+      await refuseLockedUser(em, user.subject);
       if (vm === "") return { subject: user.subject, vmId: "", sshHostKey: "" };
       const { row } = await findByCertificate(em, user, vm);
       await refuseLocked(em, row, user.subject);
@@ -114,6 +120,7 @@ export class Access {
       // A key that was given with a VM may jump as well: what it reaches is decided when it asks for a VM.
       const owner = (await em.findOne(SshKeyEntity, { fingerprint }))?.owner ?? (await ownerOfGuestKey(em, line));
       if (owner === undefined) throw new PitwallError("not-found", "this key is not known", { reason: "KEY_NOT_FOUND" });
+      await refuseLockedUser(em, owner);
       return { subject: owner, vmId: "", sshHostKey: "" };
     }
     const { row, subject } = await findByKey(em, sshPublicKey, vm);
@@ -137,7 +144,15 @@ export class Access {
       await this.#judge(request, target, sleeper);
       return true;
     };
-    const who = await this.#running(() => this.#reach(caller, { vm, host, method, port: sought }), mayWake, signal);
+    let isCounted = false;
+    const reach = async (): Promise<Reaching> => {
+      const reaching = await this.#reach(caller, { vm, host, method, port: sought });
+      // Of whom a port is open to, a gateway counts the requests: a page that many read is no misuse.
+      if (!isCounted && reaching.isOutsider !== true) this.#ways.take(reaching.actor);
+      isCounted = true;
+      return reaching;
+    };
+    const who = await this.#running(reach, mayWake, signal);
     const { row } = who;
     const { target: held, logins, user: sshUser, record, port, project } = await this.#judge(request, target, who);
     const isLogged = isSession(target.target.$case, method);

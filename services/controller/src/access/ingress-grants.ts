@@ -7,6 +7,7 @@ import type { Principal } from "../projects/principal.ts";
 import { reachVm } from "../projects/reach.ts";
 import type { Store } from "../store/store.ts";
 import { checkPort } from "../vm/ingress.ts";
+import { refuseLocked } from "./locks.ts";
 
 const usualMs = 3_600_000;
 const minMs = 1_000;
@@ -34,6 +35,7 @@ export class IngressGrants {
     if (asked !== 0) checkPort(asked, "port");
     const { store, mutations, key, clock } = this.#parts;
     const row = await reachVm(store.read(), caller, vm, "member");
+    await refuseLocked(store.read(), row, caller.subject);
     const port = asked === 0 ? row.httpPort : asked;
     const expiresAt = Math.floor((clock.wallMs() + ttlMs) / 1_000);
     const grant = issueIngressGrant(key, { vmId: row.id, port, subject: caller.subject, expiresAt });

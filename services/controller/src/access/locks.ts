@@ -1,4 +1,5 @@
-// Locks on ways into VMs: of one VM for everybody, or of one user for all VMs. What is open ends when its gateway next asks whether it may stay.
+// Locks: of one VM for everybody, or of one user for all VMs and the whole API. What is open into VMs ends when its gateway next asks whether it
+// may stay, and the API's calls by themselves.
 import {
   SessionServiceDefinition,
   type Lock,
@@ -34,11 +35,22 @@ export async function refuseLocked(em: EntityManager, vm: { readonly id: string;
     [vm.id, subject],
   );
   if (!lock) return;
-  const why = lock.reason === "" ? "" : `: ${lock.reason}`;
   throw lock.of_vm
-    ? new PitwallError("denied", `the VM ${vm.name} is locked${why}`, { reason: "VM_LOCKED" })
-    : new PitwallError("denied", `you are locked out of VMs${why}`, { reason: "USER_LOCKED" });
+    ? new PitwallError("denied", `the VM ${vm.name} is locked${because(lock.reason)}`, { reason: "VM_LOCKED" })
+    : lockedOut(lock.reason);
 }
+
+/** Throws `denied` when the user is locked out. */
+export async function refuseLockedUser(em: EntityManager, subject: string): Promise<void> {
+  const [lock]: { reason: string }[] = await em.execute("select reason from user_lock where subject = ?", [subject]);
+  if (lock) throw lockedOut(lock.reason);
+}
+
+export function lockedOut(reason: string): PitwallError {
+  return new PitwallError("denied", `you are locked out${because(reason)}`, { reason: "USER_LOCKED" });
+}
+
+const because = (reason: string): string => (reason === "" ? "" : `: ${reason}`);
 
 export class Locks {
   readonly #store: Store;
@@ -91,6 +103,8 @@ export class Locks {
     const { subject, reason } = request;
     checkReason(reason);
     if (subject === "" || subject.length > maxSubjectLength) throw invalid("subject", `must have 1 to ${maxSubjectLength} characters`);
+    // Who could not release it again may have been the last who could.
+    if (subject === caller.subject) throw invalid("subject", "must be somebody else: nobody locks themselves out");
     await this.#mutations.run({
       service,
       method: service.methods.lockUser,

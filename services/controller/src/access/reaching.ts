@@ -1,6 +1,5 @@
 // The VM that somebody means, found by what they show: a key, a certificate, a grant. Each throws the same words for what is not there and what is
 // not theirs.
-import { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { IngressGrant } from "@pitwall/auth";
 import { isUuid, PitwallError } from "@pitwall/runtime";
 import type { Principal, ProjectRole } from "../projects/principal.ts";
@@ -29,6 +28,17 @@ export async function ownerOfGuestKey(em: EntityManager, line: string): Promise<
   return row?.owner;
 }
 
+/** Ids of the VMs of this reference that were given the key, two at most: a name is looked for in all projects. */
+async function openedByGuestKey(em: EntityManager, line: string, vm: string): Promise<string[]> {
+  const [, project, name = vm] = /^(.+)\/(.+)$/.exec(vm) ?? [];
+  const which = isUuid(vm) ? "vm.id = ?" : `vm.name = ? and delete_time is null and ${project === undefined ? "true" : "project.name = ?"}`;
+  const rows: { id: string }[] = await em.execute(
+    `select vm.id from vm join project on project.id = project_id where spec->'authorizedKeys' @> ?::jsonb and ${which} limit 2`,
+    [JSON.stringify([line]), name, ...(project === undefined ? [] : [project])],
+  );
+  return rows.map(({ id }) => id);
+}
+
 /** The VM that the key opens: the key of a user who may, or one that was given with the VM. Names are unique in a project only. */
 export async function findByKey(em: EntityManager, publicKey: string, vm: string): Promise<Reaching> {
   const { line, fingerprint } = parseSshKey(publicKey, "ssh_public_key");
@@ -37,9 +47,9 @@ export async function findByKey(em: EntityManager, publicKey: string, vm: string
     const own = await reachVmInRole(em, keyHolder(owner), vm, "member").catch(() => undefined);
     if (own) return { ...own, actor: owner, subject: owner };
   }
-  const rows = await em.find(VmEntity, isUuid(vm) ? { id: vm } : { name: vm, deleteTime: null });
-  const [match, ...more] = rows.filter((row) => VmSpec.fromJSON(row.spec).authorizedKeys.includes(line));
-  // One key given with VMs of the same name in several projects: only an id is clear.
+  const [found, ...more] = await openedByGuestKey(em, line, vm);
+  const match = found && (await em.findOne(VmEntity, { id: found }));
+  // One key given with VMs of the same name in several projects: only an id, or PROJECT/NAME, is clear.
   if (!match || more.length > 0) throw vmNotFound(vm);
   return { row: match, role: "member", actor: `key:${fingerprint}`, subject: match.owner };
 }

@@ -1,4 +1,4 @@
-// How often a principal may call: so many at once, and a steady rate after that, for reads and for changes apart.
+// How often a principal may call: so many at once, and a steady rate after that, for reads, for changes and for ways into VMs apart.
 //
 // Each controller counts for itself and forgets with its end: the limit protects the controller, quotas protect the fleet.
 import { PitwallError } from "@pitwall/runtime";
@@ -50,10 +50,16 @@ export class RateLimit {
 export interface RateLimits {
   readonly reads: RateLimit;
   readonly changes: RateLimit;
+  /** Into VMs. */
+  readonly ways: RateLimit;
 }
 
 /** Ten seconds' worth may come at once. */
-export function openRateLimits(perSecond: { reads: number; changes: number }, nowMs: () => number): RateLimits {
+export function openRateLimits(perSecond: Readonly<Record<keyof RateLimits, number>>, nowMs: () => number): RateLimits {
   const limit = (what: string, rate: number): RateLimit => new RateLimit(what, { perSecond: rate, burst: Math.ceil(rate * 10) }, nowMs);
-  return { reads: limit("reads", perSecond.reads), changes: limit("changes", perSecond.changes) };
+  return {
+    reads: limit("reads", perSecond.reads),
+    changes: limit("changes", perSecond.changes),
+    ways: limit("ways into VMs", perSecond.ways),
+  };
 }

@@ -4,6 +4,8 @@ import { ServerInterceptingCall, ServerListenerBuilder, type Metadata, type Serv
 import { PitwallError } from "@pitwall/runtime";
 import type { CallContext, ServerMiddleware, ServerMiddlewareCall } from "nice-grpc";
 import type { LiveCalls } from "../access/live-calls.ts";
+import type { LockedUsers } from "../access/locked-users.ts";
+import { lockedOut } from "../access/locks.ts";
 import type { PeerRole } from "../ca/ca.ts";
 import type { Member } from "../enroll/enroll.ts";
 import type { Membership } from "../enroll/membership.ts";
@@ -49,11 +51,15 @@ export interface GuardParts {
   readonly membership: Pick<Membership, "check">;
   /** Those that the interceptor has let in. */
   readonly callers: Pick<Callers, "take">;
+  /** Of API tokens. */
   readonly live: LiveCalls;
+  readonly locked: Pick<LockedUsers, "why">;
+  /** Of users who are not locked out. */
+  readonly free: LiveCalls;
 }
 
 /** Middleware that holds each method to its policy; users were admitted when their headers came. */
-export function authenticate({ callers, live, membership }: GuardParts): ServerMiddleware<CallerContext> {
+export function authenticate({ callers, live, membership, locked, free }: GuardParts): ServerMiddleware<CallerContext> {
   return async function* guard<Req, Res>(call: ServerMiddlewareCall<Req, Res, CallerContext>, context: CallContext) {
     const policy = policyOf(call.method.path);
     const peer = peerOf(context.metadata.get(peerKey));
@@ -67,8 +73,13 @@ export function authenticate({ callers, live, membership }: GuardParts): ServerM
       case "admin": {
         const user = callers.take(context.metadata.get(callerKey));
         if (!user) throw new PitwallError("unauthenticated", "nobody was admitted for this call", { reason: "TOKEN_MISSING" });
-        if (!user.token) return yield* call.next(call.request, { ...context, user, member: undefined });
-        return yield* whileValid(live, user.token.id, context, (signal) =>
+        const { subject, token } = user;
+        const held: Held[] = [];
+        if (token) held.push({ calls: live, grant: token.id, ended: tokenEnded });
+        // What is over in a moment is not looked after.
+        if (call.method.requestStream || call.method.responseStream || waits.has(call.method.path))
+          held.push({ calls: free, grant: subject, ended: async () => (await locked.why(subject)) ?? lockedOut("") });
+        return yield* whileValid(held, context.signal, (signal) =>
           call.next(call.request, { ...context, signal, user, member: undefined }),
         );
       }
@@ -86,21 +97,34 @@ export function authenticate({ callers, live, membership }: GuardParts): ServerM
   };
 }
 
-/** Ends a call whose token is revoked, or expires, before it is over. */
+/** One answer, which may take long. */
+const waits: ReadonlySet<string> = new Set(["/pitwall.v1.VmService/WaitVm"]);
+
+/** What a call goes on by. */
+interface Held {
+  readonly calls: LiveCalls;
+  readonly grant: string;
+  /** What is said when it holds no longer. */
+  readonly ended: () => Promise<PitwallError>;
+}
+
+const tokenEnded = async (): Promise<PitwallError> =>
+  new PitwallError("unauthenticated", "the API token is no longer valid", { reason: "TOKEN_INVALID" });
+
+/** Ends a call when one of these holds no longer before it is over. */
 async function* whileValid<Res>(
-  live: LiveCalls,
-  tokenId: string,
-  context: CallContext,
+  [held, ...more]: readonly Held[],
+  signal: AbortSignal,
   serve: (signal: AbortSignal) => AsyncGenerator<Res, Res | void, undefined>,
 ): AsyncGenerator<Res, Res | void, undefined> {
-  using call = live.follow([tokenId]);
-  const ended = (): PitwallError => new PitwallError("unauthenticated", "the API token is no longer valid", { reason: "TOKEN_INVALID" });
+  if (!held) return yield* serve(signal);
+  using call = held.calls.follow([held.grant]);
   try {
-    const result = yield* serve(AbortSignal.any([context.signal, call.signal]));
-    if (call.signal.aborted) throw ended();
+    const result = yield* whileValid(more, AbortSignal.any([signal, call.signal]), serve);
+    if (call.signal.aborted) throw await held.ended();
     return result;
   } catch (error) {
-    throw call.signal.aborted ? ended() : error;
+    throw call.signal.aborted ? await held.ended() : error;
   }
 }
 
