@@ -8,6 +8,7 @@ import { run } from "./support/run.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
 
 const idleSeconds = 6;
+const connections = 12;
 /** Of this machine, and not of the exempt ones below. */
 const elsewhere = "127.0.0.2";
 
@@ -18,6 +19,7 @@ beforeAll(async () => {
     PITWALL_SSH_PENALTY_EXEMPT: "127.0.0.1",
     PITWALL_SSH_IDLE_TIMEOUT: `${idleSeconds}s`,
     PITWALL_SSH_CHANNELS: "12",
+    PITWALL_SSH_CONNECTIONS_PER_PRINCIPAL: String(connections),
     PITWALL_SSH_GREETING_TIMEOUT: "3s",
   };
   pitwall = await startTestStack({ env: { gateway } });
@@ -42,7 +44,7 @@ async function loggedIn(username: string): Promise<Client> {
   const privateKey = await readFile(options[options.indexOf("-i") + 1] ?? "", "utf8");
   const client = new ssh2.Client();
   onTestFinished(() => void client.destroy());
-  client.connect({ host: "127.0.0.1", port: pitwall.stack.ports.ssh, username, privateKey, hostVerifier: () => true });
+  client.connect({ host: "127.0.0.1", port: pitwall.stack.ports.ssh, username, privateKey, hostVerifier: () => true, strictVendor: false });
   client.on("error", () => undefined);
   await new Promise<void>((resolve, reject) => client.once("ready", resolve).once("close", () => reject(new Error("it was not let in"))));
   return client;
@@ -126,6 +128,25 @@ it("opens ten sessions on a connection, and another when one has ended", async (
   expect(said.toString()).toBe("here\n");
 });
 
+it("closes one connection of a user too many at its login, and lets the next one in when another has ended", async () => {
+  const clients = await Promise.all(Array.from({ length: connections }, () => loggedIn("door")));
+  await expect(loggedIn("door")).rejects.toThrow("it was not let in");
+  await expect(loggedIn("jump")).rejects.toThrow("it was not let in");
+  const closed = closeOf(clients[0] ?? new ssh2.Client());
+  clients[0]?.end();
+  await closed;
+  await expect
+    .poll(
+      async () =>
+        loggedIn("door").then(
+          () => "in",
+          () => "out",
+        ),
+      { timeout: 10_000, interval: 200 },
+    )
+    .toBe("in");
+});
+
 it("counts forwards, too", async () => {
   const client = await loggedIn("door");
   const forward = (): Promise<ClientChannel> =>
@@ -166,6 +187,7 @@ it.each(["door", "jump"])("dials nothing else for who has logged in as %s", asyn
     new Promise((resolve) =>
       client.forwardOut("127.0.0.1", 0, host, port, (error) => resolve(error ? "refused" : `dialled ${host}:${port}`)),
     );
+  // The door's own names of loopback are those of the VM.
   const own =
     username === "jump" ? [["127.0.0.1", pitwall.stack.ports.web] as const, ["localhost", 22] as const, ["::1", 22] as const] : [];
   const answers = await Promise.all([...elsewheres, ...own].map(async ([host, port]) => forward(host, port)));

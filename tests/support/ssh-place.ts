@@ -28,7 +28,7 @@ export interface SshPlace extends AsyncDisposable {
   readonly dir: string;
   /** Of `box`, which runs. */
   readonly vmId: string;
-  /** Of `halted`, which does not. */
+  /** Of `halted`, which does not; `team/web` does, too. */
   readonly haltedId: string;
   /** A configuration with the hosts `door`, `dev-door`, `inside`, `dev-inside`, `jump`, and the key of the test's user. */
   readonly config: string;
@@ -50,8 +50,11 @@ export async function startSshPlace(): Promise<SshPlace> {
   await client.vms.create({ name: "box", spec: { image } });
   const { id: haltedId } = await client.vms.create({ name: "halted", spec: { image: pitwall.image } });
   await client.vms.stop("halted");
+  await client.projects.create("team");
+  await client.vms.create({ project: "team", name: "web", spec: { image: pitwall.image } });
   await client.vms.delete((await client.vms.create({ name: "gone", spec: { image: pitwall.image } })).id);
   const { id: vmId, sshHostKey } = await client.vms.wait("box");
+  await client.vms.wait("team/web");
   await client.vms.wait("halted", { phases: [Phase.PHASE_STOPPED] });
 
   const usual = pitwall.ssh.options[pitwall.ssh.options.indexOf("-i") + 1] ?? "";

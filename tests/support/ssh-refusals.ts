@@ -1,7 +1,7 @@
 // What clients of SSH are refused: to whom, where to, and with which words.
 import { join } from "node:path";
 import { expect } from "vitest";
-import { run } from "./run.ts";
+import { run, type Ended } from "./run.ts";
 import { certify, writeAuthority } from "./ssh-authority.ts";
 import type { SshPlace, Way } from "./ssh-place.ts";
 import { byGateway, does, says, type Saying, type Scenario } from "./ssh-scenario.ts";
@@ -47,10 +47,10 @@ const logins: readonly Scenario[] = [
     () => denied,
   ),
   refuses("asks for no password", byGateway, { options: ["-o", "PreferredAuthentications=password,keyboard-interactive"] }),
-  refuses("knows no VM of this name", ["door"], { options: ["-l", "nosuch"] }),
-  refuses("knows no VM of this id", ["door"], { options: ["-l", "0b8f7a52-9d1e-4c3a-8f60-1d2e3f4a5b6c"] }),
-  refuses("knows no name that none can have", ["door"], { options: ["-l", "box..id"] }),
-  refuses("knows no VM that was deleted", ["door"], { options: ["-l", "gone"] }),
+  // Whom it knows by their key it lets in, for jumps; and says no more of what is there than of what is not.
+  ...["nosuch", "0b8f7a52-9d1e-4c3a-8f60-1d2e3f4a5b6c", "box..id", "gone", "web", "box.team", "web.nowhere", "team/box"].map((name) =>
+    refuses(`knows no VM ${name}`, ["door"], { options: ["-l", name], stderr: /^pitwall: there is no VM "[^"]+"\r\n$/ }),
+  ),
   refuses("says that a VM does not run", ["door"], { options: ["-l", "halted"], stderr: /^pitwall: the VM halted is not running/ }),
   refuses("says that the VM has no such user", ["door"], {
     options: ["-l", "nobody9+box"],
@@ -59,8 +59,7 @@ const logins: readonly Scenario[] = [
   refuses("lets nobody in as a user that the VM has not", ["inside", "file"], { options: ["-l", "nobody9"] }),
   refuses("gives who only jumps no session", ["door"], {
     host: "jump",
-    options: ["-o", "LogLevel=INFO"],
-    stderr: /open failed/,
+    stderr: /^pitwall: jump only leads on to VMs/,
   }),
   says("has no subsystem but sftp", byGateway, {
     options: ["-s"],
@@ -136,7 +135,7 @@ const forwards: readonly Scenario[] = [
 function certified(
   name: string,
   words: (place: SshPlace) => readonly string[],
-  at: { readonly isGood: boolean; readonly jump?: RegExp },
+  at: { readonly isGood: boolean; readonly door?: RegExp; readonly jump?: RegExp },
 ): Scenario {
   return does(name, byGateway, async (place, way) => {
     const [authority, key] = [newFile(place), newFile(place)];
@@ -146,7 +145,7 @@ function certified(
     const { code, stdout, stderr } = await run(["ssh", "-F", config, way, "echo in; exit 7"]);
     if (at.isGood) return void expect({ code, stdout, stderr }).toEqual({ code: 7, stdout: "in\n", stderr: "" });
     expect({ code, stdout }).toEqual({ code: refused, stdout: "" });
-    expect(stderr).toMatch((way === "inside" ? at.jump : undefined) ?? denied);
+    expect(stderr).toMatch((way === "inside" ? at.jump : at.door) ?? denied);
   });
 }
 
@@ -156,7 +155,11 @@ const certificates: readonly Scenario[] = [
   certified("lets in a certificate for the VM", ({ vmId }) => ["-n", vmId, ...soon], { isGood: true }),
   certified("lets in a certificate for several VMs", ({ vmId, haltedId }) => ["-n", `${haltedId},${vmId}`, ...soon], { isGood: true }),
   // Where a jump leads to is decided when it asks for a VM.
-  certified("lets in no certificate for another VM", ({ haltedId }) => ["-n", haltedId, ...soon], { isGood: false, jump: /./ }),
+  certified("lets in no certificate for another VM", ({ haltedId }) => ["-n", haltedId, ...soon], {
+    isGood: false,
+    door: /^pitwall: there is no VM "box"/,
+    jump: /./,
+  }),
   certified("lets in no certificate that is over", ({ vmId }) => ["-n", vmId, "-V", "-20m:-1m"], { isGood: false }),
   certified("lets in no certificate that is not good yet", ({ vmId }) => ["-n", vmId, "-V", "+5m:+10m"], { isGood: false }),
   certified("lets in no certificate that names nobody", () => [...soon], { isGood: false }),
@@ -165,6 +168,18 @@ const certificates: readonly Scenario[] = [
   }),
   certified("lets in no certificate for some addresses", ({ vmId }) => ["-n", vmId, ...soon, "-O", "source-address=127.0.0.1"], {
     isGood: false,
+  }),
+  does("gives a certificate no terminal and no forwards that it does not permit", byGateway, async (place, way) => {
+    const [authority, key] = [newFile(place), newFile(place)];
+    await writeAuthority(place.pitwall.stack.stateDir, authority);
+    await certify(authority, key, ["-n", place.vmId, ...soon, "-O", "no-pty", "-O", "no-port-forwarding"]);
+    const config = await place.configWith({ identity: key });
+    const ended = (...words: string[]): Promise<Ended> => run(["ssh", "-F", config, ...words]);
+    expect(await ended("-o", "LogLevel=INFO", "-tt", way, "tty")).toMatchObject({
+      ...{ code: refused, stdout: "", stderr: expect.stringContaining("PTY allocation request failed") as string },
+    });
+    expect(await ended("-W", "127.0.0.1:8000", way)).toMatchObject({ code: refused, stdout: "" });
+    expect((await ended("-N", "-R", "0:127.0.0.1:9", way)).stderr).toContain("remote port forwarding failed");
   }),
   does("lets in no certificate of another authority", byGateway, async (place, way) => {
     const key = newFile(place);

@@ -41,6 +41,10 @@ const commands: readonly Scenario[] = [
   }),
   // The library reads packets of 35,000 bytes at most, as many as the protocol asks for.
   says("takes a command of 32 KiB", byGateway, { command: [`echo ${"x".repeat(32_768)} | wc -c`], stdout: "32769\n" }),
+  says("takes a command of 64 KiB where the VM's own server reads it", ["inside"], {
+    command: [`echo ${"x".repeat(65_536)} | wc -c`],
+    stdout: "65537\n",
+  }),
   says("leaves what a command started in the background", byGateway, {
     command: ["(sleep 600 </dev/null >/dev/null 2>&1 &); echo here"],
     stdout: "here\n",
@@ -63,6 +67,48 @@ const commands: readonly Scenario[] = [
     stdout: "not a tty\nhi\n",
   }),
   says("is whom the name says", ["door", "inside"], { host: (way) => `dev-${way}`, command: ["id -un"], stdout: "dev\n" }),
+];
+
+/** VMs of a project that is not one's own, and jumps by whatever name. */
+const nameOfTeams = { command: ["cat /proc/sys/kernel/hostname"], stdout: "web\n" };
+const unpinned = ["-o", "HostKeyAlias=web.team", "-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no"];
+
+const names: readonly Scenario[] = [
+  ...["web.team", "team/web", "root+web.team", "root+team/web"].map((name) =>
+    says(`enters a VM of another project as ${name}`, ["door"], { options: ["-l", name], ...nameOfTeams }),
+  ),
+  ...["web.team", "team/web"].map((name) =>
+    says(`is jumped through to a VM of another project as ${name}`, ["inside"], {
+      options: ["-o", `HostName=${name}`, ...unpinned],
+      ...nameOfTeams,
+    }),
+  ),
+  ...["somebody", "Some_Body", "box", "halted"].map((name) =>
+    says(`is jumped through by one who is called ${name}`, ["inside"], {
+      options: ["-o", `ProxyJump=${name}@jump`],
+      command: ["echo in"],
+      stdout: "in\n",
+    }),
+  ),
+  does("enters a VM of another project by `pitwall ssh`, with -p or PROJECT/NAME", ["cli"], async (place, way) => {
+    const [pitwall = "", , ...rest] = place.line(way, {});
+    expect(rest).toEqual(["box"]);
+    for (const words of [["-p", "team", "web"], ["team/web"], ["root@team/web"]])
+      expect(await run([pitwall, "ssh", ...words, "--", ...nameOfTeams.command], { env: place.env })).toMatchObject({
+        ...{ code: 0, stdout: nameOfTeams.stdout },
+      });
+  }),
+  does("has hosts for VMs of all projects by `pitwall ssh-config`, of which no two are called the same", ["cli"], async (place, way) => {
+    const [pitwall = ""] = place.line(way, {});
+    const hosts = async (...words: string[]): Promise<string[]> => {
+      const { stdout } = await run([pitwall, "ssh-config", ...words], { env: place.env });
+      return [...stdout.matchAll(/^Host (.*)$/gm)].map(([, host = ""]) => host);
+    };
+    expect(await hosts("-p", "team")).toEqual(["pitwall-web.team"]);
+    expect(await hosts("-p", "team", "web", place.vmId)).toEqual(["pitwall-web.team", "pitwall-box"]);
+    expect(await hosts("-A")).toEqual(expect.arrayContaining(["pitwall-box", "pitwall-web.team"]));
+    expect(await hosts()).not.toContain("pitwall-web.team");
+  }),
 ];
 
 const terminals: readonly Scenario[] = [
@@ -129,6 +175,40 @@ const forwards: readonly Scenario[] = [
       const get = async (): Promise<Ended> => run(["curl", "-sS", "--unix-socket", socket, "http://vm/hello"]);
       await expect.poll(get, { timeout: 30_000, interval: 100 }).toMatchObject({ code: 0, stdout: "hello from the VM\n" });
     });
+  }),
+  does("forwards to a socket of the VM", byGateway, async (place, way) => {
+    const [here, there] = [join(place.dir, `u-${way}`), `/tmp/socket-${way}`];
+    const program = `import socket; s = socket.socket(socket.AF_UNIX); s.bind("${there}"); s.listen(); c = s.accept()[0]; c.recv(4096); c.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\nhello ${way}\\n")`;
+    const served = ssh(place, way, [], `python3 -c '${program}'`); // which answers once, and ends
+    await forwarding(place, way, ["-L", `${here}:${there}`], async (said) => {
+      const get = async (): Promise<unknown> => {
+        const { code, stdout } = await run(["curl", "-sS", "--unix-socket", here, "http://vm/"]);
+        return { code, said: code === 0 ? stdout : said() };
+      };
+      await expect.poll(get, { timeout: 30_000, interval: 200 }).toEqual({ code: 0, said: `hello ${way}\n` });
+    });
+    expect(await served).toMatchObject({ code: 0, stderr: "" });
+  }),
+  does("has a SOCKS proxy by `pitwall ssh -D`, and a way back by -R", ["cli"], async (place, way) => {
+    const server = createServer((_, response) => response.end("hello from outside\n"));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo; // it listens on TCP
+    const socks = await freePort();
+    const child = spawn(place.line(way, {})[0] ?? "", ["ssh", "-N", "-D", `127.0.0.1:${socks}`, "-R", `9003:127.0.0.1:${port}`, "box"], {
+      env: { ...process.env, ...place.env },
+      stdio: "ignore",
+    });
+    const closed = once(child, "close");
+    try {
+      const get = (at: number): Promise<Ended> =>
+        run(["curl", "-sS", "--noproxy", "", "--socks5-hostname", `127.0.0.1:${socks}`, `http://127.0.0.1:${at}/hello`]);
+      await expect.poll(() => get(8000), { timeout: 30_000, interval: 100 }).toMatchObject({ code: 0, stdout: "hello from the VM\n" });
+      await expect.poll(() => get(9003), { timeout: 30_000, interval: 100 }).toMatchObject({ code: 0, stdout: "hello from outside\n" });
+    } finally {
+      child.kill();
+      await closed;
+      server.close();
+    }
   }),
   does("has the VM choose a port for -R", byGateway, async (place, way) => {
     const server = createServer((_, response) => response.end(`hello ${way}\n`));
@@ -271,7 +351,7 @@ const cryptography: readonly Scenario[] = [
   pinned("HostKeyAlgorithms", "ssh-ed25519", byGateway),
 ];
 
-export const scenarios: readonly Scenario[] = [...commands, ...terminals, ...forwards, ...filesOf, ...lasting, ...cryptography];
+export const scenarios: readonly Scenario[] = [...commands, ...names, ...terminals, ...forwards, ...filesOf, ...lasting, ...cryptography];
 
 /** Waits until the image's own program answers: forwards lead to it. */
 export async function servesHello(place: SshPlace): Promise<void> {

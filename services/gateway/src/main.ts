@@ -24,7 +24,7 @@ import { openAccess, type ControllerAccess } from "./controller-link.ts";
 import { GatewayMetrics } from "./metrics.ts";
 import { Recordings } from "./recording/recordings.ts";
 import { openHostKey } from "./ssh/host-key.ts";
-import { hasCompiledCryptography } from "./ssh/native.ts";
+import { warnOfSlowCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
 import { openSessionEnds, type SessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
@@ -59,8 +59,7 @@ async function startWhole(config: GatewayConfig, failpoints: Failpoints): Promis
     log.warn(
       "the web port is cleartext and others than this machine reach it: tokens can be read on the way; set PITWALL_TLS_CERT and PITWALL_TLS_KEY",
     );
-  if (!hasCompiledCryptography())
-    log.warn("SSH runs several times slower than it could: its compiled cryptography is missing; see docs/ssh.md, Cryptography");
+  warnOfSlowCryptography(log);
   await using stack = new AsyncDisposableStack();
   await mkdir(config.PITWALL_STATE_DIR, { recursive: true, mode: 0o700 });
   const identity = stack.use(

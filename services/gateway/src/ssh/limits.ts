@@ -14,6 +14,8 @@ export interface SshLimits {
   readonly startups: { readonly from: number; readonly full: number };
   /** These are never refused for what they did: a balancer's, behind which everybody is. */
   readonly penaltyExempt: { has(address: string): boolean };
+  /** Connections that one user has logged in with, by whatever keys. */
+  readonly connectionsPerPrincipal: number;
   readonly sessions: number;
   /** Sessions and forwards. */
   readonly channels: number;

@@ -2,14 +2,22 @@
 import { splice, type Log } from "@pitwall/runtime";
 import type { Client, Connection } from "ssh2";
 import type { Account } from "./limits.ts";
+import type { Login } from "./target.ts";
 import type { VmConnection } from "./vm-connection.ts";
 import { watchChannel } from "./windows.ts";
 
-/** Without a VM (a connection that only jumps) such requests are refused. */
-export function openReverseForwards(client: Connection, vm: VmConnection | undefined, account: Account, log: Log): void {
+export interface ReverseForwardParts {
+  readonly login: Pick<Login, "permits">;
+  readonly vm: VmConnection;
+  readonly account: Account;
+  readonly log: Log;
+}
+
+export function openReverseForwards(client: Connection, { login, vm, account, log }: ReverseForwardParts): void {
   const joined = new WeakSet<Client>();
   client.on("request", (accept, reject, name, info) => {
-    if (!vm || (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") || !("bindPort" in info)) return void reject?.();
+    if (!login.permits.forwards || (name !== "tcpip-forward" && name !== "cancel-tcpip-forward") || !("bindPort" in info))
+      return void reject?.();
     const { bindAddr, bindPort } = info;
     vm.enter().then(
       ({ client: inner }) => {

@@ -14,6 +14,7 @@ import { Penalties, type Offence } from "./penalties.ts";
 import { openReverseForwards } from "./reverse-forwards.ts";
 import { openSessions } from "./sessions.ts";
 import { peerOf, sourceOf } from "../source.ts";
+import { Principals } from "../web/principals.ts";
 import type { Offences } from "../workers/messages.ts";
 import { Startups, type Startup } from "./startups.ts";
 import type { Login } from "./target.ts";
@@ -38,6 +39,7 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
   const { limits, metrics, offences } = parts;
   const visits = new Map<string, Visit>();
   const startups = new Startups<Visit>(limits.startups.from, limits.startups.full);
+  const principals = new Principals(limits.connectionsPerPrincipal, () => metrics.refuse("ssh_connections"));
   const penalties = new Penalties(() => systemClock.monotonicMs());
   offences.onOther(({ source, offence }) => penalties.charge(source, offence));
   // The library listens to nothing: it tells of a connection only once the client has said something, so its sockets are ours.
@@ -62,7 +64,7 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
       offences.tell({ source, offence });
     };
     const peer = peerOf(socket);
-    const visit = new Visit(socket, source, { ...parts, charge, loggedIn: () => startups.ended(visit) });
+    const visit = new Visit(socket, source, { ...parts, principals, charge, loggedIn: () => startups.ended(visit) });
     visits.set(peer, visit);
     metrics.enter("ssh_connections");
     socket.once("close", () => {
@@ -88,6 +90,7 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
 }
 
 interface VisitParts extends SshParts {
+  readonly principals: Principals;
   readonly charge: (offence: Offence) => void;
   readonly loggedIn: () => void;
 }
@@ -104,6 +107,7 @@ class Visit implements Startup {
   #login: Login | undefined;
   #requests = 0;
   #refused = 0;
+  #isOneTooMany = false;
 
   constructor(socket: Socket, source: string, parts: VisitParts) {
     this.source = source;
@@ -113,7 +117,7 @@ class Visit implements Startup {
     for (const limitMs of [limits.greetingMs, limits.loginMs]) this.#timers.use(systemClock.after(limitMs, () => this.#look()));
     socket.once("close", () => {
       this.#timers.dispose();
-      if (!this.#account) charge(this.#refused > 0 ? "refused-login" : "no-login");
+      if (!this.#account && !this.#isOneTooMany) charge(this.#refused > 0 ? "refused-login" : "no-login");
     });
   }
 
@@ -169,14 +173,20 @@ class Visit implements Startup {
     const outcome = await authenticate(context, this.#parts);
     if (outcome === "refused") this.#refused += context.method === "none" ? 0 : 1;
     if (typeof outcome === "string") return;
+    try {
+      this.#timers.defer(this.#parts.principals.enter(outcome.subject));
+    } catch {
+      this.#isOneTooMany = true;
+      return this.end("its user has as many connections as one may");
+    }
     this.#login = outcome;
     context.accept();
   }
 
   #serve(client: Connection, login: Login): void {
-    const { limits, tunnels, log, charge } = this.#parts;
-    const vm = login.target && openVmConnection(login.target, login.caller, tunnels);
-    client.once("close", () => vm?.close());
+    const { limits, tunnels, charge } = this.#parts;
+    const vm = openVmConnection(login.target, login.caller, tunnels);
+    client.once("close", () => vm.close());
     const overran = (): void => {
       charge("overrun");
       this.#parts.metrics.refuse("ssh_overrun");
@@ -184,8 +194,9 @@ class Visit implements Startup {
     };
     const account = new Account({ limits, clock: systemClock, end: (why) => this.end(why), overran });
     this.#account = this.#timers.use(account);
-    openSessions(client, vm, account, this.#parts);
-    openForwards(client, login, account, tunnels, log);
-    openReverseForwards(client, vm, account, log);
+    const parts = { ...this.#parts, login, vm, account };
+    openSessions(client, parts);
+    openForwards(client, parts);
+    openReverseForwards(client, parts);
   }
 }

@@ -6,6 +6,7 @@ import type { GatewayMetrics } from "../metrics.ts";
 import type { Recorded, Recorder, Shown } from "../recording/recorder.ts";
 import { notice, type Recordings } from "../recording/recordings.ts";
 import type { Account } from "./limits.ts";
+import type { Login } from "./target.ts";
 import type { VmConnection } from "./vm-connection.ts";
 import { watchChannel } from "./windows.ts";
 
@@ -13,6 +14,9 @@ const maxEnv = 64;
 const connectionEnded = "its connection has ended";
 
 interface SessionParts {
+  readonly login: Pick<Login, "permits">;
+  readonly vm: VmConnection;
+  readonly account: Account;
   readonly failpoints: Failpoints;
   readonly recordings: Recordings;
   readonly metrics: GatewayMetrics;
@@ -27,26 +31,27 @@ interface Begun {
   readonly isShown: boolean;
 }
 
-/** Without a VM (a connection that only jumps) sessions are refused. */
-export function openSessions(client: Connection, vm: VmConnection | undefined, account: Account, parts: SessionParts): void {
+export function openSessions(client: Connection, parts: SessionParts): void {
+  const { account } = parts;
   client.on("session", (accept, reject) => {
-    if (!vm || !account.openSession()) return void reject();
+    if (!account.openSession()) return void reject();
     const session = accept();
     parts.metrics.enter("ssh_sessions");
     session.once("close", () => {
       parts.metrics.leave("ssh_sessions");
       account.closedSession();
     });
-    bridge(session, vm, account, parts);
+    bridge(session, parts);
   });
 }
 
-function bridge(session: Session, vm: VmConnection, account: Account, { failpoints, recordings, log }: SessionParts): void {
+function bridge(session: Session, { login, vm, account, failpoints, recordings, log }: SessionParts): void {
   let pty: PseudoTtyOptions | undefined;
   const env: Record<string, string> = {};
   let inner: ClientChannel | undefined;
   let recorder: Recorder | undefined;
-  session.on("pty", (accept, _reject, info) => {
+  session.on("pty", (accept, reject, info) => {
+    if (!login.permits.pty) return void reject?.();
     pty = { cols: info.cols, rows: info.rows, width: info.width, height: info.height, term: termOf(info) ?? "xterm", modes: info.modes };
     accept?.();
   });

@@ -24,8 +24,16 @@ export interface VmConnection {
   close(): void;
 }
 
-/** The key in use is made for this connection, and the VM lets it in on this tunnel only. The VM's host key must be the one its node reported. */
-export function openVmConnection({ vm, user }: SshTarget, caller: Caller, tunnels: Tunnels): VmConnection {
+/**
+ * The key in use is made for this connection, and the VM lets it in on this tunnel only. The VM's host key must be the one its node reported.
+ * In place of a VM, why there is none, which whoever would enter is told.
+ */
+export function openVmConnection(target: SshTarget | PitwallError, caller: Caller, tunnels: Tunnels): VmConnection {
+  if (target instanceof PitwallError) return { enter: () => Promise.reject(target), close: () => undefined };
+  return connectionTo(target, caller, tunnels);
+}
+
+function connectionTo({ vm, user }: SshTarget, caller: Caller, tunnels: Tunnels): VmConnection {
   let opening: Promise<Entered> | undefined;
   let current: Client | undefined;
   let isClosed = false;
@@ -83,6 +91,7 @@ async function connected(
       username: user,
       privateKey,
       algorithms,
+      strictVendor: false, // powerunit has OpenSSH's forwards of sockets, and another name
       readyTimeout: readyLimitMs,
       authHandler: ["publickey"], // the library begins with "none" otherwise, a round trip for nothing
       hostVerifier: (key: Buffer) => key.equals(expected),

@@ -56,4 +56,5 @@ export type Refusal =
   | "ssh_startups"
   | "ssh_tries"
   | "ssh_time"
-  | "ssh_overrun";
+  | "ssh_overrun"
+  | "ssh_connections";

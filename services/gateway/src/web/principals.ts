@@ -1,4 +1,4 @@
-// How much each principal has under way at this gateway, on whatever connections and from whatever addresses.
+// How much each principal has under way at this gateway, on whatever connections and from whatever addresses: calls, or connections of SSH.
 import { PitwallError } from "@pitwall/runtime";
 import type { Refusal } from "./limits.ts";
 
