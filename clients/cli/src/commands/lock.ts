@@ -1,4 +1,4 @@
-// pitwall lock: keeps everybody out of a VM, or a user out of all.
+// pitwall lock: keeps everybody out of a VM, or a user out of all and of the API.
 import type { Command } from "commander";
 import { Lock } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
@@ -21,7 +21,7 @@ export function declare(command: Command, shell: Shell): void {
       inSession(shell, options, ({ pitwall }) => pitwall.sessions.lockVm(vmIn(options, vm), reason)),
     );
   withEndpoint(command.command("user").argument("<subject>", "as `pitwall whoami` shows it").option("--reason <text>", reasonHelp))
-    .description("Keeps a user out of all VMs, by whatever they have. For administrators.")
+    .description("Keeps a user out of all VMs and the API, by whatever they have; what is open ends within seconds. For administrators.")
     .action(async (subject: string, { reason = "", ...options }: EndpointOption & { readonly reason?: string }) =>
       inSession(shell, options, ({ pitwall }) => pitwall.sessions.lockUser(subject, reason)),
     );
@@ -31,7 +31,7 @@ export function declare(command: Command, shell: Shell): void {
       inSession(shell, options, ({ pitwall }) => pitwall.sessions.unlockVm(vmIn(options, vm))),
     );
   withEndpoint(command.command("release-user").argument("<subject>", "as `pitwall lock ls --all` shows it"))
-    .description("Lets a user into VMs again.")
+    .description("Lets a user in again.")
     .action(async (subject: string, options: EndpointOption) =>
       inSession(shell, options, ({ pitwall }) => pitwall.sessions.unlockUser(subject)),
     );

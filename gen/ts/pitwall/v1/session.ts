@@ -2802,7 +2802,7 @@ export const SessionServiceDefinition = {
       responseStream: false,
       options: {},
     },
-    /** The same for a user and all VMs: by their sign-ins, tokens, keys and certificates. Administrators. */
+    /** The same for a user, all VMs and the whole API: by their sign-ins, tokens, keys and certificates. Administrators, and nobody themselves. */
     lockUser: {
       name: "LockUser",
       requestType: LockUserRequest as typeof LockUserRequest,
@@ -2883,7 +2883,7 @@ export interface SessionServiceImplementation<CallContextExt = {}> {
    */
   lockVm(request: LockVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<LockVmResponse>>;
   unlockVm(request: UnlockVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<UnlockVmResponse>>;
-  /** The same for a user and all VMs: by their sign-ins, tokens, keys and certificates. Administrators. */
+  /** The same for a user, all VMs and the whole API: by their sign-ins, tokens, keys and certificates. Administrators, and nobody themselves. */
   lockUser(request: LockUserRequest, context: CallContext & CallContextExt): Promise<DeepPartial<LockUserResponse>>;
   unlockUser(
     request: UnlockUserRequest,
@@ -2929,7 +2929,7 @@ export interface SessionServiceClient<CallOptionsExt = {}> {
    */
   lockVm(request: DeepPartial<LockVmRequest>, options?: CallOptions & CallOptionsExt): Promise<LockVmResponse>;
   unlockVm(request: DeepPartial<UnlockVmRequest>, options?: CallOptions & CallOptionsExt): Promise<UnlockVmResponse>;
-  /** The same for a user and all VMs: by their sign-ins, tokens, keys and certificates. Administrators. */
+  /** The same for a user, all VMs and the whole API: by their sign-ins, tokens, keys and certificates. Administrators, and nobody themselves. */
   lockUser(request: DeepPartial<LockUserRequest>, options?: CallOptions & CallOptionsExt): Promise<LockUserResponse>;
   unlockUser(
     request: DeepPartial<UnlockUserRequest>,
