@@ -92,6 +92,7 @@ import { authenticate, peerInterceptor } from "./rpc/identity.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
+import { openPages } from "./rpc/page.ts";
 import { projectService } from "./rpc/project-service.ts";
 import { openRelay } from "./rpc/relay-client.ts";
 import { relayService } from "./rpc/relay-service.ts";
@@ -218,6 +219,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const lost = new LostKeys(descriptors);
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
+  const pages = openPages(signer);
   const fleet = new FleetChanges({ mutations, nodes, placer, news });
   const api = createServer({ ...apiOptions, interceptors: [callerInterceptor({ admit, callers, log })] })
     .use(errorDetailsServerMiddleware)
@@ -229,19 +231,22 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const held = new Images({ sources: images, nodes, links, placed: () => placedImages(store) });
   const deniedFlows = new DeniedFlows({ store, links });
   api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, deniedFlows, roles, failpoints }));
-  api.add(
-    lost.noticing(NodeServiceDefinition),
-    nodeService({ nodes, fleet, gateways: new Gateways({ store, mutations }), sessions, enroll }),
-  );
-  api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations }));
+  const gateways = new Gateways({ store, mutations });
+  api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, gateways, sessions, enroll, pages }));
+  api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations, pages }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles, hostCertificates));
-  api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials }));
+  api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials, pages }));
   const openSessions = new SessionList({ store, mutations });
   api.add(
     lost.noticing(SessionServiceDefinition),
-    sessionService({ sessions: openSessions, locks: new Locks({ store, mutations }), shelf: new RecordingShelf({ store, mutations }) }),
+    sessionService({
+      sessions: openSessions,
+      locks: new Locks({ store, mutations }),
+      shelf: new RecordingShelf({ store, mutations }),
+      pages,
+    }),
   );
-  api.add(AuditServiceDefinition, auditService(new AuditLog(store)));
+  api.add(AuditServiceDefinition, auditService(new AuditLog(store), pages));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));
   api.add(

@@ -188,8 +188,10 @@ describe("a recording", () => {
     const ids: string[] = [];
     for (const command of ["a", "b", "c"]) ids.unshift((await recording(command)).recordingId);
     const first = await ada.sessions.listRecordings({ project, pageSize: 2 });
-    const second = await ada.sessions.listRecordings({ project, pageSize: 1, pageToken: first.nextPageToken, vm: "web" });
+    const second = await ada.sessions.listRecordings({ project, pageSize: 1, pageToken: first.nextPageToken });
     expect([...first.recordings, ...second.recordings].map(({ id }) => id)).toEqual(ids);
+    const ofWeb = await ada.sessions.listRecordings({ project, vm: "web" });
+    expect(ofWeb.recordings.slice(0, 3).map(({ id }) => id)).toEqual(ids);
     expect((await ada.sessions.listRecordings({ project, vm: "other" })).recordings).toEqual([]);
     for (const recordingId of ids) await gateway.closeRecording({ recordingId });
   });

@@ -4,6 +4,7 @@ import { ClientError } from "nice-grpc";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { startControllers, type Calls, type TestControllers } from "./support/controllers.ts";
 import { startNode, type TestNode } from "./support/node.ts";
+import { refusalOf } from "./support/refusals.ts";
 
 let pitwall: TestControllers;
 let node: TestNode;
@@ -156,6 +157,23 @@ describe("a VM's end", () => {
   ])("cannot be %i seconds from now", async (seconds, message) => {
     const ttl = { seconds: BigInt(seconds), nanos: 0 };
     await expect(ada.vms.createVm({ name: "no-time", spec: { image: pitwall.image }, ttl })).rejects.toThrow(message);
+  });
+});
+
+describe("an end that an update sets", () => {
+  const set = (expireTime: Date | undefined): Promise<string> =>
+    refusalOf(ada.vms.updateVm({ vm: "ends", value: { expireTime }, updateMask: ["expire_time"] }));
+  it("is in the future, at most 10 years from now, and stays if it is named as it is", async () => {
+    await running("ends");
+    const refused = "INVALID_ARGUMENT value.expire_time: must be 1 second to 10 years from now, or absent: never";
+    for (const at of [0, Date.now() - 1_000, Date.now() + 11 * 366 * 86_400_000]) expect(await set(new Date(at))).toBe(refused);
+    expect(await refusalOf(ada.vms.updateVm({ vm: "ends", value: { expireTime: new Date(0) }, updateMask: ["*"] }))).toMatch(/^INVALID/);
+    expect((await get("ends")).expireTime).toBeUndefined();
+    const at = new Date(Date.now() + 3_600_000);
+    expect(await set(at)).toBe("OK");
+    expect((await get("ends")).expireTime).toEqual(at);
+    expect(await set(undefined)).toBe("OK");
+    expect((await get("ends")).expireTime).toBeUndefined();
   });
 });
 

@@ -5,7 +5,7 @@ import type { Credentials } from "../credentials/credentials.ts";
 import type { Images } from "../images/images.ts";
 import type { Mutations } from "../mutation/mutations.ts";
 import { userOf, type CallerContext } from "./identity.ts";
-import { pageLimit, pageOf } from "./page.ts";
+import type { Pages } from "./page.ts";
 
 const wireParity: Readonly<Record<Parity, WireParity>> = {
   honoured: WireParity.PARITY_HONOURED,
@@ -18,9 +18,10 @@ interface ImageParts {
   readonly images: Images;
   readonly credentials: Credentials;
   readonly mutations: Mutations;
+  readonly pages: Pages;
 }
 
-export function imageService({ sources, images, credentials, mutations }: ImageParts): ImageServiceImplementation<CallerContext> {
+export function imageService({ sources, images, credentials, mutations, pages }: ImageParts): ImageServiceImplementation<CallerContext> {
   return {
     async resolveImage({ image, project }, context) {
       const reference = parsed(image);
@@ -40,11 +41,13 @@ export function imageService({ sources, images, credentials, mutations }: ImageP
       );
       return { image: reference, digest, fields: judge(config).map((verdict) => ({ ...verdict, parity: wireParity[verdict.parity] })) };
     },
-    async listImages({ pageSize, pageToken }, { signal }) {
-      const limit = pageLimit(pageSize);
-      const { images: all, skippedNodes } = await images.list(signal);
-      const rest = all.filter(({ digest }) => digest > pageToken).map((image) => ({ ...image, name: image.digest }));
-      const { page, nextPageToken } = pageOf(rest, limit);
+    async listImages(request, context) {
+      const { after, cut } = pages(userOf(context), ["ListImages"], request);
+      const { images: all, skippedNodes } = await images.list(context.signal);
+      const { page, nextPageToken } = cut(
+        all.filter(({ digest }) => digest > after),
+        ({ digest }) => digest,
+      );
       return { images: page, nextPageToken, skippedNodes: [...skippedNodes] };
     },
     async *pullImage({ image, node, project }, context) {

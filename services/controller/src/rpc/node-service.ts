@@ -1,13 +1,13 @@
 // NodeService: the API's words around Nodes and join tokens.
 import { JoinRole, type Node, type NodeServiceImplementation } from "@pitwall/proto/pitwall/v1/node.ts";
-import { invalid, Outbox } from "@pitwall/runtime";
+import { invalid, Outbox, PitwallError } from "@pitwall/runtime";
 import type { Enroll } from "../enroll/enroll.ts";
 import type { Gateways } from "../nodes/gateways.ts";
 import type { FleetChanges } from "../nodes/fleet-changes.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Sessions } from "../nodes/sessions.ts";
 import { userOf, type CallerContext } from "./identity.ts";
-import { pageLimit, pageOf } from "./page.ts";
+import type { Pages } from "./page.ts";
 
 export interface NodeServiceParts {
   readonly nodes: Nodes;
@@ -15,26 +15,47 @@ export interface NodeServiceParts {
   readonly gateways: Gateways;
   readonly sessions: Sessions;
   readonly enroll: Enroll;
+  readonly pages: Pages;
 }
 
-export function nodeService({ nodes, fleet, gateways, sessions, enroll }: NodeServiceParts): NodeServiceImplementation<CallerContext> {
+export function nodeService({
+  nodes,
+  fleet,
+  gateways,
+  sessions,
+  enroll,
+  pages,
+}: NodeServiceParts): NodeServiceImplementation<CallerContext> {
   return {
     getNode: async ({ node }) => ({ node: await nodes.get(node) }),
-    async listNodes({ pageSize, pageToken }) {
-      const rest = (await nodes.list()).filter(({ name }) => name > pageToken);
-      const { page, nextPageToken } = pageOf(rest, pageLimit(pageSize));
+    async listNodes(request, context) {
+      const { after, cut } = pages(userOf(context), ["ListNodes"], request);
+      const rest = (await nodes.list()).filter(({ name }) => name > after);
+      const { page, nextPageToken } = cut(rest, ({ name }) => name);
       return { nodes: page, nextPageToken };
     },
     async *watchNodes(_, { signal }) {
       const changed = new Outbox<string>(10_000);
       const stop = sessions.onChange((nodeId) => changed.push(nodeId));
       signal.addEventListener("abort", () => changed.close(), { once: true });
+      /** As it was last told: one that is removed is told of as that. */
+      const known = new Map<string, Node>();
       try {
-        for (const node of await nodes.list()) yield { node, synced: false };
-        yield { node: undefined, synced: true };
+        for (const node of await nodes.list()) {
+          known.set(node.id, node);
+          yield { node, synced: false, removed: false };
+        }
+        yield { node: undefined, synced: true, removed: false };
         for await (const nodeId of changed) {
-          const node: Node | undefined = await nodes.get(nodeId).catch(() => undefined);
-          if (node) yield { node, synced: false };
+          const node = await found(nodes.get(nodeId));
+          const last = known.get(nodeId);
+          if (node) {
+            known.set(nodeId, node);
+            yield { node, synced: false, removed: false };
+          } else if (last) {
+            known.delete(nodeId);
+            yield { node: last, synced: false, removed: true };
+          }
         }
       } finally {
         stop();
@@ -60,4 +81,12 @@ export function nodeService({ nodes, fleet, gateways, sessions, enroll }: NodeSe
       }
     },
   };
+}
+
+/** Undefined: it is not there. */
+async function found(looking: Promise<Node>): Promise<Node | undefined> {
+  return looking.catch((error: unknown) => {
+    if (error instanceof PitwallError && error.fault === "not-found") return undefined;
+    throw error;
+  });
 }

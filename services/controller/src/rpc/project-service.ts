@@ -6,7 +6,7 @@ import type { Members } from "../projects/members.ts";
 import type { Projects } from "../projects/projects.ts";
 import type { Tokens } from "../tokens/tokens.ts";
 import { userOf, type CallerContext } from "./identity.ts";
-import { pageLimit, pageOf } from "./page.ts";
+import type { Pages } from "./page.ts";
 import { isTokenMethod } from "./policy.ts";
 
 export interface ProjectParts {
@@ -14,15 +14,23 @@ export interface ProjectParts {
   readonly members: Members;
   readonly tokens: Tokens;
   readonly credentials: Credentials;
+  readonly pages: Pages;
 }
 
-export function projectService({ projects, members, tokens, credentials }: ProjectParts): ProjectServiceImplementation<CallerContext> {
+export function projectService({
+  projects,
+  members,
+  tokens,
+  credentials,
+  pages,
+}: ProjectParts): ProjectServiceImplementation<CallerContext> {
   return {
     createProject: async (request, context) => ({ project: await projects.create(userOf(context), request) }),
     getProject: async ({ project }, context) => ({ project: await projects.get(userOf(context), project) }),
-    async listProjects({ pageSize, pageToken: after, all }, context) {
-      const limit = pageLimit(pageSize);
-      const { page, nextPageToken } = pageOf(await projects.list(userOf(context), { all, limit: limit + 1, after }), limit);
+    async listProjects(request, context) {
+      const { all } = request;
+      const { limit, after, cut } = pages(userOf(context), ["ListProjects", all], request);
+      const { page, nextPageToken } = cut(await projects.list(userOf(context), { all, limit: limit + 1, after }), ({ name }) => name);
       return { projects: page, nextPageToken };
     },
     updateProject: async (request, context) => ({ project: await projects.update(userOf(context), request) }),
@@ -31,10 +39,10 @@ export function projectService({ projects, members, tokens, credentials }: Proje
       return {};
     },
 
-    async listProjectMembers({ project, pageSize, pageToken }, context) {
-      const limit = pageLimit(pageSize);
-      const found = await members.list(userOf(context), project, limit + 1, pageToken);
-      const { page, nextPageToken } = pageOf(found, limit, ({ subject }) => subject);
+    async listProjectMembers(request, context) {
+      const { project } = request;
+      const { limit, after, cut } = pages(userOf(context), ["ListProjectMembers", project], request);
+      const { page, nextPageToken } = cut(await members.list(userOf(context), project, limit + 1, after), ({ subject }) => subject);
       return { members: page, nextPageToken };
     },
     setProjectMember: async (request, context) => ({ member: await members.set(userOf(context), request) }),
@@ -53,9 +61,10 @@ export function projectService({ projects, members, tokens, credentials }: Proje
       });
       return tokens.create(userOf(context), request);
     },
-    async listApiTokens({ project, pageSize, pageToken }, context) {
-      const limit = pageLimit(pageSize);
-      const { page, nextPageToken } = pageOf(await tokens.list(userOf(context), project, limit + 1, pageToken), limit, ({ id }) => id);
+    async listApiTokens(request, context) {
+      const { project } = request;
+      const { limit, after, cut } = pages(userOf(context), ["ListApiTokens", project], request);
+      const { page, nextPageToken } = cut(await tokens.list(userOf(context), project, limit + 1, after), ({ id }) => id);
       return { tokens: page, nextPageToken };
     },
     async revokeApiToken(request, context) {

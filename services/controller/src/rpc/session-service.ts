@@ -4,22 +4,24 @@ import type { Locks } from "../access/locks.ts";
 import type { RecordingShelf } from "../access/recording-shelf.ts";
 import type { SessionList } from "../access/session-list.ts";
 import { userOf, type CallerContext } from "./identity.ts";
-import { pageLimit, pageOf } from "./page.ts";
+import type { Pages } from "./page.ts";
 
 export function sessionService({
   sessions,
   locks,
   shelf,
+  pages,
 }: {
   sessions: SessionList;
   locks: Locks;
   shelf: RecordingShelf;
+  pages: Pages;
 }): SessionServiceImplementation<CallerContext> {
   return {
-    async listSessions({ project, pageSize, pageToken: after }, context) {
-      const limit = pageLimit(pageSize);
-      const found = await sessions.list(userOf(context), { project, limit: limit + 1, after });
-      const { page, nextPageToken } = pageOf(found, limit, ({ id }) => id);
+    async listSessions(request, context) {
+      const { project } = request;
+      const { limit, after, cut } = pages(userOf(context), ["ListSessions", project], request);
+      const { page, nextPageToken } = cut(await sessions.list(userOf(context), { project, limit: limit + 1, after }), ({ id }) => id);
       return { sessions: page, nextPageToken };
     },
     async endSession(request, context) {
@@ -43,10 +45,10 @@ export function sessionService({
       return {};
     },
     listLocks: async ({ project }, context) => ({ locks: await locks.list(userOf(context), project) }),
-    async listRecordings({ project, pageSize, pageToken: after, vm }, context) {
-      const limit = pageLimit(pageSize);
-      const found = await shelf.list(userOf(context), { project, vm, limit: limit + 1, after });
-      const { page, nextPageToken } = pageOf(found, limit, ({ id }) => id);
+    async listRecordings(request, context) {
+      const { project, vm } = request;
+      const { limit, after, cut } = pages(userOf(context), ["ListRecordings", project, vm], request);
+      const { page, nextPageToken } = cut(await shelf.list(userOf(context), { project, vm, limit: limit + 1, after }), ({ id }) => id);
       return { recordings: page, nextPageToken };
     },
     getRecording: async ({ project, id }, context) => ({ recording: await shelf.get(userOf(context), project, id) }),

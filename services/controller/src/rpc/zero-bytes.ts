@@ -1,4 +1,4 @@
-// Text with a zero byte: protobuf carries it, PostgreSQL does not keep it, and no name, word or variable holds one.
+// What protobuf carries and nothing here keeps: text with a zero byte, which no name, word or variable holds, and times beyond all calendars.
 import { invalid } from "@pitwall/runtime";
 import type { CallContext, ServerMiddlewareCall } from "nice-grpc";
 
@@ -7,28 +7,37 @@ export async function* refuseZeroBytes<Req, Res, Context>(
   call: ServerMiddlewareCall<Req, Res, Context>,
   context: CallContext & Context,
 ): AsyncGenerator<Awaited<Res>, Awaited<Res> | void, undefined> {
-  const field = call.requestStream ? undefined : zeroByteField(call.request);
-  if (field !== undefined) throw invalid(field, "holds a NUL character");
+  const found = call.requestStream ? undefined : unkeptField(call.request);
+  if (found) throw invalid(found.field, found.why);
   return yield* call.next(call.request, context);
 }
 
-/** As the API spells it, such as `spec.labels`. Undefined: there is none. */
-export function zeroByteField(value: unknown, path = ""): string | undefined {
-  if (typeof value === "string") return value.includes("\0") ? path : undefined;
+interface Unkept {
+  /** As the API spells it, such as `spec.labels`. */
+  readonly field: string;
+  readonly why: string;
+}
+
+const zeroByte = "holds a NUL character";
+
+/** Undefined: there is none. */
+export function unkeptField(value: unknown, path = ""): Unkept | undefined {
+  if (typeof value === "string") return value.includes("\0") ? { field: path, why: zeroByte } : undefined;
   if (typeof value !== "object" || value === null || value instanceof Uint8Array) return undefined;
-  if (Array.isArray(value)) return firstOf(value, (one, at) => zeroByteField(one, `${path}[${at}]`));
+  if (value instanceof Date) return Number.isNaN(value.getTime()) ? { field: path, why: "is no time that a calendar has" } : undefined;
+  if (Array.isArray(value)) return firstOf(value, (one, at) => unkeptField(one, `${path}[${at}]`));
   return firstOf(Object.entries(value), ([name, inner]) => {
-    if (name.includes("\0")) return path;
+    if (name.includes("\0")) return { field: path, why: zeroByte };
     if (name === "$case") return undefined;
     // Of a oneof the chosen member stands where the oneof does.
     const own = name === "value" && "$case" in value ? String(value.$case) : name;
     const parent = own === name ? path : path.slice(0, Math.max(0, path.lastIndexOf(".")));
     const spelled = own.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-    return zeroByteField(inner, parent === "" ? spelled : `${parent}.${spelled}`);
+    return unkeptField(inner, parent === "" ? spelled : `${parent}.${spelled}`);
   });
 }
 
-function firstOf<T>(items: readonly T[], look: (item: T, at: number) => string | undefined): string | undefined {
+function firstOf<T>(items: readonly T[], look: (item: T, at: number) => Unkept | undefined): Unkept | undefined {
   for (const [at, item] of items.entries()) {
     const found = look(item, at);
     if (found !== undefined) return found;

@@ -200,7 +200,7 @@ export class Moves {
     return this.#run(methods.updateVm, caller, request, {
       move: () => "change",
       apply: async ({ change, row, state }) => {
-        const fields = applyUpdate(row, state, request);
+        const fields = applyUpdate(row, state, request, await databaseNowMs(change.em));
         if (fields.includes("spec.egress") && VmSpec.fromJSON(row.spec).egress) await needHeeding(change.em, row);
         const isSeen = fields.some((field) => field.startsWith("ingress."));
         return { detail: { fields, ...(isSeen && { ingress: toIngress(row) }) } };

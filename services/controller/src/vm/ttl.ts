@@ -11,3 +11,11 @@ export function durationMs(field: string, ttl: { readonly seconds: bigint; reado
   if (!(ms >= minMs && ms <= maxMs)) throw invalid(field, `must be 1 second to 10 years, got ${ms / 1000} s`);
   return Math.round(ms);
 }
+
+/** Of the database's now. Null: never. Throws `invalid` naming the field. */
+export function checkExpireTime(field: string, time: Date | undefined, nowMs: number): Date | null {
+  if (!time) return null;
+  const leftMs = time.getTime() - nowMs;
+  if (!(leftMs >= minMs && leftMs <= maxMs)) throw invalid(field, "must be 1 second to 10 years from now, or absent: never");
+  return time;
+}

@@ -6,6 +6,7 @@ import { checkHost, checkPort, checkPublicPorts, defaultHttpPort } from "./ingre
 import type { State } from "./lifecycle.ts";
 import { mayMove } from "./move.ts";
 import { checkSpec } from "./spec.ts";
+import { checkExpireTime } from "./ttl.ts";
 
 const labelPrefix = "spec.labels.";
 
@@ -21,12 +22,13 @@ const specSetters: Readonly<Record<string, Setter>> = {
   "spec.node_loss_policy": (spec, { nodeLossPolicy }) => ({ ...spec, nodeLossPolicy }),
   "spec.egress": (spec, { egress }) => ({ ...spec, egress }),
 };
-const rowSetters: Readonly<Record<string, (row: VmRow, value: Vm) => void>> = {
+const rowSetters: Readonly<Record<string, (row: VmRow, value: Vm, nowMs: number) => void>> = {
   delete_protection: (row, { deleteProtection }) => {
     row.deleteProtection = deleteProtection;
   },
-  expire_time: (row, { expireTime }) => {
-    row.expireTime = expireTime ?? null;
+  expire_time: (row, { expireTime }, nowMs) => {
+    if (expireTime?.getTime() === row.expireTime?.getTime()) return; // it stays, however near it is
+    row.expireTime = checkExpireTime("value.expire_time", expireTime, nowMs);
   },
   "ingress.host": (row, { ingress }) => {
     row.host = checkHost(ingress?.host ?? "");
@@ -42,8 +44,8 @@ const known = [...Object.keys(specSetters), ...Object.keys(rowSetters)];
 /** In which the VM takes nothing of its node's CPU and memory, or what it takes is about to be taken anew. */
 const atRest: ReadonlySet<State> = new Set(["stopped"]);
 
-/** Changes the row; the fields that were changed. Throws `invalid` naming the field. */
-export function applyUpdate(row: VmRow, state: State, { value, updateMask }: UpdateVmRequest): readonly string[] {
+/** Changes the row; `nowMs` is the database's. The fields that were changed. Throws `invalid` naming the field. */
+export function applyUpdate(row: VmRow, state: State, { value, updateMask }: UpdateVmRequest, nowMs: number): readonly string[] {
   const fields = fieldsOf(updateMask);
   if (!value) throw invalid("value", "is required");
   const given = value.spec ?? VmSpec.fromPartial({});
@@ -53,7 +55,7 @@ export function applyUpdate(row: VmRow, state: State, { value, updateMask }: Upd
     if (set) spec = set(spec, given);
     else if (field.startsWith(labelPrefix))
       spec = { ...spec, labels: withLabel(spec.labels, field.slice(labelPrefix.length), given.labels) };
-    else rowSetters[field]?.(row, value);
+    else rowSetters[field]?.(row, value, nowMs);
   }
   const checked = checkSpec(spec);
   const couldMove = mayMove(row);

@@ -264,6 +264,8 @@ export interface WatchNodesResponse {
     | undefined;
   /** True once, on a message without a node: all that existed at the start has been sent. */
   synced: boolean;
+  /** The node, as it was, is gone: it was removed. */
+  removed: boolean;
 }
 
 export interface CreateJoinTokenRequest {
@@ -1450,7 +1452,7 @@ export const WatchNodesRequest: MessageFns<WatchNodesRequest> = {
 };
 
 function createBaseWatchNodesResponse(): WatchNodesResponse {
-  return { node: undefined, synced: false };
+  return { node: undefined, synced: false, removed: false };
 }
 
 export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
@@ -1460,6 +1462,9 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
     }
     if (message.synced !== false) {
       writer.uint32(16).bool(message.synced);
+    }
+    if (message.removed !== false) {
+      writer.uint32(24).bool(message.removed);
     }
     return writer;
   },
@@ -1493,6 +1498,14 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
             message.synced = reader.bool();
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.removed = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1509,6 +1522,7 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
     return {
       node: isSet(object.node) ? Node.fromJSON(object.node) : undefined,
       synced: isSet(object.synced) ? globalThis.Boolean(object.synced) : false,
+      removed: isSet(object.removed) ? globalThis.Boolean(object.removed) : false,
     };
   },
 
@@ -1520,6 +1534,9 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
     if (message.synced !== false) {
       obj.synced = message.synced;
     }
+    if (message.removed !== false) {
+      obj.removed = message.removed;
+    }
     return obj;
   },
 
@@ -1530,6 +1547,7 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
     const message = createBaseWatchNodesResponse();
     message.node = (object.node !== undefined && object.node !== null) ? Node.fromPartial(object.node) : undefined;
     message.synced = object.synced ?? false;
+    message.removed = object.removed ?? false;
     return message;
   },
 };
