@@ -1,7 +1,10 @@
 // What `pitwall` changes of a VM that is there: labels, size, name, end, and back from the dead. A real VM is restarted.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { run, type Ended } from "./support/run.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
@@ -102,6 +105,28 @@ describe("a VM that is there", () => {
     });
     expect(await json("update", "web", "--label", "seen=again", "--plan", token)).toMatchObject({ spec: { labels: { seen: "again" } } });
     expect(await cli("stop", "web", "--plan", token, "--dry-run")).toMatchObject({ code: 2 });
+  });
+
+  it.each([
+    [["ls"], ["update", "web", "--label", "watched=yes"], /"watched":"yes"/],
+    [["nodes", "ls"], ["nodes", "cordon", "local"], /"cordoned":true/],
+  ])("%j --watch goes on with what changes, a line each, until it is told to end", async (words, change, changed) => {
+    const watching = spawn(bin, [...words, "--watch", "-o", "json"], {
+      env: { ...process.env, ...env },
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    const ended = once(watching, "exit");
+    let begun: Promise<Ended> | undefined;
+    for await (const line of createInterface({ input: watching.stdout })) {
+      expect(JSON.parse(line)).toHaveProperty("name");
+      if (changed.test(line)) break;
+      const name = words[0] === "nodes" ? (JSON.parse(line) as { name: string }).name : "";
+      begun ??= cli(...change.map((word) => (word === "local" ? name : word)));
+    }
+    expect(await begun).toMatchObject({ code: 0 });
+    watching.kill("SIGINT");
+    await ended;
+    if (words[0] === "nodes") for (const { name } of (await json("nodes")) as { name: string }[]) await cli("nodes", "uncordon", name);
   });
 
   it("restart starts it again, with its disk and the size that it was given", async () => {

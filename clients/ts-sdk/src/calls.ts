@@ -1,11 +1,19 @@
 // What every call has in common: the token, typed errors, and another try where that is safe.
 import { ClientError, Metadata, Status, type ClientMiddleware, type ClientMiddlewareCall, type CallOptions } from "nice-grpc-common";
 import { RichClientError } from "nice-grpc-error-details";
-import { translate } from "./errors.ts";
+import { PitwallRpcError, translate } from "./errors.ts";
 
 const retryForMs = 8_000;
 const firstWaitMs = 50;
 const maxWaitMs = 1_000;
+
+/** How soon a stream that broke off is begun again. */
+export const reconnectMs = 300;
+
+/** Whether a stream that ended so may go on at another time. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof PitwallRpcError && ["UNAVAILABLE", "UNKNOWN", "CANCELLED", "INTERNAL"].includes(error.code);
+}
 
 export interface CallExtras {
   /** Only for calls that may safely be made twice. */

@@ -1,5 +1,5 @@
 // Pitwall's client for programs: browsers and Node alike.
-export { Pitwall, type PitwallOptions } from "./pitwall.ts";
+export { Pitwall, type NodeChange, type PitwallOptions } from "./pitwall.ts";
 export type { Fleet } from "./fleet.ts";
 export type { AuditLog, AuditQuery } from "./audit-log.ts";
 export type { CreateApiTokenOptions, ProjectChanges, Projects, RegistrySecret } from "./projects.ts";

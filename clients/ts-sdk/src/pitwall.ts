@@ -2,7 +2,7 @@
 import { createChannel, createClientFactory, type Client } from "nice-grpc-web";
 import { Metadata } from "nice-grpc-common";
 import { errorDetailsClientMiddleware } from "nice-grpc-error-details";
-import { endWithReader, present, retries, typedErrors, withToken, type CallExtras } from "./calls.ts";
+import { isPassing, endWithReader, present, retries, typedErrors, withToken, type CallExtras, reconnectMs, sleep } from "./calls.ts";
 import { openEndpoints } from "./endpoints.ts";
 import { PitwallRpcError } from "./errors.ts";
 import {
@@ -51,6 +51,12 @@ export interface PitwallOptions {
 }
 
 /** All calls throw `PitwallRpcError`. Needs no closing: each call is a request of its own. */
+/** A node as it now is, or as it was when it was removed. */
+export interface NodeChange {
+  readonly node: Node;
+  readonly removed: boolean;
+}
+
 export class Pitwall {
   readonly vms: Vms;
   /** For administrators. */
@@ -115,6 +121,39 @@ export class Pitwall {
       nodes.push(...page.nodes);
       pageToken = page.nextPageToken;
       if (pageToken === "") return nodes;
+    }
+  }
+
+  /** The current nodes, then what becomes of them. Reconnects; ends when the signal aborts. `onSynced`: all that there were have been given out. */
+  async *watchNodes({ onSynced, signal }: { onSynced?: () => void; signal?: AbortSignal } = {}): AsyncGenerator<
+    NodeChange,
+    void,
+    undefined
+  > {
+    const known = new Map<string, Node>();
+    while (!signal?.aborted) {
+      const seen = new Set<string>();
+      try {
+        for await (const { node, synced, removed } of this.#nodes.watchNodes({}, signal ? { signal } : {})) {
+          if (node) {
+            seen.add(node.id);
+            if (removed) known.delete(node.id);
+            else known.set(node.id, node);
+            yield { node, removed };
+          } else if (synced) {
+            // What was there before the stream broke off and is not any more.
+            for (const lost of [...known.values()].filter(({ id }) => !seen.has(id))) {
+              known.delete(lost.id);
+              yield { node: lost, removed: true };
+            }
+            onSynced?.();
+          }
+        }
+      } catch (error) {
+        if (signal?.aborted) return;
+        if (!isPassing(error)) throw error;
+      }
+      await sleep(reconnectMs, signal);
     }
   }
 

@@ -1,6 +1,6 @@
 // VMs: create, watch, wait.
 import type { Client } from "nice-grpc-web";
-import { present, sleep, type CallExtras } from "./calls.ts";
+import { isPassing, present, reconnectMs, sleep, type CallExtras } from "./calls.ts";
 import { PitwallRpcError, WaitTimeoutError } from "./errors.ts";
 import { Phase, type ListDeniedFlowsResponse, type Vm, type VmServiceDefinition } from "./gen/pitwall/v1/vm.ts";
 import { VmPlans } from "./vm-plans.ts";
@@ -19,7 +19,6 @@ import {
 } from "./vm-requests.ts";
 
 const pageSize = 500;
-const reconnectMs = 300;
 
 export interface WaitOptions {
   /** Default 120,000. */
@@ -185,10 +184,7 @@ export class Vms {
           token = ""; // too old: from the current state
           continue;
         }
-        const isTransient =
-          error instanceof PitwallRpcError &&
-          (error.code === "UNAVAILABLE" || error.code === "UNKNOWN" || error.code === "CANCELLED" || error.code === "INTERNAL");
-        if (!isTransient) throw error;
+        if (!isPassing(error)) throw error;
       }
       await sleep(reconnectMs, signal);
     }

@@ -215,7 +215,6 @@ export async function startController(config: ControllerConfig, { log, failpoint
     AuditServiceDefinition,
     GuestServiceDefinition,
   ];
-
   const lost = new LostKeys(descriptors);
   const enroll = new Enroll(store, ca, roster, log);
   const news = new NodeNews({ store, sessions, notices, log });
@@ -236,16 +235,12 @@ export async function startController(config: ControllerConfig, { log, failpoint
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations, pages }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles, hostCertificates));
   api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials, pages }));
-  const openSessions = new SessionList({ store, mutations });
-  api.add(
-    lost.noticing(SessionServiceDefinition),
-    sessionService({
-      sessions: openSessions,
-      locks: new Locks({ store, mutations }),
-      shelf: new RecordingShelf({ store, mutations }),
-      pages,
-    }),
-  );
+  const ofSessions = {
+    sessions: new SessionList({ store, mutations }),
+    locks: new Locks({ store, mutations }),
+    shelf: new RecordingShelf({ store, mutations }),
+  };
+  api.add(lost.noticing(SessionServiceDefinition), sessionService({ ...ofSessions, pages }));
   api.add(AuditServiceDefinition, auditService(new AuditLog(store), pages));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
   api.add(HealthDefinition, HealthServiceImpl(HealthState()));

@@ -338,10 +338,15 @@ test("a node is removed once nothing is placed on it; its certificate is worth n
   const gone = await linked(first);
   const vm = await created("last", hold);
   await expect(second.admin.nodes.deleteNode({ node: gone.node.name })).rejects.toThrow("1 VM is placed on the node");
+  const removed = [first, second].map(async ({ admin }) => {
+    for await (const message of admin.nodes.watchNodes({})) if (message.removed) return message.node?.id;
+    return undefined;
+  });
   await second.admin.vms.deleteVm({ vm: vm.id });
   await eventually(async () => ((await installation.query("select from vm where id = $1", [vm.id])).length === 0 ? true : undefined));
   await second.admin.nodes.deleteNode({ node: gone.node.name });
   await gone.link.ended;
+  expect(await Promise.all(removed)).toEqual([gone.node.id, gone.node.id]);
   await expect(gone.node.link(second.link)).rejects.toThrow("this node is not known: it was removed");
   const { key, cert, ca } = gone.node.identity.tls();
   const channel = createChannel(first.link, ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(cert)));

@@ -1,19 +1,22 @@
 // pitwall nodes: the hosts that run VMs.
 import type { Command } from "commander";
 import { Node, NodeState } from "@pitwall/sdk";
-import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
+import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
 import { openColours, type Colours } from "../output/colours.ts";
-import { show, withOutput, type Format } from "../output/format.ts";
+import { show, withOutput, type Format, type View } from "../output/format.ts";
+import { LiveList } from "../output/live.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
 import { ageWord, byteWord, cpuWord, nodeStateWord } from "../output/words.ts";
 import type { Shell } from "../shell.ts";
 import { declareChanges } from "./node-changes.ts";
 
-type Options = EndpointOption & { readonly output: Format };
+type Options = EndpointOption & { readonly output: Format; readonly watch?: boolean };
 
 export function declare(command: Command, shell: Shell): void {
-  withOutput(withEndpoint(command.description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
-  withOutput(withEndpoint(command.command("ls").description("Lists the nodes."))).action(async (options: Options) => list(shell, options));
+  watched(withOutput(withEndpoint(command.description("Lists the nodes.")))).action(async (options: Options) => list(shell, options));
+  watched(withOutput(withEndpoint(command.command("ls").description("Lists the nodes.")))).action(async (options: Options) =>
+    list(shell, options),
+  );
   withOutput(withEndpoint(command.command("get").argument("<node>", "name or id").description("Shows everything about a node."))).action(
     async (name: string, options: Options) =>
       inSession(shell, options, async ({ pitwall }) => {
@@ -28,20 +31,43 @@ export function declare(command: Command, shell: Shell): void {
   declareChanges(command, shell);
 }
 
+function watched(command: Command): Command {
+  return command.option("-w, --watch", "go on with what changes, until Ctrl-C: drawn anew on a terminal, else a line each");
+}
+
 async function list(shell: Shell, options: Options): Promise<void> {
   await inSession(shell, options, async ({ pitwall }) => {
-    const nodes = await pitwall.listNodes();
-    const colours = openColours(shell.hasColour);
-    await show(shell, options.output, {
-      table: () =>
-        table(
-          ["NAME", "STATE", "VMS", "CPU", "MEMORY", "DISK", "DRIVER", "LABELS", "AGE"],
-          nodes.map((node) => row(node, colours, shell.wallMs())),
-        ),
-      json: nodes.map((node) => Node.toJSON(node)),
-      names: nodes.map(({ name }) => name),
-    });
+    if (options.watch) return follow(shell, pitwall, options.output);
+    await show(shell, options.output, nodeTable(shell, await pitwall.listNodes()));
   });
+}
+
+/** Until Ctrl-C. */
+async function follow(shell: Shell, pitwall: Session["pitwall"], format: Format): Promise<void> {
+  const live = new LiveList<Node>({
+    ...{ shell, format, idOf: ({ id }) => id },
+    view: (nodes) => nodeTable(shell, nodes),
+    goneJson: (json) => ({ removed: json }),
+  });
+  let drawing = Promise.resolve();
+  const onSynced = (): void => void (drawing = live.synced());
+  for await (const { node, removed } of pitwall.watchNodes({ onSynced, signal: shell.signals.signal })) {
+    await drawing;
+    await live.change(node, { isGone: removed });
+  }
+}
+
+function nodeTable(shell: Shell, nodes: readonly Node[]): View {
+  const colours = openColours(shell.hasColour);
+  return {
+    table: () =>
+      table(
+        ["NAME", "STATE", "VMS", "CPU", "MEMORY", "DISK", "DRIVER", "AGE"],
+        nodes.map((node) => row(node, colours, shell.wallMs())),
+      ),
+    json: nodes.map((node) => Node.toJSON(node)),
+    names: nodes.map(({ name }) => name),
+  };
 }
 
 function row(node: Node, colours: Colours, nowMs: number): Cell[] {

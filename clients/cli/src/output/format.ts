@@ -23,7 +23,7 @@ export function withOutput(command: Command): Command {
 }
 
 /** Prints on stdout. */
-export async function show(shell: Shell, format: Format, view: View): Promise<void> {
+export async function show(shell: Pick<Shell, "out">, format: Format, view: View): Promise<void> {
   switch (format) {
     case "table":
       return shell.out(view.table());

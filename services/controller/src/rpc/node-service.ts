@@ -9,6 +9,10 @@ import type { Sessions } from "../nodes/sessions.ts";
 import { userOf, type CallerContext } from "./identity.ts";
 import type { Pages } from "./page.ts";
 
+/** A node that is removed on another controller leaves nothing behind that would tell of it: now and then they are counted. */
+const look = Symbol("look");
+const lookEveryMs = 2_000;
+
 export interface NodeServiceParts {
   readonly nodes: Nodes;
   readonly fleet: FleetChanges;
@@ -35,8 +39,9 @@ export function nodeService({
       return { nodes: page, nextPageToken };
     },
     async *watchNodes(_, { signal }) {
-      const changed = new Outbox<string>(10_000);
+      const changed = new Outbox<string | typeof look>(10_000);
       const stop = sessions.onChange((nodeId) => changed.push(nodeId));
+      const looking = setInterval(() => changed.push(look), lookEveryMs);
       signal.addEventListener("abort", () => changed.close(), { once: true });
       /** As it was last told: one that is removed is told of as that. */
       const known = new Map<string, Node>();
@@ -47,17 +52,21 @@ export function nodeService({
         }
         yield { node: undefined, synced: true, removed: false };
         for await (const nodeId of changed) {
-          const node = await found(nodes.get(nodeId));
-          const last = known.get(nodeId);
+          const node = nodeId === look ? undefined : await found(nodes.get(nodeId));
           if (node) {
-            known.set(nodeId, node);
+            known.set(node.id, node);
             yield { node, synced: false, removed: false };
-          } else if (last) {
-            known.delete(nodeId);
-            yield { node: last, synced: false, removed: true };
+            continue;
           }
+          const there = new Set((await nodes.names()).map(({ id }) => id));
+          for (const last of known.values())
+            if (!there.has(last.id)) {
+              known.delete(last.id);
+              yield { node: last, synced: false, removed: true };
+            }
         }
       } finally {
+        clearInterval(looking);
         stop();
         changed.close();
       }
