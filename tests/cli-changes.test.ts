@@ -10,6 +10,7 @@ import { run, type Ended } from "./support/run.ts";
 import { startTestStack, type TestStack } from "./support/stack.ts";
 
 const bin = join(import.meta.dirname, "..", "node_modules", ".bin", "pitwall");
+const monthMs = 30 * 86_400_000;
 let pitwall: TestStack;
 let dir: string;
 let env: Record<string, string>;
@@ -72,7 +73,7 @@ describe("a VM that is there", () => {
       spec: { labels: { env: "prod", team: "red" } },
     });
     expect(await json("update", "web", "--unlabel", "team")).toMatchObject({ spec: { labels: { env: "prod" } }, deleteProtection: true });
-    const at = "2099-01-31T12:00:00.000Z";
+    const at = new Date(Date.now() + monthMs).toISOString();
     expect(await cli("update", "web", "--reschedule", "--expire-time", at, "--", "/bin/sleep", "9")).toMatchObject({ code: 0 });
     expect(await json("get", "web")).toMatchObject({
       ...{ expireTime: at, spec: { args: ["/bin/sleep", "9"], nodeLossPolicy: "NODE_LOSS_POLICY_RESCHEDULE" } },

@@ -90,6 +90,6 @@ it("one that is deleted is gone, with all that works in its folder", async () =>
 it("when the lease is lost before anybody has said what it is, it ends: it might be started elsewhere", async () => {
   const { host, bad, journal } = await damagedHost(NodeLossPolicy.NODE_LOSS_POLICY_HOLD, 3_000);
   await cut(journal);
-  void host.startAgent([], "rejoin.snapshot.received=stop:30s");
+  void host.startAgent([], "rejoin.snapshot.received=stop:6s");
   await expect.poll(() => host.vmms(bad.vmId), limit).toEqual([]);
 });
