@@ -19,6 +19,8 @@ const limitMs = 600_000;
 /** Bytes a second; QEMU's own default is 128 MiB. */
 const bandwidth = 2 ** 40;
 
+const hungUp: ReadonlySet<unknown> = new Set(["ERR_STREAM_PREMATURE_CLOSE", "EPIPE", "ECONNRESET"]);
+
 const migration = z.object({ status: z.string().optional(), "error-desc": z.string().optional() });
 const running = z.object({ status: z.string() });
 
@@ -67,11 +69,16 @@ export async function giveMemory(process: ProcessIdentity, dir: string, ended: P
   });
   const given = (async () => {
     await qmp(control, "migrate-incoming", { uri: `unix:${files.memory}` });
-    await pipeline(createReadStream(join(dir, fileName)), connect(socketPath(process.pid, files.memory)));
+    await pipeline(createReadStream(join(dir, fileName)), connect(socketPath(process.pid, files.memory))).catch(unlessHungUp);
     await untilStopped(process);
   })();
   await Promise.race([given, endedEarly]);
   await forget(dir);
+}
+
+/** QEMU hangs up once it has read all, which may be before this side knows that all is written. Whether it was all, QEMU tells by going on. */
+function unlessHungUp(error: unknown): void {
+  if (!(error instanceof Error && "code" in error && hungUp.has(error.code))) throw error;
 }
 
 /** Listens for one stream, which goes to a file. */
