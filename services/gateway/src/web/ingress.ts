@@ -120,7 +120,7 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
     more: OutgoingHttpHeaders,
   ): ClientRequest {
     const came: Came = { address: request.socket.remoteAddress, isSecure, prefix, isAuthorizationTheirs };
-    return httpRequest({
+    const asked = httpRequest({
       method: request.method,
       path: grantIn(path)?.rest ?? path, // it is not the VM's, and not every request that has one is led to the address without it
       headers: { ...headersIn(request.headers, came), ...more },
@@ -128,6 +128,11 @@ export function openIngress({ door, tunnels, issuer, domain, principals, isSecur
       maxHeaderSize: maxAnswerHeaderBytes,
       createConnection: () => stream,
     });
+    // Node takes the stream up a moment later, and of one that has closed by then it hears nothing.
+    const onClosed = (): void => void (asked.socket ?? asked.destroy(new Error("the way into the VM has closed")));
+    if (stream.closed) onClosed();
+    else stream.once("close", onClosed);
+    return asked;
   }
 
   /** Puts a grant where a browser keeps it, and sends it on to the address without it, which may be shown, kept and passed on. */
