@@ -6,7 +6,7 @@ import type { Installation } from "./installation.ts";
 import { watchDatabases } from "./traffic.ts";
 import type { WorldParts } from "./world.ts";
 
-/** Once in a process. Disposing it closes the database's connections. */
+/** Disposing it closes the database's connections. */
 export async function openParts({
   databaseUrl,
   image,

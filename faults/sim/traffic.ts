@@ -50,23 +50,10 @@ export class Traffic {
     return most;
   }
 
-  /** It counts until somebody ends it: how soon it is gone then is the machine's. */
   connected(client: pg.Client): void {
     this.#connections++;
     this.#mostConnections = Math.max(this.#mostConnections, this.#connections);
-    let isOver = false;
-    const over = (): void => {
-      if (!isOver) this.#connections--;
-      isOver = true;
-    };
-    client.once("end", over);
-    const { end } = client as { end: Real };
-    Object.assign(client, {
-      end(this: pg.Client, ...args: unknown[]) {
-        over();
-        return end.apply(this, args);
-      },
-    });
+    client.once("end", () => this.#connections--);
   }
 
   /** What must go out ahead of a question: empty when the database knows the time. */
@@ -141,8 +128,12 @@ export class Traffic {
   }
 }
 
-/** Sees all questions of this process from now on. Once. */
+let isWatched = false;
+
+/** Sees all questions of this process from now on; each once, however often this is called. */
 export function watchDatabases(): void {
+  if (isWatched) return;
+  isWatched = true;
   // The store's driver comes with a `pg` of its own.
   const stores = createRequire(import.meta.resolve("@mikro-orm/postgresql"))("pg") as typeof pg;
   for (const prototype of new Set([pg.Client.prototype, stores.Client.prototype])) watchClient(prototype);
