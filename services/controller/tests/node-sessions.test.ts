@@ -1,6 +1,6 @@
 // Sessions of nodes with several controllers on one database.
 import { randomBytes, randomUUID } from "node:crypto";
-import { VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
+import { VmReport, type Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { NodeState } from "@pitwall/proto/pitwall/v1/node.ts";
 import { Desired, Phase, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -106,6 +106,32 @@ test("a VM of which its node knows no more than that it is there is not lost; on
   expect(await eventually(() => again.assignments.find(({ vmId }) => vmId === nobodys))).toMatchObject({
     desired: Desired.DESIRED_DELETED,
   });
+});
+
+test("of two agents with one identity the second is refused while the first is heard of, and takes nothing from it", async () => {
+  const node = await joinNode(installation, first.admin, "cloned");
+  await onlyOn(node.id);
+  const link = await node.link(first.link, [], { host: "one" });
+  void obey(link, 200);
+  const { vm } = await first.admin.vms.createVm({ name: "cloned", spec: { image: installation.image } });
+  const look = async (): Promise<Vm | undefined> => (await first.admin.vms.getVm({ vm: vm?.id ?? "" })).vm;
+  const before = await eventually(async () => ((await look())?.phase === Phase.PHASE_RUNNING ? look() : undefined));
+  for (const at of [first, second, first])
+    await expect(node.link(at.link, [], { host: "two" })).rejects.toThrow(
+      "ALREADY_EXISTS: another agent with this node's identity has a link, from another host or another folder",
+    );
+  expect([link.isOver, await look()]).toEqual([false, before]);
+  // Its own agent comes back at once, wherever its stream still seems to be open; so does one of a version before, which does not say.
+  const again = await node.link(second.link, [reportOf(link.assignments[0] as Assignment)], { host: "one" });
+  void obey(again, 200);
+  await link.ended;
+  expect((await look())?.phase).toBe(Phase.PHASE_RUNNING);
+  await expect(node.link(first.link, [], { host: "two" })).rejects.toThrow("ALREADY_EXISTS");
+  // It has gone: nothing tells the other from one that was moved.
+  await again[Symbol.asyncDispose]();
+  await eventually(async () => (await stateAt(second, "cloned")) === NodeState.NODE_STATE_UNREACHABLE || undefined);
+  await using moved = await node.link(first.link, [], { host: "two" });
+  expect(moved.welcome.sessionEpoch).toBe(again.welcome.sessionEpoch + 1n);
 });
 
 test("a heartbeat is acknowledged once the lease is in the database, and not for an older session", async () => {

@@ -27,6 +27,8 @@ export interface AgentParts extends Omit<MachineHost, "onReport" | "fence"> {
   /** What is free, as the node measures it. */
   available(): Promise<Resources>;
   readonly labels: Hello["labels"];
+  /** Tells it from agents with a copy of its identity; undefined: there are none. */
+  readonly host?: string;
   /** As a probe proved it. */
   readonly probed: Pick<Driver, "version" | "acceleration">;
   openTunnels(machines: Machines): { readonly open: LinkHandlers["onTunnel"]; close(): void };
@@ -78,6 +80,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
         drivers: [{ name: parts.driver.name, ...parts.probed }],
         labels: parts.labels,
         subnet: parts.network?.subnet,
+        host: parts.host,
         inventory: machines.inventory(),
       }),
       available: () => parts.available(),

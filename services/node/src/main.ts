@@ -21,6 +21,7 @@ import { hostCapacity, readNodeConfig, simulatedCapacity, type NodeConfig } from
 import { openFirecrackerDriver } from "./firecracker/driver.ts";
 import { openGuest } from "./guest/client.ts";
 import { openFence } from "./host/fence.ts";
+import { hostMark } from "./host/host-mark.ts";
 import { buildBaseInitramfs } from "./host/initramfs.ts";
 import { journalsIn, openJournalFiles } from "./host/journal-files.ts";
 import { noFence } from "./host/no-fence.ts";
@@ -75,6 +76,7 @@ async function start(): Promise<AsyncDisposable> {
   );
   const sources = openImageSources(imageSourceOptions(config));
   const images = stack.use(await openImageCache({ dir: cacheDir, sources, log, limitMs: config.PITWALL_IMAGE_TIMEOUT, failpoints }));
+  const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
   const capacity = hostCapacity(config, Number(await freeDisk(stateDir)));
   const journals = openJournalFiles(journalsIn(stateDir));
   const fence = await fenceOf(config, failpoints, stack);
@@ -105,11 +107,12 @@ async function start(): Promise<AsyncDisposable> {
       openGuest,
       fence,
       network: await networkOf(config, driver, journals, stack),
-      bootId: (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim(),
+      bootId,
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       capacity,
       available: async () => ({ cpuMillis: capacity.cpuMillis, memBytes: BigInt(freemem()), diskBytes: await freeDisk(stateDir) }),
       labels,
+      host: await hostMark(stateDir, bootId),
       openTunnels: (machines) => openTunnels({ machines, identity, clock, failpoints, log }),
       answerImages: (command, signal) => answer(images, command, signal),
     }),

@@ -72,7 +72,14 @@ export interface Hello {
     | Inventory
     | undefined;
   /** Where its VMs have addresses; absent: its VMs have none of their own. */
-  subnet: NodeSubnet | undefined;
+  subnet:
+    | NodeSubnet
+    | undefined;
+  /**
+   * Tells this node's agent from one that has a copy of its identity, on another host or in another folder; another one after each boot.
+   * ALREADY_EXISTS: the other one has a link. Absent: an agent of a version before.
+   */
+  host?: string | undefined;
 }
 
 export interface Hello_LabelsEntry {
@@ -746,6 +753,7 @@ function createBaseHello(): Hello {
     labels: {},
     inventory: undefined,
     subnet: undefined,
+    host: undefined,
   };
 }
 
@@ -771,6 +779,9 @@ export const Hello: MessageFns<Hello> = {
     }
     if (message.subnet !== undefined) {
       NodeSubnet.encode(message.subnet, writer.uint32(58).fork()).join();
+    }
+    if (message.host !== undefined) {
+      writer.uint32(66).string(message.host);
     }
     return writer;
   },
@@ -847,6 +858,14 @@ export const Hello: MessageFns<Hello> = {
             message.subnet = NodeSubnet.decode(reader, reader.uint32());
             continue;
           }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.host = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -885,6 +904,7 @@ export const Hello: MessageFns<Hello> = {
         : {},
       inventory: isSet(object.inventory) ? Inventory.fromJSON(object.inventory) : undefined,
       subnet: isSet(object.subnet) ? NodeSubnet.fromJSON(object.subnet) : undefined,
+      host: isSet(object.host) ? globalThis.String(object.host) : undefined,
     };
   },
 
@@ -917,6 +937,9 @@ export const Hello: MessageFns<Hello> = {
     if (message.subnet !== undefined) {
       obj.subnet = NodeSubnet.toJSON(message.subnet);
     }
+    if (message.host !== undefined) {
+      obj.host = message.host;
+    }
     return obj;
   },
 
@@ -946,6 +969,7 @@ export const Hello: MessageFns<Hello> = {
     message.subnet = (object.subnet !== undefined && object.subnet !== null)
       ? NodeSubnet.fromPartial(object.subnet)
       : undefined;
+    message.host = object.host ?? undefined;
     return message;
   },
 };

@@ -118,11 +118,24 @@ export class Nodes {
     }));
   }
 
-  /** A node has said hello: its next session, held here. Throws `denied` for a node that was removed. */
+  /**
+   * A node has said hello: its next session, held here. Throws `denied` for a node that was removed, `exists` while another
+   * agent that has its identity is heard of: what that one has would be taken for lost, and be started a second time by this one.
+   */
   async begin(nodeId: string, hello: Hello): Promise<{ readonly session: Session; readonly saysOtherLabels: boolean }> {
     const begun = await this.#begin({ nodeId, hello });
+    if (!begun && (await this.#isThere(nodeId))) {
+      const message =
+        "another agent with this node's identity has a link, from another host or another folder: two cannot be one node; end one of them, and let it join by a name of its own";
+      throw new PitwallError("exists", message, { reason: "NODE_TWICE" });
+    }
     if (!begun) throw new PitwallError("denied", "this node is not known: it was removed or revoked", { reason: "NODE_UNKNOWN" });
     return { session: this.#sessions.begin(nodeId, begun.epoch, hello.capability), saysOtherLabels: begun.saysOtherLabels };
+  }
+
+  async #isThere(nodeId: string): Promise<boolean> {
+    const rows: unknown[] = await this.#store.read().execute("select from node where id = ? and revoke_time is null", [nodeId]);
+    return rows.length > 0;
   }
 
   /** Throws `not-found`. */

@@ -72,17 +72,21 @@ export async function beginSessions(
     agent_version: hello.agentVersion,
     subnet: subnetOf(hello)?.ipv4 ?? null,
     subnet6: subnetOf(hello)?.ipv6 ?? null,
+    host: hello.host ?? null,
   }));
   const rows = await store.write<{ node_id: string; epoch: string; says_other_labels: boolean }>(
     `with hello as (
          select * from jsonb_to_recordset(?::jsonb) as hello(id uuid, capability int, cpu_millis bigint, mem_bytes bigint,
-           disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text, subnet text, subnet6 text)
+           disk_bytes bigint, drivers jsonb, labels jsonb, agent_version text, subnet text, subnet6 text, host text)
+       ), twin as (
+         select id from hello join node_session s on node_id = id
+           where s.host <> hello.host and end_time is null and lost_time is null and lease_expire_time > now()
        ), known as (
          update node set cpu_millis = hello.cpu_millis, mem_bytes = hello.mem_bytes, disk_bytes = hello.disk_bytes,
            drivers = hello.drivers, labels = coalesce(node.bound_labels, hello.labels), agent_version = hello.agent_version
-         from hello where node.id = hello.id and node.revoke_time is null returning node.id, hello.capability, node.labels <> hello.labels as says_other_labels
+         from hello where node.id = hello.id and node.revoke_time is null and node.id not in (select id from twin) returning node.id, hello.capability, node.labels <> hello.labels as says_other_labels, hello.host
        ), withdrawn as (
-         delete from node_subnet using hello where node_id = hello.id and hello.subnet is null
+         delete from node_subnet using hello join known using (id) where node_id = hello.id and hello.subnet is null
        ), subnets as (
          insert into node_subnet as had
          select id, network(subnet::inet), network(subnet6::inet), host(network(subnet::inet))::inet + 1
@@ -91,10 +95,10 @@ export async function beginSessions(
            latest = case when had.network = excluded.network then had.latest else excluded.latest end
        )
        insert into node_session as held
-         (node_id, epoch, controller_id, controller_address, capability, start_time, renew_time, lease_expire_time)
-       select id, 1, ?, ?, capability, now(), now(), now() + ? * interval '1 millisecond' from known order by id
+         (node_id, epoch, controller_id, controller_address, capability, host, start_time, renew_time, lease_expire_time)
+       select id, 1, ?, ?, capability, host, now(), now(), now() + ? * interval '1 millisecond' from known order by id
        on conflict (node_id) do update set epoch = held.epoch + 1, controller_id = excluded.controller_id,
-         controller_address = excluded.controller_address, capability = excluded.capability, start_time = excluded.start_time,
+         controller_address = excluded.controller_address, capability = excluded.capability, host = excluded.host, start_time = excluded.start_time,
          renew_time = excluded.renew_time, lease_expire_time = excluded.lease_expire_time, end_time = null, end_reason = '',
          lost_time = null, change_time = now()
        returning node_id, epoch, (select says_other_labels from known where id = node_id)`,

@@ -40,6 +40,8 @@ export interface HelloOptions {
   readonly cpuMillis?: number;
   /** Default: none. */
   readonly labels?: Readonly<Record<string, string>>;
+  /** From where it comes. Default: it does not say. */
+  readonly host?: string;
   /** Default: none. */
   readonly subnet?: NodeSubnet;
   /** docs/link.md. Default: 2, or what lists in parts take. */
@@ -108,6 +110,7 @@ async function openLink(
   {
     cpuMillis = 64_000,
     labels = {},
+    host,
     subnet,
     level,
     complete = true,
@@ -135,6 +138,7 @@ async function openLink(
         labels: { ...labels },
         inventory,
         subnet,
+        host,
       },
     },
   });

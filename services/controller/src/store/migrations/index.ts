@@ -23,6 +23,7 @@ import { Addresses } from "./0090-addresses.ts";
 import { HostKeys } from "./0100-host-keys.ts";
 import { BoundLabels } from "./0110-bound-labels.ts";
 import { RevokedNodes } from "./0120-revoked-nodes.ts";
+import { SessionHosts } from "./0130-session-hosts.ts";
 import { KnownPolicies } from "./0120-known-policies.ts";
 import { LastWords } from "./0121-last-words.ts";
 
@@ -51,6 +52,7 @@ export const migrations = [
   { name: "0100_host_keys", class: HostKeys },
   { name: "0110_bound_labels", class: BoundLabels },
   { name: "0120_revoked_nodes", class: RevokedNodes },
+  { name: "0130_session_hosts", class: SessionHosts },
   { name: "0120_known_policies", class: KnownPolicies },
   { name: "0121_last_words", class: LastWords },
 ];
