@@ -2,6 +2,7 @@
 import { randomUUID, X509Certificate } from "node:crypto";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { createSecureContext } from "node:tls";
 import { makeRequest, openIdentity } from "@pitwall/enroll";
 import { AccessServiceDefinition } from "@pitwall/proto/pitwall/v1/access.ts";
 import { EnrollServiceDefinition } from "@pitwall/proto/pitwall/v1/enroll.ts";
@@ -13,7 +14,7 @@ import { ChannelCredentials, createChannel, createClient } from "nice-grpc";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openCa } from "../src/ca/ca.ts";
 import { eventually, startInstallation, type Controller, type Installation } from "./support/installation.ts";
-import { joinNode, reportOf, stayHeard, type SpokenLink, type SpokenNode } from "./support/spoken-node.ts";
+import { joinNode, linkAs, reportOf, stayHeard, type SpokenLink, type SpokenNode } from "./support/spoken-node.ts";
 
 let installation: Installation;
 let controller: Controller;
@@ -200,6 +201,29 @@ test("a node's certificate opens nothing but the link and its own renewal", asyn
     "csr: is not a PEM certificate request",
   );
   channel.close();
+});
+
+test("it is who its own certificate says, whatever others it shows with that", async () => {
+  const { key, cert, ca } = hostile.identity.tls();
+  const others = [honest.identity.tls().cert, ca];
+  const { csr } = await makeRequest("hostile");
+  for (const stuffed of [others, others.toReversed(), [others[0], others[0], ca]]) {
+    const chain = [cert, ...stuffed].join("\n");
+    const credentials = ChannelCredentials.createSsl(Buffer.from(ca), Buffer.from(key), Buffer.from(chain));
+    const channel = createChannel(controller.link, credentials, { "grpc.use_local_subchannel_pool": 1 });
+    const { certificate } = await createClient(EnrollServiceDefinition, channel).renew({ csr });
+    expect(new X509Certificate(certificate).subjectAltName).toBe(`URI:pitwall://node/${hostile.id}`);
+    channel.close();
+  }
+  // The other's comes first: it has no key to that.
+  expect(() => createSecureContext({ key, cert: [others[0], cert].join("\n") })).toThrow("key values mismatch");
+  // Through its link as well: what it then says of the other's VM is refused.
+  const tls = hostile.identity.tls.bind(hostile.identity);
+  const stuffed = { ...hostile.identity, tls: () => ({ ...tls(), cert: [cert, others[0]].join("\n") }) };
+  await using link = await linkAs(stuffed, controller.link, [VmReport.fromPartial({ ...reportOfTarget(), phase: Phase.PHASE_FAILED })]);
+  expect(link.welcome.nodeId).toBe(hostile.id);
+  await taken(link);
+  expect(await now()).toMatchObject({ nodeName: "honest", phase: Phase.PHASE_RUNNING });
 });
 
 test("a certificate is renewed before it ends, for the same identity", async () => {

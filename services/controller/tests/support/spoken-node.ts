@@ -71,7 +71,7 @@ export async function joinNode(
 ): Promise<SpokenNode> {
   const { join: text } = await admin.nodes.createJoinToken({ role: JoinRole.JOIN_ROLE_NODE, name, labels });
   const identity = await openIdentity({ dir: join(installation.dir, "nodes", name), join: text, name, serverNames: [], log: silentLog });
-  return { id: identity.id, name, identity, link: (address, vms, options) => openLink(identity, address, vms ?? [], options) };
+  return { id: identity.id, name, identity, link: (address, vms, options) => linkAs(identity, address, vms ?? [], options) };
 }
 
 /** Disposing it ends its connections. */
@@ -103,10 +103,11 @@ export async function joinGateway(
   };
 }
 
-async function openLink(
-  identity: Identity,
+/** With any certificate. */
+export async function linkAs(
+  identity: Pick<Identity, "tls">,
   address: string,
-  vms: readonly VmReport[],
+  vms: readonly VmReport[] = [],
   {
     cpuMillis = 64_000,
     labels = {},
