@@ -6,6 +6,7 @@ import { silentLog } from "@pitwall/runtime";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { openEmbeddedPostgres } from "../src/store/embedded-postgres.ts";
+import { First } from "../src/store/migrations/0001-first.ts";
 import { migrations } from "../src/store/migrations/index.ts";
 import { openStore } from "../src/store/store.ts";
 import { eventually } from "./support/installation.ts";
@@ -17,11 +18,13 @@ const pauseLimitMs = 2_000 + 3_000;
 
 const cleanUp = new AsyncDisposableStack();
 let serverUrl: string;
+let runtimeServerUrl: string;
 
 beforeAll(async () => {
   const dir = await mkdtemp(join(tmpdir(), "pitwall-migration-"));
   cleanUp.defer(() => rm(dir, { recursive: true, force: true }));
-  serverUrl = cleanUp.use(await openEmbeddedPostgres(dir, process.env["PATH"] ?? "", silentLog)).url;
+  const server = cleanUp.use(await openEmbeddedPostgres(dir, process.env["PATH"] ?? "", silentLog));
+  [serverUrl, runtimeServerUrl] = [server.url, server.runtimeUrl];
 }, 60_000);
 
 afterAll(() => cleanUp.disposeAsync());
@@ -32,11 +35,25 @@ async function connect(url: string): Promise<pg.Client & AsyncDisposable> {
   return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
 }
 
+const databaseAt = (url: string, name: string): string => Object.assign(new URL(url), { pathname: `/${name}` }).href;
+
+/** A step of a version that is yet to come; it has nothing of the first but what every step is. */
+function stepOf(name: string, ...statements: string[]): (typeof migrations)[number] {
+  return {
+    name,
+    class: class extends First {
+      override up(): void {
+        for (const statement of statements) this.addSql(statement);
+      }
+    },
+  };
+}
+
 /** A database of the first release, with a node, and VMs of two users. */
 async function oldDatabase(name: string): Promise<string> {
   await using server = await connect(serverUrl);
   await server.query(`create database ${name}`);
-  const url = Object.assign(new URL(serverUrl), { pathname: `/${name}` }).href;
+  const url = databaseAt(serverUrl, name);
   await (await openStore(url, migrations.slice(0, firstSteps)))[Symbol.asyncDispose]();
   await using old = await connect(url);
   await old.query(`insert into member values ('00000000-0000-4000-8000-000000000001', 'node', 'host', now(), now() + interval '1 day')`);
@@ -105,6 +122,58 @@ test("a step that must wait for somebody's lock lets others pass, and is made wh
   console.log(`with a lock that was held, the longest write took ${Math.round(longestMs)} ms`);
   expect(longestMs).toBeLessThan(pauseLimitMs);
   await store[Symbol.asyncDispose]();
+});
+
+test("what triggers of a step write to, the role of the controllers that run may write to as soon as the step is made", async () => {
+  const url = await oldDatabase("two_roles");
+  const runtimeUrl = databaseAt(runtimeServerUrl, "two_roles");
+  await (await openStore(runtimeUrl, migrations, url))[Symbol.asyncDispose]();
+  const next = [
+    ...migrations,
+    stepOf(
+      "9001_counted",
+      "create table counted (id bigserial primary key, vm_id uuid not null)",
+      "create function count_vm() returns trigger language plpgsql as $$ begin insert into counted (vm_id) values (new.id); return null; end $$",
+      "create trigger vm_counted after update on vm for each row execute function count_vm()",
+    ),
+    stepOf("9002_slow", "select pg_sleep(1)"), // meanwhile the step before is there, and no controller of the new version
+  ];
+  const stop = new AbortController();
+  const writing = writeAsBefore(runtimeUrl, stop.signal);
+  await using store = await openStore(runtimeUrl, next, url);
+  stop.abort();
+  const { writes } = await writing;
+  const [row] = await store.read().execute<{ counted: number }[]>("select count(*)::int as counted from counted");
+  expect(row?.counted).toBeGreaterThan(0);
+  expect(row?.counted).toBeLessThanOrEqual(writes);
+  await using owner = await connect(url);
+  const { rows } = await owner.query("select has_table_privilege('pitwall_runtime', 'counted', 'truncate') as is_too_much");
+  expect(rows).toEqual([{ is_too_much: false }]);
+});
+
+test("a step that the database ends because it and a change wait for each other is tried again", async () => {
+  const url = await oldDatabase("crossed");
+  await (await openStore(url))[Symbol.asyncDispose]();
+  await using change = await connect(url);
+  await change.query("set deadlock_timeout = '1min'"); // so that it is the step that looks, and is ended
+  await change.query("begin");
+  await change.query("update node set cordoned = false");
+  const next = [...migrations, stepOf("9001_both", "alter table vm add column x int", "alter table node add column x int")];
+  const opening = openStore(url, next);
+  opening.catch(() => undefined);
+  await using watcher = await connect(url);
+  const isWaiting = async (): Promise<true | undefined> => {
+    const { rows } = await watcher.query(
+      "select from pg_stat_activity where datname = 'crossed' and wait_event_type = 'Lock' and query ~ '^alter table node'",
+    );
+    return rows.length > 0 || undefined;
+  };
+  await eventually(isWaiting);
+  await change.query("update vm set update_time = now()");
+  await change.query("commit");
+  await (await opening)[Symbol.asyncDispose]();
+  const { rows } = await watcher.query("select count(*)::int as columns from information_schema.columns where column_name = 'x'");
+  expect(rows).toEqual([{ columns: 2 }]);
 });
 
 test("a controller that is too old for its database does not start, one that merely lacks steps does", async () => {

@@ -3,12 +3,12 @@
 // One controller at a time; each step in a transaction of its own that waits for a lock only so long, because everything behind it waits
 // too. Steps expand first; what takes something away (contract) comes a release later and raises `installation.min_schema`.
 import { Migrator } from "@mikro-orm/migrations";
-import { LockWaitTimeoutException, MikroORM } from "@mikro-orm/postgresql";
+import { DeadlockException, LockWaitTimeoutException, MikroORM } from "@mikro-orm/postgresql";
 import { backoff, PitwallError, planted, systemClock } from "@pitwall/runtime";
 import pg from "pg";
 import { entities } from "./entities.ts";
 import type { migrations } from "./migrations/index.ts";
-import { grantTo } from "./rights.ts";
+import { grantOnNew, grantTo } from "./rights.ts";
 
 type Step = (typeof migrations)[number];
 
@@ -28,25 +28,26 @@ export async function migrate(url: string, steps: readonly Step[], runtimeRole: 
   try {
     await client.query("select pg_advisory_lock($1)", [lockKey]);
     await refuseNewer(client, steps.length);
+    const { rows } = await client.query<{ name: string }>("select current_user as name");
+    const grantee = rows[0]?.name === runtimeRole ? undefined : runtimeRole;
     const missing = await missingSteps(client, steps);
     if (missing > 0) {
       await refuseWithoutRights(client, missing);
-      await change(url, steps);
+      await change(url, steps, grantee);
     }
-    const { rows } = await client.query<{ name: string }>("select current_user as name");
-    if (rows[0]?.name !== runtimeRole) await grantTo(client, runtimeRole);
+    if (grantee !== undefined) await grantTo(client, grantee);
   } finally {
     await client.end();
   }
 }
 
-async function change(url: string, steps: readonly Step[]): Promise<void> {
+async function change(url: string, steps: readonly Step[], grantee: string | undefined): Promise<void> {
   const orm = await MikroORM.init({
     clientUrl: url,
     entities,
     extensions: [Migrator],
     migrations: {
-      migrationsList: patientSteps(steps),
+      migrationsList: patientSteps(steps, grantee),
       tableName: "schema_migration",
       snapshot: false,
       transactional: true,
@@ -65,7 +66,7 @@ async function change(url: string, steps: readonly Step[]): Promise<void> {
         await orm.migrator.up();
         return;
       } catch (error) {
-        if (!isLockTimeout(error)) throw error;
+        if (!isInTheWay(error)) throw error;
         if (tries >= maxTries) {
           const message = "the schema cannot be changed: somebody holds a lock on a table; see pg_stat_activity";
           throw new PitwallError("unavailable", message, { reason: "SCHEMA_LOCKED", cause: error });
@@ -78,14 +79,15 @@ async function change(url: string, steps: readonly Step[]): Promise<void> {
   }
 }
 
-/** As the migrator takes them: each gives up waiting for a lock after a while. */
-function patientSteps(steps: readonly Step[]): { name: string; class: Step["class"] }[] {
+/** As the migrator takes them: each gives up waiting for a lock after a while, and lets `grantee` at what it has added. */
+function patientSteps(steps: readonly Step[], grantee: string | undefined): { name: string; class: Step["class"] }[] {
   return steps.map(({ name, class: Wrapped }) => ({
     name,
     class: class extends Wrapped {
       override up(): void {
         this.addSql(`set local lock_timeout = ${lockLimitMs}`);
         super.up();
+        if (grantee !== undefined) this.addSql(grantOnNew(grantee));
         if (planted("exclusive-migration") && name === steps.at(-1)?.name) this.addSql("lock table vm; select pg_sleep(30)");
       }
     },
@@ -122,9 +124,11 @@ async function isThere(client: pg.Client, table: string): Promise<boolean> {
   return rows[0]?.is_there === true;
 }
 
-function isLockTimeout(error: unknown): boolean {
+/** Somebody's lock: it was waited for too long, or its holder waits for what the step has locked. */
+function isInTheWay(error: unknown): boolean {
   for (let e = error; e instanceof Error; e = e.cause) {
-    if (e instanceof LockWaitTimeoutException || ("code" in e && e.code === "55P03")) return true;
+    if (e instanceof LockWaitTimeoutException || e instanceof DeadlockException) return true;
+    if ("code" in e && (e.code === "55P03" || e.code === "40P01")) return true;
   }
   return false;
 }
