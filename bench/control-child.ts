@@ -4,6 +4,7 @@ import { join } from "node:path";
 
 /** Disposing it kills the process. */
 export interface Child extends AsyncDisposable {
+  readonly pid: number;
   /** Sends an order; its answer. Rejects when the process ends first. */
   ask(order: object): Promise<unknown>;
 }
@@ -14,6 +15,7 @@ export function startChild(file: string, core?: number): Child {
   if (core !== undefined)
     execFileSync("taskset", ["--all-tasks", "--cpu-list", "--pid", String(core), String(child.pid)], { stdio: "ignore" });
   return {
+    pid: child.pid ?? 0,
     async ask(order) {
       const answer = answerOf(child, file);
       child.send(order);

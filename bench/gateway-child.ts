@@ -1,19 +1,20 @@
 // The gateway under measurement, in a process of its own: its web port in front of a gRPC server, with tokens verified as in an installation.
 import { openVerifier } from "@pitwall/auth";
 import { openDoor } from "@pitwall/gateway/src/web/door.ts";
-import { defaultLimits } from "@pitwall/gateway/src/web/limits.ts";
+import { defaultLimits, type WebLimits } from "@pitwall/gateway/src/web/limits.ts";
 import { openLoneUpstream } from "@pitwall/gateway/src/web/lone-upstream.ts";
 import { openWebServer } from "@pitwall/gateway/src/web/server.ts";
 import { GatewayMetrics } from "@pitwall/gateway/src/metrics.ts";
 import { openLog } from "@pitwall/runtime";
 import { z } from "zod";
 
-const setup = z.object({ backend: z.number(), issuer: z.string(), audience: z.string() });
+const setup = z.object({ backend: z.number(), issuer: z.string(), audience: z.string(), callsPerConnection: z.number().optional() });
 const order = z.object({ isCollected: z.boolean() });
 
 process.once("message", (first) => {
-  const { backend, issuer, audience } = setup.parse(first);
-  void listen(backend, openDoor(openVerifier({ issuer, audience })));
+  const { backend, issuer, audience, callsPerConnection } = setup.parse(first);
+  const limits = callsPerConnection === undefined ? defaultLimits : { ...defaultLimits, callsPerConnection };
+  void listen(backend, openDoor(openVerifier({ issuer, audience })), limits);
   process.on("message", (message) => {
     if (order.parse(message).isCollected) globalThis.gc?.({ type: "major", execution: "sync", flavor: "last-resort" });
     const { user, system } = process.cpuUsage();
@@ -21,7 +22,7 @@ process.once("message", (first) => {
   });
 });
 
-async function listen(backend: number, door: ReturnType<typeof openDoor>): Promise<void> {
+async function listen(backend: number, door: ReturnType<typeof openDoor>, limits: WebLimits): Promise<void> {
   const log = openLog("gateway", "warn");
   const lone = openLoneUpstream({ host: "127.0.0.1", port: backend }, log);
   const web = await openWebServer(
@@ -32,7 +33,7 @@ async function listen(backend: number, door: ReturnType<typeof openDoor>): Promi
         return lone.open(path, headers);
       },
       corsOrigins: [],
-      limits: { ...defaultLimits, callsPerConnection: 1_000 },
+      limits,
       metrics: new GatewayMetrics(),
       log,
     },

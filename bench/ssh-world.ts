@@ -28,7 +28,8 @@ export interface SshWorld extends AsyncDisposable {
   readonly door: { readonly port: number; readonly username: string; readonly key: string };
 }
 
-export async function startSshWorld(): Promise<SshWorld> {
+/** `settings` are the gateway's. */
+export async function startSshWorld(settings: Readonly<Record<string, string>> = {}): Promise<SshWorld> {
   await using parts = new AsyncDisposableStack();
   const installation = parts.use(await startInstallation());
   const controller = parts.use(await installation.startController({ PITWALL_READS_PER_SECOND: "0", PITWALL_CHANGES_PER_SECOND: "0" }));
@@ -38,6 +39,7 @@ export async function startSshWorld(): Promise<SshWorld> {
     await startProcess("gateway", {
       ...{ PITWALL_STATE_DIR: join(installation.dir, "gateway"), PITWALL_ISSUER: installation.issuer, PITWALL_JOIN: await joinText() },
       ...{ PITWALL_LISTEN: "127.0.0.1:0", PITWALL_SSH_LISTEN: "127.0.0.1:0", PITWALL_TUNNEL_LISTEN: "127.0.0.1:0" },
+      ...settings,
     }),
   );
   const dir = installation.dir;

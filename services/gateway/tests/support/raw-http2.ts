@@ -56,8 +56,9 @@ export class RawHttp2 implements Disposable {
   readonly closed: Promise<void>;
   #rest = Buffer.alloc(0);
 
-  constructor(port: number) {
-    this.socket = connect(port, "127.0.0.1");
+  /** `localAddress` is the client's own. */
+  constructor(port: number, localAddress?: string) {
+    this.socket = connect({ port, host: "127.0.0.1", ...(localAddress !== undefined && { localAddress }) });
     this.socket.on("error", () => undefined);
     this.closed = new Promise((resolve) => this.socket.once("close", () => resolve()));
     this.socket.on("data", (chunk) => this.#read(chunk));
