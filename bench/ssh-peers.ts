@@ -5,8 +5,8 @@ import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { userInfo } from "node:os";
 import { join } from "node:path";
 import { command } from "@pitwall/quickstart";
-import { systemClock } from "@pitwall/runtime";
-import { freePort, isUp } from "./processes.ts";
+import { freePort, systemClock } from "@pitwall/runtime";
+import { isUp } from "./processes.ts";
 
 export const peerCommands = { sshd: "openssh-server" };
 

@@ -7,8 +7,7 @@ import { basename, dirname, join } from "node:path";
 import { cpio } from "@pitwall/node/src/host/initramfs.ts";
 import { kernelCommandLine, machineArguments, type HostMachine } from "@pitwall/node/src/qemu/arguments.ts";
 import { command } from "@pitwall/quickstart";
-import { systemClock } from "@pitwall/runtime";
-import { freePort } from "./processes.ts";
+import { freePort, systemClock } from "@pitwall/runtime";
 
 export const peerCommands = { tini: "tini", dropbear: "dropbear-bin", dropbearkey: "dropbear-bin", busybox: "busybox-static" };
 

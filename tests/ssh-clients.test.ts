@@ -6,11 +6,12 @@ import { mkdir, mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
+import { freePort } from "@pitwall/runtime";
 import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { run, type Ended } from "./support/run.ts";
 import { startSshPlace, type SshPlace } from "./support/ssh-place.ts";
 import { refusals } from "./support/ssh-refusals.ts";
-import { accepts, freePort, scenarios, servesHello } from "./support/ssh-scenarios.ts";
+import { accepts, scenarios, servesHello } from "./support/ssh-scenarios.ts";
 
 const leastScenarios = 45;
 

@@ -6,7 +6,7 @@ import { mkdtemp, readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { connect, type AddressInfo } from "node:net";
 import { join } from "node:path";
-import { systemClock } from "@pitwall/runtime";
+import { freePort, systemClock } from "@pitwall/runtime";
 import { expect } from "vitest";
 import { run, type Ended } from "./run.ts";
 import { ways, type SshPlace, type Way } from "./ssh-place.ts";
@@ -358,14 +358,6 @@ export async function servesHello(place: SshPlace): Promise<void> {
   const { stack } = place.pitwall;
   const headers = { authorization: `Bearer ${await stack.token()}` };
   while ((await fetch(`${stack.endpoint}/vm/box/8000/hello`, { headers })).status !== 200) await systemClock.sleep(100);
-}
-
-export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo; // it listens on TCP
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** ssh speaks of ports of its own before it listens on them. */

@@ -1,8 +1,7 @@
 // Which ports a stack uses: the usual ones where they are free, and the same again after a restart.
 import { readFile } from "node:fs/promises";
-import { createServer } from "node:net";
 import { join } from "node:path";
-import { writeFileAtomic } from "@pitwall/runtime";
+import { freePort, isFreePort, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
 
 const usual = { web: 8080, ssh: 2222, tunnel: 7443, api: 7000, link: 7001, issuer: 9000 } as const;
@@ -16,7 +15,7 @@ export async function choosePorts(stateDir: string, prefer: "usual" | "any", bus
   if (kept !== undefined) {
     const ports = stored.parse(JSON.parse(kept));
     for (const [name, port] of Object.entries(ports)) {
-      if (!(await isFree(port)))
+      if (!(await isFreePort(port)))
         throw new Error(
           `port ${port}, which this stack has used for its ${name}, is taken: stop what uses it, or start with --fresh or another --state`,
         );
@@ -25,7 +24,7 @@ export async function choosePorts(stateDir: string, prefer: "usual" | "any", bus
   }
   const chosen = new Map<string, number>();
   for (const [name, port] of Object.entries(usual)) {
-    const free = prefer === "usual" && (await isFree(port)) ? port : await anyPort(new Set(chosen.values()));
+    const free = prefer === "usual" && (await isFreePort(port)) ? port : await anyPort(new Set(chosen.values()));
     if (prefer === "usual" && free !== port) busy(`port ${port} is taken; the ${name} uses ${free}`);
     chosen.set(name, free);
   }
@@ -34,25 +33,9 @@ export async function choosePorts(stateDir: string, prefer: "usual" | "any", bus
   return ports;
 }
 
-async function isFree(port: number): Promise<boolean> {
-  return (await tryPort(port)) !== undefined;
-}
-
 async function anyPort(taken: ReadonlySet<number>): Promise<number> {
   for (;;) {
-    const port = await tryPort(0);
-    if (port !== undefined && !taken.has(port)) return port;
+    const port = await freePort();
+    if (!taken.has(port)) return port;
   }
-}
-
-async function tryPort(port: number): Promise<number | undefined> {
-  const server = createServer();
-  const bound = await new Promise<boolean>((resolve) => {
-    server.once("error", () => resolve(false));
-    server.listen(port, "127.0.0.1", () => resolve(true));
-  });
-  if (!bound) return undefined;
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return typeof address === "object" && address !== null ? address.port : undefined;
 }

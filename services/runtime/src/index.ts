@@ -9,6 +9,7 @@ export * from "./errors.ts";
 export * from "./failpoint-list.ts";
 export * from "./failpoints.ts";
 export * from "./files.ts";
+export * from "./free-port.ts";
 export * from "./listen.ts";
 export * from "./keepalive.ts";
 export * from "./log.ts";

@@ -6,9 +6,8 @@ import { spawn, type ChildProcess } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { chown, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { createServer } from "node:net";
 import { dirname, join } from "node:path";
-import { exists, PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
+import { exists, freePort, PitwallError, systemClock, writeFileAtomic, type Log } from "@pitwall/runtime";
 import pg from "pg";
 
 /** Owns the schema. */
@@ -206,15 +205,6 @@ async function readPostmaster(dir: string): Promise<{ pid: number; port: number 
   const lines = (await readFile(join(dir, "data", "postmaster.pid"), "utf8").catch(() => "")).split("\n");
   const [pid, port] = [Number(lines[0]), Number(lines[3])];
   return pid > 0 && port > 0 && (await exists(`/proc/${pid}`)) ? { pid, port } : undefined;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve, reject) => server.once("error", reject).listen(0, "127.0.0.1", resolve));
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  if (typeof address !== "object" || address === null) throw new PitwallError("internal", "a listener without a port");
-  return address.port;
 }
 
 async function tail(path: string): Promise<string> {
