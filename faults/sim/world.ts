@@ -313,11 +313,17 @@ class World {
     if (!this.#areAllBack()) return false;
     const final = await finalVms(this.#parts.database);
     const living = this.#runs.filter(({ toMs }) => toMs === undefined);
-    const stored = this.#nodes.flatMap(({ host }) => host.stored).length;
-    const isQuiet = areSettled(final, living) && stored <= final.length;
-    if (!isQuiet || this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
+    const homes = new Map(final.map(({ vm, node }) => [vm, node]));
+    const isForeign = ({ vm, node }: { readonly vm: string; readonly node: string }): boolean => homes.get(vm) !== node;
+    if (!areSettled(final, living) || this.#stored().some(isForeign)) return false;
+    if (this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
     // A drain has stopped them, and moves them or starts them again.
     return (await this.#parts.database.query("select from vm where moving limit 1")).length === 0;
+  }
+
+  /** What nodes have journals of. */
+  #stored(): { node: string; vm: string }[] {
+    return this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm })));
   }
 
   /** Without the last of what troubles them nodes may be as they should be, and stay so only until their leases are over. */
@@ -364,7 +370,7 @@ class World {
       ...(await records(database)),
       runs: this.#runs,
       watched: this.#clients.watched,
-      stored: this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm }))),
+      stored: this.#stored(),
       capacity: { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) },
       troubles: this.#troubles,
       patienceMs: leaseMs * 1.5,

@@ -41,6 +41,19 @@ const found: Readonly<Record<string, Schedule>> = {
       fault({ kind: "agent-crash", victim: 0, atMs: 4_000, forMs: 6_700 }),
     ],
   },
+  // Two wishes later than what it had told of, its node took what was said of the VM's end for old.
+  "a node that was told more of a VM than it could write down removes it when it is elsewhere": {
+    ...nothing,
+    nodes: 2,
+    ops: [0, 1, 2, 3].flatMap((vm) => [
+      created(vm),
+      ...[3_000, 3_300, 3_600].map((atMs): Op => ({ kind: "restart", vm, atMs, moves: true, controller: 0 })),
+    ]),
+    faults: [
+      fault({ kind: "disk-broken", victim: 0, atMs: 2_500, forMs: 17_000 }),
+      fault({ kind: "partition", victim: 0, atMs: 4_500, forMs: 17_000 }),
+    ],
+  },
 };
 
 test.each(Object.keys(found))("%s", { timeout: 120_000 }, async (name) => {

@@ -177,12 +177,19 @@ function wasTold({ id, epoch, generation, observedGeneration }: VmRow): boolean 
 const isLost = (row: VmRow): boolean =>
   row.reason === lostReason && row.restartGeneration <= row.observedGeneration && row.desired !== Desired.DESIRED_DELETED;
 
-/** Of what the row's node has under the row's placement. */
-export function deletionOf({ id, generation, epoch }: VmRow): Assignment {
-  return deletion({ vmId: id, generation, epoch });
+/**
+ * Of a placement that is over nothing is wanted any more, whatever its node was told of it: reports say how far a node has come, which may be
+ * less than what it knows.
+ */
+const lastGeneration = 2n ** 63n - 1n;
+
+/** Of what the row's node has under the row's placement, which ends. */
+export function deletionOf({ id, epoch }: VmRow): Assignment {
+  return deletion({ vmId: id, epoch });
 }
 
-export function deletion({ vmId, generation, epoch }: Pick<VmReport, "vmId" | "generation" | "epoch">): Assignment {
+/** Of what a node has under a placement that is over. */
+export function deletion({ vmId, epoch }: Pick<VmReport, "vmId" | "epoch">): Assignment {
   const rest = {
     vmName: "",
     spec: undefined,
@@ -192,5 +199,5 @@ export function deletion({ vmId, generation, epoch }: Pick<VmReport, "vmId" | "g
     imageCredential: undefined,
     address: undefined,
   };
-  return { vmId, generation: generation + 1n, epoch, desired: Desired.DESIRED_DELETED, ...rest };
+  return { vmId, generation: lastGeneration, epoch, desired: Desired.DESIRED_DELETED, ...rest };
 }
