@@ -12,6 +12,7 @@ export type { ChangeOptions, CreateVmOptions, ListVmsOptions, VmUpdate } from ".
 export type { PlannedVm, VmPlans } from "./vm-plans.ts";
 // Each message is a type and, under the same name, its codec: `Vm.toJSON(vm)`.
 export {
+  Asked,
   DeniedFlow,
   DeniedFlow_By,
   Desired,

@@ -1,5 +1,5 @@
 // Wire values in people's words: phases, sizes, CPUs, times.
-import { Desired, DrainAction, Health, NodeState, Parity, Phase, PullState, RestartPolicy, type Exit } from "@pitwall/sdk";
+import { Desired, DrainAction, Health, NodeState, Parity, Phase, PullState, RestartPolicy, type Asked, type Exit } from "@pitwall/sdk";
 
 /** `running`, `failed`, … */
 export function phaseWord(phase: Phase): string {
@@ -81,6 +81,14 @@ export function durationWord(ms: number): string {
 }
 
 /** How a process ended. */
+/** `STOP by ada at 2026-01-01T12:00:00.000Z`; empty: nobody asked. */
+export function askedWord(asked: Asked | undefined): string {
+  if (!asked) return "";
+  const { why, actor, subject, time } = asked;
+  const by = actor === subject ? actor : `${actor} of ${subject}`;
+  return `${why} by ${by}${time ? ` at ${time.toISOString()}` : ""}`;
+}
+
 export function exitWord({ code, signal, outOfMemory }: Exit): string {
   const how = signal === 0 ? `exit code ${code}` : `signal ${signal}`;
   return outOfMemory ? `${how}, out of memory` : how;

@@ -28,6 +28,18 @@ test("a failure comes with its reason, and the end of the image's process is see
   expect(vmTable([{ ...web, serviceExit }], appearance).table()).toContain("running (service: exit code 127)");
 });
 
+test("who asked for an end is said, of the VM and of its process, and of neither that ended by itself", () => {
+  const asked = { actor: "token:t1", subject: "ada", why: "STOP", time: new Date(nowMs), generation: 3n };
+  const serviceExit: Exit = { code: 0, signal: 0, outOfMemory: false };
+  const words = "STOP by token:t1 of ada at 2026-01-01T12:00:00.000Z";
+  const text = vmDetails({ ...web, asked, serviceExit: { ...serviceExit, asked } }, appearance).table();
+  expect(text).toContain(`\nAsked    ${words}\n`);
+  expect(text).toContain(`ended with exit code 0: ${words}\n`);
+  const own = vmDetails({ ...web, serviceExit }, appearance).table();
+  expect(own).toContain("ended with exit code 0\n");
+  expect(own).not.toMatch(/^Asked/m);
+});
+
 test("the JSON is the API's own, a list or the one VM", () => {
   const json = expect.objectContaining({ name: "web", phase: "PHASE_RUNNING", generation: "2" }) as unknown; // vitest types it as any
   expect(vmTable([web], appearance).json).toEqual([json]);

@@ -3,7 +3,18 @@ import { Health, Phase, Vm, type VmTimings } from "@pitwall/sdk";
 import { egressWords } from "../input/egress.ts";
 import type { View } from "../output/format.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
-import { ageWord, byteWord, cpuWord, desiredWord, durationWord, exitWord, healthWord, phaseWord, restartWord } from "../output/words.ts";
+import {
+  ageWord,
+  byteWord,
+  askedWord,
+  cpuWord,
+  desiredWord,
+  durationWord,
+  exitWord,
+  healthWord,
+  phaseWord,
+  restartWord,
+} from "../output/words.ts";
 import type { Colours } from "../output/colours.ts";
 
 const headings = ["NAME", "PHASE", "HEALTH", "RESTARTS", "CPU", "MEMORY", "NODE", "AGE", "IMAGE"];
@@ -84,7 +95,11 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ...Object.entries(spec?.env ?? {}).map(([name, value]): [string, Cell] => ["Environment", `${name}=${value}`]),
     ...Object.entries(spec?.labels ?? {}).map(([name, value]): [string, Cell] => ["Label", `${name}=${value}`]),
     ["Node", vm.nodeName || vm.nodeId],
-    ["Service", vm.serviceExit ? `ended with ${exitWord(vm.serviceExit)}` : ""],
+    ["Asked", askedWord(vm.asked)],
+    [
+      "Service",
+      vm.serviceExit ? `ended with ${[exitWord(vm.serviceExit), askedWord(vm.serviceExit.asked)].filter(Boolean).join(": ")}` : "",
+    ],
     ["Health", vm.health === Health.HEALTH_UNSPECIFIED ? "" : healthCell(vm.health, colours)],
     ["Restart", restartWord(spec?.restartPolicy ?? 0)],
     ["Restarts", vm.restartCount > 0 ? String(vm.restartCount) : ""],

@@ -9,6 +9,7 @@ import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
+import { noteAsked, systemItself } from "../vm/asked.ts";
 import { deletionOf } from "../vm/assignments.ts";
 import { beginAnew } from "../vm/move.ts";
 import type { Placer } from "../vm/placer.ts";
@@ -113,6 +114,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
   row.desired = Desired.DESIRED_STOPPED;
   row.generation += 1n;
   row.moving = moves;
+  await noteAsked(change.em, row, systemItself, "NODE_DRAIN");
   await recorder.changed(change, row, { tellNode: true });
   await change.audit({ ...object, generation: row.generation, detail: { name: row.name, moving: moves } });
   return false;
@@ -123,6 +125,7 @@ async function restart({ recorder }: DrainParts, change: Change, row: VmRow): Pr
   row.generation += 1n;
   row.restartGeneration = row.generation;
   row.moving = false;
+  row.asked = null;
   await recorder.changed(change, row, { tellNode: true });
   await change.audit({
     object: `vm/${row.id}`,

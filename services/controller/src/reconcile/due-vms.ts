@@ -7,6 +7,7 @@ import type { Change, Mutations } from "../mutation/mutations.ts";
 import { ProjectEntity, type VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { claimVm } from "../store/vm-rows.ts";
+import { noteAsked, systemItself } from "../vm/asked.ts";
 import { withdraw } from "../vm/ingress.ts";
 import { markDeleted } from "../vm/moves.ts";
 import type { Recorder } from "../vm/recorder.ts";
@@ -39,6 +40,7 @@ async function settle({ mutations, recorder }: DueParts, id: string): Promise<vo
     if (!row) return;
     const why = row.deleteTime ? "purged" : "expired";
     row.generation += 1n;
+    await noteAsked(change.em, row, systemItself, row.deleteTime ? "PURGED" : "EXPIRED");
     await end(change, row);
     await recorder.changed(change, row, { tellNode: true });
     await change.audit({ object: `vm/${row.id}`, projectId: row.projectId, generation: row.generation, detail: { name: row.name, why } });

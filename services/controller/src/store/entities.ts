@@ -26,6 +26,8 @@ export const VmEntity = defineEntity({
     /** It is another one than this placement began with. */
     sshHostKeyChanged: p.boolean(),
     serviceExit: p.json<unknown>().nullable(),
+    /** Who asked last that it end. */
+    asked: p.json<unknown>().nullable(),
     restartCount: p.integer(),
     health: p.integer(),
     timings: p.json<unknown>(),

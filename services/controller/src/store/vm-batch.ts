@@ -56,7 +56,7 @@ function isOlder(version: string, own: string): boolean {
 
 const reported = [
   ...(["id", "phase", "reason", "message", "observedGeneration", "sshHostKey", "restartCount", "health", "serviceExit"] as const),
-  ...(["timings", "updateTime", "revision"] as const),
+  ...(["asked", "timings", "updateTime", "revision"] as const),
 ];
 
 /** Writes what nodes reported into rows that {@link lockVms} locked, with the events that tell of it. */

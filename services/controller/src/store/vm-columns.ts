@@ -21,6 +21,7 @@ const kinds = {
   sshHostKey: "text",
   sshHostKeyChanged: "boolean",
   serviceExit: "jsonb",
+  asked: "jsonb",
   restartCount: "int",
   health: "int",
   timings: "jsonb",

@@ -196,6 +196,7 @@ function newRow(
     sshHostKey: "",
     sshHostKeyChanged: false,
     serviceExit: null,
+    asked: null,
     restartCount: 0,
     health: Health.HEALTH_UNSPECIFIED,
     timings: VmTimings.toJSON({ ...VmTimings.fromPartial({}), place: toDuration(systemClock.monotonicMs() - startedMs) }),

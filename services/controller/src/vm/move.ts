@@ -20,6 +20,7 @@ export function beginAnew(row: VmRow, nodeId: string): void {
   row.sshHostKey = "";
   row.sshHostKeyChanged = false;
   row.serviceExit = null;
+  row.asked = null;
   row.restartCount = 0;
   row.health = Health.HEALTH_UNSPECIFIED;
   row.timings = VmTimings.toJSON(VmTimings.fromPartial({}));

@@ -11,7 +11,7 @@ import {
   type Vm,
 } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, type Failpoints } from "@pitwall/runtime";
-import type { Change, Method, Mutations } from "../mutation/mutations.ts";
+import { originOf, type Change, type Method, type Mutations } from "../mutation/mutations.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { Principal } from "../projects/principal.ts";
 import { reachProject, reachVm, vmNotFound, type Reached } from "../projects/reach.ts";
@@ -19,6 +19,7 @@ import { observeQuota } from "../quota/quota.ts";
 import type { VmRow } from "../store/entities.ts";
 import { databaseNowMs, isKeyTaken, isNodeFull, type EntityManager } from "../store/store.ts";
 import { lockVm, vmNames } from "../store/vm-rows.ts";
+import { noteAsked, type Why } from "./asked.ts";
 import { lostReason } from "./assignments.ts";
 import { maxPlacements, nameTaken, nodesTooQuick } from "./create.ts";
 import { needHeeding } from "./egress.ts";
@@ -57,6 +58,7 @@ export interface MoveParts {
 
 /** A VM under its lock, and what a move of it is made with. */
 interface Moving {
+  readonly caller: Principal;
   readonly change: Change;
   readonly row: VmRow;
   readonly state: State;
@@ -79,6 +81,10 @@ interface Step {
 }
 
 const methods = VmServiceDefinition.methods;
+/** The moves that bring an end about, as the API calls them. */
+const ends: { readonly [M in Move]?: Why } = {
+  ...{ pause: "PAUSE", suspend: "SUSPEND", stop: "STOP", restart: "RESTART", delete: "DELETE", purge: "DELETE" },
+};
 /** Of nodes that pause and suspend VMs: docs/link.md. */
 const holdingCapability = 5;
 
@@ -221,6 +227,7 @@ export class Moves {
         await readmit(this.#parts, change, row);
         row.generation += 1n;
         row.desired = Desired.DESIRED_RUNNING;
+        row.asked = null;
         await recorder.changed(change, row, { tellNode: true });
         const detail = { name, for: visitor.actor, subject: visitor.subject };
         await change.audit({ object: `vm/${row.id}`, projectId: row.projectId, generation: row.generation, detail });
@@ -286,6 +293,9 @@ export class Moves {
     if (!isSame) {
       row.generation += 1n;
       moved = await apply(moving, chosen);
+      const why = ends[chosen];
+      if (why) await noteAsked(change.em, row, originOf(moving.caller), why);
+      else if (chosen === "start") row.asked = null;
       // Its node no longer has it, and is told of it again only when it is started or deleted.
       if (row.reason === lostReason && chosen !== "start" && chosen !== "restart" && chosen !== "purge")
         row.observedGeneration = row.generation;
@@ -329,7 +339,7 @@ async function lock(change: Change, caller: Principal, { vm, etag }: MoveRequest
   if (!row) throw vmNotFound(vm);
   checkUnchanged(change, etag, row);
   const reached = await reachProject(change.em, caller, row.projectId, "member");
-  return { change, row, state: rowState(row), reached };
+  return { caller, change, row, state: rowState(row), reached };
 }
 
 /** Stops the VM, and keeps everything of it until the window is over. */

@@ -1,7 +1,7 @@
 // What nodes say of their VMs: taken over into the rows, unless it speaks of another placement or comes from a session that is over.
 import { isDeepStrictEqual } from "node:util";
 import type { Inventory, VmReport } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Desired, Exit, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Desired, Phase, VmSpec, VmTimings } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { isUuid, planted, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { writeAudit } from "../mutation/audit.ts";
 import { holdSessions, holdsSession } from "../nodes/session-rows.ts";
@@ -11,6 +11,7 @@ import type { VmRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { lockVms, readVms, type LockedVm } from "../store/vm-batch.ts";
 import { lockVm } from "../store/vm-rows.ts";
+import { endsAfter } from "./asked.ts";
 import { deletion, lostReason } from "./assignments.ts";
 import { reportedPhases } from "./lifecycle.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
@@ -217,7 +218,8 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
   const { place } = VmTimings.fromJSON(row.timings);
   return {
     phase: report.phase,
-    ...(isFailedSuspension(row, report) && { desired: Desired.DESIRED_RUNNING }),
+    ...endsAfter(row, report),
+    ...(isFailedSuspension(row, report) && { desired: Desired.DESIRED_RUNNING, asked: null }),
     reason: report.reason,
     message: report.message,
     // A node that names what nobody has asked for yet must not drown what is said of the VM later, by it or by the VM's next node.
@@ -226,7 +228,6 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
     sshHostKey: report.sshHostKey || row.sshHostKey, // not told is not forgotten: the next one that is told is compared with it
     restartCount: report.restartCount,
     health: report.health,
-    serviceExit: report.serviceExit ? Exit.toJSON(report.serviceExit) : null,
     timings: VmTimings.toJSON({ ...(report.timings ?? VmTimings.fromPartial({})), place }),
   };
 }

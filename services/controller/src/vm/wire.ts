@@ -1,7 +1,8 @@
 // A VM's row as the API and the link speak of it.
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
-import { Exit, Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { Phase, VmSpec, VmTimings, type Vm } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { VmRow } from "../store/entities.ts";
+import { askedIn, exitIn } from "./asked.ts";
 import { toIngress } from "./ingress.ts";
 import type { VmNames } from "../store/vm-rows.ts";
 
@@ -22,7 +23,8 @@ export function toVm(row: VmRow, names: VmNames): Vm {
     nodeName: names.node,
     epoch: row.epoch,
     sshHostKey: row.sshHostKey,
-    serviceExit: row.serviceExit === null || row.serviceExit === undefined ? undefined : Exit.fromJSON(row.serviceExit),
+    serviceExit: exitIn(row),
+    asked: askedIn(row),
     restartCount: row.restartCount,
     health: row.health as Vm["health"], // the same
     timings: VmTimings.fromJSON(row.timings),

@@ -3,6 +3,10 @@
 
 package pitwallv1
 
+import (
+	time "time"
+)
+
 type Health int32
 
 const (
@@ -12,8 +16,17 @@ const (
 	Health_HEALTH_UNHEALTHY   Health = 3
 )
 
+type Asked struct {
+	Actor      string     `pb:"1"`
+	Subject    string     `pb:"2"`
+	Why        string     `pb:"3"`
+	Time       *time.Time `pb:"4"`
+	Generation uint64     `pb:"5"`
+}
+
 type Exit struct {
-	Code        int32 `pb:"1"`
-	Signal      int32 `pb:"2"`
-	OutOfMemory bool  `pb:"3"`
+	Code        int32  `pb:"1"`
+	Signal      int32  `pb:"2"`
+	OutOfMemory bool   `pb:"3"`
+	Asked       *Asked `pb:"4,oneof"`
 }

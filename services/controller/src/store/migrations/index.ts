@@ -26,6 +26,7 @@ import { RevokedNodes } from "./0120-revoked-nodes.ts";
 import { SessionHosts } from "./0130-session-hosts.ts";
 import { KnownPolicies } from "./0120-known-policies.ts";
 import { LastWords } from "./0121-last-words.ts";
+import { WhoAsked } from "./0140-who-asked.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -55,4 +56,5 @@ export const migrations = [
   { name: "0130_session_hosts", class: SessionHosts },
   { name: "0120_known_policies", class: KnownPolicies },
   { name: "0121_last_words", class: LastWords },
+  { name: "0140_who_asked", class: WhoAsked },
 ];

@@ -604,6 +604,23 @@ export interface Vm {
    * have them yet.
    */
   addresses: string[];
+  /** Who asked last that it end, or stand still; absent once it was started, or runs again. */
+  asked?: Asked | undefined;
+}
+
+/** Who wanted an end, and why. */
+export interface Asked {
+  /** As the audit log has it: a user's subject, `token:ID`, or `system`. */
+  actor: string;
+  /** On whose behalf: of a token, whoever made it. */
+  subject: string;
+  /** STOP, PAUSE, SUSPEND, RESTART or DELETE. Of `system`: EXPIRED (its `expire_time`), PURGED (its `purge_time`) or NODE_DRAIN. */
+  why: string;
+  time:
+    | Date
+    | undefined;
+  /** The VM's generation from which on it was to end. */
+  generation: bigint;
 }
 
 /**
@@ -725,6 +742,8 @@ export interface Exit {
   /** Signal number that ended it; 0 when it exited by itself. */
   signal: number;
   outOfMemory: boolean;
+  /** Who asked for it, of an image's own process; absent: nobody, it ended by itself. What a node says here is not taken. */
+  asked?: Asked | undefined;
 }
 
 /** How long each step of the latest start took. A step that did not happen is absent. */
@@ -1146,6 +1165,7 @@ function createBaseVm(): Vm {
     purgeTime: undefined,
     ingress: undefined,
     addresses: [],
+    asked: undefined,
   };
 }
 
@@ -1246,6 +1266,9 @@ export const Vm: MessageFns<Vm> = {
     }
     for (const v of message.addresses) {
       writer.uint32(234).string(v!);
+    }
+    if (message.asked !== undefined) {
+      Asked.encode(message.asked, writer.uint32(242).fork()).join();
     }
     return writer;
   },
@@ -1495,6 +1518,14 @@ export const Vm: MessageFns<Vm> = {
             message.addresses.push(reader.string());
             continue;
           }
+          case 30: {
+            if (tag !== 242) {
+              break;
+            }
+
+            message.asked = Asked.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1592,6 +1623,7 @@ export const Vm: MessageFns<Vm> = {
       addresses: globalThis.Array.isArray(object?.addresses)
         ? object.addresses.map((e: any) => globalThis.String(e))
         : [],
+      asked: isSet(object.asked) ? Asked.fromJSON(object.asked) : undefined,
     };
   },
 
@@ -1684,6 +1716,9 @@ export const Vm: MessageFns<Vm> = {
     if (message.addresses?.length) {
       obj.addresses = message.addresses;
     }
+    if (message.asked !== undefined) {
+      obj.asked = Asked.toJSON(message.asked);
+    }
     return obj;
   },
 
@@ -1731,6 +1766,145 @@ export const Vm: MessageFns<Vm> = {
       ? Ingress.fromPartial(object.ingress)
       : undefined;
     message.addresses = object.addresses?.map((e) => e) || [];
+    message.asked = (object.asked !== undefined && object.asked !== null) ? Asked.fromPartial(object.asked) : undefined;
+    return message;
+  },
+};
+
+function createBaseAsked(): Asked {
+  return { actor: "", subject: "", why: "", time: undefined, generation: 0n };
+}
+
+export const Asked: MessageFns<Asked> = {
+  encode(message: Asked, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.actor !== "") {
+      writer.uint32(10).string(message.actor);
+    }
+    if (message.subject !== "") {
+      writer.uint32(18).string(message.subject);
+    }
+    if (message.why !== "") {
+      writer.uint32(26).string(message.why);
+    }
+    if (message.time !== undefined) {
+      Timestamp.encode(toTimestamp(message.time), writer.uint32(34).fork()).join();
+    }
+    if (message.generation !== 0n) {
+      if (BigInt.asUintN(64, message.generation) !== message.generation) {
+        throw new globalThis.Error("value provided for field message.generation of type uint64 too large");
+      }
+      writer.uint32(40).uint64(message.generation);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Asked {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseAsked();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.actor = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.subject = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.why = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.time = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.generation = reader.uint64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Asked {
+    return {
+      actor: isSet(object.actor) ? globalThis.String(object.actor) : "",
+      subject: isSet(object.subject) ? globalThis.String(object.subject) : "",
+      why: isSet(object.why) ? globalThis.String(object.why) : "",
+      time: isSet(object.time) ? fromJsonTimestamp(object.time) : undefined,
+      generation: isSet(object.generation) ? BigInt(object.generation) : 0n,
+    };
+  },
+
+  toJSON(message: Asked): unknown {
+    const obj: any = {};
+    if (message.actor !== "") {
+      obj.actor = message.actor;
+    }
+    if (message.subject !== "") {
+      obj.subject = message.subject;
+    }
+    if (message.why !== "") {
+      obj.why = message.why;
+    }
+    if (message.time !== undefined) {
+      obj.time = message.time.toISOString();
+    }
+    if (message.generation !== 0n) {
+      obj.generation = message.generation.toString();
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<Asked>): Asked {
+    return Asked.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<Asked>): Asked {
+    const message = createBaseAsked();
+    message.actor = object.actor ?? "";
+    message.subject = object.subject ?? "";
+    message.why = object.why ?? "";
+    message.time = object.time ?? undefined;
+    message.generation = (object.generation !== undefined && object.generation !== null)
+      ? BigInt(object.generation)
+      : 0n;
     return message;
   },
 };
@@ -3137,7 +3311,7 @@ export const NodeRejection: MessageFns<NodeRejection> = {
 };
 
 function createBaseExit(): Exit {
-  return { code: 0, signal: 0, outOfMemory: false };
+  return { code: 0, signal: 0, outOfMemory: false, asked: undefined };
 }
 
 export const Exit: MessageFns<Exit> = {
@@ -3150,6 +3324,9 @@ export const Exit: MessageFns<Exit> = {
     }
     if (message.outOfMemory !== false) {
       writer.uint32(24).bool(message.outOfMemory);
+    }
+    if (message.asked !== undefined) {
+      Asked.encode(message.asked, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -3191,6 +3368,14 @@ export const Exit: MessageFns<Exit> = {
             message.outOfMemory = reader.bool();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.asked = Asked.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -3212,6 +3397,7 @@ export const Exit: MessageFns<Exit> = {
         : isSet(object.out_of_memory)
         ? globalThis.Boolean(object.out_of_memory)
         : false,
+      asked: isSet(object.asked) ? Asked.fromJSON(object.asked) : undefined,
     };
   },
 
@@ -3226,6 +3412,9 @@ export const Exit: MessageFns<Exit> = {
     if (message.outOfMemory !== false) {
       obj.outOfMemory = message.outOfMemory;
     }
+    if (message.asked !== undefined) {
+      obj.asked = Asked.toJSON(message.asked);
+    }
     return obj;
   },
 
@@ -3237,6 +3426,7 @@ export const Exit: MessageFns<Exit> = {
     message.code = object.code ?? 0;
     message.signal = object.signal ?? 0;
     message.outOfMemory = object.outOfMemory ?? false;
+    message.asked = (object.asked !== undefined && object.asked !== null) ? Asked.fromPartial(object.asked) : undefined;
     return message;
   },
 };
