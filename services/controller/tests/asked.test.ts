@@ -46,7 +46,7 @@ async function make(name: string, more: object = {}): Promise<string> {
 /** Once the node has heard of this generation, says so of it, and returns the VM as it then is. */
 async function become(
   id: string,
-  { generation = 0n } = {} as Partial<Vm>,
+  { generation = 0n }: Partial<Vm> = {},
   said: Parameters<TestNode["report"]>[1] & { phase: Phase },
 ): Promise<Vm> {
   await node.isTold((assignment) => assignment.vmId === id && assignment.generation >= generation);

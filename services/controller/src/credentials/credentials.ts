@@ -14,7 +14,7 @@ import type { Principal, ProjectRole } from "../projects/principal.ts";
 import { lockProject } from "../projects/projects.ts";
 import { reachProject } from "../projects/reach.ts";
 import { RegistryCredentialEntity, type RegistryCredentialRow } from "../store/access-entities.ts";
-import type { EntityManager, Store } from "../store/store.ts";
+import { databaseNowMs, type EntityManager, type Store } from "../store/store.ts";
 import type { SecretBox } from "./secret-box.ts";
 
 const maxSecretLength = 8192;
@@ -61,7 +61,7 @@ export class Credentials {
         const sealed = this.#box.seal(JSON.stringify(secret), aboutOf(key));
         const username = secret.kind === "password" ? secret.username : "";
         const known = await em.findOne(RegistryCredentialEntity, key);
-        const now = new Date();
+        const now = new Date(await databaseNowMs(em));
         if (!known && (await em.count(RegistryCredentialEntity, { projectId: project.id })) >= maxPerProject)
           throw new PitwallError("exhausted", `the project ${project.name} has ${maxPerProject} registry credentials; delete some`, {
             reason: "TOO_MANY_CREDENTIALS",

@@ -5,7 +5,7 @@ import { writeAudit } from "../mutation/audit.ts";
 import { originOf } from "../mutation/mutations.ts";
 import type { Principal } from "../projects/principal.ts";
 import { SshKeyEntity } from "../store/entities.ts";
-import { isKeyTaken, type Store } from "../store/store.ts";
+import { databaseNowMs, isKeyTaken, type Store } from "../store/store.ts";
 import { parseSshKey } from "../vm/ssh-keys.ts";
 
 const maxKeys = 100;
@@ -33,7 +33,7 @@ export class Profiles {
       if (known) return known;
       if ((await em.count(SshKeyEntity, { owner })) >= maxKeys)
         throw new PitwallError("exhausted", `you have ${maxKeys} keys: delete one first`, { reason: "TOO_MANY_KEYS" });
-      const key = { fingerprint, owner, publicKey: line, createTime: new Date() };
+      const key = { fingerprint, owner, publicKey: line, createTime: new Date(await databaseNowMs(em)) };
       await em.insert(SshKeyEntity, key);
       await writeAudit(em, origin, { object: `key/${fingerprint}` });
       return key;

@@ -8,7 +8,7 @@ import {
 import { invalid, PitwallError } from "@pitwall/runtime";
 import type { Mutations } from "../mutation/mutations.ts";
 import { ProjectMemberEntity, type ProjectRow } from "../store/entities.ts";
-import type { EntityManager, Store } from "../store/store.ts";
+import { databaseNowMs, type EntityManager, type Store } from "../store/store.ts";
 import type { Principal } from "./principal.ts";
 import { lockProject } from "./projects.ts";
 import { reachProject } from "./reach.ts";
@@ -69,7 +69,8 @@ export class Members {
         const { row: project } = await lockProject(em, caller, request.project, "owner");
         const known = await em.findOne(ProjectMemberEntity, { projectId: project.id, subject });
         if (known?.role === "owner" && role !== "owner") await keepOwner(em, project, subject);
-        const row = known ?? em.create(ProjectMemberEntity, { projectId: project.id, subject, role, createTime: new Date() });
+        const createTime = new Date(await databaseNowMs(em));
+        const row = known ?? em.create(ProjectMemberEntity, { projectId: project.id, subject, role, createTime });
         const before = known?.role;
         row.role = role;
         await em.flush();

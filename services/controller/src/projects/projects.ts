@@ -11,7 +11,7 @@ import { invalid, isUuid, PitwallError } from "@pitwall/runtime";
 import { checkEtag, type Mutations } from "../mutation/mutations.ts";
 import { usageOf } from "../quota/quota.ts";
 import { ProjectEntity, ProjectMemberEntity, VmEntity, type ProjectRow } from "../store/entities.ts";
-import { isKeyTaken, lockRow, type EntityManager, type Store } from "../store/store.ts";
+import { databaseNowMs, isKeyTaken, lockRow, type EntityManager, type Store } from "../store/store.ts";
 import { isName } from "../vm/names.ts";
 import { everybody } from "./logins.ts";
 import type { Principal, ProjectRole } from "./principal.ts";
@@ -195,7 +195,7 @@ async function describe(em: EntityManager, row: ProjectRow, role: ProjectRole | 
 /** Its owner is its first member. */
 async function insertProject(em: EntityManager, name: string, owner: string, personalOf: string | null): Promise<ProjectRow> {
   const id = randomUUID();
-  const createTime = new Date();
+  const createTime = new Date(await databaseNowMs(em));
   const logins = { memberLogins: everybody, ownerLogins: everybody };
   const row = { id, name, personalOf, ...firstQuota, undeleteWindowMs: 0n, recordSessions: false, ...logins, createTime, version: 1n };
   await em.insert(ProjectEntity, row);

@@ -6,7 +6,7 @@
 import type { VmRow } from "./entities.ts";
 import type { EntityManager } from "./store.ts";
 import { columnNames, recordTypes, toVmRow, vmColumns, vmRecord } from "./vm-columns.ts";
-import type { NewVmEvent, VmNames } from "./vm-rows.ts";
+import { changeTime, timeOf, type NewVmEvent, type VmNames } from "./vm-rows.ts";
 
 /** Without locks; those that are there. */
 export async function readVms(em: EntityManager, by: "id" | "node_id", ids: readonly string[]): Promise<VmRow[]> {
@@ -19,6 +19,8 @@ export interface LockedVm {
   readonly row: VmRow;
   /** Its next. */
   readonly revision: bigint;
+  /** Of this change. */
+  readonly time: Date;
   readonly names: VmNames;
 }
 
@@ -26,6 +28,7 @@ interface LockedRow extends Readonly<Record<string, unknown>> {
   readonly own: string;
   readonly version: string;
   readonly next: string;
+  readonly time_ms: string;
   readonly node_name: string | null;
   readonly project_name: string | null;
 }
@@ -35,7 +38,7 @@ export async function lockVms(em: EntityManager, ids: readonly string[]): Promis
   const rows: LockedRow[] = await em.execute(
     `with locked as materialized (
        select vm.*, vm.xmin as version from vm where id = any(?::uuid[]) for update skip locked)
-     select pg_current_xact_id()::text as own, version::text, nextval('vm_revision') as next, ${vmColumns},
+     select pg_current_xact_id()::text as own, version::text, nextval('vm_revision') as next, ${changeTime}, ${vmColumns},
        (select name from node where node.id = vm.node_id) as node_name, (select name from project where project.id = vm.project_id) as project_name
      from locked as vm`,
     [arrayOf(ids)],
@@ -44,7 +47,8 @@ export async function lockVms(em: EntityManager, ids: readonly string[]): Promis
     rows.flatMap((found) => {
       if (!isOlder(found.version, found.own)) return [];
       const row = toVmRow(found);
-      return [[row.id, { row, revision: BigInt(found.next), names: { node: found.node_name ?? "", project: found.project_name ?? "" } }]];
+      const names = { node: found.node_name ?? "", project: found.project_name ?? "" };
+      return [[row.id, { row, revision: BigInt(found.next), time: timeOf(found), names }]];
     }),
   );
 }

@@ -35,6 +35,13 @@ export interface VmNames {
   readonly project: string;
 }
 
+/** SQL: of a change that is being made, by the clock that all controllers have in common. Asked under the VM's lock, so that it does not go back. */
+export const changeTime = "extract(epoch from clock_timestamp()) * 1000 as time_ms";
+
+export function timeOf(row: { readonly time_ms: string } | undefined): Date {
+  return new Date(Math.floor(Number(row?.time_ms)));
+}
+
 const names = "(select name from node where id = ?) as node, (select name from project where id = ?) as project";
 
 export async function vmNames(em: EntityManager, { nodeId, projectId }: Pick<VmRow, "nodeId" | "projectId">): Promise<VmNames> {
@@ -42,16 +49,19 @@ export async function vmNames(em: EntityManager, { nodeId, projectId }: Pick<VmR
   return { node: row?.node ?? "", project: row?.project ?? "" };
 }
 
-/** Of all VMs; drawn under a VM's lock, so that it grows with each of its changes. With the names that go with the row, in one question. */
+/**
+ * Of all VMs; drawn under a VM's lock, so that it grows with each of its changes. With the time of the change, and the names that go with
+ * the row, in one question.
+ */
 export async function nextRevision(
   em: EntityManager,
   { nodeId, projectId }: Pick<VmRow, "nodeId" | "projectId">,
-): Promise<{ readonly revision: bigint; readonly names: VmNames }> {
-  const [row]: { next: string; node: string | null; project: string | null }[] = await em.execute(
-    `select nextval('vm_revision') as next, ${names}`,
+): Promise<{ readonly revision: bigint; readonly time: Date; readonly names: VmNames }> {
+  const [row]: { next: string; time_ms: string; node: string | null; project: string | null }[] = await em.execute(
+    `select nextval('vm_revision') as next, ${changeTime}, ${names}`,
     [nodeId, projectId],
   );
-  return { revision: BigInt(row?.next ?? 0), names: { node: row?.node ?? "", project: row?.project ?? "" } };
+  return { revision: BigInt(row?.next ?? 0), time: timeOf(row), names: { node: row?.node ?? "", project: row?.project ?? "" } };
 }
 
 export interface NewVmEvent extends Pick<VmRow, "id" | "projectId" | "nodeId" | "revision"> {

@@ -125,7 +125,7 @@ async function makeTogether(
     const made = await parts.creates.make({
       request,
       leavings,
-      rowOn: (nodeId) => ({ ...newRow(wanted, project.id, nodeId), id: vmId }),
+      rowOn: (nodeId) => ({ ...newRow(wanted, project.id, nodeId, new Date(0)), id: vmId }), // whoever writes it knows its time
       entryOf: (row) => entryOf(row, spec),
     });
     if (made?.vm?.id !== vmId) parts.placer.release(vmId);
@@ -160,8 +160,9 @@ async function place(
   await parts.failpoints.at("create.sched.locked", vmId);
   if (!change.validateOnly) parts.placer.reserve(request, node.id);
   const quota = await observeQuota(change, project.id);
-  const expireTime = wanted.ttlMs === undefined ? null : new Date((await databaseNowMs(change.em)) + wanted.ttlMs);
-  const row = change.em.create(VmEntity, { ...newRow(wanted, project.id, node.id), id: vmId, expireTime });
+  const nowMs = await databaseNowMs(change.em);
+  const expireTime = wanted.ttlMs === undefined ? null : new Date(nowMs + wanted.ttlMs);
+  const row = change.em.create(VmEntity, { ...newRow(wanted, project.id, node.id, new Date(nowMs)), id: vmId, expireTime });
   const vm = await parts.recorder.changed(change, row, { tellNode: true });
   await change.audit(entryOf(row, spec));
   await parts.failpoints.at("create.sched.placed", vmId);
@@ -177,8 +178,8 @@ function newRow(
   { name, spec, imageDigest, owner, startedMs, deleteProtection }: NewVm,
   projectId: string,
   nodeId: string,
+  now: Date,
 ): Omit<VmRow, "id"> {
-  const now = new Date();
   return {
     name,
     projectId,

@@ -98,7 +98,7 @@ export class Creates {
       if (id !== undefined && ids.has(id)) continue; // the first of the two is not answered yet
       if (id !== undefined) ids.add(id);
       await failpoints.at("create.sched.locked", row.id);
-      row.revision = found.revision;
+      Object.assign(row, { revision: found.revision, createTime: found.time, updateTime: found.time });
       const vm = toVm(row, { node: found.node, project: found.project });
       const answer: CreateVmResponse = { vm, plan: undefined };
       made.push({

@@ -4,6 +4,7 @@ import { auditFrom, type AuditEntryRecord } from "../mutation/audit.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
 import { allVmColumns, columnNames, recordTypes, vmRecord } from "../store/vm-columns.ts";
+import { changeTime, timeOf } from "../store/vm-rows.ts";
 import { readyNode } from "./placer.ts";
 
 export interface AskedVm {
@@ -18,6 +19,8 @@ export interface Known {
   /** The name is another VM's, or the quota does not allow it, counted with those before it. */
   readonly isRefused: boolean;
   readonly revision: bigint;
+  /** Of this change. */
+  readonly time: Date;
   /** Undefined: nothing may be placed there any more, or it is gone. */
   readonly node: string | undefined;
   readonly project: string | undefined;
@@ -26,6 +29,7 @@ export interface Known {
 interface KnownRow {
   readonly at: number;
   readonly revision: string;
+  readonly time_ms: string;
   readonly project: string | null;
   readonly node: string | null;
   readonly is_taken: boolean;
@@ -51,7 +55,7 @@ export async function knownOf(em: EntityManager, asked: readonly AskedVm[]): Pro
        select from node_allocation where node_id in (select node_id from given) order by node_id for no key update),
      usages as materialized (
        select * from project_usage where project_id in (select project_id from given) order by project_id for no key update)
-     select (select count(*) from nodes) as nodes, (select count(*) from usages) as usages, given.at, nextval('vm_revision') as revision,
+     select (select count(*) from nodes) as nodes, (select count(*) from usages) as usages, given.at, nextval('vm_revision') as revision, ${changeTime},
        project.name as project,
        (select node.name from node join node_session s on s.node_id = node.id where node.id = given.node_id and ${readyNode}) as node,
        exists (select from vm where vm.project_id = given.project_id and vm.name = given.name and vm.delete_time is null) as is_taken,
@@ -71,7 +75,7 @@ export async function knownOf(em: EntityManager, asked: readonly AskedVm[]): Pro
     if (!found) throw new Error("a VM that is to be made was not asked about");
     const { revision, project, node, is_taken: isTaken, method, digest, answer } = found;
     const earlier = method === null ? undefined : { method, digest, answer };
-    const known = { earlier, revision: BigInt(revision), node: node ?? undefined, project: project ?? undefined };
+    const known = { earlier, revision: BigInt(revision), time: timeOf(found), node: node ?? undefined, project: project ?? undefined };
     if (earlier) return { ...known, isRefused: false };
     const quota = left.get(row.projectId) ?? quotaLeft(found);
     const after = {

@@ -22,9 +22,9 @@ export class Recorder {
 
   /** Gives the row its next revision and writes it. `tellNode`: its node is sent what the VM should be. */
   async changed({ em, after }: Recorded, row: VmRow, { tellNode }: { tellNode: boolean }): Promise<Vm> {
-    const { revision, names } = await nextRevision(em, row);
+    const { revision, time, names } = await nextRevision(em, row);
     row.revision = revision;
-    row.updateTime = new Date();
+    row.updateTime = time;
     await em.flush();
     const vm = toVm(row, names);
     await writeVmEvent(em, { ...eventOf(row), tellNode, body: Vm.encode(vm).finish() });
@@ -34,9 +34,8 @@ export class Recorder {
 
   /** The same for what nodes reported of VMs that were locked together. */
   async reported({ em, after }: Recorded, vms: readonly LockedVm[]): Promise<void> {
-    const now = new Date();
-    const changed = vms.map(({ row, revision, names }) => {
-      Object.assign(row, { revision, updateTime: now });
+    const changed = vms.map(({ row, revision, time, names }) => {
+      Object.assign(row, { revision, updateTime: time });
       return { row, event: { ...eventOf(row), tellNode: false, body: Vm.encode(toVm(row, names)).finish() } };
     });
     await writeReported(em, changed);
