@@ -27,8 +27,13 @@ try {
       replay: { type: "string" },
       logs: { type: "string", default: "" },
       pace: { type: "string" },
+      help: { type: "boolean", short: "h", default: false },
     },
   });
+  if (values.help) {
+    process.stdout.write(`${usage}\n\ndocs/faults.md says what each of them does.\n`);
+    process.exit(0);
+  }
   const { seed, layer, replay, planted, logs, directed } = values;
   const [schedules, workers] = [Number(values.schedules ?? (planted === undefined ? 100 : 1_000)), Number(values.workers)];
   const from = Number(values.from);

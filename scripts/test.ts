@@ -1,4 +1,4 @@
-// `npm test`: installs what the tests need, runs all of them, says again what failed, and ends with a line that counts them.
+// `npm test`: installs what the tests need, runs all of them, what failed once more, and ends with what failed and a line that counts.
 // Arguments go to vitest: `npm test -- tests/crash.test.ts`.
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -20,9 +20,6 @@ interface Count {
 }
 
 const vitestReport = z.object({
-  numPassedTests: z.number(),
-  numFailedTests: z.number(),
-  numPendingTests: z.number(),
   success: z.boolean(),
   testResults: z.array(
     z.object({
@@ -33,6 +30,10 @@ const vitestReport = z.object({
     }),
   ),
 });
+type Report = z.output<typeof vitestReport>;
+type TestFile = Report["testResults"][number];
+/** Files that are run again; more are no accident. */
+const mostAgain = 3;
 /** Of a failure's own words, when they are said again. */
 const messageLimit = 600;
 const goEvent = z.object({
@@ -62,37 +63,66 @@ async function main(filters: readonly string[]): Promise<number> {
   return sum("failed") === 0 && sum("passed") > 0 ? 0 : 1;
 }
 
-/** A suite that failed outside its tests counts as one failure. */
+/**
+ * All files, or those that the filters name. Of a whole run the files that failed, if they are few, are run once more, each alone: what a busy
+ * machine's time limits did to them is told from what is broken. That they failed at first is said all the same.
+ */
 async function vitest(filters: readonly string[]): Promise<Count> {
+  const first = await runVitest(filters);
+  const failed = first.testResults.filter(({ status }) => status === "failed");
+  const again = filters.length === 0 && failed.length > 0 && failed.length <= mostAgain;
+  if (again) say(`${failed.length} of ${first.testResults.length} files failed: they are run once more, with nothing beside them`);
+  const second = again
+    ? await runVitest(
+        failed.map(({ name }) => relative(root, name)),
+        ["--no-file-parallelism"],
+      )
+    : undefined;
+  const left = new Set((second ?? first).testResults.flatMap((file) => failuresIn(file).map(({ what }) => what)));
+  for (const { what, message } of failed.flatMap(failuresIn))
+    if (!left.has(what)) process.stdout.write(`failed at first, and passed when its file was run again, alone: ${what}: ${message}\n`);
+  const results = [...first.testResults.filter((file) => !second || file.status !== "failed"), ...(second?.testResults ?? [])];
+  for (const { what, message } of results.flatMap(failuresIn)) process.stdout.write(`failed: ${what}: ${message}\n`);
+  const count = countOf(results);
+  // What belongs to no file, as an error that nobody caught.
+  return first.success || second?.success || count.failed > 0 ? count : { ...count, failed: 1 };
+}
+
+async function runVitest(filters: readonly string[], options: readonly string[] = []): Promise<Report> {
   const dir = await mkdtemp(join(tmpdir(), "pitwall-report-"));
   try {
     const file = join(dir, "report.json");
     const reporters = ["--reporter=default", "--reporter=json", `--outputFile.json=${file}`];
-    const child = spawn(process.execPath, [join(root, "node_modules/vitest/vitest.mjs"), "run", ...reporters, ...filters], {
+    const child = spawn(process.execPath, [join(root, "node_modules/vitest/vitest.mjs"), "run", ...reporters, ...options, ...filters], {
       cwd: root,
       stdio: ["ignore", "inherit", "inherit"],
     });
     await new Promise((resolve, reject) => child.once("close", resolve).once("error", reject));
-    const report = vitestReport.parse(JSON.parse(await readFile(file, "utf8")));
-    for (const line of failuresIn(report)) process.stdout.write(`${line}\n`);
-    const failed = report.success ? report.numFailedTests : Math.max(1, report.numFailedTests);
-    return { passed: report.numPassedTests, failed, skipped: report.numPendingTests };
+    return vitestReport.parse(JSON.parse(await readFile(file, "utf8")));
   } finally {
     await rm(dir, { recursive: true, force: true });
   }
 }
 
+/** A file that failed outside its tests counts as one failure. */
+function countOf(files: readonly TestFile[]): Count {
+  const all = files.flatMap(({ assertionResults }) => assertionResults);
+  const of = (...wanted: readonly string[]): number => all.filter(({ status }) => wanted.includes(status)).length;
+  const broken = files.filter((file) => failuresIn(file).some(({ what }) => what === relative(root, file.name))).length;
+  return { passed: of("passed"), failed: of("failed") + broken, skipped: of("skipped", "pending", "todo", "disabled") };
+}
+
 /** What failed, where logs are cut to their ends. A file with no failed test may have failed itself. */
-function failuresIn({ testResults }: z.infer<typeof vitestReport>): string[] {
-  const said = (what: string, message: string): string => `failed: ${what}: ${stripVTControlCharacters(message).slice(0, messageLimit)}`;
-  return testResults
-    .filter(({ status }) => status === "failed")
-    .flatMap(({ name, message, assertionResults }) => {
-      const file = relative(root, name);
-      const failed = assertionResults.filter(({ status }) => status === "failed");
-      if (failed.length === 0) return [said(file, message)];
-      return failed.map(({ fullName, failureMessages }) => said(`${file}: ${fullName}`, failureMessages?.[0] ?? "no words"));
-    });
+function failuresIn({ name, status, message, assertionResults }: TestFile): { what: string; message: string }[] {
+  if (status !== "failed") return [];
+  const said = (what: string, text: string): { what: string; message: string } => ({
+    what,
+    message: stripVTControlCharacters(text).slice(0, messageLimit),
+  });
+  const file = relative(root, name);
+  const failed = assertionResults.filter((result) => result.status === "failed");
+  if (failed.length === 0) return [said(file, message)];
+  return failed.map(({ fullName, failureMessages }) => said(`${file}: ${fullName}`, failureMessages?.[0] ?? "no words"));
 }
 
 /** powerunit's own. Output is shown for what failed. */
