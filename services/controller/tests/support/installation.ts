@@ -40,8 +40,8 @@ export interface Installation extends AsyncDisposable {
   query(sql: string, values?: readonly unknown[]): Promise<Record<string, unknown>[]>;
   /** Makes a change in a transaction that is committed once `work` is done. */
   holding(sql: string, values: readonly unknown[], work: () => Promise<void>): Promise<void>;
-  /** A controller of this installation, on any ports, or again on those of an earlier one. */
-  startController(env?: Readonly<Record<string, string>>): Promise<Controller>;
+  /** A controller of this installation, on any ports, or again on those of an earlier one; of another release if `root` is its repository. */
+  startController(env?: Readonly<Record<string, string>>, root?: string): Promise<Controller>;
   token(): Promise<string>;
 }
 
@@ -88,8 +88,8 @@ export async function startInstallation(): Promise<Installation> {
         await client.end();
       }
     },
-    async startController(env = {}) {
-      const started = await startProcess("controller", {
+    async startController(env = {}, root) {
+      const settings = {
         PITWALL_STATE_DIR: join(dir, `controller-${++count}`),
         PITWALL_CA_DIR: join(dir, "ca"),
         PITWALL_LISTEN: "127.0.0.1:0",
@@ -102,7 +102,8 @@ export async function startInstallation(): Promise<Installation> {
         PITWALL_LEASE: "4s",
         PITWALL_HEARTBEAT: "800ms",
         ...env,
-      });
+      };
+      const started = await startProcess("controller", settings, root);
       const [api, link] = [String(started.ready["api"]), String(started.ready["link"])];
       const admin = clients(
         createChannel(api, ChannelCredentials.createSsl(await readFile(join(dir, "ca", "certificate.pem")))),

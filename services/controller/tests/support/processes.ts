@@ -5,7 +5,7 @@ import { createInterface } from "node:readline";
 import { join } from "node:path";
 import { nodeArguments } from "@pitwall/runtime";
 
-const services = join(import.meta.dirname, "..", "..", "..");
+const ownRoot = join(import.meta.dirname, "..", "..", "..", "..");
 
 /** Disposing it ends the process with SIGTERM and waits for it. */
 export interface ServiceProcess extends AsyncDisposable {
@@ -24,9 +24,9 @@ const planted = Object.fromEntries(
   ["PITWALL_PLANTED", "PITWALL_ALLOW_FAILPOINTS"].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])),
 );
 
-/** Resolves when the service is ready. Throws with its log when it ends before. */
-export async function startProcess(name: string, env: Readonly<Record<string, string>>): Promise<ServiceProcess> {
-  const child: ChildProcess = spawn(process.execPath, [...nodeArguments(name), join(services, name, "src", "main.ts")], {
+/** Resolves when the service is ready. Throws with its log when it ends before. `root` is the repository, of this release or of another. */
+export async function startProcess(name: string, env: Readonly<Record<string, string>>, root = ownRoot): Promise<ServiceProcess> {
+  const child: ChildProcess = spawn(process.execPath, [...nodeArguments(name), join(root, "services", name, "src", "main.ts")], {
     env: { PATH: process.env["PATH"], ...planted, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
