@@ -170,7 +170,8 @@ export class Pitwall {
     labels: Readonly<Record<string, string>> = {},
   ): Promise<CreateJoinTokenResponse> {
     const wireRole = role === "node" ? JoinRole.JOIN_ROLE_NODE : JoinRole.JOIN_ROLE_GATEWAY;
-    return this.#nodes.createJoinToken({ role: wireRole, name, uses, labels: { ...labels } });
+    const requestId = crypto.randomUUID();
+    return this.#nodes.createJoinToken({ role: wireRole, name, uses, labels: { ...labels }, requestId }, { retry: true });
   }
 
   /** `project`, a name or an id, is whose registry credentials are used; default: the personal project. */
@@ -202,7 +203,7 @@ export class Pitwall {
 
   /** For administrators. `image` is a digest or a reference; one that a VM uses is refused. */
   async deleteImage(image: string): Promise<DeleteImageResponse> {
-    return this.#images.deleteImage({ image });
+    return this.#images.deleteImage({ image, requestId: crypto.randomUUID() }, { retry: true });
   }
 
   /** For administrators: frees the images and layers that no VM uses. With `dryRun`, only says what they are. */
@@ -216,7 +217,7 @@ export class Pitwall {
 
   /** `publicKey` is a line of a `.pub` file. */
   async addSshKey(publicKey: string): Promise<SshKey> {
-    return present((await this.#profile.addSshKey({ publicKey }, { retry: true })).key);
+    return present((await this.#profile.addSshKey({ publicKey, requestId: crypto.randomUUID() }, { retry: true })).key);
   }
 
   async listSshKeys(): Promise<SshKey[]> {
@@ -224,7 +225,7 @@ export class Pitwall {
   }
 
   async deleteSshKey(fingerprint: string): Promise<void> {
-    await this.#profile.deleteSshKey({ fingerprint });
+    await this.#profile.deleteSshKey({ fingerprint, requestId: crypto.randomUUID() }, { retry: true });
   }
 
   /** What the image's own process wrote, all that is kept or only what came at `since` or later; with `follow`, until the signal aborts. */

@@ -57,6 +57,7 @@ import { Credentials } from "./credentials/credentials.ts";
 import { holdToInstallationKey } from "./credentials/installation-key.ts";
 import { openSecretBox } from "./credentials/secret-box.ts";
 import { Enroll } from "./enroll/enroll.ts";
+import { JoinTokens } from "./enroll/join-tokens.ts";
 import { Membership } from "./enroll/membership.ts";
 import { Images } from "./images/images.ts";
 import { placedImages } from "./images/placed.ts";
@@ -183,7 +184,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   stack.use(keepHouse(store, { answersMs, eventsMs, recordingsMs }, log));
   stack.use(startSequencer(store, await openSigningKey(caDir), log));
   const dispatching = dispatch({ feed, assignments, sessions, failpoints, log });
-  const profiles = new Profiles(store);
+  const profiles = new Profiles({ store, mutations });
   const certificates = new SshCertificates({ store, mutations, authority: ca.sshAuthority, clock: systemClock });
   const hostCertificates = new HostCertificates({ authorityOf: ca.sshHostAuthority, clock: systemClock });
   const ingressGrants = new IngressGrants({ store, mutations, key: ca.ingressKey, clock: systemClock });
@@ -216,7 +217,8 @@ export async function startController(config: ControllerConfig, { log, failpoint
     GuestServiceDefinition,
   ];
   const lost = new LostKeys(descriptors);
-  const enroll = new Enroll(store, ca, roster, log);
+  const enroll = new Enroll(store, ca, log);
+  const joinTokens = new JoinTokens({ mutations, box, ca, roster });
   const news = new NodeNews({ store, sessions, notices, log });
   const pages = openPages(signer);
   const fleet = new FleetChanges({ mutations, nodes, placer, news });
@@ -231,7 +233,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const deniedFlows = new DeniedFlows({ store, links });
   api.add(lost.noticing(VmServiceDefinition), vmService({ vms, certificates, grants: ingressGrants, deniedFlows, roles, failpoints }));
   const gateways = new Gateways({ store, mutations });
-  api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, gateways, sessions, enroll, pages }));
+  api.add(lost.noticing(NodeServiceDefinition), nodeService({ nodes, fleet, gateways, sessions, joinTokens, pages }));
   api.add(lost.noticing(ImageServiceDefinition), imageService({ sources: images, images: held, credentials, mutations, pages }));
   api.add(lost.noticing(ProfileServiceDefinition), profileService(profiles, hostCertificates));
   api.add(lost.noticing(ProjectServiceDefinition), projectService({ projects, members, tokens, credentials, pages }));
@@ -331,7 +333,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     sessions.drain("the controller stops");
   });
   stack.defer(async () => operations.stopping());
-  if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, enroll, ca.certificate);
+  if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, joinTokens, ca.certificate);
   const parts = stack.move();
   return { ...addresses, ops: operations.port, [Symbol.asyncDispose]: () => parts.disposeAsync() };
 }
@@ -388,11 +390,8 @@ async function drain(server: Server): Promise<void> {
 }
 
 /** What a node and a gateway on the same host need to join by themselves. */
-async function writeBootstrap(dir: string, enroll: Enroll, caCertificate: string): Promise<void> {
+async function writeBootstrap(dir: string, joinTokens: JoinTokens, caCertificate: string): Promise<void> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  for (const role of ["node", "gateway"] as const) {
-    const { join: text } = await enroll.createToken({ role, name: "" });
-    await writeFileAtomic(join(dir, `${role}.join`), text);
-  }
+  for (const role of ["node", "gateway"] as const) await writeFileAtomic(join(dir, `${role}.join`), await joinTokens.own(role));
   await writeFileAtomic(join(dir, "ca.pem"), caCertificate, 0o644);
 }

@@ -236,6 +236,7 @@ export interface PullImageResponse {
 export interface DeleteImageRequest {
   /** A digest, or a reference that ListImages shows. */
   image: string;
+  requestId: string;
 }
 
 export interface DeleteImageResponse {
@@ -1740,13 +1741,16 @@ export const PullImageResponse: MessageFns<PullImageResponse> = {
 };
 
 function createBaseDeleteImageRequest(): DeleteImageRequest {
-  return { image: "" };
+  return { image: "", requestId: "" };
 }
 
 export const DeleteImageRequest: MessageFns<DeleteImageRequest> = {
   encode(message: DeleteImageRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.image !== "") {
       writer.uint32(10).string(message.image);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
     }
     return writer;
   },
@@ -1772,6 +1776,14 @@ export const DeleteImageRequest: MessageFns<DeleteImageRequest> = {
             message.image = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1785,13 +1797,23 @@ export const DeleteImageRequest: MessageFns<DeleteImageRequest> = {
   },
 
   fromJSON(object: any): DeleteImageRequest {
-    return { image: isSet(object.image) ? globalThis.String(object.image) : "" };
+    return {
+      image: isSet(object.image) ? globalThis.String(object.image) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
   },
 
   toJSON(message: DeleteImageRequest): unknown {
     const obj: any = {};
     if (message.image !== "") {
       obj.image = message.image;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
     }
     return obj;
   },
@@ -1802,6 +1824,7 @@ export const DeleteImageRequest: MessageFns<DeleteImageRequest> = {
   fromPartial(object: DeepPartial<DeleteImageRequest>): DeleteImageRequest {
     const message = createBaseDeleteImageRequest();
     message.image = object.image ?? "";
+    message.requestId = object.requestId ?? "";
     return message;
   },
 };

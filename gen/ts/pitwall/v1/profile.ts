@@ -39,6 +39,7 @@ export interface GetProfileResponse {
 
 export interface AddSshKeyRequest {
   publicKey: string;
+  requestId: string;
 }
 
 export interface AddSshKeyResponse {
@@ -54,6 +55,7 @@ export interface ListSshKeysResponse {
 
 export interface DeleteSshKeyRequest {
   fingerprint: string;
+  requestId: string;
 }
 
 export interface DeleteSshKeyResponse {
@@ -366,13 +368,16 @@ export const GetProfileResponse: MessageFns<GetProfileResponse> = {
 };
 
 function createBaseAddSshKeyRequest(): AddSshKeyRequest {
-  return { publicKey: "" };
+  return { publicKey: "", requestId: "" };
 }
 
 export const AddSshKeyRequest: MessageFns<AddSshKeyRequest> = {
   encode(message: AddSshKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.publicKey !== "") {
       writer.uint32(10).string(message.publicKey);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
     }
     return writer;
   },
@@ -398,6 +403,14 @@ export const AddSshKeyRequest: MessageFns<AddSshKeyRequest> = {
             message.publicKey = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -417,6 +430,11 @@ export const AddSshKeyRequest: MessageFns<AddSshKeyRequest> = {
         : isSet(object.public_key)
         ? globalThis.String(object.public_key)
         : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
     };
   },
 
@@ -424,6 +442,9 @@ export const AddSshKeyRequest: MessageFns<AddSshKeyRequest> = {
     const obj: any = {};
     if (message.publicKey !== "") {
       obj.publicKey = message.publicKey;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
     }
     return obj;
   },
@@ -434,6 +455,7 @@ export const AddSshKeyRequest: MessageFns<AddSshKeyRequest> = {
   fromPartial(object: DeepPartial<AddSshKeyRequest>): AddSshKeyRequest {
     const message = createBaseAddSshKeyRequest();
     message.publicKey = object.publicKey ?? "";
+    message.requestId = object.requestId ?? "";
     return message;
   },
 };
@@ -625,13 +647,16 @@ export const ListSshKeysResponse: MessageFns<ListSshKeysResponse> = {
 };
 
 function createBaseDeleteSshKeyRequest(): DeleteSshKeyRequest {
-  return { fingerprint: "" };
+  return { fingerprint: "", requestId: "" };
 }
 
 export const DeleteSshKeyRequest: MessageFns<DeleteSshKeyRequest> = {
   encode(message: DeleteSshKeyRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.fingerprint !== "") {
       writer.uint32(10).string(message.fingerprint);
+    }
+    if (message.requestId !== "") {
+      writer.uint32(18).string(message.requestId);
     }
     return writer;
   },
@@ -657,6 +682,14 @@ export const DeleteSshKeyRequest: MessageFns<DeleteSshKeyRequest> = {
             message.fingerprint = reader.string();
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -670,13 +703,23 @@ export const DeleteSshKeyRequest: MessageFns<DeleteSshKeyRequest> = {
   },
 
   fromJSON(object: any): DeleteSshKeyRequest {
-    return { fingerprint: isSet(object.fingerprint) ? globalThis.String(object.fingerprint) : "" };
+    return {
+      fingerprint: isSet(object.fingerprint) ? globalThis.String(object.fingerprint) : "",
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
+    };
   },
 
   toJSON(message: DeleteSshKeyRequest): unknown {
     const obj: any = {};
     if (message.fingerprint !== "") {
       obj.fingerprint = message.fingerprint;
+    }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
     }
     return obj;
   },
@@ -687,6 +730,7 @@ export const DeleteSshKeyRequest: MessageFns<DeleteSshKeyRequest> = {
   fromPartial(object: DeepPartial<DeleteSshKeyRequest>): DeleteSshKeyRequest {
     const message = createBaseDeleteSshKeyRequest();
     message.fingerprint = object.fingerprint ?? "";
+    message.requestId = object.requestId ?? "";
     return message;
   },
 };

@@ -1,34 +1,17 @@
-// How hosts become members: one-time tokens, and certificates for those who hold one.
-import { createHash, randomBytes, randomUUID } from "node:crypto";
+// How hosts become members: certificates for those who hold a join token.
+import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
-import { checkLabels, formatJoin, type Labels } from "@pitwall/enroll";
 import type { JoinRequest, JoinResponse, RenewRequest, RenewResponse } from "@pitwall/proto/pitwall/v1/enroll.ts";
 import { invalid, PitwallError, type Log } from "@pitwall/runtime";
 import type { Ca, Role } from "../ca/ca.ts";
 import { writeAudit } from "../mutation/audit.ts";
-import { originOf } from "../mutation/mutations.ts";
-import type { Roster } from "../nodes/roster.ts";
-import type { Principal } from "../projects/principal.ts";
 import { JoinTokenEntity, MemberEntity, NodeEntity } from "../store/entities.ts";
 import { databaseNowMs, lockRow, type EntityManager, type Store } from "../store/store.ts";
 import { checkName } from "../vm/names.ts";
+import { digestOf } from "./join-tokens.ts";
 
-const system = { actor: "system", subject: "system" };
-const tokenLifeMs = 15 * 60_000;
-const maxUses = 100_000;
 const hostName = /^(?=.{1,253}$)[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(\.[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?)*$/;
 const maxServerNames = 32;
-
-/** What a join token is for. */
-export interface TokenWish {
-  readonly role: Role;
-  /** The one that a host must take; empty: any. */
-  readonly name: string;
-  /** How many hosts it lets in. Default 1. */
-  readonly uses?: number;
-  /** Of nodes, whatever they say of themselves; empty: they say theirs. */
-  readonly labels?: Labels;
-}
 
 /** A member as its certificate names it. */
 export interface Member {
@@ -39,49 +22,12 @@ export interface Member {
 export class Enroll {
   readonly #store: Store;
   readonly #ca: Ca;
-  readonly #roster: Roster;
   readonly #log: Log;
 
-  constructor(store: Store, ca: Ca, roster: Roster, log: Log) {
+  constructor(store: Store, ca: Ca, log: Log) {
     this.#store = store;
     this.#ca = ca;
-    this.#roster = roster;
     this.#log = log;
-  }
-
-  /** A join string. `by`: who asks; absent: the controller itself. */
-  async createToken({ role, name, uses = 1, labels = {} }: TokenWish, by?: Principal): Promise<{ join: string; expireTime: Date }> {
-    if (name !== "") checkName(name);
-    if (uses > maxUses) throw invalid("uses", `is ${uses}; a token lets in at most ${maxUses} hosts`);
-    if (name !== "" && uses > 1) throw invalid("uses", `is ${uses}, and only one host can be called ${name}`);
-    checkLabels("labels", labels);
-    const bound = Object.keys(labels).length > 0 ? labels : null;
-    if (bound && role !== "node") throw invalid("labels", "are of nodes: a gateway has none");
-    const token = randomBytes(32).toString("base64url");
-    const expireTime = await this.#store.change(async (em) => {
-      // By the clock that all controllers have in common: another one may be asked to let in by the token.
-      const nowMs = await databaseNowMs(em);
-      const until = new Date(nowMs + tokenLifeMs);
-      await em.nativeDelete(JoinTokenEntity, { expireTime: { $lt: new Date(nowMs) } });
-      await em.insert(JoinTokenEntity, {
-        digest: digestOf(token),
-        role,
-        name,
-        expireTime: until,
-        usedTime: null,
-        usesLeft: uses,
-        labels: bound,
-      });
-      const origin = by ? { ...originOf(by), action: "NodeService/CreateJoinToken" } : { ...system, action: "CreateJoinToken" };
-      await writeAudit(
-        em,
-        { ...origin, requestId: "" },
-        { object: "join-token", detail: { role, name, uses, ...(bound && { labels: bound }) } },
-      );
-      return until;
-    });
-    const [own = this.#roster.own, ...others] = await this.#roster.present();
-    return { join: formatJoin({ token, ca: this.#ca.fingerprint, ...own, others }), expireTime };
   }
 
   async join(request: JoinRequest): Promise<JoinResponse> {
@@ -174,5 +120,3 @@ function checkServerNames(names: readonly string[]): void {
     if (isIP(name) === 0 && !hostName.test(name))
       throw invalid("server_names", `${JSON.stringify(name.slice(0, 80))} is no host name or IP address`);
 }
-
-const digestOf = (token: string): string => createHash("sha256").update(token).digest("hex");

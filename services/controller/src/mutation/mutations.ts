@@ -115,6 +115,35 @@ export class Mutations {
     };
   }
 
+  /**
+   * For an effect that is not in the database, and takes seconds at most: its entry is written before it. A request that is repeated waits for
+   * the first one and returns its answer; what failed is not remembered, nor what was done when the controller died before it had an answer.
+   */
+  async outside<Req extends object, Res>({
+    record,
+    work,
+    ...call
+  }: Omit<MutationCall<Req, Res>, "work"> & { readonly record: AuditRecord; work(): Promise<Res> }): Promise<Res> {
+    const leavings = this.leavings(call);
+    if (!leavings) throw new Error(`${call.method.name} cannot be planned`);
+    const { origin, request } = leavings;
+    const note = async (): Promise<void> => this.#store.change((em) => writeAudit(em, origin, record));
+    if (!request) {
+      await note();
+      return work();
+    }
+    const { responseType } = call.method;
+    // Open for as long as the effect takes: it draws no transaction number, and locks nothing but the request's id, before there is an answer.
+    return this.#store.change(async (em) => {
+      const answer = await earlierAnswer(em, request);
+      if (answer) return responseType.decode(answer);
+      await note();
+      const response = await work();
+      await rememberAnswer(em, request, responseType.encode(response).finish());
+      return response;
+    });
+  }
+
   /** An entry for an accepted call whose effect is not in the database; it comes before the effect. `action` is `Service/Method`. */
   async note(caller: Principal, action: string, record: AuditRecord): Promise<void> {
     await this.#store.change((em) => writeAudit(em, { ...originOf(caller), action, requestId: "" }, record));

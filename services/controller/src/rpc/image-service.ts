@@ -1,5 +1,5 @@
 // ImageService: the API's words around image sources and the images that nodes hold.
-import { Parity as WireParity, type ImageServiceImplementation } from "@pitwall/proto/pitwall/v1/image.ts";
+import { ImageServiceDefinition, Parity as WireParity, type ImageServiceImplementation } from "@pitwall/proto/pitwall/v1/image.ts";
 import { formatReference, judge, parseReference, type ImageSources, type Parity } from "@pitwall/oci";
 import type { Credentials } from "../credentials/credentials.ts";
 import type { Images } from "../images/images.ts";
@@ -56,13 +56,19 @@ export function imageService({ sources, images, credentials, mutations, pages }:
       await mutations.note(userOf(context), "ImageService/PullImage", record);
       yield* images.pull(image, node, behalf, context.signal);
     },
-    async deleteImage({ image }, context) {
-      const { signal } = context;
-      await mutations.note(userOf(context), "ImageService/DeleteImage", {
-        object: `image/${image.startsWith("sha256:") ? image : parsed(image)}`,
+    async deleteImage(request, context) {
+      const { image } = request;
+      return mutations.outside({
+        service: ImageServiceDefinition,
+        method: ImageServiceDefinition.methods.deleteImage,
+        caller: userOf(context),
+        request,
+        record: { object: `image/${image.startsWith("sha256:") ? image : parsed(image)}` },
+        work: async () => {
+          const { nodes, skippedNodes } = await images.delete(image, context.signal);
+          return { nodes: [...nodes], skippedNodes: [...skippedNodes] };
+        },
       });
-      const { nodes, skippedNodes } = await images.delete(image, signal);
-      return { nodes: [...nodes], skippedNodes: [...skippedNodes] };
     },
     async collectGarbage({ dryRun }, context) {
       const { signal } = context;

@@ -1,7 +1,7 @@
 // NodeService: the API's words around Nodes and join tokens.
-import { JoinRole, type Node, type NodeServiceImplementation } from "@pitwall/proto/pitwall/v1/node.ts";
-import { invalid, Outbox, PitwallError } from "@pitwall/runtime";
-import type { Enroll } from "../enroll/enroll.ts";
+import type { Node, NodeServiceImplementation } from "@pitwall/proto/pitwall/v1/node.ts";
+import { Outbox, PitwallError } from "@pitwall/runtime";
+import type { JoinTokens } from "../enroll/join-tokens.ts";
 import type { Gateways } from "../nodes/gateways.ts";
 import type { FleetChanges } from "../nodes/fleet-changes.ts";
 import type { Nodes } from "../nodes/nodes.ts";
@@ -18,7 +18,7 @@ export interface NodeServiceParts {
   readonly fleet: FleetChanges;
   readonly gateways: Gateways;
   readonly sessions: Sessions;
-  readonly enroll: Enroll;
+  readonly joinTokens: JoinTokens;
   readonly pages: Pages;
 }
 
@@ -27,7 +27,7 @@ export function nodeService({
   fleet,
   gateways,
   sessions,
-  enroll,
+  joinTokens,
   pages,
 }: NodeServiceParts): NodeServiceImplementation<CallerContext> {
   return {
@@ -79,16 +79,7 @@ export function nodeService({
     revokeNode: (request, context) => fleet.revoke(userOf(context), request),
     listGateways: async () => ({ gateways: await gateways.list() }),
     revokeGateway: (request, context) => gateways.revoke(userOf(context), request),
-    async createJoinToken({ role, name, uses, labels }, context) {
-      switch (role) {
-        case JoinRole.JOIN_ROLE_NODE:
-          return enroll.createToken({ role: "node", name, uses: uses || 1, labels }, userOf(context));
-        case JoinRole.JOIN_ROLE_GATEWAY:
-          return enroll.createToken({ role: "gateway", name, uses: uses || 1, labels }, userOf(context));
-        default:
-          throw invalid("role", "must be JOIN_ROLE_NODE or JOIN_ROLE_GATEWAY");
-      }
-    },
+    createJoinToken: (request, context) => joinTokens.create(userOf(context), request),
   };
 }
 

@@ -19,10 +19,10 @@ export function profileService(
       const { subject, username, isAdmin, token } = userOf(context);
       return { subject, username, isAdmin, tokenId: token?.id ?? "", sshHostAuthority: hosts.authorityOf(subject) };
     },
-    addSshKey: async ({ publicKey }, context) => ({ key: await profiles.addKey(userOf(context), publicKey) }),
+    addSshKey: (request, context) => profiles.addKey(userOf(context), request),
     listSshKeys: async (_, context) => ({ keys: await profiles.listKeys(userOf(context).subject) }),
-    async deleteSshKey({ fingerprint }, context) {
-      await profiles.deleteKey(userOf(context), fingerprint);
+    async deleteSshKey(request, context) {
+      await profiles.deleteKey(userOf(context), request);
       return {};
     },
   };

@@ -276,6 +276,8 @@ export interface CreateJoinTokenRequest {
   uses: number;
   /** For nodes: exactly the labels that they have, whatever they say of themselves. Empty: they say theirs themselves. */
   labels: { [key: string]: string };
+  /** As in CreateVmRequest: repeated, the call returns the same token, which by then may have been used, or be over. */
+  requestId: string;
 }
 
 export interface CreateJoinTokenRequest_LabelsEntry {
@@ -1553,7 +1555,7 @@ export const WatchNodesResponse: MessageFns<WatchNodesResponse> = {
 };
 
 function createBaseCreateJoinTokenRequest(): CreateJoinTokenRequest {
-  return { role: 0, name: "", uses: 0, labels: {} };
+  return { role: 0, name: "", uses: 0, labels: {}, requestId: "" };
 }
 
 export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
@@ -1570,6 +1572,9 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
     globalThis.Object.entries(message.labels).forEach(([key, value]: [string, string]) => {
       CreateJoinTokenRequest_LabelsEntry.encode({ key: key as any, value }, writer.uint32(34).fork()).join();
     });
+    if (message.requestId !== "") {
+      writer.uint32(42).string(message.requestId);
+    }
     return writer;
   },
 
@@ -1621,6 +1626,14 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
             }
             continue;
           }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.requestId = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1652,6 +1665,11 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
           {},
         )
         : {},
+      requestId: isSet(object.requestId)
+        ? globalThis.String(object.requestId)
+        : isSet(object.request_id)
+        ? globalThis.String(object.request_id)
+        : "",
     };
   },
 
@@ -1675,6 +1693,9 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
         });
       }
     }
+    if (message.requestId !== "") {
+      obj.requestId = message.requestId;
+    }
     return obj;
   },
 
@@ -1695,6 +1716,7 @@ export const CreateJoinTokenRequest: MessageFns<CreateJoinTokenRequest> = {
       },
       {},
     );
+    message.requestId = object.requestId ?? "";
     return message;
   },
 };
