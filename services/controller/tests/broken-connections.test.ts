@@ -8,8 +8,8 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { openEmbeddedPostgres } from "../src/store/embedded-postgres.ts";
 import { openStore } from "../src/store/store.ts";
 
-/** All that a store has. */
-const connections = 16;
+/** All that changes may have. */
+const connections = 14;
 /** Less than a store waits for a connection that nobody gives back. */
 const promptMs = 10_000;
 

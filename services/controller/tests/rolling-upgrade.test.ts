@@ -15,7 +15,7 @@ import { makeStanding, Traffic, Watch } from "./support/traffic.ts";
 /** The earlier release is what was there before this step of the schema. */
 const firstStepOfLater = "0060-host-tombstones.ts";
 /** Of a table that all changes need, by a step: none scans or rewrites one. The rest is for a machine that is busy. */
-const lockLimitMs = 2_000;
+const lockLimitMs = 5_000;
 /** In which a node is back on another controller: its back-off, a handshake, and a machine that is busy. */
 const relinkLimitMs = 10_000;
 const callsBetween = 60;

@@ -16,11 +16,14 @@ import { entities } from "./entities.ts";
 import { giveBackBroken } from "./give-back-broken.ts";
 import { migrate } from "./migrate.ts";
 import { migrations } from "./migrations/index.ts";
+import { Turns } from "./turns.ts";
 
 /** The rows as one reader, or one change, sees them. */
 export type { EntityManager } from "@mikro-orm/postgresql";
 
 const maxConnections = 16;
+/** The others are for who only reads, or asks one statement. */
+const maxChanges = 14;
 /** For a new connection, and in the queue for one of those that there are. */
 const connectionLimitMs = 20_000;
 const maxTries = 8;
@@ -32,7 +35,7 @@ export interface ChangeOptions {
   readonly undo?: boolean;
 }
 
-/** Disposing it waits for changes that are under way, and closes the connections. */
+/** Disposing it waits for changes that are under way, begins no others, and closes the connections. */
 export interface Store extends AsyncDisposable {
   /** For reading; one per request. */
   read(): EntityManager;
@@ -71,6 +74,7 @@ export async function openStore(url: string, steps = migrations, migratorUrl = u
     unavailable(error);
   }
   const underWay = new Set<Promise<unknown>>();
+  const turns = new Turns(maxChanges, connectionLimitMs);
 
   async function attempt<T>(work: (em: EntityManager, after: (then: () => void) => void) => Promise<T>, undo: boolean): Promise<T> {
     const later: (() => void)[] = [];
@@ -121,10 +125,11 @@ export async function openStore(url: string, steps = migrations, migratorUrl = u
 
   return {
     read: () => orm.em.fork(),
-    change: (work, { undo = false } = {}) => tried(() => attempt(work, undo)),
+    change: (work, { undo = false } = {}) => tried(() => turns.take(() => attempt(work, undo))),
     write: <T extends object>(statement: string, values: readonly unknown[]) =>
       tried(() => orm.em.fork().execute<T[]>(statement, [...values])),
     async [Symbol.asyncDispose]() {
+      turns.end();
       await Promise.allSettled(underWay);
       await orm.close();
     },
