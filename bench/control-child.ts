@@ -9,9 +9,9 @@ export interface Child extends AsyncDisposable {
   ask(order: object): Promise<unknown>;
 }
 
-/** `file` is one beside this one. With a core it runs there alone. */
-export function startChild(file: string, core?: number): Child {
-  const child = fork(join(import.meta.dirname, file), { execArgv: ["--disable-warning=DEP0123", "--expose-gc"] });
+/** `file` is one beside this one. With a core it runs there alone; `flags` are Node's. */
+export function startChild(file: string, core?: number, flags: readonly string[] = []): Child {
+  const child = fork(join(import.meta.dirname, file), { execArgv: ["--disable-warning=DEP0123", "--expose-gc", ...flags] });
   if (core !== undefined)
     execFileSync("taskset", ["--all-tasks", "--cpu-list", "--pid", String(core), String(child.pid)], { stdio: "ignore" });
   return {

@@ -10,7 +10,7 @@ const wave = 100;
 /** Connections of a flood at once. */
 const lanes = 4;
 /** What is sent on a connection that does not end. */
-const mostOnOne = 50_000;
+const mostOnOne = 100_000;
 const redialMs = 1_000;
 const trickleMs = 1_000;
 const streamsOnOne = 250;

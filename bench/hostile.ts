@@ -5,6 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
 import { installPackages, provision } from "@pitwall/quickstart";
+import { nodeArguments } from "@pitwall/runtime";
 import { z } from "zod";
 import { startChild, type Child } from "./control-child.ts";
 import { openIssuer } from "./gateway-issuer.ts";
@@ -57,7 +58,7 @@ export async function hostile({ quick, say }: BenchOptions): Promise<Readonly<Re
   await using stack = new AsyncDisposableStack();
   const issuer = stack.use(await openIssuer());
   const backend = stack.use(await startBackend(otherCore, backendProgram));
-  const child = stack.use(startChild("gateway-child.ts", gatewayCore));
+  const child = stack.use(startChild("gateway-child.ts", gatewayCore, nodeArguments("gateway")));
   const { audience, token, url } = issuer;
   const { port } = z.object({ port: z.number() }).parse(await child.ask({ backend: backend.port, issuer: url, audience }));
   const world = stack.use(await startSshWorld({ PITWALL_SSH_PENALTY_EXEMPT: "127.0.0.1" }));

@@ -26,8 +26,18 @@ const count = z.coerce.number().int("must be a whole number").min(1, "must be at
 const size = bytes.refine((all) => all > 0, "must be more than nothing");
 const time = duration.refine((ms) => ms >= 100 && ms <= 86_400_000, "must be from 100ms to 1d");
 
+const networkList = list.transform((texts, context) => {
+  try {
+    return networks(texts);
+  } catch (error) {
+    context.addIssue({ code: "custom", message: messageChain(error) });
+    return z.NEVER;
+  }
+});
+
 /** Of the web port. */
 const limitSettings = {
+  PITWALL_PENALTY_EXEMPT: networkList.prefault("127.0.0.0/8,::1"),
   PITWALL_MAX_CONNECTIONS: count.default(defaultLimits.connections),
   PITWALL_MAX_CONNECTIONS_PER_SOURCE: count.default(defaultLimits.connectionsPerSource),
   PITWALL_MAX_CALLS: count.default(defaultLimits.calls),
@@ -57,15 +67,6 @@ const startups = z.string().transform((text, context) => {
     return z.NEVER;
   }
   return { from: Number(from), full: Number(full) };
-});
-
-const networkList = list.transform((texts, context) => {
-  try {
-    return networks(texts);
-  } catch (error) {
-    context.addIssue({ code: "custom", message: messageChain(error) });
-    return z.NEVER;
-  }
 });
 
 const schema = z.object({
@@ -175,6 +176,7 @@ export function webLimits(config: Pick<GatewayConfig, keyof typeof limitSettings
     headersMs: config.PITWALL_HEADERS_TIMEOUT,
     requestMs: config.PITWALL_REQUEST_TIMEOUT,
     idleMs: config.PITWALL_IDLE_TIMEOUT,
+    penaltyExempt: config.PITWALL_PENALTY_EXEMPT,
   };
 }
 

@@ -153,6 +153,9 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     flag("PITWALL_MAX_CALLS_PER_SOURCE", "number", "the same, from one address", { default: "2000" }),
     flag("PITWALL_MAX_CALLS_PER_CONNECTION", "number", "the same, on one connection of HTTP/2", { default: "250" }),
     flag("PITWALL_MAX_CALLS_PER_PRINCIPAL", "number", "calls at once of one person, or of one API token", { default: "500" }),
+    flag("PITWALL_PENALTY_EXEMPT", "networks", "whose connections of the web port are never refused for what came from there before", {
+      default: "127.0.0.0/8,::1",
+    }),
     flag("PITWALL_MAX_MESSAGE", "size", "one message of a call's requests", { default: "4Mi" }),
     flag("PITWALL_MAX_CALL", "size", "all requests of a call", { default: "64Gi" }),
     flag("PITWALL_MAX_HEADERS", "size", "headers of a request", { default: "16Ki" }),

@@ -10,7 +10,7 @@ import { authenticate, type AuthenticateParts } from "./authenticate.ts";
 import { openForwards } from "./forwards.ts";
 import type { SshKeyPair } from "./host-key.ts";
 import { Account, type SshLimits } from "./limits.ts";
-import { Penalties, type Offence } from "./penalties.ts";
+import { Penalties, type Offence } from "../penalties.ts";
 import { openReverseForwards } from "./reverse-forwards.ts";
 import { openSessions } from "./sessions.ts";
 import { peerOf, sourceOf } from "../source.ts";

@@ -6,6 +6,7 @@ import { PitwallError } from "@pitwall/runtime";
 import { trailersFrame } from "./grpc-reply.ts";
 import { addressOf, stopListening, wasCut } from "./grpc.ts";
 import { codecOf, type CallHeaders } from "./headers.ts";
+import { gatherInlet } from "./inlet.ts";
 import type { CallClient } from "./relay.ts";
 
 const lingerMs = 2_000;
@@ -68,7 +69,11 @@ function webClient({ path, headers, kind, always }: WebRequest, input: Readable,
   output.on("error", () => undefined);
   const encode = (chunk: Buffer): string | Buffer => (kind === "text" ? chunk.toString("base64") : chunk);
   const decoder = kind === "text" ? new Base64Decode() : undefined;
-  if (decoder) input.on("error", () => undefined).pipe(decoder);
+  if (decoder) {
+    const early = gatherInlet(input);
+    if (early) decoder.write(early);
+    input.on("error", () => undefined).pipe(decoder);
+  }
   let hasBegun = false;
   const respond = (contentType: string, metadata: CallHeaders): void => {
     hasBegun = true;

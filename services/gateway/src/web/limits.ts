@@ -1,4 +1,5 @@
 // How much of the web port one client may take. Each limit has a setting, a status, and a reason in /metrics.
+import { networks } from "../source.ts";
 
 export interface WebLimits {
   /** Connections at once: in all, and from one address (IPv6: one /64). */
@@ -18,6 +19,8 @@ export interface WebLimits {
   readonly requestMs: number;
   /** For a connection of HTTP/2 without a call. */
   readonly idleMs: number;
+  /** Sources that are let in whatever came from there: a balancer's, behind which everybody is. */
+  readonly penaltyExempt: { has(address: string): boolean };
 }
 
 export const defaultLimits: WebLimits = {
@@ -32,12 +35,14 @@ export const defaultLimits: WebLimits = {
   headersMs: 10_000,
   requestMs: 60_000,
   idleMs: 300_000,
+  penaltyExempt: networks(["127.0.0.0/8", "::1"]),
 };
 
 /** Why somebody was refused, as /metrics counts it. */
 export type Refusal =
   | "connections"
   | "connections_per_source"
+  | "penalty"
   | "calls"
   | "calls_per_source"
   | "calls_per_principal"

@@ -5,7 +5,7 @@ import type { Refusal, WebLimits } from "./limits.ts";
 
 const prefixBytes = 5;
 /** A piece that is shorter, and ends no message, is a crumb. */
-const crumbBytes = 256;
+export const crumbBytes = 256;
 /** Beyond one for each so many bytes. */
 const mayBeCrumbs = 200;
 
@@ -24,8 +24,8 @@ export class Meter {
     this.#onRefused = onRefused;
   }
 
-  /** Throws `exhausted`. */
-  take(piece: Buffer): void {
+  /** Whether the piece is a crumb, with which nobody can do anything yet. Throws `exhausted`. */
+  take(piece: Buffer): boolean {
     this.#all += piece.length;
     if (this.#all > this.#limits.callBytes)
       throw this.#refuse("call_bytes", "CALL_TOO_LONG", `a call may send ${this.#limits.callBytes} bytes`);
@@ -52,9 +52,10 @@ export class Meter {
       }
       if (this.#rest === 0 && this.#prefix === 0) ends++;
     }
-    if (piece.length >= crumbBytes || ends > 0) return;
+    if (piece.length >= crumbBytes || ends > 0) return false;
     if (++this.#crumbs > mayBeCrumbs + this.#all / crumbBytes)
       throw this.#refuse("small_frames", "SMALL_FRAMES", "the call comes in pieces that are too small");
+    return true;
   }
 
   #refuse(why: Refusal, reason: string, words: string): PitwallError {

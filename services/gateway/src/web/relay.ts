@@ -13,6 +13,7 @@ import type { GatewayMetrics, Protocol } from "../metrics.ts";
 import type { Admission } from "./admission.ts";
 import type { DeadlineOf } from "./deadlines.ts";
 import type { WebLimits } from "./limits.ts";
+import { meterInlet } from "./inlet.ts";
 import { Meter } from "./meter.ts";
 import type { AllUnderway } from "./underway.ts";
 import type { OpenUpstream } from "./upstreams.ts";
@@ -53,6 +54,8 @@ export interface RelayParts {
   /** Without it the client's own counts. */
   readonly deadlineOf?: DeadlineOf | undefined;
   readonly limits: WebLimits;
+  /** A call on the client's connection was refused for coming in crumbs. */
+  readonly onCrumbs?: () => void;
   readonly metrics: GatewayMetrics;
   readonly log: Log;
 }
@@ -60,7 +63,7 @@ export interface RelayParts {
 /** Serves one call. Never throws: a failure is its status. */
 export async function relay(
   client: CallClient,
-  { open, underway, admission, deadlineOf, limits, metrics, log }: RelayParts,
+  { open, underway, admission, deadlineOf, limits, onCrumbs, metrics, log }: RelayParts,
 ): Promise<void> {
   const { path, body } = client;
   const { timeoutMs, headers } = withDeadline(client, deadlineOf);
@@ -115,6 +118,11 @@ export async function relay(
 
   try {
     leaveAdmission = admission.call(client.source);
+    const meter = new Meter(limits, (why) => {
+      metrics.refuse(why);
+      if (why === "small_frames") onCrumbs?.();
+    });
+    const early = meterInlet(body, { meter, isOver: () => isOver, fail });
     call = await open(path, headers);
     if (isOver) return void call.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
     const answered = (): void => {
@@ -125,22 +133,17 @@ export async function relay(
     const sent = call;
     // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
     const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
-    if (isWhole()) return end(); // one without a byte ends by itself while its upstream is being opened
-    const meter = new Meter(limits, metrics.refuse);
     // Not piped: that costs ten listeners a call.
     let isHeldBack = false;
-    body.on("data", (piece: Buffer) => {
-      if (isOver || sent.closed || sent.destroyed) return;
-      try {
-        meter.take(piece);
-      } catch (error) {
-        return fail(error);
-      }
-      if (sent.write(piece)) return;
+    const pass = (piece: Buffer): void => {
+      if (isOver || sent.closed || sent.destroyed || sent.write(piece)) return;
       body.pause();
       if (!isHeldBack) sent.on("drain", () => body.resume());
       isHeldBack = true;
-    });
+    };
+    if (early) pass(early);
+    if (isWhole()) return end(); // one of which all has come ends by itself while its upstream is being opened
+    body.on("data", pass);
     body.once("end", end);
   } catch (error) {
     fail(error);

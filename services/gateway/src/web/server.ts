@@ -1,13 +1,12 @@
 // The web port: gRPC-Web, ingress and discovery on HTTP/1.1 and HTTP/2, gRPC on HTTP/2, and calls over WebSocket.
 import { createServer as createHttpServer, ServerResponse, type IncomingMessage } from "node:http";
 import {
-  constants,
   createServer as createHttp2Server,
   Http2ServerRequest,
   Http2ServerResponse,
+  type Http2Session,
   type IncomingHttpHeaders,
   type OutgoingHttpHeaders,
-  type ServerHttp2Session,
   type ServerHttp2Stream,
 } from "node:http2";
 import type { Socket } from "node:net";
@@ -21,20 +20,17 @@ import { endSoon } from "./end-soon.ts";
 import { addressOf, grpcClient, isGrpc, readOut } from "./grpc.ts";
 import { grpcWebClientOnHttp1, grpcWebClientOnHttp2, grpcWebKind } from "./grpc-web.ts";
 import { callHeaders, headerBytes } from "./headers.ts";
+import { Floods } from "./floods.ts";
 import { closeWhenIdle, firstCallMs } from "./idle.ts";
 import { authorityOf } from "./ingress-headers.ts";
 import { ingressTarget, isKnownUpgrade, type Ingress, type Target } from "./ingress.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 import { openListener } from "./listener.ts";
 import { plainReply, type PlainReply } from "./plain.ts";
-import { relay } from "./relay.ts";
+import { relay, type RelayParts } from "./relay.ts";
 import { AllUnderway } from "./underway.ts";
 import { openSocketDoor, refuse } from "./socket-door.ts";
 import type { OpenUpstream } from "./upstreams.ts";
-
-/** A connection may ping and change its settings so often at once, and once in so many milliseconds thereafter. */
-const controlBurst = 100;
-const controlEveryMs = 500;
 
 export interface WebParts {
   readonly open: OpenUpstream;
@@ -59,7 +55,9 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   const underway = new AllUnderway();
   const admission = new Admission(limits, metrics.refuse);
   const relayed = { open, underway, admission, deadlineOf: parts.deadlineOf, limits, metrics, log };
-  const sessions = new Set<ServerHttp2Session>();
+  const floods = new Floods(limits, metrics.refuse);
+  /** With what their calls are served. */
+  const sessions = new Map<Http2Session, RelayParts>();
   const http2 = createHttp2Server({
     settings: { maxConcurrentStreams: limits.callsPerConnection, maxHeaderListSize: limits.headerBytes, initialWindowSize: 1 << 20 },
     maxSessionInvalidFrames: 100,
@@ -72,9 +70,8 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     serveStream(stream, headers, raw),
   );
   http2.on("session", (session) => {
-    sessions.add(session);
+    sessions.set(session, { ...relayed, onCrumbs: floods.watch(session) });
     closeWhenIdle(session, { firstMs: Math.min(firstCallMs, limits.idleMs), nextMs: limits.idleMs });
-    limitControl(session, metrics.refuse);
     const { remoteAddress, remotePort } = session.socket; // it is gone once the session was destroyed, and streams may be told of after that
     session.once("stream", () => admission.spoke({ remoteAddress, remotePort }));
     session.once("close", () => sessions.delete(session));
@@ -83,6 +80,8 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     metrics.refuse("http2");
     log.debug("an HTTP/2 connection broke", { error });
   });
+
+  const partsOf = ({ session }: ServerHttp2Stream): RelayParts => (session && sessions.get(session)) ?? relayed;
 
   function serveStream(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, raw: string[]): void {
     if (stream.closed || stream.destroyed) {
@@ -99,12 +98,12 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     if (own !== undefined) return serveVm(own, stream, headers, raw);
     const type = headers["content-type"];
     const isPost = headers[":method"] === "POST";
-    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), relayed);
+    if (isPost && isGrpc(type)) return void relay(grpcClient(stream, path, callHeaders(headers, raw)), partsOf(stream));
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = isPost ? grpcWebKind(type) : undefined;
     if (kind) {
       const web = { path: pathOf(path), headers: callHeaders(headers, raw), kind, always };
-      return void relay(grpcWebClientOnHttp2(stream, web), relayed);
+      return void relay(grpcWebClientOnHttp2(stream, web), partsOf(stream));
     }
     stream.on("error", () => undefined);
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
@@ -219,6 +218,10 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     onHttp1: (socket) => void http1.emit("connection", socket),
     onHttp2: (socket) => void http2.emit("connection", socket),
     onConnection(socket) {
+      if (floods.isRefused(socket.remoteAddress)) {
+        socket.destroy();
+        return false;
+      }
       const isIn = admission.connect(socket, () => metrics.leave("connections"));
       if (isIn) metrics.enter("connections");
       return isIn;
@@ -231,7 +234,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     port: listener.port,
     async [Symbol.asyncDispose]() {
       listener.stop();
-      for (const session of sessions) session.close(); // GOAWAY: calls that come now are for another gateway
+      for (const session of sessions.keys()) session.close(); // GOAWAY: calls that come now are for another gateway
       http1.closeIdleConnections();
       socketDoor.stop();
       await underway.drain();
@@ -277,21 +280,6 @@ function whyRefused({ code }: NodeJS.ErrnoException): [Refusal, number] {
   if (code === "HPE_HEADER_OVERFLOW") return ["header_bytes", 431];
   if (code === "ERR_HTTP_REQUEST_TIMEOUT") return ["headers_time", 408];
   return ["bad_request", 400];
-}
-
-/** Ends a connection that does little but ask for answers of the protocol's own. */
-function limitControl(session: ServerHttp2Session, onRefused: (why: Refusal) => void): void {
-  let spent = 0;
-  let at = performance.now();
-  const count = (why: Refusal) => (): void => {
-    const now = performance.now();
-    spent = Math.max(0, spent - (now - at) / controlEveryMs) + 1;
-    at = now;
-    if (spent <= controlBurst || session.destroyed) return;
-    onRefused(why);
-    session.destroy(undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
-  };
-  session.on("ping", count("pings")).on("remoteSettings", count("settings"));
 }
 
 function pathOf(url: string): string {

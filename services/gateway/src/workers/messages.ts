@@ -1,7 +1,7 @@
 // What a gateway's first process and its workers tell each other.
 import type { ControllerAddress, TlsIdentity } from "@pitwall/enroll";
 import type { EndedSession } from "@pitwall/proto/pitwall/v1/access.ts";
-import type { Offence } from "../ssh/penalties.ts";
+import type { Offence } from "../penalties.ts";
 
 /** What all processes of a gateway are to the controllers. */
 export interface Membership {

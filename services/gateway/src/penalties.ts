@@ -10,6 +10,8 @@ const costs = {
   "grace-exceeded": 10_000,
   /** It broke the protocol's rules. */
   overrun: 90_000,
+  /** Its connection of the web port was ended for what it sent; sshd has no such thing. */
+  flood: 7_500,
 } as const;
 const refusedFromMs = 15_000;
 const maxMs = 600_000;

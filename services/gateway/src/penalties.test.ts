@@ -19,6 +19,17 @@ it("refuses a source from its third refused login on, until what it did is over"
   expect(penalties.isRefused("a")).toBe(false);
 });
 
+it("refuses a source with the third flood within seconds", () => {
+  const { penalties, pass } = at();
+  for (let flood = 0; flood < 2; flood++) {
+    penalties.charge("a", "flood");
+    pass(2_000);
+  }
+  expect(penalties.isRefused("a")).toBe(false);
+  penalties.charge("a", "flood");
+  expect(penalties.isRefused("a")).toBe(true);
+});
+
 it("forgives who errs rarely", () => {
   const { penalties, pass } = at();
   for (let index = 0; index < 10; index++) {
