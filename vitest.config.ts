@@ -33,6 +33,7 @@ export default defineConfig({
           include: ["{libs,services,clients}/*/tests/**/*.test.ts", "{quickstart,faults}/tests/**/*.test.ts"],
           exclude: campaigns,
           sequence: { groupOrder: 1 },
+          maxWorkers: 3, // these wait for leases and back-offs, with little to do for a processor
           testTimeout: 60_000,
           hookTimeout: 60_000,
           setupFiles,
