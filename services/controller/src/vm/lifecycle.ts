@@ -107,9 +107,8 @@ export function stateOf({ desired, phase, isDeleted, isStartDue }: Facts): State
   if (isStartDue) return "starting";
   if (rest !== undefined) return rest;
   if (desired === Desired.DESIRED_RUNNING) return upOf.get(phase) ?? "starting";
-  if (phase === Phase.PHASE_SUSPENDED) return "suspended";
   if (desired === Desired.DESIRED_PAUSED) return phase === Phase.PHASE_PAUSED ? "paused" : "pausing";
-  return "suspending";
+  return phase === Phase.PHASE_SUSPENDED ? "suspended" : "suspending";
 }
 
 /** Phases that a node may speak of; the others are the controller's own words, or none. */

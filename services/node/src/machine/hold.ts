@@ -38,13 +38,24 @@ export function memoryGone(): PitwallError {
   return new PitwallError("unavailable", message, { reason: "MEMORY_LOST" });
 }
 
-/** Whatever comes of it is said. */
-export async function pause(holder: Holder, generation: bigint): Promise<void> {
+/**
+ * Whatever comes of it is said. One that was suspended was to go on before it was to be paused, and had not woken yet: `wake` is tried first.
+ * False: it has not woken, and may later.
+ */
+export async function pause(holder: Holder, generation: bigint, wake: () => Promise<void>): Promise<boolean> {
   const { live, record } = holder;
-  if (record.report.phase === Phase.PHASE_PAUSED && record.report.generation === generation) return;
-  if (!live.vmm) return haveNone(holder, generation);
+  if (record.report.phase === Phase.PHASE_PAUSED && record.report.generation === generation) return true;
+  if (!live.vmm && (await canWake(holder))) {
+    await wake();
+    if (!live.vmm) return false;
+  }
+  if (!live.vmm) {
+    await haveNone(holder, generation);
+    return true;
+  }
   await live.vmm.pause();
   await record.say({ generation, phase: Phase.PHASE_PAUSED, ...noReason });
+  return true;
 }
 
 /** Whatever comes of it is said, but for an end of the VMM. */

@@ -190,8 +190,8 @@ export class Machine {
       case Desired.DESIRED_RUNNING:
         return this.#start(wanted, signal);
       case Desired.DESIRED_PAUSED:
-        await pause(this.#holder, wanted.generation);
-        return this.#settle(wanted);
+        if (await pause(this.#holder, wanted.generation, () => this.#start(wanted, signal))) this.#settle(wanted);
+        return;
       case Desired.DESIRED_SUSPENDED:
         await suspend(this.#holder, wanted.generation);
         return this.#settle(wanted);
@@ -218,9 +218,7 @@ export class Machine {
     if (starting) return this.#killStrays();
     await this.#host.network?.disconnect(entry.assignment.vmId);
     if (isKept) await this.#say({ phase: Phase.PHASE_SUSPENDED });
-    else if (report.phase === Phase.PHASE_SUSPENDING || (process && isUp(report.phase) && this.#settled !== 0n)) {
-      this.#live.missed();
-    }
+    else if (report.phase === Phase.PHASE_SUSPENDING || (process && isUp(report.phase) && this.#settled !== 0n)) this.#live.missed();
   }
 
   async #start(wanted: Assignment, signal: AbortSignal): Promise<void> {
