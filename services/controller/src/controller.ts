@@ -72,7 +72,7 @@ import { NodeLinks } from "./nodes/links.ts";
 import { NodeNews } from "./nodes/node-news.ts";
 import { Nodes } from "./nodes/nodes.ts";
 import { Roster } from "./nodes/roster.ts";
-import { Sessions } from "./nodes/sessions.ts";
+import { levelsOf, Sessions } from "./nodes/sessions.ts";
 import { Members } from "./projects/members.ts";
 import { Projects } from "./projects/projects.ts";
 import { reconcileDueVms } from "./reconcile/due-vms.ts";
@@ -153,7 +153,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     await openOperations({
       at: config.PITWALL_OPS_LISTEN,
       service: "controller",
-      levels: [{ name: "pitwall_controller_links", help: "Nodes whose link is here.", read: () => [...sessions.all()].length }],
+      levels: levelsOf(sessions),
       notReady: async () => void (await store.read().execute("select 1")),
     }),
   );

@@ -25,7 +25,7 @@ let vm: Vm;
 
 beforeAll(async () => {
   installation = await startInstallation();
-  controller = await installation.startController();
+  controller = await installation.startController({ PITWALL_OPS_LISTEN: "127.0.0.1:0" });
   honest = await joinNode(installation, controller.admin, "honest");
   hostile = await joinNode(installation, controller.admin, "hostile");
   honestLink = await honest.link(controller.link);
@@ -103,6 +103,26 @@ test("that a VM could not be suspended, of one that was not to be, changes nothi
   await vms.deleteVm({ vm: deleted });
   await lie(deleted, Desired.DESIRED_DELETED);
   await controller.admin.nodes.uncordonNode({ node: "hostile" });
+});
+
+test("of a VM that nobody has asked to delete its own node may not say that it deletes it, nor words of the controller's own", async () => {
+  const before = await now();
+  for (const phase of [Phase.PHASE_DELETING, Phase.PHASE_PENDING, Phase.PHASE_UNSPECIFIED, 99 as Phase])
+    honestLink.say({ $case: "report", value: VmReport.fromPartial({ ...reportOfTarget(), generation: vm.generation, phase }) });
+  await taken(honestLink);
+  expect(await now()).toEqual(before);
+  const audited = await installation.query("select action, object, detail from audit_entry where actor = $1 and action = 'ReportRefused'", [
+    `node:${honest.id}`,
+  ]);
+  expect(audited).toEqual([
+    {
+      action: "ReportRefused",
+      object: `vm/${vm.id}`,
+      detail: { phase: Phase.PHASE_DELETING, desired: Desired.DESIRED_RUNNING },
+    },
+  ]);
+  const metrics = await (await fetch(`http://127.0.0.1:${String(controller.ready["ops"])}/metrics`)).text();
+  expect(Number(/^pitwall_controller_refused_reports (\d+)$/m.exec(metrics)?.[1])).toBeGreaterThanOrEqual(4);
 });
 
 test("a generation that nobody has asked for yet does not drown what its VM's node says afterwards", async () => {

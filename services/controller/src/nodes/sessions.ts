@@ -34,6 +34,7 @@ export type NodeChange = "node" | "vms";
 export class Sessions {
   readonly #byNode = new Map<string, Session>();
   readonly #listeners = new Set<(nodeId: string, what: NodeChange) => void>();
+  #refusals = 0;
 
   /** Replaces the node's session; the older one ends. */
   begin(nodeId: string, epoch: bigint, capability: number): Session {
@@ -69,6 +70,15 @@ export class Sessions {
   supersede(nodeId: string, epoch: bigint): void {
     const session = this.#byNode.get(nodeId);
     if (session && session.epoch < epoch) session.outbox.close();
+  }
+
+  /** Reports that were not taken because their node may not say that. */
+  get refusals(): number {
+    return this.#refusals;
+  }
+
+  noteRefusal(): void {
+    this.#refusals++;
   }
 
   get(nodeId: string): Session | undefined {
@@ -107,4 +117,12 @@ export class Sessions {
       session.outbox.close();
     }
   }
+}
+
+/** What is measured of them. */
+export function levelsOf(sessions: Sessions): { readonly name: string; readonly help: string; readonly read: () => number }[] {
+  return [
+    { name: "pitwall_controller_links", help: "Nodes whose link is here.", read: () => [...sessions.all()].length },
+    { name: "pitwall_controller_refused_reports", help: "What nodes may not say, and said.", read: () => sessions.refusals },
+  ];
 }

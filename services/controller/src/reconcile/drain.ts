@@ -11,9 +11,11 @@ import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { noteAsked, systemItself } from "../vm/asked.ts";
 import { deletionOf } from "../vm/assignments.ts";
+import { follow } from "../vm/lifecycle.ts";
 import { beginAnew } from "../vm/move.ts";
 import type { Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
+import { rowState } from "../vm/state.ts";
 import { placeFor } from "./node-loss.ts";
 import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
@@ -97,6 +99,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
         await restart(parts, change, row);
         return false;
       }
+      follow(rowState(row), "begins anew", row.name);
       const old = deletionOf(row);
       const from = row.nodeId;
       row.generation += 1n;
@@ -111,6 +114,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
   if (node?.draining !== true || becomes === "none") return false;
   const moves = becomes === "move";
   if (moves && (await placeFor(placer, change, row)) === undefined) return true; // until there is room
+  follow(rowState(row), "drained", row.name);
   row.desired = Desired.DESIRED_STOPPED;
   row.generation += 1n;
   row.moving = moves;
@@ -121,6 +125,7 @@ async function step(parts: DrainParts, change: Change, id: string): Promise<bool
 }
 
 async function restart({ recorder }: DrainParts, change: Change, row: VmRow): Promise<void> {
+  follow(rowState(row), "drain called off", row.name);
   row.desired = Desired.DESIRED_RUNNING;
   row.generation += 1n;
   row.restartGeneration = row.generation;

@@ -9,8 +9,10 @@ import type { Store } from "../store/store.ts";
 import { claimVm } from "../store/vm-rows.ts";
 import { noteAsked, systemItself } from "../vm/asked.ts";
 import { withdraw } from "../vm/ingress.ts";
+import { follow } from "../vm/lifecycle.ts";
 import { markDeleted } from "../vm/moves.ts";
 import type { Recorder } from "../vm/recorder.ts";
+import { rowState } from "../vm/state.ts";
 import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 const batch = 100;
@@ -39,6 +41,7 @@ async function settle({ mutations, recorder }: DueParts, id: string): Promise<vo
     const row = await claimVm(change.em, id, isDue);
     if (!row) return;
     const why = row.deleteTime ? "purged" : "expired";
+    follow(rowState(row), why, row.name);
     row.generation += 1n;
     await noteAsked(change.em, row, systemItself, row.deleteTime ? "PURGED" : "EXPIRED");
     await end(change, row);

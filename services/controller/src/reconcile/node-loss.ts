@@ -10,9 +10,11 @@ import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
+import { follow } from "../vm/lifecycle.ts";
 import { anewRequest, beginAnew, mayMove, wasEnded } from "../vm/move.ts";
 import { StaleFleet, type Placer } from "../vm/placer.ts";
 import type { Recorder } from "../vm/recorder.ts";
+import { rowState } from "../vm/state.ts";
 import { isNotParked, wasParked, type Guarded, type Parking } from "./parking.ts";
 
 /** At most so many VMs in one round. */
@@ -114,6 +116,7 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
   const object = { object: `vm/${row.id}`, projectId: row.projectId };
   if (row.desired === Desired.DESIRED_DELETED) {
     if (!session.is_fenced) return false;
+    follow(rowState(row), "removed", row.name);
     await recorder.removed(change, row);
     await change.audit({ ...object, detail: { name: row.name, removed: true } });
     return false;
@@ -136,6 +139,7 @@ async function settle({ recorder, placer, failpoints }: LossParts, change: Chang
     if (row.message !== noRoomYet.message) await recorder.changed(change, Object.assign(row, noRoomYet), { tellNode: false });
     return false;
   }
+  follow(rowState(row), "begins anew", row.name);
   const from = row.nodeId;
   row.generation += 1n;
   beginAnew(row, node);

@@ -3,7 +3,23 @@ import { Desired, Phase, phaseToJSON } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { allowedMoves, decide, moves, reportedPhases, stateOf, states, table, type Move, type State } from "./lifecycle.ts";
+import {
+  allowedMoves,
+  causes,
+  decide,
+  effects,
+  follow,
+  moves,
+  stateOf,
+  states,
+  table,
+  wishes,
+  wordOf,
+  words,
+  type Facts,
+  type Move,
+  type State,
+} from "./lifecycle.ts";
 
 const desires = {
   RUNNING: Desired.DESIRED_RUNNING,
@@ -14,7 +30,7 @@ const desires = {
 };
 const anyState = fc.constantFrom(...states);
 const anyMove = fc.constantFrom(...moves);
-const phases = [...reportedPhases].toSorted((a, b) => a - b);
+const phases = Object.keys(words).map(Number);
 
 function outcome(state: State, move: Move): State | "refused" {
   try {
@@ -94,13 +110,79 @@ test("from every state that is not the end, a way leads to running and to the en
 });
 
 test("a row has exactly one state, whatever its node says", () => {
-  const anyFacts = fc.record({
-    desired: fc.constantFrom(...Object.values(desires)),
-    phase: fc.integer({ min: -1, max: 20 }),
-    isDeleted: fc.boolean(),
-    isStartDue: fc.boolean(),
-  });
-  fc.assert(fc.property(anyFacts, (facts) => states.includes(stateOf(facts))));
+  fc.assert(fc.property(anyFacts, fc.integer({ min: -1, max: 20 }), (facts, phase) => states.includes(stateOf({ ...facts, phase }))));
+});
+
+const anyFacts: fc.Arbitrary<Facts> = fc.record({
+  desired: fc.constantFrom(...Object.values(desires)),
+  phase: fc.constantFrom(...phases),
+  isDeleted: fc.boolean(),
+  isStartDue: fc.boolean(),
+});
+
+test("every phase has its row, and what a node may say of a VM is the state that it is in then", () => {
+  expect(phases).toEqual(
+    Object.values(Phase)
+      .filter((phase) => phase !== Phase.PHASE_UNSPECIFIED && phase !== Phase.UNRECOGNIZED)
+      .toSorted((a, b) => a - b),
+  );
+  for (const desired of Object.values(desires))
+    for (const phase of phases) {
+      const word = wordOf(desired, phase);
+      if (word === undefined || word === "lost" || word === "gone") continue;
+      expect(stateOf({ desired, phase, isDeleted: false, isStartDue: false })).toBe(word);
+    }
+});
+
+test("no word of a node is taken that would delete what nobody has asked to delete, or that is the controller's own", () => {
+  for (const desired of Object.values(desires)) {
+    const isDeletion = desired === Desired.DESIRED_DELETED;
+    expect(wordOf(desired, Phase.PHASE_DELETING)).toBe(isDeletion ? "deleting" : undefined);
+    expect(wordOf(desired, Phase.PHASE_GONE)).toBe(isDeletion ? "gone" : "lost");
+    for (const phase of [Phase.PHASE_UNSPECIFIED, Phase.PHASE_PENDING, Phase.UNRECOGNIZED, 99])
+      expect(wordOf(desired, phase)).toBeUndefined();
+  }
+});
+
+/** What the code that brings a cause about asks of a row first, and what it then makes of what is asked for. */
+const brought: {
+  readonly [C in (typeof causes)[number]]?: { readonly when: (facts: Facts) => boolean; readonly becomes: Partial<Facts> };
+} = {
+  "begins anew": {
+    when: ({ desired }) => desired === Desired.DESIRED_RUNNING,
+    becomes: { desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_PLACED, isStartDue: true },
+  },
+  drained: {
+    when: ({ desired }) => desired === Desired.DESIRED_RUNNING || desired === Desired.DESIRED_PAUSED,
+    becomes: { desired: Desired.DESIRED_STOPPED },
+  },
+  expired: { when: ({ desired, isDeleted }) => desired !== Desired.DESIRED_DELETED && !isDeleted, becomes: { isDeleted: true } },
+  purged: {
+    when: ({ desired, isDeleted }) => desired !== Desired.DESIRED_DELETED && isDeleted,
+    becomes: { desired: Desired.DESIRED_DELETED },
+  },
+  lost: { when: ({ desired }) => desired !== Desired.DESIRED_DELETED, becomes: { phase: Phase.PHASE_FAILED, isStartDue: false } },
+};
+
+test("what the system does by itself is what it makes of a row", () => {
+  fc.assert(
+    fc.property(anyFacts, fc.constantFrom(...(Object.keys(brought) as (keyof typeof brought)[])), (facts, cause) => {
+      const how = brought[cause];
+      // What was deleted has nothing else asked for than a stop.
+      if (!how?.when(facts) || (facts.isDeleted && facts.desired !== Desired.DESIRED_STOPPED)) return;
+      const before = stateOf(facts);
+      const after = stateOf({ ...facts, ...how.becomes });
+      const next = follow(before, cause, "web");
+      // A VM that is at rest already while a start is due, has nothing to stop.
+      if (cause === "drained" && before === "starting") expect(["stopping", "stopped", "failed"]).toContain(after);
+      else expect(after).toBe(next);
+    }),
+  );
+});
+
+test("what must not happen to a VM is refused, and named", () => {
+  expect(() => follow("suspended", "begins anew", "web")).toThrow('the VM web is suspended: that does not allow "begins anew"');
+  for (const cause of causes) if (cause !== "removed") expect(effects.deleting[cause]).toBeUndefined();
 });
 
 function print(): string {
@@ -123,14 +205,42 @@ ${row(["state", ...moves])}
 ${rule(moves.length + 1)}
 ${states.map((state) => row([`**${state}**`, ...moves.map((move) => table[state][move] ?? "")])).join("\n")}
 
-## States
+## What a node may say
 
-The state of a VM for which this is asked, and of which its node has said that. While a start or restart is asked for that the node has not
-spoken of, a VM with \`desired\` RUNNING is starting. A VM that was deleted and can be brought back is **deleted** until it is **deleting**.
+The state of a VM for which this is asked, and of which its node says that. While a start or restart is asked for that the node has not
+spoken of, a VM with \`desired\` RUNNING is starting. A VM that was deleted and can be brought back is **deleted** until it is **deleting**. **lost**: the
+VM has failed (VM_LOST). Empty: no node may say that of such a VM. It is refused, with an entry in the audit log (\`ReportRefused\`), and changes nothing.
 
-${row(["phase", ...Object.keys(desires).map((name) => `desired ${name}`)])}
-${rule(Object.keys(desires).length + 1)}
-${phases.map((phase) => row([word(phase), ...Object.values(desires).map((desired) => (phase === Phase.PHASE_GONE ? (desired === Desired.DESIRED_DELETED ? "gone" : "failed (VM_LOST)") : stateOf({ desired, phase, isDeleted: false, isStartDue: false })))])).join("\n")}
+${row(["phase", ...wishes.map((name) => `desired ${name}`)])}
+${rule(wishes.length + 1)}
+${phases.map((phase) => row([word(phase), ...wishes.map((wish) => words[phase]?.[wish] ?? "")])).join("\n")}
+
+PENDING is between the acceptance of a VM and its placement, which are one change: no answer and no event has it. A create that finds no node is refused.
+
+## What happens by itself
+
+The state after it. Empty: it does not happen to such a VM; a controller that is about to do it all the same does not, and says so in its log.
+
+${row(["state", ...causes])}
+${rule(causes.length + 1)}
+${(["pending", ...states] as const).map((state) => row([`**${state}**`, ...causes.map((cause) => effects[state][cause] ?? "")])).join("\n")}
+
+| | when |
+| --- | --- |
+| placed | with its creation |
+| begins anew | its node is lost and it may be rescheduled ([operate.md](operate.md#nodes-that-go-away)), or it has left a node that is drained; on another node, with an empty disk |
+| drained | its node is drained; a VM that may be rescheduled then begins anew. A suspended one stays |
+| drain called off | it was stopped to begin anew elsewhere, and the drain was called off, or there is no room elsewhere any more |
+| expired | its \`expire_time\` is over: as \`DeleteVm\`, and so **deleting** at once in a project without an \`undelete_window\` |
+| purged | its \`purge_time\` is over |
+| woken | somebody came to it by SSH, HTTP or the API |
+| not suspended | its node could not keep it (SUSPEND_FAILED): RUNNING is asked for again |
+| lost | its node says GONE, or a complete inventory lacks it |
+| removed | its node says GONE, or was fenced: nothing is left |
+
+A node that is away or lost changes the reason of its VMs (NODE_UNREACHABLE, NODE_LOST), not their state, until they begin anew. That a node ended a VM
+for want of a lease is its word FAILED (LEASE_LOST); it says PREPARING again when it hears that the VM is still its own. What the restart policy starts again
+is the image's process, within a VM that runs on ([guest.md](guest.md)).
 
 ## Paused and suspended
 
@@ -164,6 +274,6 @@ is never woken twice from the same. Nodes of a capability below 5 are not asked 
 A VM that is brought back with \`undelete\` is stopped, wherever its node is: the same holds for its start.
 
 A node's report is taken if it comes from the node that the VM is placed on, on its newest session, with the VM's epoch, and not with a
-generation that is older than the last one. A phase that is not in this table is none that a node may speak of.
+generation that is older than the last one; and if a node may say that of it (see above).
 `;
 }

@@ -1,5 +1,5 @@
-// The life of a VM as one table: which of its owner's moves each state allows, and what a VM's row and its node's word make of a state.
-// docs/lifecycle.md is printed from it.
+// The life of a VM as one table: which of its owner's moves each state allows, what its node's word makes of it, and what the system does of
+// itself. docs/lifecycle.md is printed from it.
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
 
@@ -85,35 +85,106 @@ export interface Facts {
   readonly isStartDue: boolean;
 }
 
-/** In which a node says that a VM has come to rest. */
-const restOf: ReadonlyMap<number, State> = new Map([
-  [Phase.PHASE_STOPPED, "stopped"],
-  [Phase.PHASE_FAILED, "failed"],
-]);
-/** What is made of a phase while the VM should run. */
-const upOf: ReadonlyMap<number, State> = new Map([
-  [Phase.PHASE_RUNNING, "running"],
-  [Phase.PHASE_PAUSED, "resuming"],
-  [Phase.PHASE_SUSPENDING, "resuming"],
-  [Phase.PHASE_SUSPENDED, "resuming"],
-  [Phase.PHASE_RESUMING, "resuming"],
+/** What is asked for. */
+export const wishes = ["RUNNING", "PAUSED", "SUSPENDED", "STOPPED", "DELETED"] as const;
+export type Wish = (typeof wishes)[number];
+
+const wishOf: ReadonlyMap<number, Wish> = new Map([
+  [Desired.DESIRED_RUNNING, "RUNNING"],
+  [Desired.DESIRED_PAUSED, "PAUSED"],
+  [Desired.DESIRED_SUSPENDED, "SUSPENDED"],
+  [Desired.DESIRED_STOPPED, "STOPPED"],
+  [Desired.DESIRED_DELETED, "DELETED"],
 ]);
 
-export function stateOf({ desired, phase, isDeleted, isStartDue }: Facts): State {
-  if (desired === Desired.DESIRED_DELETED) return "deleting";
-  if (isDeleted) return "deleted";
-  const rest = restOf.get(phase);
-  if (desired === Desired.DESIRED_STOPPED) return rest ?? "stopping";
-  if (isStartDue) return "starting";
-  if (rest !== undefined) return rest;
-  if (desired === Desired.DESIRED_RUNNING) return upOf.get(phase) ?? "starting";
-  if (desired === Desired.DESIRED_PAUSED) return phase === Phase.PHASE_PAUSED ? "paused" : "pausing";
-  return phase === Phase.PHASE_SUSPENDED ? "suspended" : "suspending";
+/** What a node's word makes of a VM: a state; `lost`, its node has nothing of it any more; or `gone`, and that was asked for. */
+export type Word = State | "lost" | "gone";
+
+const onTheWay = { RUNNING: "starting", PAUSED: "pausing", SUSPENDED: "suspending", STOPPED: "stopping", DELETED: "deleting" } as const;
+const atRest = (state: State): { readonly [W in Wish]?: Word } => ({
+  ...{ RUNNING: state, PAUSED: state, SUSPENDED: state, STOPPED: state, DELETED: "deleting" },
+});
+const resuming = { ...onTheWay, RUNNING: "resuming" } as const;
+
+/**
+ * A VM's state by the phase that its node says, or was last heard to say, and by what is asked for. An absent cell is a word that no node may
+ * say of such a VM: it is refused, and changes nothing.
+ */
+export const words: { readonly [phase: number]: { readonly [W in Wish]?: Word } } = {
+  // The controller's own word, between the acceptance of a VM and its placement: both are one change, so no row has it.
+  [Phase.PHASE_PENDING]: {},
+  [Phase.PHASE_PLACED]: onTheWay,
+  [Phase.PHASE_PREPARING]: onTheWay,
+  [Phase.PHASE_BOOTING]: onTheWay,
+  [Phase.PHASE_RUNNING]: { ...onTheWay, RUNNING: "running" },
+  [Phase.PHASE_PAUSED]: { ...resuming, PAUSED: "paused" },
+  [Phase.PHASE_SUSPENDING]: resuming,
+  [Phase.PHASE_SUSPENDED]: { ...resuming, SUSPENDED: "suspended" },
+  [Phase.PHASE_RESUMING]: resuming,
+  [Phase.PHASE_STOPPING]: onTheWay,
+  [Phase.PHASE_STOPPED]: atRest("stopped"),
+  [Phase.PHASE_FAILED]: atRest("failed"),
+  // Of what nobody has asked to delete, nothing may be deleted.
+  [Phase.PHASE_DELETING]: { DELETED: "deleting" },
+  [Phase.PHASE_GONE]: { RUNNING: "lost", PAUSED: "lost", SUSPENDED: "lost", STOPPED: "lost", DELETED: "gone" },
+};
+
+/** Undefined: its node may not say that. */
+export function wordOf(desired: number, phase: number): Word | undefined {
+  const wish = wishOf.get(desired);
+  return wish && Object.hasOwn(words, phase) ? words[phase]?.[wish] : undefined;
 }
 
-/** Phases that a node may speak of; the others are the controller's own words, or none. */
-export const reportedPhases: ReadonlySet<number> = new Set(
-  Object.values(Phase).filter(
-    (phase) => phase !== Phase.PHASE_UNSPECIFIED && phase !== Phase.PHASE_PENDING && phase !== Phase.UNRECOGNIZED,
-  ),
-);
+export function stateOf({ desired, phase, isDeleted, isStartDue }: Facts): State {
+  const wish = wishOf.get(desired) ?? "RUNNING";
+  if (wish === "DELETED") return "deleting";
+  if (isDeleted) return "deleted";
+  if (isStartDue && wish !== "STOPPED") return "starting";
+  const word = wordOf(desired, phase);
+  return word === undefined || word === "lost" || word === "gone" ? onTheWay[wish] : word;
+}
+
+/** What happens to VMs without their owner's doing, and by another word than a phase of their node's. */
+export const causes = [
+  "placed",
+  "begins anew",
+  "drained",
+  "drain called off",
+  "expired",
+  "purged",
+  "woken",
+  "not suspended",
+  "lost",
+  "removed",
+] as const;
+export type Cause = (typeof causes)[number];
+
+/** What no row holds: a VM that is not placed yet, and one of which nothing is left. */
+export type Beyond = "pending" | "gone";
+
+const ofAll = { expired: "deleted", lost: "failed" } as const;
+const ofUp = { ...ofAll, drained: "stopping" } as const;
+
+/** An absent cell is what must not happen then: whoever is about to do it does nothing. */
+export const effects: { readonly [S in State | "pending"]: { readonly [C in Cause]?: State | Beyond } } = {
+  pending: { placed: "starting" },
+  starting: { ...ofUp, "begins anew": "starting", "not suspended": "starting" },
+  running: { ...ofUp, "begins anew": "starting" },
+  pausing: ofUp,
+  paused: ofUp,
+  suspending: { ...ofAll, woken: "resuming", "not suspended": "running" },
+  suspended: { ...ofAll, woken: "resuming", "not suspended": "running" },
+  resuming: { ...ofUp, "begins anew": "starting" },
+  stopping: { ...ofAll, "drain called off": "starting" },
+  stopped: { ...ofAll, drained: "stopped", "begins anew": "starting", "drain called off": "starting", "not suspended": "running" },
+  failed: { ...ofAll, drained: "failed", "begins anew": "starting", "drain called off": "starting", "not suspended": "running" },
+  deleted: { purged: "deleting", lost: "deleted" },
+  deleting: { removed: "gone" },
+};
+
+/** Throws unless the table lets this happen to a VM in this state: whoever does it has overlooked something. */
+export function follow(state: State, cause: Cause, name: string): State | Beyond {
+  const next = effects[state][cause];
+  if (next === undefined) throw new Error(`the VM ${name} is ${state}: that does not allow "${cause}"`);
+  return next;
+}

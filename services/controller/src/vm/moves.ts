@@ -25,7 +25,7 @@ import { maxPlacements, nameTaken, nodesTooQuick } from "./create.ts";
 import { needHeeding } from "./egress.ts";
 import { checkVmName } from "./names.ts";
 import { hostTaken, reachOf, toIngress, withdraw } from "./ingress.ts";
-import { decide, table, type Move, type State } from "./lifecycle.ts";
+import { decide, effects, table, type Move, type State } from "./lifecycle.ts";
 import { checkUnchanged, planOf } from "./plan.ts";
 import { StaleFleet, type Placed, type Placer } from "./placer.ts";
 import { needNode, readmit } from "./readmit.ts";
@@ -221,7 +221,7 @@ export class Moves {
     await mutations
       .system("VmWoken", async (change) => {
         const row = await lockVm(change.em, id);
-        if (!row || (rowState(row) !== "suspended" && rowState(row) !== "suspending")) return;
+        if (!row || effects[rowState(row)].woken === undefined) return;
         name = row.name;
         await needNode(change.em, row);
         await readmit(this.#parts, change, row);

@@ -13,9 +13,10 @@ import { lockVms, readVms, type LockedVm } from "../store/vm-batch.ts";
 import { lockVm } from "../store/vm-rows.ts";
 import { endsAfter } from "./asked.ts";
 import { deletion, lostReason } from "./assignments.ts";
-import { reportedPhases } from "./lifecycle.ts";
+import { effects, follow, wordOf } from "./lifecycle.ts";
 import type { Recorded, Recorder } from "./recorder.ts";
 import { fingerprintOfBlob } from "./ssh-keys.ts";
+import { rowState } from "./state.ts";
 import { resourcesOf } from "./wanted.ts";
 
 /** Of a VM that was to be suspended and runs on. */
@@ -138,16 +139,23 @@ export class Reports {
     const taken = await this.#store.change(async (em, after) => {
       const row = isUuid(report.vmId) ? await lockVm(em, report.vmId) : undefined;
       if (!(await holdsSession(em, session))) return "refused";
-      if (row && isClaim(session, report, row)) await this.#refused(em, session, row);
+      if (row && isClaim(session, report, row)) await this.#refused(em, session, row, "a node speaks of a VM that is not its own");
       if (!row || row.nodeId !== session.nodeId) return report.phase === Phase.PHASE_GONE ? "refused" : "stray";
       if (!isCurrent(row, report)) return "refused";
       const change = { em, after };
-      if (report.phase !== Phase.PHASE_GONE) await this.#observe(change, session, row, report);
-      else if (row.desired === Desired.DESIRED_DELETED) {
+      const word = wordOf(row.desired, report.phase);
+      if (word === undefined) {
+        const { desired } = row;
+        await this.#refused(em, session, row, "a node says of a VM what it may not", { phase: report.phase, desired });
+        return "refused";
+      }
+      if (word === "gone") {
+        follow(rowState(row), "removed", row.name);
         await this.#recorder.removed(change, row);
         await this.#failpoints.at("delete.db.row.removed", row.id);
         return "removed";
-      } else await this.#lose(change, row);
+      }
+      await (word === "lost" ? this.#lose(change, row) : this.#observe(change, session, row, report));
       return "observed";
     });
     // One that is being deleted already is: the node answers each assignment, and it would go back and forth for as long as that takes.
@@ -156,18 +164,19 @@ export class Reports {
     if (taken === "removed") await this.#failpoints.at("delete.db.row.gone", report.vmId);
   }
 
-  /** Somebody should see it; a node that says so all the time is written down now and then. */
-  async #refused(em: EntityManager, session: Session, { id, projectId }: VmRow): Promise<void> {
+  /** Somebody should see it; each is counted, and a node that says so all the time is written down now and then. */
+  async #refused(em: EntityManager, session: Session, { id, projectId }: VmRow, what: string, detail: object = {}): Promise<void> {
+    this.#sessions.noteRefusal();
     const nowMs = systemClock.monotonicMs();
     if (nowMs - (this.#refusedMs.get(session) ?? -refusalEveryMs) < refusalEveryMs) return;
     this.#refusedMs.set(session, nowMs);
     const actor = `node:${session.nodeId}`;
-    this.#log.warn("a node speaks of a VM that is not its own", { node: session.nodeId, vm: id });
-    await writeAudit(em, { actor, subject: actor, action: "ReportRefused", requestId: "" }, { object: `vm/${id}`, projectId });
+    this.#log.warn(what, { node: session.nodeId, vm: id, ...detail });
+    const record = { object: `vm/${id}`, projectId, detail: { ...detail } };
+    await writeAudit(em, { actor, subject: actor, action: "ReportRefused", requestId: "" }, record);
   }
 
   async #observe(change: Recorded, session: Session, row: VmRow, report: VmReport): Promise<void> {
-    if (!reportedPhases.has(report.phase)) return this.#log.warn("a node reports what is no phase", { vm: row.id, phase: report.phase });
     const said = observedIn(row, report);
     if (isSaid(row, said)) return; // said again: no news to anybody, and the VM's etag stays
     if (isOtherHostKey(row, report)) {
@@ -202,6 +211,7 @@ export class Reports {
   }
 
   async #lose(change: Recorded, row: VmRow): Promise<void> {
+    follow(rowState(row), "lost", row.name);
     this.#log.error("a node lost a VM", { vm: row.id, node: row.nodeId });
     row.phase = Phase.PHASE_FAILED;
     row.reason = lostReason;
@@ -236,8 +246,15 @@ function observedIn(row: VmRow, report: VmReport): Partial<VmRow> {
  * What did not work is no longer asked for: the VM runs on, and is one of those that should. That is all that a node may decide, and of nothing
  * but a VM that was to be suspended: one that is to be stopped or deleted it cannot keep by its word.
  */
-function isFailedSuspension({ desired, generation }: VmRow, report: VmReport): boolean {
-  return report.reason === notSuspended && report.generation === generation && desired === Desired.DESIRED_SUSPENDED;
+function isFailedSuspension(row: VmRow, report: VmReport): boolean {
+  if (report.reason !== notSuspended || report.generation !== row.generation || row.desired !== Desired.DESIRED_SUSPENDED) return false;
+  return effects[rowState(row)]["not suspended"] !== undefined;
+}
+
+/** Whether it says a state that its node may say of the VM: neither that it has nothing of it, nor anything else that is refused. */
+function saysState({ desired }: VmRow, { phase }: VmReport): boolean {
+  const word = wordOf(desired, phase);
+  return word !== undefined && word !== "lost" && word !== "gone";
 }
 
 /** Whether the row is that already. */
@@ -253,7 +270,7 @@ function isCurrent(row: VmRow, report: VmReport): boolean {
 /** Whether a report can be taken together with others: nothing but its VM's row is locked or written for it. */
 function isPlain(session: Session, row: VmRow, report: VmReport): boolean {
   if (row.nodeId !== session.nodeId || isClaim(session, report, row)) return false;
-  if (report.phase === Phase.PHASE_GONE || !reportedPhases.has(report.phase) || isOtherHostKey(row, report)) return false;
+  if (!saysState(row, report) || isOtherHostKey(row, report)) return false;
   if (isFailedSuspension(row, report)) return false; // what is asked for changes
   const becomes = { ...row, phase: report.phase, ...(takesUpSpec(row, report) && sizeOf(row)) };
   return isDeepStrictEqual(resourcesOf(becomes), resourcesOf(row)); // else triggers write what its node and its project give
@@ -270,9 +287,7 @@ function fingerprintOf(line: string): string {
 
 /** Whether a report of the VM's node would change nothing. */
 function saysNothingNew(row: VmRow, report: VmReport): boolean {
-  return (
-    isCurrent(row, report) && report.phase !== Phase.PHASE_GONE && reportedPhases.has(report.phase) && isSaid(row, observedIn(row, report))
-  );
+  return isCurrent(row, report) && saysState(row, report) && isSaid(row, observedIn(row, report));
 }
 
 /** One that is to be deleted is gone when the node says so: an assignment of it may be on its way, behind the inventory that lacks it. */
