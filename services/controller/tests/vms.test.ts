@@ -61,7 +61,8 @@ describe("a move", () => {
     expect(await until("lost", Phase.PHASE_FAILED)).toMatchObject({ reason: "VM_LOST", generation: 2n, observedGeneration: 2n });
     await ada.vms.startVm({ vm: "lost" });
     expect(await until("lost", Phase.PHASE_RUNNING)).toMatchObject({ generation: 3n });
-    expect(node.told.filter(({ vmId }) => vmId === id).map(({ generation }) => generation)).toEqual([1n, 3n]);
+    // What is not brought about yet may be said again.
+    expect([...new Set(node.told.filter(({ vmId }) => vmId === id).map(({ generation }) => generation))]).toEqual([1n, 3n]);
   });
 });
 
