@@ -5,6 +5,7 @@ import { SecretBox } from "@pitwall/controller/src/credentials/secret-box.ts";
 import { Mutations } from "@pitwall/controller/src/mutation/mutations.ts";
 import { openSigner } from "@pitwall/controller/src/mutation/signer.ts";
 import { FleetChanges } from "@pitwall/controller/src/nodes/fleet-changes.ts";
+import { HeldImages } from "@pitwall/controller/src/nodes/held-images.ts";
 import { Leases } from "@pitwall/controller/src/nodes/leases.ts";
 import { patienceOf } from "@pitwall/controller/src/nodes/liveness.ts";
 import { NodeLinks, noLink, type NodeLink, type Relay } from "@pitwall/controller/src/nodes/links.ts";
@@ -93,7 +94,7 @@ export async function startSimController({ process, notices, linkAt, images, log
   void repeatPending({ assignments, sessions, failpoints, log, clock }, stop.signal);
   const link = linkService({
     ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log, clock },
-    ...{ controllers: async () => [], sshUserAuthorities: [] },
+    ...{ controllers: async () => [], sshUserAuthorities: [], heldImages: new HeldImages({ store, log, clock }) },
   });
   return {
     ...{ id, process, vms, fleet, sessions, links, link },

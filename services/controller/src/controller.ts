@@ -66,6 +66,7 @@ import { Mutations } from "./mutation/mutations.ts";
 import { openSigner } from "./mutation/signer.ts";
 import { FleetChanges } from "./nodes/fleet-changes.ts";
 import { Gateways } from "./nodes/gateways.ts";
+import { HeldImages } from "./nodes/held-images.ts";
 import { Leases } from "./nodes/leases.ts";
 import { patienceOf } from "./nodes/liveness.ts";
 import { NodeLinks } from "./nodes/links.ts";
@@ -266,6 +267,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     LinkServiceDefinition,
     linkService({
       ...{ reports, assignments, nodes, sessions, leases, heartbeatMs, leaseMs, failpoints, log },
+      heldImages: new HeldImages({ store, log }),
       sshUserAuthorities: [sshLineOf(ca.sshAuthority)],
       controllers: () => roster.present(),
       receivedFrom: (peer) => connections.receivedFrom(peer),

@@ -11,7 +11,7 @@ import { openMachines, type Machines } from "./machine/machines.ts";
 
 const agentVersion = "0.1.0";
 /** docs/link.md */
-const capability = 8;
+const capability = 10;
 
 /** The fence as the agent sees it; a machine's part of it, and the deadline. */
 export interface AgentFence extends Pick<Fence, "guard" | "release"> {
@@ -34,6 +34,8 @@ export interface AgentParts extends Omit<MachineHost, "onReport" | "fence"> {
   openTunnels(machines: Machines): { readonly open: LinkHandlers["onTunnel"]; close(): void };
   /** Never rejects. */
   answerImages(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
+  /** Digests of all that VMs can boot from without a pull; undefined: it is not said. */
+  heldImages?(): Promise<readonly string[]>;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -87,6 +89,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
       onAssignments: (assignments) => machines.apply(assignments),
       onTunnel: tunnels.open,
       onImageCommand: (command, signal) => parts.answerImages(command, signal),
+      ...(parts.heldImages && { heldImages: () => parts.heldImages?.() ?? Promise.resolve([]) }),
       onNetworkCommand: (command) => answerNetwork(parts.network, command),
     },
   );

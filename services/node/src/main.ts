@@ -115,6 +115,7 @@ async function start(): Promise<AsyncDisposable> {
       host: await hostMark(stateDir, bootId),
       openTunnels: (machines) => openTunnels({ machines, identity, clock, failpoints, log }),
       answerImages: (command, signal) => answer(images, command, signal),
+      heldImages: () => images.digests(),
     }),
   );
   const operations = stack.use(

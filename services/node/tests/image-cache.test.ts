@@ -65,6 +65,7 @@ it("lists what it holds and frees by name what no other image has", async () => 
   const layerBytes = tars.get("a")?.length ?? 0;
   const [one] = (await cache.list()).filter(({ digest }) => digest === digestOf("ab"));
   expect(one).toMatchObject({ references: ["ab"], layerBytes: 2 * layerBytes });
+  expect(await cache.digests()).toEqual([digestOf("ab"), digestOf("ac")].toSorted());
   using _ = cache.lease(digestOf("ac"));
   const meant = { ...all, digests: [digestOf("ab"), digestOf("ac")] };
   const freed = { digests: [digestOf("ab")], baseBytes: one?.baseBytes, layerBytes, digestsInUse: [digestOf("ac")] };
@@ -73,6 +74,7 @@ it("lists what it holds and frees by name what no other image has", async () => 
   expect(await cache.free(meant)).toEqual(freed);
   expect(await contents(work.dir)).toHaveLength(2 + 4);
   expect((await cache.list()).map(({ references }) => references)).toEqual([["ac"]]);
+  expect(await cache.digests()).toEqual([digestOf("ac")]);
 });
 
 it("frees nothing that the controller wants kept, and makes again what was freed", async () => {

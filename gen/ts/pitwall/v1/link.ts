@@ -41,6 +41,7 @@ export interface ConnectRequest {
     | { $case: "tunnelRefusal"; value: TunnelRefusal }
     | { $case: "imageAnswer"; value: ImageAnswer }
     | { $case: "networkAnswer"; value: NetworkAnswer }
+    | { $case: "heldImages"; value: HeldImages }
     | undefined;
 }
 
@@ -125,6 +126,12 @@ export interface VmReport {
   observeTime: Date | undefined;
   restartCount: number;
   health: Health;
+}
+
+/** All images that the node can boot from without a pull: said once in a session, and again when they are others. */
+export interface HeldImages {
+  /** At most 512; more are not counted. */
+  digests: string[];
 }
 
 export interface Heartbeat {
@@ -330,6 +337,9 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
       case "networkAnswer":
         NetworkAnswer.encode(message.message.value, writer.uint32(66).fork()).join();
         break;
+      case "heldImages":
+        HeldImages.encode(message.message.value, writer.uint32(74).fork()).join();
+        break;
     }
     return writer;
   },
@@ -411,6 +421,14 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
             message.message = { $case: "networkAnswer", value: NetworkAnswer.decode(reader, reader.uint32()) };
             continue;
           }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.message = { $case: "heldImages", value: HeldImages.decode(reader, reader.uint32()) };
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -447,6 +465,10 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
         ? { $case: "networkAnswer", value: NetworkAnswer.fromJSON(object.networkAnswer) }
         : isSet(object.network_answer)
         ? { $case: "networkAnswer", value: NetworkAnswer.fromJSON(object.network_answer) }
+        : isSet(object.heldImages)
+        ? { $case: "heldImages", value: HeldImages.fromJSON(object.heldImages) }
+        : isSet(object.held_images)
+        ? { $case: "heldImages", value: HeldImages.fromJSON(object.held_images) }
         : undefined,
     };
   },
@@ -469,6 +491,8 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
       obj.imageAnswer = ImageAnswer.toJSON(message.message.value);
     } else if (message.message?.$case === "networkAnswer") {
       obj.networkAnswer = NetworkAnswer.toJSON(message.message.value);
+    } else if (message.message?.$case === "heldImages") {
+      obj.heldImages = HeldImages.toJSON(message.message.value);
     }
     return obj;
   },
@@ -524,6 +548,12 @@ export const ConnectRequest: MessageFns<ConnectRequest> = {
       case "networkAnswer": {
         if (object.message?.value !== undefined && object.message?.value !== null) {
           message.message = { $case: "networkAnswer", value: NetworkAnswer.fromPartial(object.message.value) };
+        }
+        break;
+      }
+      case "heldImages": {
+        if (object.message?.value !== undefined && object.message?.value !== null) {
+          message.message = { $case: "heldImages", value: HeldImages.fromPartial(object.message.value) };
         }
         break;
       }
@@ -1551,6 +1581,75 @@ export const VmReport: MessageFns<VmReport> = {
     message.observeTime = object.observeTime ?? undefined;
     message.restartCount = object.restartCount ?? 0;
     message.health = object.health ?? 0;
+    return message;
+  },
+};
+
+function createBaseHeldImages(): HeldImages {
+  return { digests: [] };
+}
+
+export const HeldImages: MessageFns<HeldImages> = {
+  encode(message: HeldImages, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.digests) {
+      writer.uint32(10).string(v!);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): HeldImages {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseHeldImages();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.digests.push(reader.string());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): HeldImages {
+    return {
+      digests: globalThis.Array.isArray(object?.digests) ? object.digests.map((e: any) => globalThis.String(e)) : [],
+    };
+  },
+
+  toJSON(message: HeldImages): unknown {
+    const obj: any = {};
+    if (message.digests?.length) {
+      obj.digests = message.digests;
+    }
+    return obj;
+  },
+
+  create(base?: DeepPartial<HeldImages>): HeldImages {
+    return HeldImages.fromPartial(base ?? {});
+  },
+  fromPartial(object: DeepPartial<HeldImages>): HeldImages {
+    const message = createBaseHeldImages();
+    message.digests = object.digests?.map((e) => e) || [];
     return message;
   },
 };

@@ -8,6 +8,7 @@ import type { NodeFacts } from "../placement/wanted.ts";
 import { NodeEntity, type NodeRow } from "../store/entities.ts";
 import type { EntityManager, Store } from "../store/store.ts";
 import { gather } from "./gather.ts";
+import { sayingCapability } from "./held-images.ts";
 import type { NodeLife } from "./liveness.ts";
 import { beginSessions, seenSessions, type Begun, type Holder, type SeenSession } from "./session-rows.ts";
 import type { Session, Sessions } from "./sessions.ts";
@@ -52,6 +53,8 @@ interface FactsRow {
   readonly disk_bytes: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly has_subnet: boolean;
+  /** What it says that it holds; null: it has not said. */
+  readonly digests: readonly string[] | null;
 }
 
 const amounts = ({ cpuMillis, memBytes, diskBytes }: Amounts): Amounts => ({ cpuMillis, memBytes, diskBytes });
@@ -82,21 +85,25 @@ export class Nodes {
   async facts(em: EntityManager): Promise<{ readonly facts: readonly NodeFacts[]; readonly names: ReadonlyMap<string, string> }> {
     // Rows as they are: entities of some thousand nodes would cost more than all else of a look.
     const rows: FactsRow[] = await em.execute(
-      `select id, name, cordoned, cpu_millis, mem_bytes, disk_bytes, labels, node_subnet.node_id is not null as has_subnet
-         from node left join node_subnet on node_subnet.node_id = node.id`,
+      `select id, name, cordoned, cpu_millis, mem_bytes, disk_bytes, labels, node_subnet.node_id is not null as has_subnet, digests
+         from node left join node_subnet on node_subnet.node_id = node.id left join node_images on node_images.node_id = node.id`,
     );
     const seen = await seenSessions(em);
     const images: { node_id: string; image_digest: string }[] = await em.execute(
       "select distinct node_id, image_digest from vm order by 1, 2",
     );
     const byNode = Map.groupBy(images, ({ node_id }) => node_id);
+    const imagesOf = ({ id, digests }: FactsRow): readonly string[] => {
+      if (digests && (seen.get(id)?.capability ?? 0) >= sayingCapability) return digests;
+      return (byNode.get(id) ?? []).map(({ image_digest }) => image_digest);
+    };
     const facts = rows.map((row) => ({
       id: row.id,
       ready: seen.get(row.id)?.life === "ready",
       cordoned: row.cordoned,
       capacity: { cpuMillis: Number(row.cpu_millis), memBytes: Number(row.mem_bytes), diskBytes: Number(row.disk_bytes) },
       labels: { ...row.labels, ...heedingLabel({ capability: seen.get(row.id)?.capability ?? 0, hasSubnet: row.has_subnet }) },
-      images: (byNode.get(row.id) ?? []).map(({ image_digest }) => image_digest),
+      images: imagesOf(row),
     }));
     return { facts, names: new Map(rows.map(({ id, name }) => [id, name])) };
   }

@@ -2,6 +2,7 @@
 import { checkLabels } from "@pitwall/enroll";
 import { Assignment, type ConnectRequest, type ConnectResponse, type LinkServiceImplementation } from "@pitwall/proto/pitwall/v1/link.ts";
 import { inParts, partOf, PitwallError, sleepOrAbort, toDuration, type Clock, type Failpoints, type Log } from "@pitwall/runtime";
+import type { HeldImages } from "../nodes/held-images.ts";
 import type { Leases } from "../nodes/leases.ts";
 import type { Nodes } from "../nodes/nodes.ts";
 import type { ControllerAddress } from "../nodes/roster.ts";
@@ -22,6 +23,7 @@ export interface LinkParts {
   readonly nodes: Nodes;
   readonly sessions: Sessions;
   readonly leases: Leases;
+  readonly heldImages: Pick<HeldImages, "take">;
   /** All that are there, this one first. */
   readonly controllers: () => Promise<readonly ControllerAddress[]>;
   /** How many bytes have come from a peer so far, if that can be known. */
@@ -155,6 +157,9 @@ async function listen({ session, inventory, messages, taken, onAlive, signal }: 
           break;
         case "tunnelRefusal":
           log.warn("a node could not reach a gateway", { node: session.nodeId, vm: message.value.vmId, reason: message.value.reason });
+          break;
+        case "heldImages":
+          parts.heldImages.take(session, message.value.digests);
           break;
         case "imageAnswer":
           session.questions.answer(message.value);

@@ -66,6 +66,8 @@ export interface ImageCache extends AsyncDisposable {
   ensure(reference: string, digest: string, signal: AbortSignal, credentialsFor?: CredentialsFor): Promise<BaseImage>;
   /** Whatever there is of the image, or will be, stays until the lease is disposed. */
   lease(digest: string): Disposable;
+  /** Of all that is ready to boot, as a look at the names of files tells. */
+  digests(): Promise<readonly string[]>;
   /** By digest. */
   list(): Promise<readonly CachedImage[]>;
   /**
@@ -208,6 +210,7 @@ export async function openImageCache(options: ImageCacheOptions): Promise<ImageC
       }
     },
     lease: (digest) => leases.take(digest),
+    digests: async () => (await readdir(bases)).flatMap((name) => digestOf(name) ?? []).toSorted(),
     async list() {
       const [images, kept] = await Promise.all([ready(), layers.kept()]);
       return images.map(({ digest, references, baseBytes, layers: diffIds }) => {

@@ -15,6 +15,7 @@ interface Begin {
   readonly assigned: readonly Assignments[];
   readonly onAssignments: (clock: VirtualClock, list: Assignments) => Promise<void>;
   readonly inventory?: Inventory;
+  readonly heldImages?: () => Promise<readonly string[]>;
 }
 
 interface Run {
@@ -75,6 +76,7 @@ function begin(options: Begin): Run {
         freed: undefined,
       }),
       onNetworkCommand: () => Promise.reject(new Error("nobody asks")),
+      ...(options.heldImages && { heldImages: options.heldImages }),
     },
   );
   const run: Run = { clock, link, heard, isHeld: lease.isHeld, losses: 0 };
@@ -119,6 +121,30 @@ test("what a node has comes in as many messages as it takes, none of them too la
     parts.map((_, index) => [false, index + 1, parts.length]),
   );
   expect(parts.flatMap(({ vms }) => vms)).toEqual(many.vms);
+});
+
+test("which images it holds is said once in a session, and again when they are others; when it cannot be told, nothing", async () => {
+  let held: readonly string[] | undefined = [];
+  const heldImages = async (): Promise<readonly string[]> => held ?? Promise.reject(new Error("the disk is gone"));
+  const run = begin({ readMs: 0, assigned: [], onAssignments: async () => undefined, heldImages });
+  const said = (): (readonly string[])[] =>
+    run.heard.flatMap((message) => (message?.$case === "heldImages" ? [message.value.digests] : []));
+  await run.clock.advance(5_500);
+  expect(said()).toEqual([[]]);
+  held = ["a", "b"];
+  await run.clock.advance(5_000);
+  expect(said()).toEqual([[], ["a", "b"]]);
+  held = undefined;
+  await run.clock.advance(5_000);
+  held = ["b"];
+  await run.clock.advance(5_000);
+  expect(said()).toEqual([[], ["a", "b"], ["b"]]);
+  run.link.startAnew("for a test");
+  await run.clock.advance(5_000);
+  expect(said()).toEqual([[], ["a", "b"], ["b"], ["b"]]);
+  held = Array.from({ length: 600 }, (_, n) => String(n));
+  await run.clock.advance(2_000);
+  expect(said().at(-1)?.length).toBe(512);
 });
 
 test("a complete list that comes in parts is taken once, as one; with a part missing it is not taken, and the session begins anew", async () => {

@@ -38,6 +38,8 @@ const listsLimit = 10_000;
 const welcomeLimitMs = 10_000;
 /** Of an inventory, in one message: half of what a controller reads. */
 const partBytes = 512 * 1024;
+/** Images that are said. */
+const heldLimit = 512;
 /** VMs of one node. */
 const listLimit = 100_000;
 
@@ -50,6 +52,8 @@ export interface LinkHandlers {
   onTunnel(request: TunnelRequest): Promise<{ reason: string; tokenDigest: string } | undefined>;
   /** Never rejects. The signal aborts with the session. */
   onImageCommand(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
+  /** Digests of the images that the node can boot from without a pull; absent: they are not said. */
+  heldImages?(): Promise<readonly string[]>;
   /** Never rejects. */
   onNetworkCommand(command: NetworkCommand): Promise<NetworkAnswer>;
 }
@@ -159,14 +163,25 @@ export function openLink({ dial, lease, clock, random, failpoints, log }: LinkPa
   async function heartbeats(welcome: Welcome, messages: Outbox<ConnectRequest>, watchdog: Watchdog, signal: AbortSignal): Promise<void> {
     const interval = welcome.heartbeatInterval ? fromDuration(welcome.heartbeatInterval) : 2_000;
     watchdog.expectWithin(welcome.leaseTtl ? fromDuration(welcome.leaseTtl) : 10_000);
+    let held: string | undefined;
     for (let sequence = 1n; !signal.aborted; sequence++) {
       const available = await handlers.available().catch(() => undefined);
       lease.sent(sequence);
       // Ahead of reports: the lease of all VMs must not wait for what some have to say.
       const message: ConnectRequest = { message: { $case: "heartbeat", value: { sequence, available } } };
       send((one) => messages.pushAhead(one), message, "lease.sent");
+      held = await sayImages(messages, held);
       await sleepOrAbort(interval, signal, clock);
     }
+  }
+
+  /** Once in a session, and when they are others than those that were said: returns what is said by now. */
+  async function sayImages(messages: Outbox<ConnectRequest>, said: string | undefined): Promise<string | undefined> {
+    const digests = await handlers.heldImages?.().catch(() => undefined);
+    const now = digests?.slice(0, heldLimit);
+    if (!now || now.join() === said) return said;
+    messages.push({ message: { $case: "heldImages", value: { digests: now } } });
+    return now.join();
   }
 
   async function tunnel(request: TunnelRequest, messages: Outbox<ConnectRequest>): Promise<void> {

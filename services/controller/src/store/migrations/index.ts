@@ -27,6 +27,7 @@ import { SessionHosts } from "./0130-session-hosts.ts";
 import { KnownPolicies } from "./0120-known-policies.ts";
 import { LastWords } from "./0121-last-words.ts";
 import { WhoAsked } from "./0140-who-asked.ts";
+import { NodeImages } from "./0141-node-images.ts";
 
 export const migrations = [
   { name: "0001_first", class: First },
@@ -57,4 +58,5 @@ export const migrations = [
   { name: "0120_known_policies", class: KnownPolicies },
   { name: "0121_last_words", class: LastWords },
   { name: "0140_who_asked", class: WhoAsked },
+  { name: "0141_node_images", class: NodeImages },
 ];
