@@ -100,12 +100,13 @@ const bodies: Readonly<Record<string, (touched: Touched) => object>> = {
   "ProjectService/DeleteRegistryCredential": () => ({ registry: "none.example" }),
 };
 
-/** Calls it once; of a stream, until its first message. Rejects as the call does. Where a request can only ask, it only asks. */
+/** Calls it once; of a stream, until its first message. Rejects as the call does. Where a request can only ask, it only asks. `more` are fields that it has instead. */
 export async function callMethod(
   channel: Channel,
   { name, service, isRequestStream, isResponseStream }: EveryMethod,
   touched: Touched,
   authorization: string | undefined,
+  more: object = {},
 ): Promise<void> {
   const [, method = ""] = name.split("/");
   const metadata = Metadata(authorization === undefined ? {} : { authorization });
@@ -114,7 +115,7 @@ export async function callMethod(
   const call = client[method.charAt(0).toLowerCase() + method.slice(1)];
   if (!call) throw new Error(`there is no ${name}`);
   const { vm, project } = touched;
-  const request = { vm, project, node: "none", validateOnly: true, ...bodies[name]?.(touched) };
+  const request = { vm, project, node: "none", validateOnly: true, ...bodies[name]?.(touched), ...more };
   const answer = call(isRequestStream ? nothing() : request, { metadata, signal: stop.signal });
   if (!isResponseStream) return void (await (answer as Promise<unknown>));
   for await (const _ of answer as AsyncIterable<unknown>) break;
