@@ -25,7 +25,6 @@ import {
   PitwallError,
   hostPortText,
   portInUse,
-  sleepOrAbort,
   systemClock,
   writeFileAtomic,
   type Failpoints,
@@ -86,6 +85,7 @@ import { Profiles } from "./profile/profiles.ts";
 import { openAdmission } from "./rpc/admission.ts";
 import { auditService } from "./rpc/audit-service.ts";
 import { databaseBoundary } from "./rpc/database-boundary.ts";
+import { drain, OpenCalls } from "./rpc/draining.ts";
 import { LostKeys } from "./rpc/lost-keys.ts";
 import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { Connections } from "./rpc/connections.ts";
@@ -115,7 +115,6 @@ import { Recorder } from "./vm/recorder.ts";
 import { Reports } from "./vm/reports.ts";
 import { Vms } from "./vm/vms.ts";
 
-const drainMs = 3_000;
 /** Nobody reads channelz, and it costs each connection memory and each message time. */
 const noChannelz = { "grpc.enable_channelz": 0 };
 const apiOptions = { ...keepalive, ...noChannelz, "grpc.max_receive_message_length": 4 * 2 ** 20 };
@@ -223,9 +222,11 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const news = new NodeNews({ store, sessions, notices, log });
   const pages = openPages(signer);
   const fleet = new FleetChanges({ mutations, nodes, placer, news });
+  const open = new OpenCalls();
   const api = createServer({ ...apiOptions, interceptors: [callerInterceptor({ admit, callers, log })] })
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))
+    .use((call, context) => open.follow(call, context))
     .use(databaseBoundary)
     .use(guard)
     .use(refuseZeroBytes)
@@ -302,7 +303,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
 
   const advertised = names[0] ?? "127.0.0.1";
   const apiPort = await listen(api, config.PITWALL_LISTEN, serverCredentials(keys));
-  stack.defer(() => drain(api));
+  stack.defer(async () => api.forceShutdown());
   const linkPort = await listen(link, config.PITWALL_LINK_LISTEN, serverCredentials(keys, ca.certificate));
   connections.follow(linkPort);
   const addresses = { api: `${advertised}:${apiPort}`, link: `${advertised}:${linkPort}` };
@@ -328,11 +329,15 @@ export async function startController(config: ControllerConfig, { log, failpoint
   });
   stack.defer(() => drain(link));
   stack.defer(async () => {
+    await failpoints.at("lease.resigned").catch((error: unknown) => log.warn("a failpoint threw", { error }));
+    sessions.drain("the controller stops");
+  });
+  // While nodes are still here, so that what was asked for before the end can be placed. Watches end with the feed.
+  stack.defer(() => drain(api, open));
+  stack.defer(async () => {
     await roster.leave().catch((error: unknown) => log.warn("the others will only notice that this controller leaves", { error }));
     await feed[Symbol.asyncDispose]();
     await dispatching;
-    await failpoints.at("lease.resigned").catch((error: unknown) => log.warn("a failpoint threw", { error }));
-    sessions.drain("the controller stops");
   });
   stack.defer(async () => operations.stopping());
   if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, joinTokens, ca.certificate);
@@ -381,14 +386,6 @@ async function listen(server: Server, { host, port }: HostPort, using: ServerCre
   } catch (cause) {
     throw portInUse({ host, port }, "controller", cause);
   }
-}
-
-/** Waits for calls in flight, but not for ever: grpc-js keeps idle connections open. */
-async function drain(server: Server): Promise<void> {
-  const timeout = new AbortController();
-  await Promise.race([server.shutdown(), sleepOrAbort(drainMs, timeout.signal)]);
-  timeout.abort();
-  server.forceShutdown();
 }
 
 /** What a node and a gateway on the same host need to join by themselves. */

@@ -18,7 +18,7 @@ const firstStepOfLater = "0060-host-tombstones.ts";
 const lockLimitMs = 5_000;
 /** In which a node is back on another controller: its back-off, a handshake, and a machine that is busy. */
 const relinkLimitMs = 10_000;
-const callsBetween = 60;
+const callsBetween = 40;
 const clients = 4;
 const oldNodes = 2;
 const standing = ["standing-0", "standing-1", "standing-2", "standing-3"];

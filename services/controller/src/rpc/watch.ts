@@ -42,7 +42,7 @@ export async function* watchVms(
         yield { vm, resumeToken: "", synced: false };
       }
       // Behind all that was just read: from a token before that, older states would be shown again.
-      await feed.caughtUp(signal);
+      if (!(await feed.caughtUp(signal))) return;
     }
     const base = from ?? start;
     const goal = isBehind(feed.position, base) ? base : feed.position;

@@ -109,10 +109,11 @@ export class Feed implements AsyncDisposable {
     return this.#position;
   }
 
-  /** Resolves once everything that can have been read before this call has been handed on, or the signal aborts. */
-  async caughtUp(signal: AbortSignal): Promise<void> {
+  /** Resolves once everything that can have been read before this call has been handed on; false: the signal aborts, or the feed ends, before. */
+  async caughtUp(signal: AbortSignal): Promise<boolean> {
     const horizon = await horizonOfReads(this.#store);
-    if (signal.aborted || this.#stop.signal.aborted) return;
+    const isOver = (): boolean => signal.aborted || this.#stop.signal.aborted;
+    if (isOver()) return false;
     const { promise, resolve } = Promise.withResolvers<void>();
     const arrival = { horizon, read: this.#reads, resolve: () => resolve() };
     this.#arrivals.add(arrival);
@@ -121,6 +122,7 @@ export class Feed implements AsyncDisposable {
     await promise;
     this.#arrivals.delete(arrival);
     signal.removeEventListener("abort", arrival.resolve);
+    return !isOver();
   }
 
   token({ txid, seq }: EventPosition, of?: Watched): string {
