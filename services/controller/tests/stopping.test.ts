@@ -126,10 +126,10 @@ test("calls that cannot be answered before it stops are UNAVAILABLE, whatever be
 });
 
 test("a watch that has not caught up with what it has shown when the controller stops does not say that it has", async () => {
-  const { vm } = await controller.admin.vms.createVm(createOf("watched"));
   const seen: string[] = [];
   const write = "insert into audit_entry (actor, subject, action, object, detail) values ('t', 't', 'test', 'x', '{}')"; // its order is open until it ends
   await installation.holding(write, [], async () => {
+    const { vm } = await controller.admin.vms.createVm(createOf("watched")); // behind that, so that its event waits
     const shown = Promise.withResolvers<void>();
     const watching = (async () => {
       for await (const message of controller.admin.vms.watchVms({ vm: vm?.id ?? "" })) {
