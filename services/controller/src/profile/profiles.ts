@@ -35,8 +35,7 @@ export class Profiles {
       method: service.methods.addSshKey,
       caller,
       request,
-      work: async ({ em, audit }) => {
-        const object = `key/${fingerprint}`;
+      work: async ({ em, audit, unchanged }) => {
         const known = await em.findOne(SshKeyEntity, { fingerprint });
         if (known && known.owner !== owner) {
           throw new PitwallError("exists", "public_key: another user has this key; make a key of your own", {
@@ -45,14 +44,14 @@ export class Profiles {
           });
         }
         if (known) {
-          await audit({ object, detail: { unchanged: true } });
+          unchanged(); // `pitwall ssh` says it each time
           return { key: known };
         }
         if ((await em.count(SshKeyEntity, { owner })) >= maxKeys)
           throw new PitwallError("exhausted", `you have ${maxKeys} keys: delete one first`, { reason: "TOO_MANY_KEYS" });
         const key = { fingerprint, owner, publicKey: line, createTime: new Date(await databaseNowMs(em)) };
         await em.insert(SshKeyEntity, key);
-        await audit({ object });
+        await audit({ object: `key/${fingerprint}` });
         return { key };
       },
     });
