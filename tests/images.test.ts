@@ -12,6 +12,9 @@ let pitwall: TestStack;
 let dir: string;
 let env: Record<string, string>;
 
+/** What placement counts as held, of all nodes. */
+const counted = async (): Promise<unknown[]> => (await pitwall.query("select digests from node_images")).map(({ digests }) => digests);
+
 const cli = (...args: string[]): Promise<Ended> => run([bin, ...args], { env });
 
 beforeAll(async () => {
@@ -34,6 +37,8 @@ it("pulls, lists and frees, and keeps what a VM uses", async () => {
   expect(digest).toMatch(/^sha256:[0-9a-f]{64}\n$/);
   expect(JSON.parse((await cli("image", "ls", "-o", "json")).stdout)).toMatchObject([{ digest: digest.trim(), references: [image] }]);
 
+  await expect.poll(counted, { timeout: 30_000 }).toEqual([[digest.trim()]]); // with no VM there
+
   const client = pitwall.stack.client();
   const vm = await client.vms.create({ spec: { image } });
   expect((await client.listImages()).images).toMatchObject([{ vmCount: 1 }]);
@@ -49,6 +54,7 @@ it("pulls, lists and frees, and keeps what a VM uses", async () => {
   const freed = await cli("images", "gc", "-o", "json");
   expect(JSON.parse(freed.stdout)).toMatchObject([{ digests: [digest.trim()], baseBytes: String(planned?.baseBytes) }]);
   expect((await client.listImages()).images).toEqual([]);
+  await expect.poll(counted, { timeout: 30_000 }).toEqual([[]]);
 
   await cli("images", "pull", image, "--node", planned?.node ?? "");
   expect(await cli("images", "rm", image)).toMatchObject({ code: 0 });

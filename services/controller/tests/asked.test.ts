@@ -23,6 +23,7 @@ afterAll(async () => {
   await pitwall?.[Symbol.asyncDispose]();
 });
 
+const soon = { timeout: 30_000 };
 const running = { phase: Phase.PHASE_RUNNING };
 const stopped = { phase: Phase.PHASE_STOPPED };
 const exited: Exit = { code: 0, signal: 0, outOfMemory: false };
@@ -73,7 +74,7 @@ test("a process that ended by itself is nobody's, also when its VM is stopped la
   const id = await make("alone");
   const lie = { actor: "ada", subject: "ada", why: "STOP", time: new Date(), generation: 1n };
   node.report(id, { ...running, serviceExit: { ...exited, code: 3, asked: lie } });
-  await expect.poll(async () => (await now(id)).serviceExit).toMatchObject({ code: 3 });
+  await expect.poll(async () => (await now(id)).serviceExit, soon).toMatchObject({ code: 3 });
   expect((await now(id)).serviceExit?.asked).toBeUndefined();
   const { vm: asked } = await ada.vms.stopVm({ vm: id });
   const rests = await become(id, asked, { ...stopped, serviceExit: { ...exited, code: 3 } });
@@ -84,7 +85,7 @@ test("a process that ended by itself is nobody's, also when its VM is stopped la
 test("one that is started again after each end has another one when its VM is stopped", async () => {
   const id = await make("again", { restartPolicy: RestartPolicy.RESTART_POLICY_ALWAYS });
   node.report(id, { ...running, serviceExit: exited, restartCount: 1 });
-  await expect.poll(async () => (await now(id)).restartCount).toBe(1);
+  await expect.poll(async () => (await now(id)).restartCount, soon).toBe(1);
   const { vm: asked } = await ada.vms.stopVm({ vm: id });
   expect(await become(id, asked, { ...stopped, serviceExit: exited, restartCount: 1 })).toMatchObject({
     serviceExit: { asked: by("ada", "STOP") },
@@ -95,7 +96,7 @@ test("an end that the node saw before it heard of the wish is not explained by i
   const id = await make("earlier");
   await bob.vms.stopVm({ vm: id });
   node.report(id, { ...running, serviceExit: { ...exited, code: 1 } }); // of the generation before
-  await expect.poll(async () => (await now(id)).serviceExit).toMatchObject({ code: 1 });
+  await expect.poll(async () => (await now(id)).serviceExit, soon).toMatchObject({ code: 1 });
   const over = await now(id);
   expect([over.asked, over.serviceExit?.asked]).toEqual([by("bob", "STOP"), undefined]);
 });

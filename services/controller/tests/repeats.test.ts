@@ -118,7 +118,7 @@ describe("an image that is deleted", () => {
     answers = held.promise;
     const requestId = randomUUID();
     const first = root.images.deleteImage({ image: digest, requestId });
-    await expect.poll(() => freed).toBe(1);
+    await expect.poll(() => freed, { timeout: 30_000 }).toBe(1);
     const second = elsewhere.images.deleteImage({ image: digest, requestId });
     held.resolve();
     expect((await first).nodes).toMatchObject([{ node: "holder", digests: [digest] }]);
