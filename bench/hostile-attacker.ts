@@ -1,11 +1,22 @@
 // The process that attacks. It is told which attack to begin, and answers when that is under way; told to end it, it answers with what it did.
 import { z } from "zod";
 import type { Attack } from "./hostile-attack.ts";
-import { continuation, headerLists, madeYouReset, pings, rapidReset, settings, silent, slowLoris, smallFrames } from "./hostile-http.ts";
+import {
+  continuation,
+  headerLists,
+  madeYouReset,
+  pings,
+  rapidReset,
+  settings,
+  silent,
+  slowLoris,
+  smallFrames,
+  socketPings,
+} from "./hostile-http.ts";
 import { passwords, windowOverruns } from "./hostile-ssh.ts";
 
 const attacks: Readonly<Record<string, (attack: Attack) => Promise<void>>> = {
-  ...{ silent, slowLoris, smallFrames, rapidReset, madeYouReset, continuation, headerLists, settings, pings },
+  ...{ silent, slowLoris, smallFrames, rapidReset, madeYouReset, continuation, headerLists, settings, pings, socketPings },
   ...{ passwords, windowOverruns },
 };
 const begin = z.object({

@@ -14,6 +14,7 @@ const mostOnOne = 100_000;
 const redialMs = 1_000;
 const trickleMs = 1_000;
 const streamsOnOne = 250;
+const pingsAtOnce = 100;
 const path = "/bench.Bytes/One";
 
 const number = (value: number): Buffer => {
@@ -141,6 +142,29 @@ export async function pings(attack: Attack): Promise<void> {
     () => sent,
     100,
   );
+}
+
+/** On WebSockets that nobody reads. */
+export async function socketPings(attack: Attack): Promise<void> {
+  const { port, signal, did } = attack;
+  const lines = [`GET ${path} HTTP/1.1`, "host: a", "connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13"];
+  const key = ["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-protocol: pitwall-grpc.v1"];
+  const asked = `${[...lines, ...key].join("\r\n")}\r\n\r\n`;
+  const ping = Buffer.concat([Buffer.from([0x89, 0xfd, 0, 0, 0, 0]), Buffer.alloc(125)]); // masked with zeros
+  const many = Buffer.concat(Array.from({ length: pingsAtOnce }, () => ping));
+  await again(attack, lanes, async (localAddress) => {
+    const socket = connect({ port, host: "127.0.0.1", localAddress });
+    socket.on("error", () => undefined);
+    const closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    socket.write(asked);
+    for (let sent = 0; sent < mostOnOne && !socket.destroyed && !signal.aborted; sent += pingsAtOnce) {
+      if (!socket.write(many)) await Promise.race([once(socket, "drain").catch(() => undefined), closed]);
+      did.sent += pingsAtOnce;
+      await breath();
+    }
+    socket.destroy();
+    await closed;
+  });
 }
 
 /** As many calls as a connection may have, each with a message that comes in frames of a byte. */

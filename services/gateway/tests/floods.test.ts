@@ -5,7 +5,7 @@ import { GatewayMetrics } from "../src/metrics.ts";
 import { defaultLimits } from "../src/web/limits.ts";
 import { openWebServer } from "../src/web/server.ts";
 import { answer, frame, gatewayBefore } from "./support/gateway-before.ts";
-import { isServed, raw, refused, start, type Gateway } from "./support/hostile-clients.ts";
+import { isServed, raw, refused, socketTo, start, type Gateway } from "./support/hostile-clients.ts";
 import { callBlock, endHeaders, endStream, frameKind, frameOf, RawHttp2 } from "./support/raw-http2.ts";
 import { call2, session2, trailersOf } from "./support/upstream.ts";
 
@@ -136,6 +136,41 @@ describe("a flood of", () => {
     const client = raw(gateway.port);
     client.socket.write(Buffer.concat([whole(0), frameOf(frameKind.reset, 0, 1, code(8))]));
     await flood(gateway, client, 20_000, next);
+  });
+});
+
+describe("a WebSocket that pings without end", () => {
+  const calls = Buffer.from("\u0001content-type: application/grpc\r\nx-hang: 1\r\n");
+  const masked = (opcode: number, payload: Buffer): Buffer =>
+    Buffer.concat([Buffer.from([0x80 | opcode, 0x80 | payload.length, 0, 0, 0, 0]), payload]);
+  const lines = ["GET /a.B/C HTTP/1.1", "host: a", "connection: Upgrade", "upgrade: websocket", "sec-websocket-version: 13"];
+  const key = ["sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==", "sec-websocket-protocol: pitwall-grpc.v1"];
+  const asked = `${[...lines, ...key].join("\r\n")}\r\n\r\n`;
+
+  it.each([
+    ["before its call has begun", [], false],
+    ["before its call has begun, reading all answers", [], true],
+    ["as a call", [calls], false],
+    ["as a call, reading all answers", [calls], true],
+  ])("%s, is ended, and not a good client", { timeout: 60_000 }, async (_, first, isRead) => {
+    const gateway = await start();
+    await using good = await session2(gateway.port);
+    const socket = await socketTo(gateway.port);
+    let answered = 0;
+    if (isRead) socket.on("data", ({ length }: Buffer) => (answered += length));
+    socket.write(asked);
+    for (const bytes of first) socket.write(masked(2, bytes));
+    const pings = Buffer.concat(Array.from({ length: 5 }, () => masked(9, Buffer.alloc(100))));
+    for (let sent = 0; sent < 20_000 && !socket.destroyed; sent += 5) {
+      socket.write(pings);
+      expect(trailersOf((await call2(good, frame)).body)).toBe(ok);
+      const isGone = (await gateway.metrics.registry.metrics()).includes("pitwall_gateway_connections 1\n"); // but the good one
+      if (isGone && sent > 0) break;
+    }
+    await expect.poll(() => gateway.metrics.registry.metrics(), { timeout: 10_000 }).toContain("pitwall_gateway_connections 1\n");
+    expect(await refused(gateway, "pings")).toBe(1);
+    if (isRead) expect(answered).toBeGreaterThan(50 * 100);
+    await isServed(gateway.port);
   });
 });
 

@@ -1,14 +1,26 @@
-// Connections of HTTP/2 that are ended for what they send, and the sources they come from: after a few of them no more are let in for a while.
+// Connections that are ended for what they send, and the sources they come from: after a few of them no more are let in for a while.
 import { constants, type ServerHttp2Session } from "node:http2";
 import { Penalties } from "../penalties.ts";
 import { sourceOf } from "../source.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 
 /** A connection may ping and change its settings so often at once, and once in so many milliseconds thereafter. */
-const controlBurst = 100;
+export const controlBurst = 100;
 const controlEveryMs = 500;
 /** Calls of a connection that came in crumbs: the next one ends it. */
 const mayCrumble = 3;
+
+/** Takes one of a connection's questions of the protocol's own; false: that was one too many. */
+export function controlBudget(): () => boolean {
+  let spent = 0;
+  let at = performance.now();
+  return () => {
+    const now = performance.now();
+    spent = Math.max(0, spent - (now - at) / controlEveryMs) + 1;
+    at = now;
+    return spent <= controlBurst;
+  };
+}
 
 export class Floods {
   readonly #exempt: WebLimits["penaltyExempt"];
@@ -35,13 +47,9 @@ export class Floods {
       // Undefined would make Node say NO_ERROR, and an error would be told as the connection's own.
       session.destroy(null as unknown as undefined, constants.NGHTTP2_ENHANCE_YOUR_CALM);
     };
-    let spent = 0;
-    let at = performance.now();
+    const isWithin = controlBudget();
     const count = (why: Refusal) => (): void => {
-      const now = performance.now();
-      spent = Math.max(0, spent - (now - at) / controlEveryMs) + 1;
-      at = now;
-      if (spent <= controlBurst || session.destroyed) return;
+      if (isWithin() || session.destroyed) return;
       this.#onRefused(why);
       end();
     };
@@ -54,6 +62,12 @@ export class Floods {
     return () => {
       if (++crumbled > mayCrumble && !session.destroyed) setImmediate(end); // the call that says so is about to be answered
     };
+  }
+
+  /** A WebSocket from there pings without end. */
+  pinged(address: string | undefined): void {
+    this.#onRefused("pings");
+    this.#charge(address);
   }
 
   #charge(address: string | undefined): void {

@@ -143,6 +143,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     isSecure: parts.tls !== undefined,
     limits,
     onRefused: metrics.refuse,
+    onPinged: (source) => floods.pinged(source),
     serve: (client) => void relay(client, relayed),
   });
   http1.emit("listening"); // it is given its connections, but only what listens looks after their time limits and knows which are idle

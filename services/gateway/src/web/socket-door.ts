@@ -4,6 +4,7 @@ import type { Duplex } from "node:stream";
 import { WebSocketServer, type WebSocket } from "ws";
 import { maySpeak } from "./cors.ts";
 import { endSoon } from "./end-soon.ts";
+import { controlBudget, controlBurst } from "./floods.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 import type { CallClient } from "./relay.ts";
 import { socketClient } from "./socket-call.ts";
@@ -16,6 +17,8 @@ export interface SocketDoorParts {
   readonly corsOrigins: readonly string[];
   readonly limits: Pick<WebLimits, "headerBytes" | "headersMs">;
   readonly onRefused: (why: Refusal) => void;
+  /** One from there is ended for its pings. */
+  readonly onPinged: (source: string | undefined) => void;
   readonly isSecure: boolean;
   readonly serve: (client: CallClient) => void;
 }
@@ -27,7 +30,7 @@ export interface SocketDoor {
   stop(): void;
 }
 
-export function openSocketDoor({ corsOrigins, limits, onRefused, isSecure, serve }: SocketDoorParts): SocketDoor {
+export function openSocketDoor({ corsOrigins, limits, onRefused, onPinged, isSecure, serve }: SocketDoorParts): SocketDoor {
   const server = new WebSocketServer({
     noServer: true,
     clientTracking: false,
@@ -36,7 +39,7 @@ export function openSocketDoor({ corsOrigins, limits, onRefused, isSecure, serve
     maxFragments: 64,
     maxBufferedChunks: 1024,
     handleProtocols: () => socketProtocol,
-    ...{ closeTimeout: goodbyeMs }, // its types do not know this one
+    ...{ closeTimeout: goodbyeMs, maxPendingAutoPongs: 2 * controlBurst }, // its types do not know these; our own limit on pings comes first
   });
   const unnamed = new Set<WebSocket>();
   let isStopped = false;
@@ -60,6 +63,13 @@ export function openSocketDoor({ corsOrigins, limits, onRefused, isSecure, serve
       socket.close(1008, "the call's headers did not come in time");
     }, limits.headersMs);
     socket.on("error", () => undefined); // it has been told, with a close code
+    // As on HTTP/2. The library answers each.
+    const isWithin = controlBudget();
+    socket.on("ping", () => {
+      if (isWithin() || socket.readyState !== socket.OPEN) return;
+      onPinged(source);
+      socket.terminate();
+    });
     socket.once("close", () => {
       clearTimeout(late);
       unnamed.delete(socket);
