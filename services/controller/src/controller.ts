@@ -33,7 +33,7 @@ import {
 } from "@pitwall/runtime";
 import { createServer, type Server } from "nice-grpc";
 import { errorDetailsServerMiddleware } from "nice-grpc-error-details";
-import { HealthDefinition, HealthServiceImpl, HealthState } from "nice-grpc-server-health";
+import { HealthDefinition, HealthServiceImpl } from "nice-grpc-server-health";
 import { ServerReflection, ServerReflectionService } from "nice-grpc-server-reflection";
 import { Access } from "./access/access.ts";
 import { HostCertificates } from "./access/host-certificates.ts";
@@ -91,6 +91,7 @@ import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { Connections } from "./rpc/connections.ts";
 import { callerInterceptor, Callers } from "./rpc/callers.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
+import { openHealth } from "./rpc/health.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
@@ -157,6 +158,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
       notReady: async () => void (await store.read().execute("select 1")),
     }),
   );
+  const health = stack.use(openHealth(() => store.read().execute("select 1"), systemClock, log));
   const ca = await openInstallationCa(store, caDir);
   const { PITWALL_SECRETS_KEY_FILE: secretsKeyFile } = config;
   const box = await openSecretBox(secretsKeyFile ?? join(caDir, "secrets.key"), secretsKeyFile !== undefined);
@@ -247,7 +249,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
   api.add(lost.noticing(SessionServiceDefinition), sessionService({ ...ofSessions, pages }));
   api.add(AuditServiceDefinition, auditService(new AuditLog(store), pages));
   api.add(EnrollServiceDefinition, enrollService(enroll, roster));
-  api.add(HealthDefinition, HealthServiceImpl(HealthState()));
+  api.add(HealthDefinition, HealthServiceImpl(health.state));
   api.add(
     ServerReflectionService,
     ServerReflection(
@@ -339,7 +341,7 @@ export async function startController(config: ControllerConfig, { log, failpoint
     await feed[Symbol.asyncDispose]();
     await dispatching;
   });
-  stack.defer(async () => operations.stopping());
+  stack.defer(async () => [operations, health].forEach((part) => part.stopping()));
   if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, joinTokens, ca.certificate);
   const parts = stack.move();
   return { ...addresses, ops: operations.port, [Symbol.asyncDispose]: () => parts.disposeAsync() };

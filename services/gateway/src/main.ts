@@ -75,7 +75,7 @@ async function startWhole(config: GatewayConfig, failpoints: Failpoints): Promis
   const api = stack.use(openApi(identity, log));
   const ends = stack.use(openSessionEnds(() => access.client(), log));
   const at = config.PITWALL_OPS_LISTEN;
-  const notReady = async (): Promise<undefined> => void (await api.session());
+  const notReady = (): Promise<string | undefined> => api.notReady();
   if (config.PITWALL_WORKERS === 1) {
     const metrics = new GatewayMetrics();
     const doors = stack.use(await openDoors(config, { identity, access, ends, metrics, offences: ownOffences, failpoints }));

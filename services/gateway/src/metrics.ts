@@ -49,6 +49,11 @@ export class GatewayMetrics {
     labelNames: ["reason"] as const,
     registers: [this.registry],
   });
+  readonly #repeated = new Counter({
+    name: "pitwall_gateway_repeated_total",
+    help: "Calls that an upstream refused untaken, and that were begun anew.",
+    registers: [this.registry],
+  });
   readonly #vmRequests = new Counter({
     name: "pitwall_gateway_vm_requests_total",
     help: "Requests to ports of VMs that have ended, by their HTTP status; 101 is a WebSocket, or TCP, and none is a client that went first.",
@@ -96,6 +101,11 @@ export class GatewayMetrics {
   }
 
   readonly refuse = (reason: Refusal): void => this.#refused.inc({ reason });
+
+  /** A call went up a second time. */
+  repeated(): void {
+    this.#repeated.inc();
+  }
 
   /** A request to a port of a VM has ended; undefined: before it had an answer. */
   vmRequest(status: number | undefined): void {

@@ -138,6 +138,74 @@ describe("an upstream that", () => {
     expect(await Promise.all(calls.flat())).toEqual(Array.from({ length: 20 }, () => "14"));
   });
 
+  const refusals: readonly [string, (stream: ServerHttp2Stream) => void][] = [
+    ["refuses a call", (stream) => stream.close(constants.NGHTTP2_REFUSED_STREAM)],
+    ["says goodbye to calls that it has not taken", ({ session }) => session?.goaway(constants.NGHTTP2_NO_ERROR, 1)],
+  ];
+  it.each(refusals)("%s is asked once more, with all that was said", async (_, refuse) => {
+    let came = 0;
+    const bodies: Buffer[] = [];
+    const { port, metrics } = await gatewayBefore((stream) => {
+      came++;
+      if (came === 1) return answer(stream, frame);
+      if (came === 2) return refuse(stream);
+      stream.on("data", (piece: Buffer) => void bodies.push(piece));
+      answer(stream, frame);
+    });
+    for (let at = 0; at < 2; at++) expect(trailersOf((await call(port, frame)).body)).toBe("grpc-status: 0\r\n");
+    expect(came).toBe(3);
+    expect(Buffer.concat(bodies)).toEqual(frame);
+    expect(await metrics.registry.metrics()).toContain("pitwall_gateway_repeated_total 1");
+  });
+
+  it("refuses a call twice, or one that was said at length, makes it UNAVAILABLE", async () => {
+    let came = 0;
+    const { port } = await gatewayBefore((stream, headers) => {
+      came++;
+      if (headers["x-long"] === undefined) return stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      let read = 0;
+      stream.on("data", (piece: Buffer) => {
+        read += piece.length;
+        if (read > 80_000) stream.close(constants.NGHTTP2_REFUSED_STREAM);
+      });
+    });
+    expect(trailersOf((await call(port, frame)).body)).toMatch(/^grpc-status: 14\r\n/);
+    expect(came).toBe(2);
+    const long = Buffer.concat([Buffer.from([0, 0, 1, 0x86, 0xa0]), Buffer.alloc(100_000)]);
+    expect(trailersOf((await call(port, long, { ...webHeaders, "x-long": "1" })).body)).toMatch(/^grpc-status: 14\r\n/);
+    expect(came).toBe(3);
+  });
+
+  it("refuses a stream of requests amid it goes on with the same ones elsewhere", async () => {
+    const bodies: Buffer[] = [];
+    let came = 0;
+    let half: () => void = () => undefined;
+    const halfCame = new Promise<void>((resolve) => (half = resolve));
+    const { port } = await gatewayBefore((stream) => {
+      if (came++ === 0) {
+        stream.once("data", () => {
+          half();
+          stream.close(constants.NGHTTP2_REFUSED_STREAM);
+        });
+        return;
+      }
+      stream.on("data", (piece: Buffer) => void bodies.push(piece));
+      answer(stream, frame);
+    });
+    await using session = await session2(port);
+    const stream = session.request({ ":method": "POST", ":path": "/a.B/C", "content-type": "application/grpc" });
+    stream.write(frame);
+    await halfCame;
+    for (let at = 0; at < 5; at++) {
+      stream.write(frame);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    stream.end(frame);
+    const [trailers] = (await Promise.all([once(stream, "trailers"), once(stream.resume(), "close")]))[0] as [Record<string, string>];
+    expect(trailers["grpc-status"]).toBe("0");
+    expect(Buffer.concat(bodies)).toEqual(Buffer.concat(Array.from({ length: 7 }, () => frame)));
+  });
+
   it("says no status at all is at fault: INTERNAL", async () => {
     const { port } = await gatewayBefore((stream) => {
       stream.respond(answered);

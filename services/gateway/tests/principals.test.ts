@@ -1,7 +1,7 @@
 // What one principal may have under way, and for how long, at a gateway before the API of an installation; a good client beside one that
 // means harm.
 import { once } from "node:events";
-import { connect, type ClientHttp2Session, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
+import { connect, type ClientHttp2Session, type ClientHttp2Stream, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2";
 import { makeApiToken, openVerifier } from "@pitwall/auth";
 import { silentLog } from "@pitwall/runtime";
 import { expect, it, onTestFinished } from "vitest";
@@ -37,7 +37,7 @@ async function start(): Promise<Gateway> {
   await once(api, "connect");
   onTestFinished(() => void api.destroy());
   const metrics = new GatewayMetrics();
-  const controller = { session: async () => api, [Symbol.dispose]: () => undefined };
+  const controller = { request: async (sent: OutgoingHttpHeaders) => api.request(sent) };
   const noVms = { open: () => Promise.reject(new Error("no VMs here")) };
   const door = openDoor(openVerifier({ issuer: "http://127.0.0.1:9", audience: "pitwall" }));
   const open = upstreams(door, controller, noVms, new Principals(perPrincipal, metrics.refuse));

@@ -15,6 +15,7 @@ import type { DeadlineOf } from "./deadlines.ts";
 import type { WebLimits } from "./limits.ts";
 import { meterInlet } from "./inlet.ts";
 import { Meter } from "./meter.ts";
+import { Sent } from "./sent.ts";
 import type { AllUnderway } from "./underway.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
@@ -116,6 +117,61 @@ export async function relay(
   });
   body.on("error", (error) => (error instanceof PitwallError ? fail(error) : undefined)); // another one means that the client goes
 
+  const sent = new Sent();
+  /** What has come while the call is being begun anew. */
+  let waiting: Buffer[] | undefined;
+  const answered = (): void => {
+    sent.take(); // it has been taken
+    begunAtMs = performance.now();
+    counted.answered();
+  };
+  /** Opens the upstream's side; undefined when the call is over by then. */
+  const openCall = async (): Promise<ClientHttp2Stream | undefined> => {
+    const opened = await open(path, headers);
+    if (isOver) return void opened.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
+    call = opened;
+    receive(opened, client, { isOver: () => isOver, isLate, answered, finish, fail, again });
+    return opened;
+  };
+  // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
+  const end = (): void => {
+    if (waiting) return; // whoever begins it anew ends it, too
+    if (client.wasCut()) call?.close(constants.NGHTTP2_CANCEL);
+    else call?.end();
+  };
+  let heldBack: ClientHttp2Stream | undefined;
+  const write = (piece: Buffer): void => {
+    if (!call || call.closed || call.destroyed || call.write(piece)) return;
+    body.pause();
+    if (heldBack !== call) call.on("drain", () => body.resume());
+    heldBack = call;
+  };
+  const pass = (piece: Buffer): void => {
+    if (isOver) return;
+    if (waiting) return void waiting.push(piece);
+    sent.add(piece); // also of an upstream that is gone and not yet known to be: the call may go on elsewhere
+    write(piece);
+  };
+  /** Elsewhere, when the upstream has taken nothing of it. False when that may not be. */
+  function again(): boolean {
+    const pieces = sent.take();
+    if (!pieces) return false;
+    metrics.repeated();
+    waiting = [...pieces];
+    body.pause();
+    openCall()
+      .then((opened) => {
+        if (!opened) return;
+        const all = waiting ?? [];
+        waiting = undefined;
+        body.resume(); // unless what follows holds it back
+        all.forEach(write);
+        if (isWhole()) end();
+      })
+      .catch(fail);
+    return true;
+  }
+
   try {
     leaveAdmission = admission.call(client.source);
     const meter = new Meter(limits, (why) => {
@@ -123,24 +179,8 @@ export async function relay(
       if (why === "small_frames") onCrumbs?.();
     });
     const early = meterInlet(body, { meter, isOver: () => isOver, fail });
-    call = await open(path, headers);
-    if (isOver) return void call.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
-    const answered = (): void => {
-      begunAtMs = performance.now();
-      counted.answered();
-    };
-    receive(call, client, { isOver: () => isOver, isLate, answered, finish, fail });
-    const sent = call;
-    // A call that its client breaks off ends here like one that has said all: the guest would keep half a file for a whole one.
-    const end = (): void => void (client.wasCut() ? sent.close(constants.NGHTTP2_CANCEL) : sent.end());
+    if (!(await openCall())) return;
     // Not piped: that costs ten listeners a call.
-    let isHeldBack = false;
-    const pass = (piece: Buffer): void => {
-      if (isOver || sent.closed || sent.destroyed || sent.write(piece)) return;
-      body.pause();
-      if (!isHeldBack) sent.on("drain", () => body.resume());
-      isHeldBack = true;
-    };
     if (early) pass(early);
     if (isWhole()) return end(); // one of which all has come ends by itself while its upstream is being opened
     body.on("data", pass);
@@ -177,9 +217,11 @@ interface Receiver {
   answered(): void;
   finish(trailers: Trailers): void;
   fail(error: unknown): void;
+  /** Begins it anew with another upstream, if that may be. */
+  again(): boolean;
 }
 
-function receive(call: ClientHttp2Stream, client: CallClient, { isOver, isLate, answered, finish, fail }: Receiver): void {
+function receive(call: ClientHttp2Stream, client: CallClient, { isOver, isLate, answered, finish, fail, again }: Receiver): void {
   const { session } = call;
   let trailers: Trailers | undefined;
   let lost: Error | undefined;
@@ -189,6 +231,8 @@ function receive(call: ClientHttp2Stream, client: CallClient, { isOver, isLate, 
   const finishWithout = (): void => {
     if (isOver()) return;
     if (lost instanceof PitwallError) fail(lost);
+    // A connection that ends with this code (lost, then) has said nothing of calls that it has taken.
+    else if (call.rstCode === constants.NGHTTP2_REFUSED_STREAM && !lost && again()) return;
     // Servers of gRPC reset a call so, too, whose deadline has passed.
     else if (call.rstCode === constants.NGHTTP2_CANCEL && isLate()) finish(deadlineTrailers);
     else if (lost || session?.destroyed) fail(unreachable(lost));

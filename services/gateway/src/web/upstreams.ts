@@ -22,10 +22,15 @@ const healthService = "grpc.health.v1.Health";
 export type OpenUpstream = (path: string, headers: CallHeaders) => Promise<ClientHttp2Stream>;
 
 /** For requests that come through the {@link Door}; each counts to its principal until its upstream has ended. */
-export function upstreams(door: Door, api: ControllerApi, tunnels: Pick<Tunnels, "open">, principals: Principals): OpenUpstream {
+export function upstreams(
+  door: Door,
+  api: Pick<ControllerApi, "request">,
+  tunnels: Pick<Tunnels, "open">,
+  principals: Principals,
+): OpenUpstream {
   return async (path, headers) => {
     const service = path.split("/")[1] ?? "";
-    if (service === healthService) return (await api.session()).request(upstreamHeaders(path, headers));
+    if (service === healthService) return api.request(upstreamHeaders(path, headers));
     const { credential, principal } = await door(one(headers["authorization"]));
     const leave = principals.enter(principal);
     try {
@@ -38,7 +43,7 @@ export function upstreams(door: Door, api: ControllerApi, tunnels: Pick<Tunnels,
   };
 
   async function open(service: string, bearerToken: string, path: string, headers: CallHeaders): Promise<ClientHttp2Stream> {
-    if (controllerServices.has(service)) return (await api.session()).request(upstreamHeaders(path, headers));
+    if (controllerServices.has(service)) return api.request(upstreamHeaders(path, headers));
     if (service !== guestService.fullName)
       throw new PitwallError("unsupported", `there is no service ${JSON.stringify(service.slice(0, 80))} here`, {
         reason: "NO_SUCH_SERVICE",

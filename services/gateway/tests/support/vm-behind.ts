@@ -27,7 +27,7 @@ import { Principals } from "../../src/web/principals.ts";
 import { openWebServer } from "../../src/web/server.ts";
 import { upstreams } from "../../src/web/upstreams.ts";
 
-const noController = { session: () => Promise.reject(new Error("no calls of the API here")), [Symbol.dispose]: () => undefined };
+const noController = { request: () => Promise.reject(new Error("no calls of the API here")) };
 const here = "127.0.0.1";
 /** An API token: the gateway lets it pass, and the controller of these tests lets it in. */
 export const bearer = `Bearer pwt_${"0".repeat(16)}_${"a".repeat(43)}`;
