@@ -225,10 +225,9 @@ export async function startController(config: ControllerConfig, { log, failpoint
   const pages = openPages(signer);
   const fleet = new FleetChanges({ mutations, nodes, placer, news });
   const open = new OpenCalls();
-  const api = createServer({ ...apiOptions, interceptors: [callerInterceptor({ admit, callers, log })] })
+  const api = createServer({ ...apiOptions, interceptors: [callerInterceptor({ admit, callers, open, log })] })
     .use(errorDetailsServerMiddleware)
     .use(errorBoundary(log))
-    .use((call, context) => open.follow(call, context))
     .use(databaseBoundary)
     .use(guard)
     .use(refuseZeroBytes)
@@ -334,12 +333,15 @@ export async function startController(config: ControllerConfig, { log, failpoint
     await failpoints.at("lease.resigned").catch((error: unknown) => log.warn("a failpoint threw", { error }));
     sessions.drain("the controller stops");
   });
-  // While nodes are still here, so that what was asked for before the end can be placed. Watches end with the feed.
-  stack.defer(() => drain(api, open));
   stack.defer(async () => {
-    await roster.leave().catch((error: unknown) => log.warn("the others will only notice that this controller leaves", { error }));
-    await feed[Symbol.asyncDispose]();
+    const leaving = roster
+      .leave()
+      .catch((error: unknown) => log.warn("the others will only notice that this controller leaves", { error }));
+    await feed[Symbol.asyncDispose](); // watches end with it
     await dispatching;
+    // While nodes are still here, so that what was asked for before the end can be placed.
+    await drain(api, open);
+    await leaving;
   });
   stack.defer(async () => [operations, health].forEach((part) => part.stopping()));
   if (config.PITWALL_BOOTSTRAP_DIR !== undefined) await writeBootstrap(config.PITWALL_BOOTSTRAP_DIR, joinTokens, ca.certificate);

@@ -19,6 +19,7 @@ export class Roster {
   readonly #store: Store;
   readonly #id: string;
   #own: ControllerAddress = { api: "", link: "" };
+  #hasLeft = false;
   readonly #present = gather(async (asked: readonly undefined[]) => {
     const present = await this.#look();
     return asked.map(() => present);
@@ -48,7 +49,7 @@ export class Roster {
 
   async seen(): Promise<void> {
     const { api, link } = this.#own;
-    if (link === "") return;
+    if (link === "" || this.#hasLeft) return;
     await this.#store.write(
       `insert into controller (id, api_address, link_address) values (?, ?, ?)
        on conflict (id) do update set seen_time = now()`,
@@ -56,8 +57,10 @@ export class Roster {
     );
   }
 
+  /** Others no longer send anybody here. It waits for no change that is under way here. */
   async leave(): Promise<void> {
-    await this.#store.change((em) => em.execute("delete from controller where id = ?", [this.#id]));
+    this.#hasLeft = true;
+    await this.#store.write("delete from controller where id = ?", [this.#id]);
   }
 
   /** All that are there, this one first. */

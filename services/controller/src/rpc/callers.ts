@@ -6,6 +6,7 @@ import { Status } from "nice-grpc";
 import type { Principal } from "../projects/principal.ts";
 import type { Admit } from "./admission.ts";
 import { databaseAway } from "./database-boundary.ts";
+import type { OpenCalls } from "./draining.ts";
 import { policyOf } from "./policy.ts";
 
 /** Set by {@link callerInterceptor} and taken away from whoever sends it: by which {@link Callers} know a call's. */
@@ -36,34 +37,52 @@ export class Callers {
   }
 }
 
-export function callerInterceptor({ admit, callers, log }: { admit: Admit; callers: Callers; log: Log }): ServerInterceptor {
+export interface CallerParts {
+  readonly admit: Admit;
+  readonly callers: Callers;
+  readonly open: OpenCalls;
+  readonly log: Log;
+}
+
+export function callerInterceptor({ admit, callers, open, log }: CallerParts): ServerInterceptor {
   return ({ path }, call) => {
     let id: string | undefined;
     let isOver = false;
+    const end = (): void => {
+      isOver = true;
+      callers.take(id); // its handler may never have begun
+      open.over(refuse);
+    };
+    const refuse = (error: unknown): void => {
+      if (!isOver) outer.sendStatus(refusalOf(error, path, log));
+    };
     const outer = new ServerInterceptingCall(call, {
       start(next) {
         if (policyOf(path)?.who === "anyone") limitMessages(call, anyonesMessageBytes);
         const listener = new ServerListenerBuilder()
           .withOnReceiveMetadata((metadata: Metadata, pass) => {
             metadata.remove(callerKey);
-            admit(path, metadata.get("authorization").map(String).at(0)).then(
-              (user) => {
-                if (isOver) return;
-                if (user) metadata.set(callerKey, (id = callers.put(user)));
-                pass(metadata);
-              },
-              (error: unknown) => outer.sendStatus(refusalOf(error, path, log)),
-            );
+            admit(path, metadata.get("authorization").map(String).at(0)).then((user) => {
+              if (isOver) return;
+              if (user) metadata.set(callerKey, (id = callers.put(user)));
+              pass(metadata);
+            }, refuse);
           })
-          .withOnCancel(() => {
-            isOver = true;
-            callers.take(id);
-          })
+          .withOnCancel(end)
           .build();
         next(listener);
+        open.begun(refuse);
+      },
+      // What a handler has still to say of a call that was refused, nobody hears.
+      sendMetadata(metadata, next) {
+        if (!isOver) next(metadata);
+      },
+      sendMessage(message, next) {
+        if (!isOver) next(message);
       },
       sendStatus(status, next) {
-        callers.take(id); // its handler may never have begun
+        if (isOver) return;
+        end();
         next(status);
       },
     });

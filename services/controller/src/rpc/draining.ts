@@ -1,9 +1,9 @@
-// How a server stops: calls of one answer that it has no more time for hear that they may be made again.
+// How a server stops: calls that it has no more time for hear that they may be made again, whatever they wait for.
 //
 // Without this word they would hear of a broken connection, and one of them, by a whim of HTTP/2, of an internal error. What such a call has
 // begun goes on until it is done or the process ends: whoever repeats it says the same request_id.
 import { PitwallError, sleepOrAbort } from "@pitwall/runtime";
-import type { CallContext, Server, ServerMiddlewareCall } from "nice-grpc";
+import type { Server } from "nice-grpc";
 
 const drainMs = 3_000;
 /** For the answers of those that are left. */
@@ -24,31 +24,27 @@ async function within(ms: number, work: Promise<void>): Promise<void> {
   over.abort();
 }
 
+/** Answers a call, once. */
+type Refuse = (error: PitwallError) => void;
+
 export class OpenCalls {
-  readonly #open = new Set<(error: PitwallError) => void>();
+  readonly #open = new Set<Refuse>();
   #isOver = false;
+
+  /** A call has come; it is open until it is {@link over}. */
+  begun(refuse: Refuse): void {
+    this.#open.add(refuse);
+    if (this.#isOver) refuse(stopping());
+  }
+
+  over(refuse: Refuse): void {
+    this.#open.delete(refuse);
+  }
 
   /** All that are open now are refused, and all that come. */
   end(): void {
     this.#isOver = true;
     for (const refuse of this.#open) refuse(stopping());
-  }
-
-  /** Middleware below the error boundary. Streams are ended by who makes them. */
-  async *follow<Req, Res>(
-    call: ServerMiddlewareCall<Req, Res>,
-    context: CallContext,
-  ): AsyncGenerator<Awaited<Res>, Awaited<Res> | void, undefined> {
-    if (call.responseStream) return yield* call.next(call.request, context);
-    if (this.#isOver) throw stopping();
-    const { promise: refused, reject } = Promise.withResolvers<never>();
-    this.#open.add(reject);
-    try {
-      const { value } = await Promise.race([call.next(call.request, context).next(), refused]);
-      return value;
-    } finally {
-      this.#open.delete(reject);
-    }
   }
 }
 
