@@ -1,7 +1,7 @@
 // The invariants as judges of a history: each a pure function that says what is wrong with it. Words of one are short: they go on one line.
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { History, RowWrite, Violation } from "../observer/history.ts";
-import { hasVmm, restOf } from "../observer/settled.ts";
+import { hasVmm, isStranded, restOf } from "../observer/settled.ts";
 
 type Checker = (history: History) => string[];
 
@@ -23,8 +23,8 @@ const exclusivePlacement: Checker = ({ writes }) => {
 const exclusiveRuns: Checker = ({ runs }) => overlaps(runs, (a, b) => a.node !== b.node);
 
 /** I8: nor twice on one node; and the latest generation is brought about. */
-const effectOnce: Checker = ({ runs, final, writes, calls }) => {
-  const unmet = final.filter(({ generation, observed }) => observed < generation);
+const effectOnce: Checker = ({ runs, final, writes, calls, gone }) => {
+  const unmet = final.filter(({ node, generation, observed }) => observed < generation && !gone.includes(node));
   const made = Map.groupBy(
     writes.filter(({ op }) => op === "INSERT"),
     ({ request }) => request,
@@ -54,14 +54,22 @@ function overlaps(runs: History["runs"], counts: (a: History["runs"][number], b:
 /** In which a calm system leaves no VM that should run. VM_LOST: no node loses its disk. */
 const passing: ReadonlySet<string> = new Set(["LEASE_LOST", "NODE_LOST", "NODE_UNREACHABLE", "VM_LOST"]);
 
-/** I4: in the calm, what should run runs where its row says, or has failed with a reason; what should not, does not. */
-const nothingLost: Checker = ({ final, runs, calls, writes }) => {
+/**
+ * I4: in the calm, what should run runs where its row says, or has failed with a reason; what should not, does not. What is on a node that has
+ * gone for good says so.
+ */
+const nothingLost: Checker = ({ final, runs, calls, writes, gone }) => {
   const wrong: string[] = [];
   const living = Map.groupBy(
     runs.filter(({ toMs }) => toMs === undefined),
     ({ vm }) => vm,
   );
-  for (const { vm, node, desired, phase, reason } of final) {
+  for (const row of final) {
+    const { vm, node, desired, phase, reason } = row;
+    if (gone.includes(node)) {
+      if (!isStranded(row)) wrong.push(`${vm}: its node has gone for good, and it is in phase ${phase} ${reason}`);
+      continue;
+    }
     const here = (living.get(vm) ?? []).filter((run) => run.node === node).length;
     const should = desired === Desired.DESIRED_RUNNING;
     if (should && phase !== Phase.PHASE_RUNNING && (phase !== Phase.PHASE_FAILED || reason === "" || passing.has(reason)))
@@ -89,9 +97,10 @@ const noResurrection: Checker = ({ writes, runs, resolutionMs }) => {
 };
 
 /** I6: of what is gone no node keeps anything; nor of what is elsewhere. */
-const noLeak: Checker = ({ stored, runs, final }) => {
+const noLeak: Checker = ({ stored, runs, final, gone }) => {
   const homes = new Map(final.map(({ vm, node }) => [vm, node]));
-  const isForeign = ({ vm, node }: { readonly vm: string; readonly node: string }): boolean => homes.get(vm) !== node;
+  const isForeign = ({ vm, node }: { readonly vm: string; readonly node: string }): boolean =>
+    homes.get(vm) !== node && !gone.includes(node);
   return [
     ...stored.filter(isForeign).map(({ vm, node }) => `${vm}: ${node} keeps its journal`),
     ...runs.filter((run) => run.toMs === undefined && isForeign(run)).map(({ vm, node }) => `${vm}: ${node} keeps its VMM`),

@@ -18,13 +18,23 @@ const call = (change: Partial<SimCall>): SimCall => ({
 });
 const final: SimFinalVm = {
   ...{ vm: "a", node: "n1", desired: Desired.DESIRED_RUNNING, phase: Phase.PHASE_RUNNING, reason: "", hostKey: "key a" },
-  ...{ generation: 1, observed: 1, revision: 1 },
+  ...{ generation: 1, observed: 1, revision: 1, epoch: 1, cpuMillis: 100, movesSince: 0 },
+};
+/** On a node that has gone, while another has room. */
+const stranded: Partial<SimHistory> = {
+  ...{ gone: ["n1"], final: [{ ...final, reason: "NODE_LOST" }], stored: [], runs: [run({ toMs: 20 })] },
+  writes: [
+    born,
+    write({ saidBy: "n1/1", observed: 1 }),
+    write({ op: "INSERT", vm: "b", node: "n2", name: "b" }),
+    write({ op: "DELETE", vm: "b", node: "n2", name: "b" }),
+  ],
 };
 
 /** A VM that was made, runs, and was watched. */
 const good: SimHistory = {
   ...{ calls: [call({})], writes: [born, write({})], runs: [run({})], watched: [{ vm: "a", revision: 1, isGone: false }] },
-  ...{ events: [{ vm: "a", revision: 1 }], final: [final], stored: [{ node: "n1", vm: "a" }], losses: [], audited: ["r"] },
+  ...{ events: [{ vm: "a", revision: 1 }], final: [final], stored: [{ node: "n1", vm: "a" }], gone: [], losses: [], audited: ["r"] },
   ...{ capacity: { cpuMillis: 500, memBytes: 500 }, patienceMs: 15_000, resolutionMs: 0, ownChanges: [], troubles: [] },
   ...{ peaks: { timers: { peak: 5, cap: 5 } }, probe: { runningMs: 500, goneMs: 500 }, struck: [] },
 };
@@ -46,6 +56,7 @@ const bad: readonly (readonly [invariant: string, name: string, change: Partial<
     "a VM that was said to be lost, and was not",
     { writes: [born, write({ phase: Phase.PHASE_FAILED, reason: "VM_LOST" }), write({})] },
   ],
+  ["I4", "a VM that may begin anew, and waits for a node that has gone", stranded],
   ["I7", "two processes of one number", { runs: [run({}), run({ vm: "b", dir: "/b", fromMs: 20 })] }],
   ["I7", "two VMs in one folder", { runs: [run({}), run({ vm: "b", pid: 2, fromMs: 20 })] }],
   ["I7", "two VMs of one name", { writes: [born, write({ vm: "b", op: "INSERT" })] }],

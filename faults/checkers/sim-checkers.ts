@@ -1,6 +1,7 @@
 // The invariants that only the layer sim sees enough of, as judges of its history: pure, as those of checkers.ts.
+import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Violation } from "../observer/history.ts";
-import type { SimHistory, SimWrite } from "../observer/sim-history.ts";
+import type { SimFinalVm, SimHistory, SimWrite } from "../observer/sim-history.ts";
 import { judge } from "./checkers.ts";
 import { answersFitAnOrder } from "./register.ts";
 
@@ -44,6 +45,25 @@ const nothingSaidLost: SimChecker = ({ writes }) => {
   return [...said].map(([vm, [first]]) => `${vm}: was said to be lost at ${first?.atMs} ms`);
 };
 
+/**
+ * I4: what should run, and may begin anew elsewhere, does so when its node has gone for good: if that node had said that it knows, and another
+ * has room.
+ */
+const nothingStranded: SimChecker = ({ final, gone, writes, capacity }) => {
+  const taken = Map.groupBy(final, ({ node }) => node);
+  const hasRoom = (cpuMillis: number): boolean =>
+    [...new Set(writes.map(({ node }) => node))].some((node) => {
+      const used = (taken.get(node) ?? []).reduce((sum, vm) => sum + vm.cpuMillis, 0);
+      return !gone.includes(node) && used + cpuMillis <= capacity.cpuMillis;
+    });
+  const knew = ({ vm, epoch, movesSince = Infinity }: SimFinalVm): boolean =>
+    writes.some((write) => write.vm === vm && write.epoch === epoch && write.saidBy !== "" && write.observed >= Math.max(movesSince, 1));
+  return final
+    .filter((vm) => gone.includes(vm.node) && vm.desired === Desired.DESIRED_RUNNING && vm.reason === "NODE_LOST")
+    .filter((vm) => knew(vm) && hasRoom(vm.cpuMillis))
+    .map(({ vm, node }) => `${vm}: may begin anew, and is on ${node}, which has gone for good`);
+};
+
 /** I12: what a node says is written by its newest session alone. */
 const noOldWord: SimChecker = ({ writes }) =>
   writes
@@ -63,7 +83,7 @@ const worksAgain: SimChecker = ({ probe: { runningMs, goneMs } }) => {
 };
 
 export const simCheckers: Readonly<Record<string, SimChecker>> = {
-  I4: nothingSaidLost,
+  I4: (history) => [...nothingSaidLost(history), ...nothingStranded(history)],
   I7: nothingShared,
   I10: answersFitAnOrder,
   I12: noOldWord,

@@ -98,6 +98,8 @@ export interface History {
   readonly stored: readonly { readonly node: string; readonly vm: string }[];
   /** What nodes have. */
   readonly capacity: { readonly cpuMillis: number; readonly memBytes: number };
+  /** Nodes that went and did not come back: what of a VM is there stays there. */
+  readonly gone: readonly string[];
   readonly losses: readonly SessionLoss[];
   /** When something was wrong with a node, or with its way to any controller. */
   readonly troubles: readonly Trouble[];

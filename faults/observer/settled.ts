@@ -23,11 +23,24 @@ function isSettled({ desired, phase, reason, observed, generation }: FinalVm): b
   return phase === restOf.get(desired) || phase === Phase.PHASE_FAILED;
 }
 
-/** All are settled, and those that are said to run are those that do, each where its row says. */
+/** Where its VM comes to rest whose node has gone for good, but for those that begin anew elsewhere: what is on that node is not known. */
+export function isStranded({ desired, phase, reason }: FinalVm): boolean {
+  return (
+    desired === Desired.DESIRED_DELETED || desired === Desired.DESIRED_STOPPED || phase === Phase.PHASE_FAILED || reason === "NODE_LOST"
+  );
+}
+
+/**
+ * All are settled, and those that are said to run are those that do, each where its row says; those on nodes that have gone for good are
+ * stranded.
+ */
 export function areSettled(
-  vms: readonly FinalVm[],
+  all: readonly FinalVm[],
   living: readonly { readonly vm: string; readonly node: string | undefined }[],
+  gone: ReadonlySet<string> = new Set(),
 ): boolean {
+  const vms = all.filter(({ node }) => !gone.has(node));
+  if (!all.every((vm) => !gone.has(vm.node) || isStranded(vm))) return false;
   const lives = new Set(living.map(({ vm, node }) => `${vm} ${node}`));
   const running = vms.filter(({ phase }) => hasVmm(phase));
   return vms.every(isSettled) && lives.size === running.length && running.every(({ vm, node }) => lives.has(`${vm} ${node}`));

@@ -40,6 +40,10 @@ export interface SimRun extends Run {
 
 export interface SimFinalVm extends FinalVm {
   readonly hostKey: string;
+  readonly cpuMillis: number;
+  readonly epoch: number;
+  /** The generation since which it may begin anew elsewhere when its node is lost; undefined: it may not. */
+  readonly movesSince: number | undefined;
 }
 
 /** The most that was seen of something, and what there may be. */

@@ -109,6 +109,7 @@ export async function runProcessSchedule(
   const { nodeIds } = installation;
   const history: History = {
     ...seen,
+    gone: [],
     calls: clients.calls,
     watched: clients.watched,
     runs: runsIn(seen, installation, originMs),

@@ -22,6 +22,7 @@ export const faultKinds = [
   "clock-jump",
   "crash-at",
   "disk-broken-at",
+  "node-gone",
 ] as const;
 export type FaultKind = (typeof faultKinds)[number];
 
@@ -143,9 +144,14 @@ const profiles = [
 const holdingShare = 0.4;
 /** Of their VMs, by each kind; and of those, so many are started again. */
 const [holdChance, goOnChance] = [0.4, 0.7];
+/** Of schedules with several nodes: so many have one that goes for good. */
+const goneShare = 0.12;
 const windowMs = 5_000;
 /** Faults that wait at a failpoint come more often than others, as there are many places; late copies, as they need two changes of one VM. */
-const weights: Readonly<Partial<Record<FaultKind, number>>> = { "crash-at": 6, "disk-broken-at": 2, "late-copy": 2 };
+const weights: Readonly<Partial<Record<FaultKind, number>>> = {
+  ...{ "crash-at": 6, "disk-broken-at": 2, "late-copy": 2 },
+  "node-gone": 0, // drawn apart
+};
 const drawnKinds = faultKinds.flatMap((kind) => Array<FaultKind>(weights[kind] ?? 1).fill(kind));
 
 /** Times are milliseconds since the begin. `scope`: instead of the one that the seed draws. */
@@ -196,6 +202,7 @@ export function makeSchedule(seed: string, scope?: keyof typeof scopes): Schedul
       step,
     };
   });
+  faults.push(...drawGone(seed, nodes, firstFaultMs, lastFaultMs));
   const byTime = (a: { readonly atMs: number }, b: { readonly atMs: number }): number => a.atMs - b.atMs;
   return {
     ...{ seed, nodes, controllers: controllerCount, undeleteWindowMs: random() < 0.5 ? 0 : windowMs, firstFaultMs },
@@ -220,6 +227,15 @@ function drawHolds(seed: string, ops: readonly Op[], withinMs: number, lastMs: n
     );
 }
 
+/** From a stream of its own as well. The first node stays: somebody must be there for the others' VMs, and for the probe. */
+function drawGone(seed: string, nodes: number, fromMs: number, toMs: number): Fault[] {
+  const random = seededRandom(seed, "gone");
+  if (nodes === 1 || random() >= goneShare) return [];
+  const victim = 1 + Math.floor(random() * (nodes - 1));
+  const atMs = fromMs + Math.floor(random() * (toMs - fromMs + 1));
+  return [{ kind: "node-gone", atMs, forMs: 0, victim, controller: undefined, step: undefined }];
+}
+
 /** Otherwise its victim is a node. */
 export function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): boolean {
   if (step !== undefined) return failpointList[step].owner === "controller";
@@ -230,11 +246,12 @@ export function isOfController({ kind, step }: Pick<Fault, "kind" | "step">): bo
 const longKinds: ReadonlySet<FaultKind> = new Set(["uneven", "clock-jump", "database-down"]);
 
 /** What strikes a node, and no link of it. */
-const ofHost: ReadonlySet<FaultKind> = new Set(["agent-crash", "power-loss", "fence", "disk-broken", "clock-jump"]);
+const ofHost: ReadonlySet<FaultKind> = new Set(["agent-crash", "power-loss", "fence", "disk-broken", "clock-jump", "node-gone"]);
 
 /** As a failure is told. */
 export function faultLine(fault: Fault): string {
   const { kind, atMs, forMs, victim, controller, step } = fault;
+  if (kind === "node-gone") return `node ${victim} gone for good at ${atMs}`;
   if (kind === "database-down") return `${kind} at ${atMs} for ${forMs} ms`;
   const who = isOfController(fault) ? `controller ${victim}` : `node ${victim}`;
   if (step !== undefined) return `${kind} ${step} of ${who} from ${atMs} for ${forMs} ms`;

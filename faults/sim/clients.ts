@@ -25,6 +25,8 @@ export const projectName = "sim";
 export const client: Principal = { subject: "client", username: "client", isAdmin: false, token: undefined };
 const operator: Principal = { subject: "operator", username: "operator", isAdmin: true, token: undefined };
 const cpuSizes = [1_000, 1_500, 2_000] as const;
+/** Of updates: so many say what becomes of the VM when its node is lost. */
+const policyChance = 0.5;
 /** Few, so that two VMs may want the same. */
 const names = 12;
 
@@ -148,6 +150,11 @@ export class Clients {
       case "update": {
         const value = { spec: { cpuMillis: cpuSizes[Math.floor(random() * cpuSizes.length)] ?? 1_000, labels: { at: String(op.atMs) } } };
         const updateMask = random() < 0.5 ? ["spec.labels"] : ["spec.labels", "spec.cpu_millis"];
+        if (random() < policyChance) {
+          const { NODE_LOSS_POLICY_RESCHEDULE: reschedule, NODE_LOSS_POLICY_HOLD: hold } = NodeLossPolicy;
+          Object.assign(value.spec, { nodeLossPolicy: random() < 0.7 ? reschedule : hold });
+          updateMask.push("spec.node_loss_policy");
+        }
         return (await vms.moves.update(client, UpdateVmRequest.fromPartial({ ...change, value, updateMask }))).vm;
       }
       case "rename":

@@ -28,10 +28,18 @@ export async function finalVms(database: SimDatabase): Promise<SimFinalVm[]> {
     observed_generation: string;
     revision: string;
     ssh_host_key: string;
-  }>("select id, node_id, desired, phase, reason, generation, observed_generation, revision, ssh_host_key from vm");
+    cpu_millis: number;
+    epoch: string;
+    policy_generation: string;
+    moves: boolean;
+  }>(
+    `select id, node_id, desired, phase, reason, generation, observed_generation, revision, ssh_host_key, cpu_millis, epoch, policy_generation,
+       spec->>'nodeLossPolicy' = 'NODE_LOSS_POLICY_RESCHEDULE' as moves from vm`,
+  );
   return rows.map((row) => ({
     ...{ vm: row.id, node: row.node_id, desired: row.desired, phase: row.phase, reason: row.reason, hostKey: row.ssh_host_key },
     ...{ generation: Number(row.generation), observed: Number(row.observed_generation), revision: Number(row.revision) },
+    ...{ cpuMillis: row.cpu_millis, epoch: Number(row.epoch), movesSince: row.moves ? Number(row.policy_generation) : undefined },
   }));
 }
 

@@ -13,6 +13,7 @@ import { isOfController, type Fault, type Op, type Schedule } from "../schedule/
 import { client, Clients, projectName } from "./clients.ts";
 import { leaseMs, startSimController, type SimController } from "./controller.ts";
 import type { SimDatabase } from "./database.ts";
+import { Departures } from "./departures.ts";
 import { Gauges } from "./gauges.ts";
 import { Network } from "./network.ts";
 import { SimProcess } from "./process.ts";
@@ -60,6 +61,7 @@ class World {
   readonly #clients: Clients;
   readonly #runs: SimRun[] = [];
   readonly #gauges = new Gauges();
+  readonly #departures: Departures;
   readonly #troubles: Trouble[] = [];
   readonly #struck: StepName[] = [];
   readonly #stop = new AbortController();
@@ -73,6 +75,7 @@ class World {
     this.#schedule = schedule;
     this.#parts = parts;
     this.#clock = new VirtualClock(() => parts.database.quiet());
+    this.#departures = new Departures(this.#clock);
     const { seed, controllers } = schedule;
     const controllerAt = (index: number): SimController | undefined => this.#controllers[index];
     this.#network = new Network({ clock: this.#clock, random: seededRandom(seed, "network"), controllerAt, controllers });
@@ -196,7 +199,7 @@ class World {
       this.#troubles.push({
         node: nodeId(victim),
         fromMs,
-        toMs: step !== undefined || kind === "fence" ? Infinity : fromMs + forMs + headStartLimitMs,
+        toMs: step !== undefined || kind === "fence" || kind === "node-gone" ? Infinity : fromMs + forMs + headStartLimitMs,
       });
     }
     const node = this.#nodes[victim];
@@ -207,6 +210,8 @@ class World {
         return node?.crash(forMs);
       case "power-loss":
         return node?.lose(forMs);
+      case "node-gone":
+        return node && this.#departures.leave(node);
       case "fence":
         return this.#doing(this.#fence(victim, forMs, controller ?? 0));
       case "controller-crash":
@@ -315,22 +320,30 @@ class World {
     const living = this.#runs.filter(({ toMs }) => toMs === undefined);
     const homes = new Map(final.map(({ vm, node }) => [vm, node]));
     const isForeign = ({ vm, node }: { readonly vm: string; readonly node: string }): boolean => homes.get(vm) !== node;
-    if (!areSettled(final, living) || this.#stored().some(isForeign)) return false;
+    if (!areSettled(final, living, new Set(this.#gone)) || this.#stored().some(isForeign)) return false;
     if (this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
     // A drain has stopped them, and moves them or starts them again.
     return (await this.#parts.database.query("select from vm where moving limit 1")).length === 0;
   }
 
-  /** What nodes have journals of. */
+  /** What nodes have journals of, but for those that have gone. */
   #stored(): { node: string; vm: string }[] {
-    return this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm })));
+    const gone = this.#gone;
+    const all = this.#nodes.flatMap(({ host }, index) => host.stored.map((vm) => ({ node: nodeId(index), vm })));
+    return all.filter(({ node }) => !gone.includes(node));
+  }
+
+  get #gone(): string[] {
+    return this.#nodes.flatMap((node, index) => (this.#departures.hasGone(node) ? [nodeId(index)] : []));
   }
 
   /** Without the last of what troubles them nodes may be as they should be, and stay so only until their leases are over. */
   #areAllBack(): boolean {
     const nowMs = this.#clock.monotonicMs();
     const areOver = this.#troubles.every(({ toMs }) => toMs === Infinity || toMs <= nowMs);
-    return areOver && this.#nodes.every(({ isUp }, index) => isUp && this.#controllers.some((each) => each?.links.here(nodeId(index))));
+    const isBack = (node: SimNode, index: number): boolean =>
+      this.#departures.hasGone(node) || (node.isUp && this.#controllers.some((each) => each?.links.here(nodeId(index))));
+    return areOver && this.#departures.areOver && this.#nodes.every(isBack);
   }
 
   /** A VM that nobody had: it must come, run and go. */
@@ -371,6 +384,7 @@ class World {
       runs: this.#runs,
       watched: this.#clients.watched,
       stored: this.#stored(),
+      gone: this.#gone,
       capacity: { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) },
       troubles: this.#troubles,
       patienceMs: leaseMs * 1.5,
