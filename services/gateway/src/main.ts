@@ -191,6 +191,7 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
     }),
   );
   stack.defer(() => failpoints.at("gateway.draining"));
+  stack.defer(() => ssh.stop()); // first: the web port takes its time for what is under way, and who logs in meanwhile would be cut off
   const kept = stack.move();
   return {
     ready: { web: web.port, ssh: ssh.port, tunnel: tunnels.port, sshHostKey: hostKey.publicLine },

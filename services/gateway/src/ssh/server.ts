@@ -34,8 +34,14 @@ export interface SshParts extends AuthenticateParts {
   readonly offences: Offences;
 }
 
+export interface SshServer extends AsyncDisposable {
+  readonly port: number;
+  /** Takes no more connections; those that are there go on. */
+  stop(): void;
+}
+
 /** Disposing it ends all connections. */
-export async function openSshServer(at: HostPort, parts: SshParts): Promise<AsyncDisposable & { readonly port: number }> {
+export async function openSshServer(at: HostPort, parts: SshParts): Promise<SshServer> {
   const { limits, metrics, offences } = parts;
   const visits = new Map<string, Visit>();
   const startups = new Startups<Visit>(limits.startups.from, limits.startups.full);
@@ -79,10 +85,17 @@ export async function openSshServer(at: HostPort, parts: SshParts): Promise<Asyn
     tooMany.cut("too many connections wait for a login");
   });
   const port = await listen(server, at, "gateway");
+  const closed = new Promise<void>((resolve) => server.once("close", resolve));
+  let isStopped = false;
+  const stop = (): void => {
+    if (!isStopped) server.close();
+    isStopped = true;
+  };
   return {
     port,
+    stop,
     async [Symbol.asyncDispose]() {
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      stop();
       for (const visit of visits.values()) visit.end("the gateway stops");
       await closed;
     },
