@@ -2,7 +2,11 @@
 import { once } from "node:events";
 import { request, type IncomingMessage } from "node:http";
 import { constants, type ServerHttp2Stream } from "node:http2";
+import { PitwallError, type Log } from "@pitwall/runtime";
 import { describe, expect, it, onTestFinished } from "vitest";
+import { GatewayMetrics } from "../src/metrics.ts";
+import { defaultLimits } from "../src/web/limits.ts";
+import { openWebServer } from "../src/web/server.ts";
 import { answer, answered, frame, gatewayBefore } from "./support/gateway-before.ts";
 import { call, call2, session2, trailersOf, webHeaders } from "./support/upstream.ts";
 
@@ -321,4 +325,29 @@ describe("whoever reads slowly holds back", () => {
     });
     expect(sent).toBeLessThan(mayWait);
   });
+});
+
+it("what the gateway itself does wrong is an error in its log, found by the id that the client hears; what it refuses is not", async () => {
+  const logged: { level: string; fields: unknown }[] = [];
+  const at = (level: string) => (_: string, fields?: unknown) => void logged.push({ level, fields });
+  const log: Log = { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error"), child: () => log };
+  const fault = new Error("nobody has thought of it: /etc/secret");
+  let thrown: Error = fault;
+  const web = await openWebServer(
+    { host: "127.0.0.1", port: 0 },
+    { open: () => Promise.reject(thrown), corsOrigins: [], limits: defaultLimits, metrics: new GatewayMetrics(), log },
+  );
+  onTestFinished(() => web[Symbol.asyncDispose]());
+  for (const [error, status, level] of [
+    [fault, "13", "error"],
+    [new PitwallError("denied", "not you", { reason: "NOT_YOU" }), "7", "debug"],
+  ] as const) {
+    thrown = error;
+    const trailers = trailersOf((await call(web.port, frame)).body);
+    const callId = /^pitwall-call-id: ([0-9a-f-]{36})\r\n/m.exec(trailers)?.[1];
+    expect(callId).toBeDefined();
+    expect(trailers).toContain(`grpc-status: ${status}\r\n`);
+    expect(trailers).not.toContain("secret");
+    expect(logged.splice(0)).toEqual([{ level, fields: { path: "/a.B/C", callId, error } }]);
+  }
 });

@@ -6,12 +6,17 @@ import { headerLines, type CallHeaders } from "./headers.ts";
 
 export type Trailers = CallHeaders;
 
-/** grpc-status and its companions for an error; what is not a {@link PitwallError} becomes INTERNAL without a word. */
-export function statusTrailers(error: unknown): Trailers {
-  const known = error instanceof PitwallError ? error : new PitwallError("internal", "internal error");
+/** By this, logs find what a client was told of. */
+const callIdKey = "pitwall-call-id";
+
+/** grpc-status and its companions for an error; what is not a {@link PitwallError} becomes INTERNAL and says no more than the call's id. */
+export function statusTrailers(error: unknown, callId: string): Trailers {
+  const known =
+    error instanceof PitwallError ? error : new PitwallError("internal", `internal error; the gateway's log has more of call ${callId}`);
   return {
     ...plainStatus(statusOf[known.fault], known.message),
     "grpc-status-details-bin": Buffer.from(statusDetails(known)).toString("base64").replace(/=+$/, ""), // senders should not pad
+    [callIdKey]: callId,
   };
 }
 

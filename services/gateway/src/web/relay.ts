@@ -2,6 +2,7 @@
 //
 // waiting (nothing came from the upstream) -> begun (headers went out) -> over (trailers went out, or the client has gone).
 // What comes first makes it over: the upstream's trailers, its reset, the loss of its connection, the deadline, the client's going.
+import { randomUUID } from "node:crypto";
 import { constants, type ClientHttp2Stream, type IncomingHttpHeaders } from "node:http2";
 import type { Readable } from "node:stream";
 import { PitwallError, type Log } from "@pitwall/runtime";
@@ -96,8 +97,11 @@ export async function relay(
   };
   const fail = (error: unknown): void => {
     if (isOver) return;
-    log.debug("a call failed", { path, error });
-    finish(statusTrailers(error));
+    const callId = randomUUID();
+    // Nobody has thought of the others: whoever runs the gateway is to see them.
+    if (error instanceof PitwallError && error.fault !== "internal") log.debug("a call failed", { path, callId, error });
+    else log.error("a call failed", { path, callId, error });
+    finish(statusTrailers(error, callId));
   };
   const isWhole = (): boolean => body.readableEnded;
   const late =
@@ -127,7 +131,9 @@ export async function relay(
   };
   /** Opens the upstream's side; undefined when the call is over by then. */
   const openCall = async (): Promise<ClientHttp2Stream | undefined> => {
-    const opened = await open(path, headers);
+    const opened = await open(path, headers).catch((error: unknown): never => {
+      throw isConnectionGone(error) ? unreachable(error) : error;
+    });
     if (isOver) return void opened.on("error", () => undefined).close(constants.NGHTTP2_CANCEL);
     call = opened;
     receive(opened, client, { isOver: () => isOver, isLate, answered, finish, fail, again });
@@ -204,6 +210,11 @@ function withDeadline(
 function hasPassed(timeoutMs: number | undefined): () => boolean {
   const begunAtMs = performance.now();
   return () => timeoutMs !== undefined && performance.now() - begunAtMs >= timeoutMs;
+}
+
+/** Whether the connection ended between its being chosen and the call. */
+function isConnectionGone(error: unknown): boolean {
+  return error instanceof Error && "code" in error && /^ERR_HTTP2_(INVALID|GOAWAY)_SESSION$/.test(String(error.code));
 }
 
 function stopping(): PitwallError {

@@ -26,7 +26,7 @@ describe("a status", () => {
   it("is percent-encoded so that any text passes through a header", () => {
     fc.assert(
       fc.property(fc.string({ unit: codePoint, maxLength: 40 }), (text) => {
-        const message = String(statusTrailers(new PitwallError("invalid", text))["grpc-message"]);
+        const message = String(statusTrailers(new PitwallError("invalid", text), "7f3")["grpc-message"]);
         expect(message).toMatch(/^[ -~]*$/);
         expect(decodeURIComponent(message)).toBe(text.toWellFormed());
       }),
@@ -34,7 +34,12 @@ describe("a status", () => {
   });
 
   it("says nothing of an error that is not meant for users", () => {
-    expect(statusTrailers(new Error("password is hunter2"))).toMatchObject({ "grpc-status": "13", "grpc-message": "internal error" });
+    const said = statusTrailers(new Error("password is hunter2"), "7f3");
+    expect(said).toMatchObject({ "grpc-status": "13", "pitwall-call-id": "7f3" });
+    expect(said["grpc-message"]).toBe("internal error; the gateway's log has more of call 7f3");
+    expect(JSON.stringify({ ...said, details: Buffer.from(String(said["grpc-status-details-bin"]), "base64").toString() })).not.toContain(
+      "hunter2",
+    );
   });
 
   it("is framed as the last part of a gRPC-Web body", () => {
