@@ -233,7 +233,7 @@ async function openLoneDoor(
   { open }: LoneUpstream,
   metrics: GatewayMetrics,
 ): ReturnType<typeof openWebServer> {
-  return openWebServer(listen, { open, corsOrigins, tls, limits, metrics, log });
+  return openWebServer(listen, { open, corsOrigins, takesAnyMetadata: true, tls, limits, metrics, log });
 }
 
 function hostKeyFile({ PITWALL_STATE_DIR }: GatewayConfig): string {

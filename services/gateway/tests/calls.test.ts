@@ -174,6 +174,27 @@ describe("a page", () => {
     ["http://console.example.com", false],
     ["https://CONSOLE.example.com", false],
     ["null", false],
+    ["https://console.example.com/", false],
+    ["https://console.example.com:443", false],
+    ["https://console.example.com:8443", false],
+    ["https://console.example.com.", false],
+    ["https://console.example.co", false],
+    ["https://evil.example/https://console.example.com", false],
+    ["https://console.example.com@evil.example", false],
+    ["https://evil.example#https://console.example.com", false],
+    ["https://consoleXexample.com", false],
+    ["https://a.console.example.com", false],
+    ["https://example.com", false],
+    ["https://console.example.com,https://evil.example", false],
+    ["https://evil.example,https://console.example.com", false],
+    ["https://console.example.com https://evil.example", false],
+    ["https:console.example.com", false],
+    ["//console.example.com", false],
+    ["console.example.com", false],
+    ["HTTPS://console.example.com", false],
+    ["https://console%2eexample.com", false],
+    ["*", false],
+    ["file://", false],
   ])("of %s may call: %s, on HTTP/1.1 and HTTP/2", async (origin, may) => {
     const { port } = await gatewayBefore((stream) => answer(stream, frame));
     await using session = await session2(port);
@@ -183,5 +204,32 @@ describe("a page", () => {
     const preflight = session.request({ ":method": "OPTIONS", ":path": "/a.B/C", origin }, { endStream: true });
     const [said] = (await once(preflight, "response")) as [IncomingHttpHeaders];
     expect(said[":status"]).toBe(may ? 204 : 405);
+    expect([said["vary"], said["access-control-allow-credentials"]]).toEqual(["origin", undefined]);
+  });
+
+  it("or who else asks without one is told that others may have another answer", async () => {
+    const { port } = await gatewayBefore((stream) => answer(stream, frame));
+    await using session = await session2(port);
+    expect((await call(port, frame)).headers["vary"]).toBe("origin");
+    expect((await call2(session, frame)).headers["vary"]).toBe("origin");
+  });
+
+  const origin = "https://console.example.com";
+  it("may send and read metadata of its own where nobody knows what methods take, and there alone", async () => {
+    for (const takesAnyMetadata of [false, true]) {
+      const { port } = await gatewayBefore((stream) => answer(stream, frame, {}, { "x-mine": "1", "y-bin": "AA" }), { takesAnyMetadata });
+      await using session = await session2(port);
+      const allowed = async (asked: string): Promise<unknown> => {
+        const headers = { ":method": "OPTIONS", ":path": "/a.B/C", origin, "access-control-request-headers": asked };
+        const [said] = (await once(session.request(headers, { endStream: true }), "response")) as [IncomingHttpHeaders];
+        return said["access-control-allow-headers"];
+      };
+      const usual = "authorization,content-type,grpc-timeout,pitwall-vm,x-grpc-web,x-user-agent";
+      expect(await allowed("x-asked,Y-Bin")).toBe(takesAnyMetadata ? `${usual},x-asked,y-bin` : usual);
+      for (const bad of ["a b", "x,", "a:b", "x".repeat(5_000)]) expect(await allowed(bad)).toBe(usual);
+      const { headers } = await call(port, frame, { ...webHeaders, origin });
+      const status = "grpc-status,grpc-message,grpc-status-details-bin";
+      expect(headers["access-control-expose-headers"]).toBe(takesAnyMetadata ? `${status},x-mine,y-bin` : status);
+    }
   });
 });

@@ -27,6 +27,13 @@ async function isServed(port: number): Promise<void> {
   expect((await ask1(port, { path: "/vm/web/80/good" })).body.toString()).toBe("good");
 }
 
+it("an answer that depends on something of its own depends on the page's origin all the same", async () => {
+  const port = await answering("HTTP/1.1 200 OK\r\nvary: accept-language\r\nvary: cookie\r\ncontent-length: 2\r\n\r\nok");
+  expect((await ask1(port)).headers["vary"]).toBe("origin, accept-language, cookie");
+  await using session = await session2(port);
+  expect((await ask2(session)).headers["vary"]).toBe("origin, accept-language, cookie");
+});
+
 describe("an answer", () => {
   it.each([
     ["with status 000", "HTTP/1.1 000 X\r\ncontent-length: 2\r\n\r\nok"],

@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { Transform, type Readable, type TransformCallback, type Writable } from "node:stream";
 import { PitwallError } from "@pitwall/runtime";
+import { exposing } from "./cors.ts";
 import { trailersFrame } from "./grpc-reply.ts";
 import { addressOf, stopListening, wasCut } from "./grpc.ts";
 import { codecOf, type CallHeaders } from "./headers.ts";
@@ -25,6 +26,8 @@ export interface WebRequest {
   readonly headers: CallHeaders;
   readonly kind: Kind;
   readonly always: OutgoingHttpHeaders;
+  /** Whether a page may read whatever metadata the answer begins with. */
+  readonly exposesAll: boolean;
 }
 
 export function grpcWebClientOnHttp1(request: IncomingMessage, response: ServerResponse, web: WebRequest): CallClient {
@@ -65,7 +68,12 @@ interface Transport {
   end(last: string | Buffer): void;
 }
 
-function webClient({ path, headers, kind, always }: WebRequest, input: Readable, output: Writable, transport: Transport): CallClient {
+function webClient(
+  { path, headers, kind, always, exposesAll }: WebRequest,
+  input: Readable,
+  output: Writable,
+  transport: Transport,
+): CallClient {
   output.on("error", () => undefined);
   const encode = (chunk: Buffer): string | Buffer => (kind === "text" ? chunk.toString("base64") : chunk);
   const decoder = kind === "text" ? new Base64Decode() : undefined;
@@ -77,7 +85,7 @@ function webClient({ path, headers, kind, always }: WebRequest, input: Readable,
   let hasBegun = false;
   const respond = (contentType: string, metadata: CallHeaders): void => {
     hasBegun = true;
-    transport.respond({ ...metadata, ...always, "content-type": webType(contentType, kind) });
+    transport.respond({ ...metadata, ...(exposesAll ? exposing(always, metadata) : always), "content-type": webType(contentType, kind) });
   };
   return {
     protocol: "grpc-web",

@@ -285,10 +285,13 @@ function cut(response: Response): void {
   else response.destroy();
 }
 
-/** Their `writeHead`s are of two types. */
+/** Their `writeHead`s are of two types. What the VM's answer depends on is added to what the gateway's does. */
 function begin(response: Response, status: number, headers: OutgoingHttpHeaders): void {
   response.statusCode = status;
-  for (const [name, value] of Object.entries(headers)) if (value !== undefined) response.setHeader(name, value);
+  for (const [name, value] of Object.entries(headers)) {
+    const own = name === "vary" ? response.getHeader(name) : undefined;
+    if (value !== undefined) response.setHeader(name, own === undefined ? value : [own, value].flat().join(", "));
+  }
 }
 
 function tooQuiet(idleMs: number): PitwallError {

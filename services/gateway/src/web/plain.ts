@@ -8,14 +8,15 @@ export interface PlainReply {
   readonly body: string;
 }
 
-/** `cors` are the headers for the origin that asks. */
+/** `cors` are the headers for the origin that asks; `asked` is what a page asks to send, where it may send any metadata. */
 export function plainReply(
   method: string | undefined,
   path: string,
   cors: OutgoingHttpHeaders,
   discovery: Readonly<Record<string, unknown>> | undefined,
+  asked?: string,
 ): PlainReply {
-  if (isPreflight(method, cors)) return { status: 204, headers: preflightHeaders, body: "" };
+  if (isPreflight(method, cors)) return { status: 204, headers: preflightHeaders(asked), body: "" };
   if (method === "POST")
     return text(415, "this address takes application/grpc-web, application/grpc-web-text, or on HTTP/2 application/grpc\n");
   if (method !== "GET" && method !== "HEAD") return text(405, "this address takes gRPC-Web, or GET\n");

@@ -40,6 +40,8 @@ export interface WebParts {
   readonly discovery?: Readonly<Record<string, unknown>>;
   /** Origins of web consoles; `*` for any. */
   readonly corsOrigins: readonly string[];
+  /** Whether pages may send whatever metadata they like, and read it: where nobody knows what methods take. Default: false. */
+  readonly takesAnyMetadata?: boolean;
   /** Without it clients' own count. */
   readonly deadlineOf?: DeadlineOf;
   /** Without it the port is cleartext. */
@@ -55,6 +57,9 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   const underway = new AllUnderway();
   const admission = new Admission(limits, metrics.refuse);
   const relayed = { open, underway, admission, deadlineOf: parts.deadlineOf, limits, metrics, log };
+  const exposesAll = parts.takesAnyMetadata ?? false;
+  const askedOf = (headers: IncomingHttpHeaders): string | undefined =>
+    exposesAll ? headers["access-control-request-headers"] : undefined;
   const floods = new Floods(limits, metrics.refuse);
   /** With what their calls are served. */
   const sessions = new Map<Http2Session, RelayParts>();
@@ -102,13 +107,13 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = isPost ? grpcWebKind(type) : undefined;
     if (kind) {
-      const web = { path: pathOf(path), headers: callHeaders(headers, raw), kind, always };
+      const web = { path: pathOf(path), headers: callHeaders(headers, raw), kind, always, exposesAll };
       return void relay(grpcWebClientOnHttp2(stream, web), partsOf(stream));
     }
     stream.on("error", () => undefined);
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
     if (target) return serveVm(target, stream, headers, raw, always);
-    const { status, body, headers: said } = plainReply(headers[":method"], pathOf(path), always, parts.discovery);
+    const { status, body, headers: said } = plainReply(headers[":method"], pathOf(path), always, parts.discovery, askedOf(headers));
     stream.respond({ ":status": status, ...always, ...said });
     stream.end(headers[":method"] === "HEAD" ? undefined : body);
   }
@@ -179,13 +184,13 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     const always = corsHeaders(headers.origin, parts.corsOrigins);
     const kind = method === "POST" ? grpcWebKind(headers["content-type"]) : undefined;
     if (kind) {
-      const web = { path: pathOf(url), headers: callHeaders(headers, request.rawHeaders), kind, always };
+      const web = { path: pathOf(url), headers: callHeaders(headers, request.rawHeaders), kind, always, exposesAll };
       return relay(grpcWebClientOnHttp1(request, response, web), relayed);
     }
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
     const target = ingress && !isPreflight(method, always) ? targetOf(url) : undefined;
     if (target && ingress) return enter(response, request.socket.remoteAddress, () => ingress.serve(request, response, target));
-    send(response, plainReply(method, pathOf(url), always, parts.discovery));
+    send(response, plainReply(method, pathOf(url), always, parts.discovery, askedOf(headers)));
   }
 
   /**

@@ -1,6 +1,6 @@
 // A web port in front of an upstream that does what a test says.
 import type { ServerHttp2Stream } from "node:http2";
-import { silentLog } from "@pitwall/runtime";
+import { silentLog, type Log } from "@pitwall/runtime";
 import { onTestFinished } from "vitest";
 import { GatewayMetrics } from "../../src/metrics.ts";
 import type { CertificateFiles } from "../../src/web/certificate.ts";
@@ -17,7 +17,13 @@ export const text = { "content-type": "application/grpc-web-text+proto" };
 /** The port of a gateway before an upstream that serves each call so. */
 export async function gatewayBefore(
   serve: Parameters<typeof openUpstream>[0],
-  { settings = {}, tls, limits = {} }: { settings?: object; tls?: CertificateFiles; limits?: Partial<WebLimits> } = {},
+  {
+    settings = {},
+    tls,
+    limits = {},
+    log = silentLog,
+    takesAnyMetadata = false,
+  }: { settings?: object; tls?: CertificateFiles; limits?: Partial<WebLimits>; log?: Log; takesAnyMetadata?: boolean } = {},
 ): Promise<{ port: number; upstream: Upstream; metrics: GatewayMetrics }> {
   const upstream = await openUpstream(serve, settings);
   onTestFinished(() => upstream[Symbol.asyncDispose]());
@@ -27,7 +33,7 @@ export async function gatewayBefore(
   const metrics = new GatewayMetrics();
   const web = await openWebServer(
     { host: "127.0.0.1", port: 0 },
-    { open: lone.open, corsOrigins, tls, limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
+    { open: lone.open, corsOrigins, takesAnyMetadata, tls, limits: { ...defaultLimits, ...limits }, metrics, log },
   );
   onTestFinished(() => web[Symbol.asyncDispose]());
   return { port: web.port, upstream, metrics };
