@@ -50,6 +50,7 @@ type Spec struct {
 // Process is a running one, leader of its own session and process group.
 type Process struct {
 	PID  int
+	of   *Processes
 	done chan struct{}
 	exit Exit
 }
@@ -63,14 +64,24 @@ func (p *Process) Wait() Exit {
 	return p.exit
 }
 
-// Signal sends to the whole process group.
-func (p *Process) Signal(s syscall.Signal) {
-	_ = syscall.Kill(-p.PID, s)
+// Signal sends to the whole process group. Once the process has ended it does nothing: its number may be another's then.
+func (p *Process) Signal(s syscall.Signal) { p.send(-p.PID, s) }
+
+// SignalAlone sends to the process and to none that it has started; like Signal in all else.
+func (p *Process) SignalAlone(s syscall.Signal) { p.send(p.PID, s) }
+
+// send holds the lock under which ends are collected: until its end is collected, a process keeps its number.
+func (p *Process) send(to int, s syscall.Signal) {
+	p.of.mu.Lock()
+	defer p.of.mu.Unlock()
+	if p.of.known[p.PID] == p {
+		_ = syscall.Kill(to, s)
+	}
 }
 
 // Processes knows all that powerunit started.
 type Processes struct {
-	mu    sync.Mutex // held from fork to registration, so that no end is collected before somebody waits for it
+	mu    sync.Mutex // held from fork to registration, so that no end is collected before somebody waits for it, and while a signal is sent
 	known map[int]*Process
 	// Exposed starts processes with the usual chance to be killed when memory ends, where powerunit itself has none.
 	Exposed bool
@@ -160,7 +171,7 @@ func (ps *Processes) Start(spec Spec) (*Process, error) {
 	if ps.Exposed {
 		_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte("0"), 0)
 	}
-	p := &Process{PID: pid, done: make(chan struct{})}
+	p := &Process{PID: pid, of: ps, done: make(chan struct{})}
 	ps.known[pid] = p
 	return p, nil
 }

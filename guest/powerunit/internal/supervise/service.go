@@ -216,7 +216,7 @@ func (s *Service) Stop(grace time.Duration) {
 		return
 	default:
 	}
-	_ = syscall.Kill(process.PID, parseSignal(s.config.StopSignal))
+	process.SignalAlone(parseSignal(s.config.StopSignal))
 	select {
 	case <-process.Done():
 	case <-time.After(grace):

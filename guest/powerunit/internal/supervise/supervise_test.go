@@ -69,6 +69,32 @@ func TestEndsReachTheirStarter(t *testing.T) {
 	}
 }
 
+func TestASignalForOneThatHasEndedReachesNobody(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("setting groups needs root")
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := func(script string) *Process {
+		p, err := reaper().Start(Spec{Argv: []string{"sh", "-c", script}, Dir: "/", Files: [3]*os.File{null, null, null}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	ended, other := start("true"), start("exec sleep 60")
+	ended.Wait()
+	ended.PID = other.PID // as if the kernel had given it again
+	ended.Signal(syscall.SIGKILL)
+	ended.SignalAlone(syscall.SIGKILL)
+	other.Signal(syscall.SIGTERM) // a SIGKILL would have come first
+	if got := other.Wait(); got.Signal != syscall.SIGTERM {
+		t.Errorf("the other ended with %+v", got)
+	}
+}
+
 func TestIsInit(t *testing.T) {
 	for program, want := range map[string]bool{
 		"/sbin/init": true, "/init": true, "/lib/systemd/systemd": true, "init": false, "/usr/bin/tini": false, "/bin/init.sh": false, "": false,
