@@ -10,7 +10,7 @@ import { readDenied } from "./denied.ts";
 import { denyAll, heedable } from "./egress.ts";
 import { bridgeLines, fromTapAlias, noBridgeLines } from "./links.ts";
 import { wholeScript, type RuleSet } from "./rules.ts";
-import { bridgeSysctls, hostSysctls, keepsRouter, setSysctls, type Sysctl } from "./sysctls.ts";
+import { bridgeSysctls, hostSysctls, keepsRouter, otherSysctls, setSysctls, type Sysctl } from "./sysctls.ts";
 
 /** Smaller, IPv6 would not work. */
 const leastMtu = 1280;
@@ -56,9 +56,10 @@ export async function layGround(settings: NetworkSettings, vmRules: VmRules): Pr
   if (!bridge) changes.push(`${bridgeName}: made, with ${subnet.gateway} and ${subnet.gateway6}`);
   else if (bridge.mtu !== mtu) changes.push(`${bridgeName}: MTU ${bridge.mtu} to ${mtu}`);
   await setSysctls(bridgeSysctls);
-  const listeners = (await listenToRouters()).map(keepsRouter);
-  const before = await setSysctls([...listeners, ...hostSysctls]);
-  await remember(stateDir, before);
+  const wanted = [...(await listenToRouters()).map(keepsRouter), ...hostSysctls];
+  const before = await otherSysctls(wanted);
+  await remember(stateDir, before); // or a reset after a crash would not know what to give back
+  await setSysctls(wanted);
   for (const { name, value } of before) changes.push(`${name.replaceAll("/", ".")}: was ${value}`);
   return { mtu, changes };
 }

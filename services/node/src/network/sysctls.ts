@@ -36,14 +36,16 @@ export async function readSysctl(name: string): Promise<string | undefined> {
   return text?.trim();
 }
 
-/** Those that were otherwise, with what they were. One that the kernel lacks (a host without IPv6) is left out. */
-export async function setSysctls(wanted: readonly Sysctl[]): Promise<readonly Sysctl[]> {
-  const before: Sysctl[] = [];
+/** Those that are otherwise, with what they are. One that the kernel lacks (a host without IPv6) is left out. */
+export async function otherSysctls(wanted: readonly Sysctl[]): Promise<readonly Sysctl[]> {
+  const found = await Promise.all(wanted.map(async ({ name, value }) => ({ name, value, current: await readSysctl(name) })));
+  return found.flatMap(({ name, value, current }) => (current === undefined || current === value ? [] : [{ name, value: current }]));
+}
+
+/** One that the kernel lacks is left out. */
+export async function setSysctls(wanted: readonly Sysctl[]): Promise<void> {
   for (const { name, value } of wanted) {
-    const current = await readSysctl(name);
-    if (current === undefined || current === value) continue;
-    await writeFile(join("/proc/sys", name), value);
-    before.push({ name, value: current });
+    const current = await readSysctl(name); // one may have changed with one before it
+    if (current !== undefined && current !== value) await writeFile(join("/proc/sys", name), value);
   }
-  return before;
 }

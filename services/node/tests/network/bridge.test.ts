@@ -6,6 +6,7 @@ import { obstacle, play } from "./here.ts";
 const limitMs = 170_000;
 
 const seen = z.object({
+  changedUnremembered: z.boolean(),
   mtu: z.number(),
   spoofsSent: z.number(),
   spoofsPassed: z.array(z.string()),
@@ -46,6 +47,7 @@ test(
       skip(why);
     }
     const found = await play("scenario.ts", seen, limitMs);
+    expect(found.changedUnremembered).toBe(false);
     expect(found.mtu).toBe(1400); // the uplink's
     expect({ sent: found.spoofsSent, passed: found.spoofsPassed }).toEqual({ sent: 25, passed: [] });
     expect({ knocks: found.neighbourKnocks, seen: found.neighbourSaw }).toEqual({ knocks: 12, seen: 0 });

@@ -161,6 +161,9 @@ const result: Record<string, unknown> = {};
 try {
   await output("nft", ["add table ip somebody; add chain ip somebody forward { type filter hook forward priority 0; policy accept; }"]);
   const before = await listing();
+  const forwards = await readSysctl("net/ipv4/ip_forward");
+  await layGround({ ...settings, stateDir: "/dev/null/state" }, noRules).catch(() => undefined); // what the host was like cannot be kept
+  result["changedUnremembered"] = forwards !== (await readSysctl("net/ipv4/ip_forward")) || forwards !== "0";
   const [a, b] = [vm(ownAddresses[0]), vm(ownAddresses[1])];
   {
     await using network = await openBridgeNetwork(settings, noRules, log);
