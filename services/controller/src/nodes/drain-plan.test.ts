@@ -9,12 +9,13 @@ const { NODE_LOSS_POLICY_HOLD: hold, NODE_LOSS_POLICY_RESCHEDULE: reschedule } =
 const vm = (name: string, desired: Desired, nodeLossPolicy: NodeLossPolicy): VmRow =>
   ({ id: name, name, desired, spec: VmSpec.toJSON(VmSpec.fromPartial({ nodeLossPolicy })) }) as VmRow; // what a plan looks at
 
-test("a VM moves where its policy allows it and placement finds a node, stops where it does not, and stays, and says why, where there is none", () => {
+test("a VM moves where its policy allows it and placement finds a node, stops where it does not or it is paused, and stays, and says why, where there is none", () => {
   const vms = [
     vm("idle", Desired.DESIRED_STOPPED, reschedule),
     vm("asleep", Desired.DESIRED_SUSPENDED, reschedule),
     vm("held", Desired.DESIRED_RUNNING, hold),
     vm("paused", Desired.DESIRED_PAUSED, reschedule),
+    vm("first", Desired.DESIRED_RUNNING, reschedule),
     vm("last", Desired.DESIRED_RUNNING, reschedule),
   ];
   const nodes = [{ id: "1", name: "b" }];
@@ -27,7 +28,8 @@ test("a VM moves where its policy allows it and placement finds a node, stops wh
     ["idle", DrainAction.DRAIN_ACTION_NONE, ""],
     ["asleep", DrainAction.DRAIN_ACTION_NONE, ""],
     ["held", DrainAction.DRAIN_ACTION_STOP, ""],
-    ["paused", DrainAction.DRAIN_ACTION_MOVE, "b"],
+    ["paused", DrainAction.DRAIN_ACTION_STOP, ""],
+    ["first", DrainAction.DRAIN_ACTION_MOVE, "b"],
     ["last", DrainAction.DRAIN_ACTION_STAY, ""],
   ]);
   expect(steps.at(-1)?.message).toBe("it stays until a node may have it: no node has room for the VM");

@@ -9,10 +9,13 @@ import type { NodeName } from "./nodes.ts";
 /** What is asked for of VMs that have a VMM, and so of those that leave a node that is drained. */
 export const up: readonly Desired[] = [Desired.DESIRED_RUNNING, Desired.DESIRED_PAUSED];
 
-/** `move` where there is room for it: until then it stays. */
+/**
+ * `move` where there is room for it: until then it stays. A paused VM moves nowhere, as when its node is lost: nothing of it would be there, and
+ * it would run, which nobody asked for. So it does not run when a drain is called off, either.
+ */
 export function drainOf(row: Pick<VmRow, "desired" | "spec">): "none" | "stop" | "move" {
   if (!up.some((desired) => desired === row.desired)) return "none";
-  return mayMove(row) ? "move" : "stop";
+  return row.desired !== Desired.DESIRED_PAUSED && mayMove(row) ? "move" : "stop";
 }
 
 /** Of a node whose certificate is taken back: one step per VM, in the order given. Where one goes is decided when its time has come. */

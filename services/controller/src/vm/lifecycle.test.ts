@@ -229,7 +229,7 @@ ${(["pending", ...states] as const).map((state) => row([`**${state}**`, ...cause
 | --- | --- |
 | placed | with its creation |
 | begins anew | its node is lost and it may be rescheduled ([operate.md](operate.md#nodes-that-go-away)), or it has left a node that is drained; on another node, with an empty disk |
-| drained | its node is drained; a VM that may be rescheduled then begins anew. A suspended one stays |
+| drained | its node is drained; a VM that may be rescheduled then begins anew. A paused one only stops, and a suspended one stays |
 | drain called off | it was stopped to begin anew elsewhere, and the drain was called off, or there is no room elsewhere any more |
 | expired | its \`expire_time\` is over: as \`DeleteVm\`, and so **deleting** at once in a project without an \`undelete_window\` |
 | purged | its \`purge_time\` is over |
@@ -251,7 +251,7 @@ is the image's process, within a VM that runs on ([guest.md](guest.md)).
 | somebody comes by SSH, HTTP or the API | waits and is refused | it wakes, with an entry in the audit log (\`VmWoken\`), if its node has room |
 | its node's agent dies | stays as it is | stays as it is |
 | its node loses power | fails (MEMORY_LOST); \`start\` boots it | stays as it is |
-| its node drains | is stopped | stays |
+| its node drains | is stopped; it begins anew nowhere, nor here when the drain is called off | stays |
 | its node is away, or lost | says so, and begins anew nowhere | the same |
 | it cannot be kept (a full disk, the Firecracker driver) | | it runs on, with the reason SUSPEND_FAILED, and \`desired\` is RUNNING again |
 | it cannot be woken | | it stays SUSPENDED with the reason, and its node tries again every 10 s; \`restart\` boots it instead |
