@@ -19,6 +19,8 @@ import { installed, openDriver, sayMissing } from "./support/firecracker.ts";
 import { openVmMakings, type VmMakings } from "./support/vm-makings.ts";
 
 const mib = 2 ** 20;
+/** Of a suspension that nobody calls off. */
+const uncalled = new AbortController().signal;
 sayMissing("the contract of the Firecracker driver");
 
 /** Firecracker may be on emulated hardware, and its guests on that. */
@@ -184,7 +186,7 @@ describe.each(Object.keys(subjects))("%s", { timeout: 2 * readyLimitMs }, (name)
     await ready(vmm);
     const before = await uptimeMs(vmm);
     expect(await open().isSuspended(spec.dir)).toBe(false);
-    await vmm.suspend();
+    await vmm.suspend(uncalled);
     await vmm.exited;
     expect(subject().isAlive(vmm.process)).toBe(false);
     expect(await open().isSuspended(spec.dir)).toBe(true);
@@ -205,11 +207,21 @@ describe.each(Object.keys(subjects))("%s", { timeout: 2 * readyLimitMs }, (name)
     await ready(vmm);
     const adopted = await open().adopt(spec, vmm.process);
     await adopted?.pause();
-    await adopted?.suspend();
+    await adopted?.suspend(uncalled);
     expect(subject().isAlive(vmm.process)).toBe(false);
     const woken = await open().wake(spec);
     onTestFinished(() => woken.kill());
     await ready(woken);
+  });
+
+  it("goes on with the guest where a suspension is called off", async ({ skip }) => {
+    needSuspension(skip);
+    const spec = await makeSpec();
+    const vmm = await started(open(), spec);
+    await ready(vmm);
+    await expect(vmm.suspend(AbortSignal.abort(new Error("called off")))).rejects.toThrow("called off");
+    await ready(vmm);
+    expect(await open().isSuspended(spec.dir)).toBe(false);
   });
 
   it("forgets what a suspended guest had in memory", async ({ skip }) => {
@@ -217,7 +229,7 @@ describe.each(Object.keys(subjects))("%s", { timeout: 2 * readyLimitMs }, (name)
     const spec = await makeSpec();
     const vmm = await started(open(), spec);
     await ready(vmm);
-    await vmm.suspend();
+    await vmm.suspend(uncalled);
     await open().forget(spec.dir);
     expect(await open().isSuspended(spec.dir)).toBe(false);
   });
@@ -275,7 +287,7 @@ async function leftSuspended(spec: VmmSpec): Promise<Vmm> {
   const driver = openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir, failpoints: { ...noFailpoints, at } });
   const vmm = await started(driver, spec);
   await untilReady(vmm, openGuest);
-  void vmm.suspend();
+  void vmm.suspend(uncalled);
   await expect.poll(() => driver.isSuspended(spec.dir), { timeout: 30_000 }).toBe(true);
   expect(isAlive(vmm.process)).toBe(true);
   return vmm;
@@ -285,7 +297,7 @@ it("qemu is suspended by the next agent when one was killed amid that, and wakes
   const spec = await makings.makeSpec();
   const driver = openQemuDriver({ kernel: makings.kernel, cacheDir: makings.dir });
   const left = await leftSuspended(spec);
-  await (await driver.adopt(spec, left.process))?.suspend();
+  await (await driver.adopt(spec, left.process))?.suspend(uncalled);
   expect(isAlive(left.process)).toBe(false);
   const woken = await driver.wake(spec);
   onTestFinished(() => woken.kill());
@@ -300,7 +312,7 @@ it("qemu goes on after all when an agent was killed amid a suspension, and is su
   await driver.forget(spec.dir);
   await adopted?.resume();
   await untilReady(left, openGuest);
-  await adopted?.suspend();
+  await adopted?.suspend(uncalled);
   expect(await driver.isSuspended(spec.dir)).toBe(true);
   const woken = await driver.wake(spec);
   onTestFinished(() => woken.kill());

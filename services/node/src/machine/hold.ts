@@ -58,25 +58,31 @@ export async function pause(holder: Holder, generation: bigint, wake: () => Prom
   return true;
 }
 
-/** Whatever comes of it is said, but for an end of the VMM. */
-export async function suspend(holder: Holder, generation: bigint): Promise<void> {
+/** Whatever comes of it is said, but for an end of the VMM. False: the signal has aborted, and the guest runs on. */
+export async function suspend(holder: Holder, generation: bigint, signal: AbortSignal): Promise<boolean> {
   const { host, live, record, log } = holder;
   const { vmm } = live;
   const isDone = record.report.phase === Phase.PHASE_SUSPENDED || (vmm && record.report.reason === notSuspended);
-  if (record.report.generation === generation && isDone) return;
-  if (!vmm) return haveNone(holder, generation);
+  if (record.report.generation === generation && isDone) return true;
+  if (!vmm) {
+    await haveNone(holder, generation);
+    return true;
+  }
   await record.say({ phase: Phase.PHASE_SUSPENDING, generation, ...noReason });
   await host.failpoints.at("suspend.node.journalled", record.report.vmId);
   try {
-    await vmm.suspend();
+    await vmm.suspend(signal);
   } catch (error) {
-    if (live.exit) return;
+    if (live.exit) return true;
+    if (signal.aborted) return false; // what came instead goes on from SUSPENDING
     log.warn("a VM was not suspended", { error });
-    return record.say({ ...failure(error), phase: Phase.PHASE_RUNNING, reason: notSuspended });
+    await record.say({ ...failure(error), phase: Phase.PHASE_RUNNING, reason: notSuspended });
+    return true;
   }
   await live.watch?.done;
   await live.release();
   await record.say({ phase: Phase.PHASE_SUSPENDED, generation, ...noReason });
+  return true;
 }
 
 /** A guest that stands still, whatever the agent was about when it was killed. */

@@ -193,8 +193,8 @@ export class Machine {
         if (await pause(this.#holder, wanted.generation, () => this.#start(wanted, signal))) this.#settle(wanted);
         return;
       case Desired.DESIRED_SUSPENDED:
-        await suspend(this.#holder, wanted.generation);
-        return this.#settle(wanted);
+        if (await suspend(this.#holder, wanted.generation, signal)) this.#settle(wanted);
+        return;
       default:
         this.#log.warn("an assignment wants nothing that this agent knows", { desired: wanted.desired });
     }

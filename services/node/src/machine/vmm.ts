@@ -76,9 +76,9 @@ export interface Vmm {
   resume(): Promise<void>;
   /**
    * Writes what the guest has in memory to the VM's folder, which with its disk is then all that is needed to go on, also after a loss of
-   * power, and ends the VMM. Rejects when that cannot be written; the guest then runs on.
+   * power, and ends the VMM. Rejects when that cannot be written, or the signal aborts before it is; the guest then runs on.
    */
-  suspend(): Promise<void>;
+  suspend(signal: AbortSignal): Promise<void>;
   /** Ends the VMM process at once; resolves when it is gone. */
   kill(): Promise<void>;
   usage(): Promise<VmmUsage>;

@@ -126,10 +126,10 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>, fa
     async resume() {
       await qmp(socketPath(process.pid, files.qmp), "cont");
     },
-    async suspend() {
+    async suspend(signal) {
       const control = socketPath(process.pid, files.qmp);
       try {
-        await saveMemory(process, dir);
+        await saveMemory(process, dir, signal);
         await failpoints.at("suspend.memory.kept");
       } catch (error) {
         await qmp(control, "cont", undefined, contLimitMs).catch(() => undefined); // it is gone then, or its CPUs run

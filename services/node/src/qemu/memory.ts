@@ -31,8 +31,12 @@ export async function forget(dir: string): Promise<void> {
   await syncPath(dir);
 }
 
-/** Stops the guest and keeps its memory, durably. QEMU syncs the disks of a guest that it stops. Rejects when that fails; the guest is stopped then. */
-export async function saveMemory(process: ProcessIdentity, dir: string): Promise<void> {
+/**
+ * Stops the guest and keeps its memory, durably. QEMU syncs the disks of a guest that it stops. Rejects when that fails, or the signal aborts
+ * before all is kept; the guest is stopped then.
+ */
+export async function saveMemory(process: ProcessIdentity, dir: string, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
   const control = socketPath(process.pid, files.qmp);
   // Of a QEMU that an agent did not come to end. It moves no second time from there, so without the file it goes on first.
   const { status } = running.parse(await qmp(control, "query-status"));
@@ -46,7 +50,7 @@ export async function saveMemory(process: ProcessIdentity, dir: string): Promise
   try {
     await qmp(control, "migrate-set-parameters", { "max-bandwidth": bandwidth });
     await qmp(control, "migrate", { uri: `unix:${files.memory}` });
-    await Promise.all([written, untilMoved(process, control)]);
+    await Promise.all([written, untilMoved(process, control, signal)]);
     await syncPath(part);
     await rename(part, join(dir, fileName));
     await syncPath(dir);
@@ -100,8 +104,9 @@ async function receive(listenAt: string, path: string): Promise<{ end: () => voi
   return { end, written };
 }
 
-async function untilMoved(process: ProcessIdentity, control: string): Promise<void> {
+async function untilMoved(process: ProcessIdentity, control: string, signal: AbortSignal): Promise<void> {
   await poll(process, async () => {
+    signal.throwIfAborted();
     const { status, "error-desc": why } = migration.parse(await qmp(control, "query-migrate"));
     if (status === "failed" || status === "cancelled") {
       throw new PitwallError("unavailable", `QEMU could not write the guest's memory: ${why ?? "it does not say why"}`, {

@@ -111,7 +111,8 @@ function handle(dir: string, process: VmmProcess, ended: Promise<ProcessEnd>, fa
     },
     pause: async () => signalProcess(process, "SIGSTOP"),
     resume: async () => signalProcess(process, "SIGCONT"),
-    async suspend() {
+    async suspend(signal) {
+      signal.throwIfAborted(); // what it writes is a number
       await writeFileAtomic(join(dir, memoryName), String(await ranMsOf(process)));
       await failpoints.at("suspend.memory.kept");
       signalProcess(process, "SIGKILL");

@@ -138,6 +138,17 @@ test.each([
   expect([boots(all), all.node.host.running.length]).toEqual([1, 1]);
 });
 
+test.each([
+  ["run on", run, Phase.PHASE_RUNNING],
+  ["be removed", remove, Phase.PHASE_GONE],
+])("a VM that is being suspended and is to %s after all does so at once", async (_, wish, phase) => {
+  const all = await running("suspend: 5m");
+  all.peer.want({ vmId: vm, ...suspend });
+  await all.clock.until(() => all.peer.phase(vm) === Phase.PHASE_SUSPENDING, 5_000);
+  await reach(all, wish, phase, 5_000);
+  expect(boots(all)).toBe(1);
+});
+
 test("a VM whose pause could not be written down before it was to run on does run on", async () => {
   const all = await running();
   all.node.host.breakDisk(3_000);

@@ -34,7 +34,8 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
       },
       pause: async () => process.guest.pause(true),
       resume: async () => process.guest.pause(false),
-      async suspend() {
+      async suspend(signal) {
+        await untilWritten(process, signal);
         host.keepMemory(process);
         await failpoints.at("suspend.memory.kept");
         process.end({ code: null, signal: "SIGKILL" });
@@ -42,6 +43,12 @@ export function openMemoryDriver({ host, clock, plan, failpoints }: MemoryDriver
       kill: () => process.kill(),
       usage: async () => ({ cpuMs: 0, rssBytes }),
     };
+  }
+
+  async function untilWritten({ dir }: SimProcess, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const takesMs = plan.suspendMs(dir.slice(dir.lastIndexOf("/") + 1));
+    if (takesMs > 0) await clock.sleep(takesMs, signal);
   }
 
   /** What the script has in store for a guest. None of it belongs to the agent: it goes on when that is gone. */

@@ -44,6 +44,11 @@ export class Plan {
     return this.#draw(this.#options.script.kill, "kill", vmId);
   }
 
+  /** From the order to suspend to the memory being on the disk. */
+  suspendMs(vmId: string): number {
+    return this.#draw(this.#options.script.suspend, "suspend", vmId);
+  }
+
   /** The time of a fault: since the node's start, or of a VM since it was ready. */
   timeMs(span: Span, fault: Fault, vmId?: string): number {
     return this.#draw(span, this.#options.script.faults.indexOf(fault), vmId);

@@ -58,6 +58,7 @@ const script = z.strictObject({
   boot: span.prefault("20ms"),
   shutdown: span.prefault("20ms"),
   kill: span.prefault("0ms"),
+  suspend: span.prefault("0ms"),
   faults: z.array(fault).default([]),
 });
 
