@@ -11,6 +11,7 @@ import type { SshWorld } from "./ssh-world.ts";
 const restMs = 2;
 /** Of one thing; after that it has failed. */
 const limitMs = 20_000;
+const movedBytes = 32 * 2 ** 20;
 const path = "/bench.Bytes/One";
 const message = Buffer.from([0, 0, 0, 0, 2, 8, 1]);
 
@@ -26,6 +27,8 @@ export interface Waits {
 export interface GoodClient extends AsyncDisposable {
   /** Works for so long, one thing after the other. */
   work(forMs: number): Promise<Waits>;
+  /** Moves as much as ordinary users do now and then. */
+  readonly move?: () => Promise<void>;
 }
 
 /** Unary gRPC-Web: on HTTP/2 over a kept connection, and on HTTP/1.1 over a new one each time. */
@@ -78,6 +81,14 @@ export async function openSshClient({ door }: SshWorld): Promise<GoodClient> {
   await echo();
   return {
     work: (forMs) => work(forMs, echo, loginAnew, 4),
+    async move() {
+      const channel = await new Promise<ClientChannel>((resolve, reject) =>
+        kept.exec("exec cat >/dev/null", (error, opened) => (error ? reject(error) : resolve(opened))),
+      );
+      const closed = once(channel, "close");
+      channel.resume().end(Buffer.alloc(movedBytes));
+      await closed;
+    },
     [Symbol.asyncDispose]: async () => void kept.destroy(),
   };
 }
