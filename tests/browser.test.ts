@@ -76,3 +76,18 @@ it("is refused from an origin that the gateway does not know", async () => {
   );
   expect(answer).toBe("refused");
 });
+
+it("opens no WebSocket from such an origin, and one from an origin that it knows", async () => {
+  const from = async (origin?: string): Promise<string> =>
+    (await browser.open(origin)).evaluate(
+      (endpoint) =>
+        new Promise<string>((resolve) => {
+          const socket = new WebSocket(`${endpoint.replace(/^http/, "ws")}/pitwall.v1.GuestService/Exec`, "pitwall-grpc.v1");
+          socket.onclose = ({ code }) => resolve(`closed with ${code}`);
+          socket.onopen = () => resolve("open");
+        }),
+      pitwall.stack.endpoint,
+    );
+  expect(await from(browser.origin.replace("127.0.0.1", "localhost"))).toBe("closed with 1006"); // how browsers tell of a handshake that failed
+  expect(await from()).toBe("open");
+});
