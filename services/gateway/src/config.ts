@@ -104,6 +104,7 @@ const schema = z.object({
     .regex(/^(?=.{1,180}$)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$/, "must be a DNS name in lower case")
     .optional(),
   PITWALL_INGRESS_IDLE_TIMEOUT: time.prefault("5m"),
+  PITWALL_CONSOLE_DIR: z.string().startsWith("/", "must be an absolute path").optional(),
   PITWALL_CORS_ORIGINS: list.default([]),
   PITWALL_TLS_CERT: z.string().optional(),
   PITWALL_TLS_KEY: z.string().optional(),

@@ -28,6 +28,7 @@ import { warnOfSlowCryptography } from "./ssh/native.ts";
 import { openSshServer } from "./ssh/server.ts";
 import { openSessionEnds, type SessionEnds } from "./tunnels/session-ends.ts";
 import { openTunnels } from "./tunnels/tunnels.ts";
+import { openConsoleFiles } from "./web/console-files.ts";
 import { deadlineOf } from "./web/deadlines.ts";
 import { openDoor } from "./web/door.ts";
 import { openIngress } from "./web/ingress.ts";
@@ -182,6 +183,8 @@ async function openDoors(config: GatewayConfig, parts: DoorsParts): Promise<Asyn
         idleMs: config.PITWALL_INGRESS_IDLE_TIMEOUT,
       }),
       discovery,
+      files:
+        config.PITWALL_CONSOLE_DIR === undefined ? undefined : await openConsoleFiles(config.PITWALL_CONSOLE_DIR, config.PITWALL_ISSUER),
       deadlineOf,
       corsOrigins: config.PITWALL_CORS_ORIGINS,
       tls: tlsFiles(config),

@@ -184,6 +184,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
     ...tokens,
     flag("PITWALL_INGRESS_DOMAIN", "domain", "below which VMs have host names: HOST.DOMAIN and PORT-HOST.DOMAIN", { default: "none" }),
     flag("PITWALL_INGRESS_IDLE_TIMEOUT", "duration", "how long a request to a port of a VM may go on without a byte", { default: "5m" }),
+    flag("PITWALL_CONSOLE_DIR", "dir", "the web console's files, served with the API", { kind: "path", default: "none" }),
     flag("PITWALL_CORS_ORIGINS", "origins", "origins of web consoles, or *"),
     flag("PITWALL_TLS_CERT", "file", "the web port's certificate and those above it (PEM), read again when the file changes", {
       kind: "path",

@@ -26,22 +26,19 @@ import { authorityOf } from "./ingress-headers.ts";
 import { ingressTarget, isKnownUpgrade, type Ingress, type Target } from "./ingress.ts";
 import type { Refusal, WebLimits } from "./limits.ts";
 import { openListener } from "./listener.ts";
-import { plainReply, type PlainReply } from "./plain.ts";
+import type { PlainReply } from "./plain-reply.ts";
+import { plainReply, type PlainParts } from "./plain.ts";
 import { relay, type RelayParts } from "./relay.ts";
 import { AllUnderway } from "./underway.ts";
 import { openSocketDoor, refuse } from "./socket-door.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
-export interface WebParts {
+export interface WebParts extends PlainParts {
   readonly open: OpenUpstream;
   /** Into VMs; without it nothing is below /vm/. */
   readonly ingress?: Ingress;
-  /** What /.well-known/pitwall says; without it there is no such page. */
-  readonly discovery?: Readonly<Record<string, unknown>>;
   /** Origins of web consoles; `*` for any. */
   readonly corsOrigins: readonly string[];
-  /** Whether pages may send whatever metadata they like, and read it: where nobody knows what methods take. Default: false. */
-  readonly takesAnyMetadata?: boolean;
   /** Without it clients' own count. */
   readonly deadlineOf?: DeadlineOf;
   /** Without it the port is cleartext. */
@@ -58,8 +55,6 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   const admission = new Admission(limits, metrics.refuse);
   const relayed = { open, underway, admission, deadlineOf: parts.deadlineOf, limits, metrics, log };
   const exposesAll = parts.takesAnyMetadata ?? false;
-  const askedOf = (headers: IncomingHttpHeaders): string | undefined =>
-    exposesAll ? headers["access-control-request-headers"] : undefined;
   const floods = new Floods(limits, metrics.refuse);
   /** With what their calls are served. */
   const sessions = new Map<Http2Session, RelayParts>();
@@ -113,7 +108,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     stream.on("error", () => undefined);
     const target = ingress && !isPreflight(headers[":method"], always) ? targetOf(path) : undefined;
     if (target) return serveVm(target, stream, headers, raw, always);
-    const { status, body, headers: said } = plainReply(headers[":method"], pathOf(path), always, parts.discovery, askedOf(headers));
+    const { status, body, headers: said } = plainReply({ method: headers[":method"], path: pathOf(path), headers }, always, parts);
     stream.respond({ ":status": status, ...always, ...said });
     stream.end(headers[":method"] === "HEAD" ? undefined : body);
   }
@@ -190,7 +185,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
     for (const [name, value] of Object.entries(always)) response.setHeader(name, String(value));
     const target = ingress && !isPreflight(method, always) ? targetOf(url) : undefined;
     if (target && ingress) return enter(response, request.socket.remoteAddress, () => ingress.serve(request, response, target));
-    send(response, plainReply(method, pathOf(url), always, parts.discovery, askedOf(headers)));
+    send(response, plainReply({ method, path: pathOf(url), headers }, always, parts));
   }
 
   /**

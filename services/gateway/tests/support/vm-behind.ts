@@ -21,6 +21,7 @@ import { GatewayMetrics } from "../../src/metrics.ts";
 import { openTunnels, type TunnelsParts } from "../../src/tunnels/tunnels.ts";
 import type { CertificateFiles } from "../../src/web/certificate.ts";
 import { openDoor } from "../../src/web/door.ts";
+import type { ConsoleFiles } from "../../src/web/console-files.ts";
 import { openIngress } from "../../src/web/ingress.ts";
 import { defaultLimits, type WebLimits } from "../../src/web/limits.ts";
 import { Principals } from "../../src/web/principals.ts";
@@ -61,6 +62,8 @@ interface Behind {
   readonly decide: Decide;
   readonly limits: Partial<WebLimits>;
   readonly domain: string;
+  /** The console's. */
+  readonly files: ConsoleFiles;
   readonly idleMs: number;
   readonly perPrincipal: number;
   readonly hasTls: boolean;
@@ -81,6 +84,7 @@ export async function vmBehind(
     decide = () => ({}),
     limits = {},
     domain,
+    files,
     idleMs = 60_000,
     perPrincipal = 500,
     hasTls = false,
@@ -150,6 +154,7 @@ export async function vmBehind(
     {
       ...(hasTls && { tls: identity.files }),
       open: upstreams(door, noController, tunnels, principals),
+      files,
       ingress: openIngress({ door, tunnels, issuer, domain, principals, isSecure: hasTls, idleMs }),
       ...{ corsOrigins: ["https://console.example.com"], limits: { ...defaultLimits, ...limits }, metrics, log: silentLog },
     },
