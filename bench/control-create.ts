@@ -1,5 +1,6 @@
 // Durable creates: asked for through the API, placed, reported running by simulated nodes, against pgbench on the same server.
 import { randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Ca } from "@pitwall/controller/src/ca/ca.ts";
 import type { Controller, Installation } from "@pitwall/controller/tests/support/installation.ts";
@@ -8,6 +9,7 @@ import { startFleet } from "./control-fleet.ts";
 import { openPgbench } from "./control-pgbench.ts";
 import { startMeasured } from "./control-measured.ts";
 import { median, percentile, round, type BenchOptions, type Metric } from "./measure.ts";
+import { cpuMsOf, familyCpuMsOf } from "./processes.ts";
 
 const goal = 1;
 const projects = 20;
@@ -88,15 +90,30 @@ export async function measureCreates(installation: Installation, ca: Ca, { quick
   const controller = parts.use(await startMeasured(installation, unlimited));
   await makeProjects(installation);
   const stateDir = join(installation.dir, "creating");
-  parts.use(await startFleet(installation, ca, controller, { stateDir, name: "creating", count: nodes }));
+  const fleet = parts.use(await startFleet(installation, ca, controller, { stateDir, name: "creating", count: nodes }));
   const creator = parts.use(await openCreator(controller, installation.image));
   const pgbench = parts.use(await openPgbench(installation, await creator.one()));
   await creator.run(1_000, clients); // warm
   const [ours, theirs]: [number[], number[]] = [[], []];
+  const [costs, theirCosts]: [Cost[], Cost[]] = [[], []];
+  const spent = await meter(installation, controller.pid, fleet.pid);
+  const measure = async (run: () => Promise<number>, into: number[], cost: Cost[]): Promise<void> => {
+    const [before, begunMs] = [await spent(), performance.now()];
+    const perSecond = await run();
+    const made = (perSecond * (performance.now() - begunMs)) / 1000;
+    const after = await spent();
+    into.push(perSecond);
+    cost.push({
+      postgres: (after.postgres - before.postgres) / made,
+      controller: (after.controller - before.controller) / made,
+      others: (after.others - before.others) / made,
+    });
+  };
+  const runTheirs = (): Promise<void> => measure(() => pgbench.run(seconds, clients), theirs, theirCosts);
   for (let at = 0; at < rounds; at++) {
-    if (at % 2 === 1) theirs.push(await pgbench.run(seconds, clients));
-    ours.push(await creator.run(seconds * 1000, clients));
-    if (at % 2 === 0) theirs.push(await pgbench.run(seconds, clients));
+    if (at % 2 === 1) await runTheirs();
+    await measure(() => creator.run(seconds * 1000, clients), ours, costs);
+    if (at % 2 === 0) await runTheirs();
     say(`${at + 1}/${rounds}: ${Math.round(ours.at(-1) ?? 0)} VMs/s created and running, pgbench ${Math.round(theirs.at(-1) ?? 0)}/s`);
   }
   const ids = [...creator.acknowledged];
@@ -107,7 +124,12 @@ export async function measureCreates(installation: Installation, ca: Ca, { quick
   if (kept?.["n"] !== ids.length) throw new Error(`of ${ids.length} VMs that were seen running, the database has ${String(kept?.["n"])}`);
   const ratios = ours.map((value, at) => value / (theirs[at] ?? NaN));
   const value = round(median(ratios));
-  const raw = { creates_per_second: round(median(ours)), pgbench_per_second: round(median(theirs)), clients };
+  const cost = (of: readonly Cost[], part: keyof Cost): number => round(median(of.map((each) => each[part])));
+  const raw = {
+    ...{ creates_per_second: round(median(ours)), pgbench_per_second: round(median(theirs)), clients },
+    ...{ postgres_cpu_ms: cost(costs, "postgres"), pgbench_postgres_cpu_ms: cost(theirCosts, "postgres") },
+    ...{ controller_cpu_ms: cost(costs, "controller"), nodes_and_clients_cpu_ms: cost(costs, "others") },
+  };
   return {
     durable_create_vs_pgbench: {
       value,
@@ -119,4 +141,21 @@ export async function measureCreates(installation: Installation, ca: Ca, { quick
       raw,
     },
   };
+}
+
+/** Processor time in milliseconds: of a part so far, or for one VM. */
+interface Cost {
+  readonly postgres: number;
+  readonly controller: number;
+  /** Simulated nodes, and this process, whose clients ask and watch. */
+  readonly others: number;
+}
+
+async function meter({ dir }: Installation, controllerPid: number, fleetPid: number): Promise<() => Promise<Cost>> {
+  const postmaster = Number((await readFile(join(dir, "postgres", "data", "postmaster.pid"), "utf8")).split("\n", 1)[0]);
+  return async () => ({
+    postgres: await familyCpuMsOf(postmaster),
+    controller: await cpuMsOf(controllerPid),
+    others: (await cpuMsOf(fleetPid)) + (await cpuMsOf(process.pid)),
+  });
 }

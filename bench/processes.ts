@@ -16,7 +16,20 @@ export async function residentKib(pid: number): Promise<number> {
 
 /** Of all its threads, in user and system mode (proc(5)), in milliseconds. The kernel counts in hundredths of a second. */
 export async function cpuMsOf(pid: number): Promise<number> {
+  return (await cpuTimes(pid)).ownMs;
+}
+
+/** The same with its children, those that have ended too. */
+export async function familyCpuMsOf(pid: number): Promise<number> {
+  const { ownMs, endedMs } = await cpuTimes(pid);
+  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, "utf8")).trim().split(" ").filter(Boolean);
+  const living = await Promise.all(children.map((child) => cpuMsOf(Number(child)).catch(() => 0))); // one that ends meanwhile counts next time
+  return living.reduce((sum, ms) => sum + ms, ownMs + endedMs);
+}
+
+async function cpuTimes(pid: number): Promise<{ readonly ownMs: number; readonly endedMs: number }> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8");
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" "); // from the third on
-  return (Number(fields[11]) + Number(fields[12])) * 10;
+  const [user, system, endedUser, endedSystem] = fields.slice(11, 15).map((ticks) => Number(ticks) * 10);
+  return { ownMs: (user ?? NaN) + (system ?? NaN), endedMs: (endedUser ?? NaN) + (endedSystem ?? NaN) };
 }
