@@ -12,11 +12,12 @@ import {
   slowLoris,
   smallFrames,
   socketPings,
+  unread,
 } from "./hostile-http.ts";
 import { passwords, windowOverruns } from "./hostile-ssh.ts";
 
 const attacks: Readonly<Record<string, (attack: Attack) => Promise<void>>> = {
-  ...{ silent, slowLoris, smallFrames, rapidReset, madeYouReset, continuation, headerLists, settings, pings, socketPings },
+  ...{ silent, slowLoris, smallFrames, rapidReset, madeYouReset, continuation, headerLists, settings, pings, socketPings, unread },
   ...{ passwords, windowOverruns },
 };
 const begin = z.object({

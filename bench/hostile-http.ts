@@ -1,5 +1,6 @@
 // Attacks on the web port: silent and slow sockets, and floods of HTTP/2 frames that no library would send.
 import { once } from "node:events";
+import { connect as connectHttp2 } from "node:http2";
 import { connect, type Socket } from "node:net";
 import { setImmediate as breath, setTimeout as sleep } from "node:timers/promises";
 import { callBlock, endHeaders, endStream, frameKind, frameOf, headerBlock, RawHttp2 } from "@pitwall/gateway/tests/support/raw-http2.ts";
@@ -15,6 +16,10 @@ const redialMs = 1_000;
 const trickleMs = 1_000;
 const streamsOnOne = 250;
 const pingsAtOnce = 100;
+const callsOfUser = 500;
+const unreadBytes = 2 ** 20;
+/** In MB: Node's client would give up by itself. */
+const patience = { maxSessionMemory: 2_000 };
 const path = "/bench.Bytes/One";
 
 const number = (value: number): Buffer => {
@@ -142,6 +147,39 @@ export async function pings(attack: Attack): Promise<void> {
     () => sent,
     100,
   );
+}
+
+/** As many calls at once as one user may have, each with an answer of a megabyte that is never read. */
+export async function unread(attack: Attack): Promise<void> {
+  const { port, token, sources, signal, did } = attack;
+  const body = Buffer.alloc(5 + unreadBytes);
+  body.writeUInt32BE(unreadBytes, 1);
+  const headers = {
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/grpc",
+    te: "trailers",
+    authorization: `Bearer ${token}`,
+  };
+  const sessions = Array.from({ length: callsOfUser / streamsOnOne }, (_, at) => {
+    const createConnection = (): Socket => connect({ port, host: "127.0.0.1", localAddress: sources[at % sources.length] });
+    const session = connectHttp2(`http://127.0.0.1:${port}`, { settings: { initialWindowSize: 0 }, createConnection, ...patience });
+    session.on("error", () => undefined);
+    return session;
+  });
+  for (const session of sessions) {
+    did.connections++;
+    for (let at = 0; at < streamsOnOne && !session.destroyed; at++) {
+      session
+        .request(headers)
+        .on("error", () => undefined)
+        .end(body);
+      did.sent++;
+    }
+  }
+  attack.begun();
+  if (!signal.aborted) await once(signal, "abort");
+  for (const session of sessions) session.destroy();
 }
 
 /** On WebSockets that nobody reads. */

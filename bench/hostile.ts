@@ -39,6 +39,7 @@ const webAttacks = [
     "settings",
     "pings",
     "socketPings",
+    "unread",
   ],
 ] as const;
 const sshAttacks = ["silent", "passwords", "windowOverruns"] as const;

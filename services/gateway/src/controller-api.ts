@@ -45,7 +45,7 @@ export function openApi(identity: Pick<Identity, "controllers" | "tls">, log: Lo
 
   async function connectTo(one: Controller): Promise<void> {
     const { ca } = identity.tls();
-    const made = connect(`https://${one.api}`, { ca, settings: { initialWindowSize: 1 << 20 } });
+    const made = connect(`https://${one.api}`, { ca });
     try {
       await untilUp(made, "connect", one.api);
     } catch (error) {

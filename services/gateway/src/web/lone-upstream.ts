@@ -29,7 +29,7 @@ export function openLoneUpstream({ host, port }: HostPort, log: Log): LoneUpstre
   let connecting: Promise<Connection> | undefined;
 
   async function connectOnce(): Promise<Connection> {
-    const session = connect(authority, { settings: { initialWindowSize: 1 << 20, enablePush: false } });
+    const session = connect(authority, { settings: { enablePush: false } });
     try {
       await untilUp(session, "remoteSettings", authority); // which say how many calls it takes at once
     } catch (cause) {

@@ -33,6 +33,9 @@ import { AllUnderway } from "./underway.ts";
 import { openSocketDoor, refuse } from "./socket-door.ts";
 import type { OpenUpstream } from "./upstreams.ts";
 
+/** Of one call's requests that wait because its upstream does not take them: as much as on a WebSocket. One user may have 500 calls. */
+const uploadBytes = 256 * 1024;
+
 export interface WebParts extends PlainParts {
   readonly open: OpenUpstream;
   /** Into VMs; without it nothing is below /vm/. */
@@ -59,7 +62,7 @@ export async function openWebServer(at: HostPort, parts: WebParts): Promise<Asyn
   /** With what their calls are served. */
   const sessions = new Map<Http2Session, RelayParts>();
   const http2 = createHttp2Server({
-    settings: { maxConcurrentStreams: limits.callsPerConnection, maxHeaderListSize: limits.headerBytes, initialWindowSize: 1 << 20 },
+    settings: { maxConcurrentStreams: limits.callsPerConnection, maxHeaderListSize: limits.headerBytes, initialWindowSize: uploadBytes },
     maxSessionInvalidFrames: 100,
     maxSettings: 32,
     // A call that is reset is reset at its upstream too, which takes only so many on a connection that all users share.
