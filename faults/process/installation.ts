@@ -101,6 +101,7 @@ export class Installation implements AsyncDisposable {
       { name: "gateway", program: "gateway" },
       {
         PITWALL_LISTEN: `${gatewayAddress}:${webPort}`,
+        PITWALL_INSECURE_CLEARTEXT: "true", // nobody else is on this network
         PITWALL_SSH_LISTEN: `${gatewayAddress}:${sshPort}`,
         PITWALL_TUNNEL_LISTEN: `${gatewayAddress}:7443`,
         PITWALL_ISSUER: issuer.url,

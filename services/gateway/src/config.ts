@@ -108,6 +108,7 @@ const schema = z.object({
   PITWALL_CORS_ORIGINS: list.default([]),
   PITWALL_TLS_CERT: z.string().optional(),
   PITWALL_TLS_KEY: z.string().optional(),
+  PITWALL_INSECURE_CLEARTEXT: flag.default(false),
 });
 
 const loopback = hostPort.refine(({ host }) => isLoopback(host), "must be a loopback address: nobody is asked for a token here");
@@ -137,9 +138,24 @@ export interface LoneConfig {
   readonly limits: WebLimits;
 }
 
-/** Throws `invalid` with all faults. */
+/**
+ * Throws `invalid` with all faults, and for a web port that others than this machine reach in cleartext, unless that is said to be meant: only who
+ * runs the gateway knows whether something before it speaks TLS.
+ */
 export function readGatewayConfig(env: NodeJS.ProcessEnv): GatewayConfig {
-  return readConfig(schema, env);
+  const config = readConfig(schema, env);
+  if (isCleartextToOthers(config) && !config.PITWALL_INSECURE_CLEARTEXT) {
+    throw new PitwallError(
+      "invalid",
+      "configuration: PITWALL_LISTEN: others than this machine reach the web port, and tokens can be read on the way: name a certificate and its key with --tls-cert and --tls-key (PITWALL_TLS_CERT, PITWALL_TLS_KEY), or say --insecure-cleartext (PITWALL_INSECURE_CLEARTEXT=true) if that is meant",
+      { reason: "INVALID_CONFIG" },
+    );
+  }
+  return config;
+}
+
+export function isCleartextToOthers(config: GatewayConfig): boolean {
+  return tlsFiles(config) === undefined && !isLoopback(config.PITWALL_LISTEN.host);
 }
 
 /** Undefined when no upstream is named: then it is an installation's gateway. Throws `invalid` with all faults. */

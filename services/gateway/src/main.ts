@@ -7,7 +7,6 @@ import { openIdentity, type Identity } from "@pitwall/enroll";
 import {
   failpointsFrom,
   hostPortText,
-  isLoopback,
   logLevel,
   openLog,
   openOperations,
@@ -18,7 +17,16 @@ import {
   type OperationsParts,
   type Failpoints,
 } from "@pitwall/runtime";
-import { readGatewayConfig, readLoneConfig, sshLimits, tlsFiles, webLimits, type GatewayConfig, type LoneConfig } from "./config.ts";
+import {
+  isCleartextToOthers,
+  readGatewayConfig,
+  readLoneConfig,
+  sshLimits,
+  tlsFiles,
+  webLimits,
+  type GatewayConfig,
+  type LoneConfig,
+} from "./config.ts";
 import { openApi } from "./controller-api.ts";
 import { openAccess, type ControllerAccess } from "./controller-link.ts";
 import { GatewayMetrics } from "./metrics.ts";
@@ -56,10 +64,8 @@ async function start(): Promise<AsyncDisposable> {
 
 /** The only process, or the first of several. */
 async function startWhole(config: GatewayConfig, failpoints: Failpoints): Promise<AsyncDisposable> {
-  if (!tlsFiles(config) && !isLoopback(config.PITWALL_LISTEN.host))
-    log.warn(
-      "the web port is cleartext and others than this machine reach it: tokens can be read on the way; set PITWALL_TLS_CERT and PITWALL_TLS_KEY",
-    );
+  if (isCleartextToOthers(config))
+    log.warn("the web port is cleartext, as was asked for, and others than this machine reach it: tokens can be read on the way");
   warnOfSlowCryptography(log);
   await using stack = new AsyncDisposableStack();
   await mkdir(config.PITWALL_STATE_DIR, { recursive: true, mode: 0o700 });

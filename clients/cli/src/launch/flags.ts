@@ -190,6 +190,7 @@ export const serviceFlags: Readonly<Record<ServiceName, readonly ServiceFlag[]>>
       kind: "path",
     }),
     flag("PITWALL_TLS_KEY", "file", "the certificate's key (PEM)", { kind: "path" }),
+    flag("PITWALL_INSECURE_CLEARTEXT", "true", "serve other machines without TLS, as behind a balancer that speaks it", { isSwitch: true }),
     flag("PITWALL_UPSTREAM", "host:port", "serve this gRPC server alone, on cleartext HTTP/2 on loopback: no controller, no SSH, no VMs"),
     flag("PITWALL_INSECURE_NO_AUTH", "true", "ask nobody for a token, which an --upstream needs; on loopback only", { isSwitch: true }),
   ],
