@@ -1,6 +1,6 @@
 // The invariants as judges of a history: each a pure function that says what is wrong with it. Words of one are short: they go on one line.
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
-import type { History, RowWrite, Violation } from "../observer/history.ts";
+import type { FinalVm, History, RowWrite, Violation } from "../observer/history.ts";
 import { hasVmm, isStranded, restOf } from "../observer/settled.ts";
 
 type Checker = (history: History) => string[];
@@ -96,11 +96,16 @@ const noResurrection: Checker = ({ writes, runs, resolutionMs }) => {
     .map(({ vm, node, fromMs }) => `${vm}: gone at ${gone.get(vm)} ms, ran on ${node} from ${fromMs} ms`);
 };
 
+/** Whether of what a node has of a VM its row says that it is gone, or elsewhere. */
+export function isForeignTo(final: readonly FinalVm[]): (of: Pick<FinalVm, "vm" | "node">) => boolean {
+  const homes = new Map(final.map(({ vm, node }) => [vm, node]));
+  return ({ vm, node }) => homes.get(vm) !== node;
+}
+
 /** I6: of what is gone no node keeps anything; nor of what is elsewhere. */
 const noLeak: Checker = ({ stored, runs, final, gone }) => {
-  const homes = new Map(final.map(({ vm, node }) => [vm, node]));
-  const isForeign = ({ vm, node }: { readonly vm: string; readonly node: string }): boolean =>
-    homes.get(vm) !== node && !gone.includes(node);
+  const isElsewhere = isForeignTo(final);
+  const isForeign = (of: Pick<FinalVm, "vm" | "node">): boolean => isElsewhere(of) && !gone.includes(of.node);
   return [
     ...stored.filter(isForeign).map(({ vm, node }) => `${vm}: ${node} keeps its journal`),
     ...runs.filter((run) => run.toMs === undefined && isForeign(run)).map(({ vm, node }) => `${vm}: ${node} keeps its VMM`),

@@ -49,7 +49,7 @@ const nothingSaidLost: SimChecker = ({ writes }) => {
  * I4: what should run, and may begin anew elsewhere, does so when its node has gone for good: if that node had said that it knows, and another
  * has room.
  */
-const nothingStranded: SimChecker = ({ final, gone, writes, capacity }) => {
+export function strandedIn({ final, gone, writes, capacity }: Pick<SimHistory, "final" | "gone" | "writes" | "capacity">): string[] {
   const taken = Map.groupBy(final, ({ node }) => node);
   const hasRoom = (cpuMillis: number): boolean =>
     [...new Set(writes.map(({ node }) => node))].some((node) => {
@@ -62,7 +62,7 @@ const nothingStranded: SimChecker = ({ final, gone, writes, capacity }) => {
     .filter((vm) => gone.includes(vm.node) && vm.desired === Desired.DESIRED_RUNNING && vm.reason === "NODE_LOST")
     .filter((vm) => knew(vm) && hasRoom(vm.cpuMillis))
     .map(({ vm, node }) => `${vm}: may begin anew, and is on ${node}, which has gone for good`);
-};
+}
 
 /** I12: what a node says is written by its newest session alone. */
 const noOldWord: SimChecker = ({ writes }) =>
@@ -83,7 +83,7 @@ const worksAgain: SimChecker = ({ probe: { runningMs, goneMs } }) => {
 };
 
 export const simCheckers: Readonly<Record<string, SimChecker>> = {
-  I4: (history) => [...nothingSaidLost(history), ...nothingStranded(history)],
+  I4: (history) => [...nothingSaidLost(history), ...strandedIn(history)],
   I7: nothingShared,
   I10: answersFitAnOrder,
   I12: noOldWord,

@@ -6,6 +6,8 @@ import { noTrace } from "@pitwall/node/src/sim/trace.ts";
 import type { ImageSources } from "@pitwall/oci";
 import { Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { failpointList, seededRandom, silentLog, VirtualClock, type Log, type StepName } from "@pitwall/runtime";
+import { isForeignTo } from "../checkers/checkers.ts";
+import { strandedIn } from "../checkers/sim-checkers.ts";
 import type { Trouble } from "../observer/history.ts";
 import { areSettled } from "../observer/settled.ts";
 import type { Probe, SimCall, SimHistory, SimRun } from "../observer/sim-history.ts";
@@ -33,6 +35,7 @@ const gaugeMs = 500;
 /** VMs take half CPUs: there is always room for the probe. */
 const probeCpuMillis = 100;
 const capacity = { cpuMillis: 11_100n, memBytes: 64n * 2n ** 30n, diskBytes: 2n ** 40n };
+const capacityOf = { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) };
 const script = parseScript("{ prepare: 5ms..200ms, boot: 20ms..2s, shutdown: 10ms..1s, kill: 1ms..300ms }");
 
 export interface WorldParts {
@@ -318,9 +321,9 @@ class World {
     if (!this.#areAllBack()) return false;
     const final = await finalVms(this.#parts.database);
     const living = this.#runs.filter(({ toMs }) => toMs === undefined);
-    const homes = new Map(final.map(({ vm, node }) => [vm, node]));
-    const isForeign = ({ vm, node }: { readonly vm: string; readonly node: string }): boolean => homes.get(vm) !== node;
-    if (!areSettled(final, living, new Set(this.#gone)) || this.#stored().some(isForeign)) return false;
+    const gone = this.#gone;
+    if (!areSettled(final, living, new Set(gone)) || this.#stored().some(isForeignTo(final))) return false;
+    if (gone.length > 0 && strandedIn({ ...(await records(this.#parts.database)), gone, capacity: capacityOf }).length > 0) return false;
     if (this.#clients.watched.length < (await eventCount(this.#parts.database))) return false;
     // A drain has stopped them, and moves them or starts them again.
     return (await this.#parts.database.query("select from vm where moving limit 1")).length === 0;
@@ -383,9 +386,7 @@ class World {
       ...(await records(database)),
       runs: this.#runs,
       watched: this.#clients.watched,
-      stored: this.#stored(),
-      gone: this.#gone,
-      capacity: { cpuMillis: Number(capacity.cpuMillis), memBytes: Number(capacity.memBytes) },
+      ...{ stored: this.#stored(), gone: this.#gone, capacity: capacityOf },
       troubles: this.#troubles,
       patienceMs: leaseMs * 1.5,
       resolutionMs: 0,
