@@ -23,6 +23,11 @@ test("names of what objects have by nature are names like others", () => {
   expect(createRequest({ spec: { image: "x", labels: { constructor: "y" } } }, {}).spec?.labels).toEqual({ constructor: "y" });
 });
 
+test("each way of a VM's bandwidth is changed by itself", () => {
+  const set = updateRequest("web", { bandwidthOutBps: 0n }, {}, {});
+  expect([set.updateMask, set.value?.spec?.bandwidthOutBps]).toEqual([["spec.bandwidth_out_bps"], 0n]);
+});
+
 test("rules for what a VM sends are replaced as a whole, or taken away", () => {
   const egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_DENY };
   const set = updateRequest("web", { egress }, {}, {});

@@ -52,6 +52,9 @@ export interface VmUpdate {
   nodeLossPolicy?: VmSpec["nodeLossPolicy"];
   /** Where it may send to, at once; replaces all. `null`: wherever its node lets it. */
   egress?: Egress | null;
+  /** Bits a second that it may be sent, and may send, at once; 0: no limit. */
+  bandwidthInBps?: bigint;
+  bandwidthOutBps?: bigint;
   deleteProtection?: boolean;
   /** When it is deleted by itself; `null`: never. */
   expireTime?: Date | null;
@@ -120,6 +123,8 @@ const specPaths = {
   restartPolicy: "spec.restart_policy",
   nodeLossPolicy: "spec.node_loss_policy",
   egress: "spec.egress",
+  bandwidthInBps: "spec.bandwidth_in_bps",
+  bandwidthOutBps: "spec.bandwidth_out_bps",
 } as const;
 
 export function updateRequest(vm: string, update: VmUpdate, options: ChangeOptions, mode: Mode): DeepPartial<UpdateVmRequest> {

@@ -90,6 +90,24 @@ test("what is wrong is refused with its field, and changes nothing", async () =>
   expect((await controller.admin.vms.getVm({ vm: id })).vm?.spec?.egress).toEqual(closed);
 });
 
+test("a VM with a limit of its bandwidth is placed where that is kept, and gets none where it is not", async () => {
+  const limits = { bandwidthInBps: 1_000_000n, bandwidthOutBps: 64_000n };
+  await expect(create(limits)).rejects.toThrow(/heeding: it does not limit the bandwidth of VMs/);
+  await expect(create({ bandwidthOutBps: 63_999n })).rejects.toThrow("spec.bandwidth_out_bps: must be 0, for no limit, or 64000 to");
+  const limit = (vm: string, bandwidthInBps: bigint) =>
+    controller.admin.vms.updateVm({ vm, value: { spec: { bandwidthInBps } }, updateMask: ["spec.bandwidth_in_bps"] });
+  const elsewhere = await create({ egress: closed });
+  await expect(limit(elsewhere, 1_000_000n)).rejects.toThrow("cannot have a limit of its bandwidth: its node's agent is too old");
+  expect((await limit(elsewhere, 0n)).vm?.spec?.bandwidthInBps).toBe(0n);
+  const pacing = await linked("pacing", { subnet, level: 11 });
+  const id = await create(limits);
+  await eventually(() => (pacing.link.assignments.some(({ vmId }) => vmId === id) ? true : undefined));
+  expect((await limit(id, 2_000_000n)).vm?.spec).toMatchObject({ ...limits, bandwidthInBps: 2_000_000n });
+  const told = (): bigint | undefined => pacing.link.assignments.findLast(({ vmId }) => vmId === id)?.spec?.bandwidthInBps;
+  await eventually(() => (told() === 2_000_000n ? true : undefined));
+  await controller.admin.nodes.cordonNode({ node: "pacing" });
+});
+
 test("what a VM was denied is asked of its node, by whichever controller; one that counts nothing is not asked", async () => {
   const id = await create({ egress: closed });
   const flows = [

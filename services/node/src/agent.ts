@@ -11,7 +11,7 @@ import { openMachines, type Machines } from "./machine/machines.ts";
 
 const agentVersion = "0.1.0";
 /** docs/link.md */
-const capability = 10;
+const capability = 11;
 
 /** The fence as the agent sees it; a machine's part of it, and the deadline. */
 export interface AgentFence extends Pick<Fence, "guard" | "release"> {

@@ -4,6 +4,7 @@ import { NodeLossPolicy, RestartPolicy, type PlannedVm, type Vm, type VmUpdate }
 import { inSession, withEndpoint, type EndpointOption, type Session } from "../account/session.ts";
 import { usageError } from "../failure.ts";
 import { parsePort } from "../input/forward.ts";
+import { bandwidthIn, withBandwidth, type BandwidthOptions } from "../input/bandwidth.ts";
 import { egressOf, withEgress, type EgressOption } from "../input/egress.ts";
 import { parseExpireTime } from "../input/expire-time.ts";
 import { parseLifeMs } from "../input/life.ts";
@@ -22,7 +23,7 @@ interface Options extends EndpointOption, ProjectOption, ChangedOptions {
   readonly output: Format;
 }
 
-interface UpdateOptions extends Options, EgressOption {
+interface UpdateOptions extends Options, EgressOption, BandwidthOptions {
   readonly label?: Pairs;
   readonly unlabel?: readonly string[];
   readonly cpu?: number;
@@ -65,7 +66,9 @@ async function change(
 
 export function declareUpdate(command: Command, shell: Shell): void {
   changing(
-    withEgress(command.argument("<vm>", "name or id").argument("[args...]", "its arguments from its next start on; put -- before them"))
+    withBandwidth(
+      withEgress(command.argument("<vm>", "name or id").argument("[args...]", "its arguments from its next start on; put -- before them")),
+    )
       .option("--no-args", "the image's own arguments again, from its next start on")
       .option("--key <file>", "the public keys that may log in beside yours, in place of those it has; may be repeated", addItem)
       .option("--no-key", "nobody's keys but those of profiles")
@@ -132,6 +135,7 @@ function updateOf({
     ...(env !== undefined && { env }),
     ...(restart !== undefined && { restartPolicy: restartPolicies[restart] }),
     ...(egress !== undefined && { egress }),
+    ...bandwidthIn(more),
     ...(reschedule !== undefined && { nodeLossPolicy: reschedule ? reschedules : holds }),
     ...(expireTime !== undefined && { expireTime: expireTime === "never" ? null : expireTime }),
     ...(protect !== undefined && { deleteProtection: protect }),

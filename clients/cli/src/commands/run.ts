@@ -3,6 +3,7 @@ import { Option, type Command } from "commander";
 import { RestartPolicy, type CreateVmOptions, type VmSpec } from "@pitwall/sdk";
 import { inSession, withEndpoint, type EndpointOption } from "../account/session.ts";
 import { absoluteImage } from "../input/image-reference.ts";
+import { bandwidthIn, withBandwidth, type BandwidthOptions } from "../input/bandwidth.ts";
 import { egressOf, withEgress, type EgressOption } from "../input/egress.ts";
 import { parseLifeMs } from "../input/life.ts";
 import { addItem, addPair, type Pairs } from "../input/pairs.ts";
@@ -20,7 +21,7 @@ import { follow } from "../vm/follow.ts";
 import { planView } from "../vm/plan-view.ts";
 import { vmTable } from "../vm/views.ts";
 
-interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions, EgressOption, PlannedOptions {
+interface RunOptions extends EndpointOption, ProjectOption, PlacementOptions, EgressOption, BandwidthOptions, PlannedOptions {
   readonly ttl?: number;
   readonly protect?: boolean;
   readonly name?: string;
@@ -48,8 +49,8 @@ export function declare(command: Command, shell: Shell): void {
   withOutput(
     withEndpoint(
       withPlacement(
-        withEgress(
-          withPlan(command, "where it would be placed, and why not elsewhere")
+        withBandwidth(
+          withEgress(withPlan(command, "where it would be placed, and why not elsewhere"))
             .argument("<image>", "registry/name:tag, registry/name@sha256:…, oci:DIR[:TAG] or docker-archive:FILE")
             .argument("[args...]", "replace the image's CMD; put -- before them"),
         )
@@ -103,6 +104,7 @@ async function run(shell: Shell, image: string, args: readonly string[], options
         authorizedKeys,
         ...placementOf(options),
         ...egressIn(options),
+        ...bandwidthIn(options),
       },
     };
     if (options.dryRun) return show(shell, options.output, planView([await pitwall.vms.plan.create(wanted)], { isOne: true }));

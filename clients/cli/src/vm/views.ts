@@ -1,5 +1,6 @@
 // VMs as tables and lists.
 import { Health, Phase, Vm, type VmTimings } from "@pitwall/sdk";
+import { bandwidthWords } from "../input/bandwidth.ts";
 import { egressWords } from "../input/egress.ts";
 import type { View } from "../output/format.ts";
 import { fieldList, table, type Cell } from "../output/table.ts";
@@ -107,6 +108,7 @@ export function vmDetails(vm: Vm, { colours, nowMs }: { colours: Colours; nowMs:
     ["Last start", timingsText(vm.timings)],
     ["Addresses", vm.addresses.join(", ")],
     ["May send", spec?.egress ? egressWords(spec.egress).join(" ") : ""],
+    ["Bandwidth", spec ? bandwidthWords(spec) : ""],
     ["Host", vm.ingress?.host ?? ""],
     ["Public ports", vm.ingress?.publicPorts.join(", ") ?? ""],
     ["SSH host key", vm.sshHostKey],

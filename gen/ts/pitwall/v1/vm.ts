@@ -661,7 +661,15 @@ export interface VmSpec {
    * Where it may send to, of what its node lets out at all; absent: everywhere. A VM with rules is placed only on a node that heeds them: one with
    * a network of its own.
    */
-  egress: Egress | undefined;
+  egress:
+    | Egress
+    | undefined;
+  /**
+   * Bits a second that it may be sent, and may send, over the network of its node; 64,000 to 10^12. 0: as many as there is room for. A VM with a
+   * limit is placed only on a node that keeps it: one with a network of its own.
+   */
+  bandwidthInBps: bigint;
+  bandwidthOutBps: bigint;
 }
 
 export interface VmSpec_EnvEntry {
@@ -949,8 +957,8 @@ export interface UpdateVmRequest {
     | undefined;
   /**
    * `spec.labels`, `spec.labels.KEY`, `spec.cpu_millis`, `spec.mem_bytes`, `spec.args`, `spec.env`, `spec.authorized_keys`,
-   * `spec.restart_policy`, `spec.node_loss_policy`, `spec.egress`, `delete_protection`, `expire_time`, `ingress.host`, `ingress.port`,
-   * `ingress.public_ports`. `*`: all of these.
+   * `spec.restart_policy`, `spec.node_loss_policy`, `spec.egress`, `spec.bandwidth_in_bps`, `spec.bandwidth_out_bps`, `delete_protection`,
+   * `expire_time`, `ingress.host`, `ingress.port`, `ingress.public_ports`. `*`: all of these.
    */
   updateMask: string[] | undefined;
 }
@@ -2043,6 +2051,8 @@ function createBaseVmSpec(): VmSpec {
     nodeLossPolicy: 0,
     readOnlyRoot: false,
     egress: undefined,
+    bandwidthInBps: 0n,
+    bandwidthOutBps: 0n,
   };
 }
 
@@ -2092,6 +2102,18 @@ export const VmSpec: MessageFns<VmSpec> = {
     }
     if (message.egress !== undefined) {
       Egress.encode(message.egress, writer.uint32(106).fork()).join();
+    }
+    if (message.bandwidthInBps !== 0n) {
+      if (BigInt.asUintN(64, message.bandwidthInBps) !== message.bandwidthInBps) {
+        throw new globalThis.Error("value provided for field message.bandwidthInBps of type uint64 too large");
+      }
+      writer.uint32(112).uint64(message.bandwidthInBps);
+    }
+    if (message.bandwidthOutBps !== 0n) {
+      if (BigInt.asUintN(64, message.bandwidthOutBps) !== message.bandwidthOutBps) {
+        throw new globalThis.Error("value provided for field message.bandwidthOutBps of type uint64 too large");
+      }
+      writer.uint32(120).uint64(message.bandwidthOutBps);
     }
     return writer;
   },
@@ -2219,6 +2241,22 @@ export const VmSpec: MessageFns<VmSpec> = {
             message.egress = Egress.decode(reader, reader.uint32());
             continue;
           }
+          case 14: {
+            if (tag !== 112) {
+              break;
+            }
+
+            message.bandwidthInBps = reader.uint64() as bigint;
+            continue;
+          }
+          case 15: {
+            if (tag !== 120) {
+              break;
+            }
+
+            message.bandwidthOutBps = reader.uint64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2302,6 +2340,16 @@ export const VmSpec: MessageFns<VmSpec> = {
         ? globalThis.Boolean(object.read_only_root)
         : false,
       egress: isSet(object.egress) ? Egress.fromJSON(object.egress) : undefined,
+      bandwidthInBps: isSet(object.bandwidthInBps)
+        ? BigInt(object.bandwidthInBps)
+        : isSet(object.bandwidth_in_bps)
+        ? BigInt(object.bandwidth_in_bps)
+        : 0n,
+      bandwidthOutBps: isSet(object.bandwidthOutBps)
+        ? BigInt(object.bandwidthOutBps)
+        : isSet(object.bandwidth_out_bps)
+        ? BigInt(object.bandwidth_out_bps)
+        : 0n,
     };
   },
 
@@ -2358,6 +2406,12 @@ export const VmSpec: MessageFns<VmSpec> = {
     if (message.egress !== undefined) {
       obj.egress = Egress.toJSON(message.egress);
     }
+    if (message.bandwidthInBps !== 0n) {
+      obj.bandwidthInBps = message.bandwidthInBps.toString();
+    }
+    if (message.bandwidthOutBps !== 0n) {
+      obj.bandwidthOutBps = message.bandwidthOutBps.toString();
+    }
     return obj;
   },
 
@@ -2399,6 +2453,12 @@ export const VmSpec: MessageFns<VmSpec> = {
     message.egress = (object.egress !== undefined && object.egress !== null)
       ? Egress.fromPartial(object.egress)
       : undefined;
+    message.bandwidthInBps = (object.bandwidthInBps !== undefined && object.bandwidthInBps !== null)
+      ? BigInt(object.bandwidthInBps)
+      : 0n;
+    message.bandwidthOutBps = (object.bandwidthOutBps !== undefined && object.bandwidthOutBps !== null)
+      ? BigInt(object.bandwidthOutBps)
+      : 0n;
     return message;
   },
 };
@@ -7939,7 +7999,7 @@ export const VmServiceDefinition = {
     },
     /**
      * Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start; `spec.egress`
-     * at once, also for what is open.
+     * and bandwidths at once, also for what is open.
      */
     updateVm: {
       name: "UpdateVm",
@@ -8050,7 +8110,7 @@ export interface VmServiceImplementation<CallContextExt = {}> {
   restartVm(request: RestartVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RestartVmResponse>>;
   /**
    * Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start; `spec.egress`
-   * at once, also for what is open.
+   * and bandwidths at once, also for what is open.
    */
   updateVm(request: UpdateVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<UpdateVmResponse>>;
   renameVm(request: RenameVmRequest, context: CallContext & CallContextExt): Promise<DeepPartial<RenameVmResponse>>;
@@ -8116,7 +8176,7 @@ export interface VmServiceClient<CallOptionsExt = {}> {
   restartVm(request: DeepPartial<RestartVmRequest>, options?: CallOptions & CallOptionsExt): Promise<RestartVmResponse>;
   /**
    * Changes what `update_mask` names. Size, environment, arguments and restart policy are taken up at the VM's next start; `spec.egress`
-   * at once, also for what is open.
+   * and bandwidths at once, also for what is open.
    */
   updateVm(request: DeepPartial<UpdateVmRequest>, options?: CallOptions & CallOptionsExt): Promise<UpdateVmResponse>;
   renameVm(request: DeepPartial<RenameVmRequest>, options?: CallOptions & CallOptionsExt): Promise<RenameVmResponse>;

@@ -1,6 +1,6 @@
 // Says of each node why it was not chosen: for plans. Looks at every node, so it is made only when asked for.
 import type { Fleet, FleetNode } from "./fleet.ts";
-import { heedingTerm } from "./heeding.ts";
+import { heedingTerm, pacingTerm } from "./heeding.ts";
 import { Query, type Conflict } from "./query.ts";
 import type { Choice } from "./scheduler.ts";
 import { resources, type LabelTerm, type NodeFacts, type Resource, type Wanted } from "./wanted.ts";
@@ -30,6 +30,7 @@ function reason({ table }: Fleet, query: Query, { number, facts }: FleetNode): r
   if (facts.cordoned) return ["cordoned", "it is cordoned"];
   const term = query.failedTerm(number);
   if (term === heedingTerm) return ["network", "it does not heed rules for what VMs send (docs/network.md)"];
+  if (term === pacingTerm) return ["network", "it does not limit the bandwidth of VMs (docs/network.md)"];
   if (term) return ["label", `its label ${inWords(term, facts.labels[term.key])}`];
   const conflict = query.conflict(number);
   if (conflict) return ["anti-affinity", keptApart(conflict, facts)];

@@ -1,10 +1,11 @@
 // Where a VM may send to: what is asked for, checked and written as the node's rules need it; and which nodes heed it.
 import { isIPv4, isIPv6, SocketAddress } from "node:net";
-import { EgressProtocol, EgressVerdict, type Egress, type EgressRule } from "@pitwall/proto/pitwall/v1/vm.ts";
+import { EgressProtocol, EgressVerdict, VmSpec, type Egress, type EgressRule } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid, PitwallError } from "@pitwall/runtime";
-import { heedingCapability } from "../placement/heeding.ts";
+import { heedingCapability, pacingCapability } from "../placement/heeding.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { EntityManager } from "../store/store.ts";
+import { hasBandwidth } from "./bandwidth.ts";
 
 const maxRules = 64;
 const maxPort = 65_535;
@@ -56,18 +57,41 @@ function checkNetwork(network: string, field: string): string {
   return `${new SocketAddress({ address, family }).address}/${length}`;
 }
 
-/** Throws `unsupported` when the node that the VM is on would not heed its rules. */
-export async function needHeeding(em: EntityManager, { name, nodeId }: Pick<VmRow, "name" | "nodeId">): Promise<void> {
+/** Throws `unsupported` when the node that the VM is on would not heed what has become of these fields. */
+export async function needHeeding(
+  em: EntityManager,
+  row: Pick<VmRow, "name" | "nodeId" | "spec">,
+  fields: readonly string[],
+): Promise<void> {
+  const spec = VmSpec.fromJSON(row.spec);
+  if (fields.includes("spec.egress") && spec.egress)
+    await needCapability(em, row, { level: heedingCapability, field: "spec.egress", what: "rules for what it sends" });
+  const paced = fields.find((field) => field.startsWith("spec.bandwidth_"));
+  if (paced !== undefined && hasBandwidth(spec))
+    await needCapability(em, row, { level: pacingCapability, field: paced, what: "a limit of its bandwidth" });
+}
+
+interface Needed {
+  readonly level: number;
+  readonly field: string;
+  readonly what: string;
+}
+
+async function needCapability(
+  em: EntityManager,
+  { name, nodeId }: Pick<VmRow, "name" | "nodeId">,
+  { level, field, what }: Needed,
+): Promise<void> {
   const [node]: { capability: number; has_subnet: boolean }[] = await em.execute(
     `select capability, exists (select from node_subnet s where s.node_id = node_session.node_id) as has_subnet
        from node_session where node_id = ?`,
     [nodeId],
   );
-  if (node && node.has_subnet && node.capability >= heedingCapability) return;
+  if (node && node.has_subnet && node.capability >= level) return;
   const isOld = node?.has_subnet === true;
   const why = isOld ? "its node's agent is too old: update it" : "its node has no network of its own (docs/network.md)";
-  throw new PitwallError("unsupported", `the VM ${name} cannot have rules for what it sends: ${why}`, {
+  throw new PitwallError("unsupported", `the VM ${name} cannot have ${what}: ${why}`, {
     reason: isOld ? "AGENT_TOO_OLD" : "NO_NODE_NETWORK",
-    field: "spec.egress",
+    field,
   });
 }

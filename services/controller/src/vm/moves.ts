@@ -2,7 +2,6 @@
 import {
   Desired,
   VmServiceDefinition,
-  VmSpec,
   type ExtendVmRequest,
   type Plan,
   type RenameVmRequest,
@@ -207,7 +206,7 @@ export class Moves {
       move: () => "change",
       apply: async ({ change, row, state }) => {
         const fields = applyUpdate(row, state, request, await databaseNowMs(change.em));
-        if (fields.includes("spec.egress") && VmSpec.fromJSON(row.spec).egress) await needHeeding(change.em, row);
+        await needHeeding(change.em, row, fields);
         const isSeen = fields.some((field) => field.startsWith("ingress."));
         return { detail: { fields, ...(isSeen && { ingress: toIngress(row) }) } };
       },

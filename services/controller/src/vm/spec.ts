@@ -2,6 +2,7 @@
 import { parseReference, formatReference } from "@pitwall/oci";
 import { RestartPolicy, type VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { invalid } from "@pitwall/runtime";
+import { checkBandwidth } from "./bandwidth.ts";
 import { checkEgress } from "./egress.ts";
 import { checkPlacement } from "./placement-spec.ts";
 import { parseSshKey } from "./ssh-keys.ts";
@@ -29,6 +30,7 @@ export function checkSpec(spec: VmSpec | undefined): VmSpec {
   if (spec.restartPolicy < 0 || spec.restartPolicy > RestartPolicy.RESTART_POLICY_ALWAYS)
     throw invalid("spec.restart_policy", `must be a policy that this version knows, got ${spec.restartPolicy}`);
   checkPlacement(spec);
+  checkBandwidth(spec);
   checkTexts("spec.args", spec.args, maxArgs);
   checkTexts(
     "spec.env",

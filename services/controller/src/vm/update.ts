@@ -21,6 +21,8 @@ const specSetters: Readonly<Record<string, Setter>> = {
   "spec.restart_policy": (spec, { restartPolicy }) => ({ ...spec, restartPolicy }),
   "spec.node_loss_policy": (spec, { nodeLossPolicy }) => ({ ...spec, nodeLossPolicy }),
   "spec.egress": (spec, { egress }) => ({ ...spec, egress }),
+  "spec.bandwidth_in_bps": (spec, { bandwidthInBps }) => ({ ...spec, bandwidthInBps }),
+  "spec.bandwidth_out_bps": (spec, { bandwidthOutBps }) => ({ ...spec, bandwidthOutBps }),
 };
 const rowSetters: Readonly<Record<string, (row: VmRow, value: Vm, nowMs: number) => void>> = {
   delete_protection: (row, { deleteProtection }) => {

@@ -1,7 +1,8 @@
 // A VM in the words of placement: what it takes of a node, what it keeps away from, what it asks for.
 import { Desired, Phase, PlacementStrategy, type Placement, type VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { heedingTerm } from "../placement/heeding.ts";
+import { heedingTerm, pacingTerm } from "../placement/heeding.ts";
 import type { Group, PlacedVm, Resources, Wanted } from "../placement/wanted.ts";
+import { hasBandwidth } from "./bandwidth.ts";
 import { termsOf } from "./placement-spec.ts";
 
 /** What of a VM placement looks at. */
@@ -39,7 +40,7 @@ export function wantedOf({ projectId, imageDigest, spec, resources }: PlacementF
     labels,
     resources,
     antiAffinity: antiAffinityOf(spec),
-    required: [...required, ...(spec.egress ? [heedingTerm] : [])],
+    required: [...required, ...(spec.egress ? [heedingTerm] : []), ...(hasBandwidth(spec) ? [pacingTerm] : [])],
     preferred: preferred.map((term) => ({ term, weight: 1 })),
     spread:
       placement && placement.failureDomainLabel !== "" ? [{ ...labelGroup(placement, labels), domain: placement.failureDomainLabel }] : [],

@@ -80,7 +80,7 @@ export interface HostNetwork {
   connect(assignment: Assignment): Promise<VmmTap>;
   /** Whether {@link heed} would change nothing. */
   heeds(assignment: Assignment): boolean;
-  /** Its rules for what it sends, from now on; of a VM that is not connected nothing. Repeatable. */
+  /** Its rules for what it sends and its bandwidth, from now on; of a VM that is not connected nothing. Repeatable. */
   heed(assignment: Assignment): Promise<void>;
   /** Once its VMM is gone: nothing is left. Repeatable, also for a VM that was never connected. */
   disconnect(vmId: string): Promise<void>;

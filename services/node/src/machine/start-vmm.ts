@@ -54,10 +54,15 @@ export async function startVmm({ driver, fence, kernel, network }: MachineHost, 
   }
 }
 
-/** What the guest is told of its network. Throws `unsupported` for a VM whose rules for what it sends nobody here would heed. */
+/** What the guest is told of its network. Throws `unsupported` for a VM whose rules or limits for what it sends nobody here would heed. */
 export function networkFor({ network }: MachineHost, assignment: Assignment): GuestConfig["network"] | undefined {
   if (network) return network.guestNetwork(assignment);
-  if (!assignment.spec?.egress) return undefined;
+  const { egress, bandwidthInBps = 0n, bandwidthOutBps = 0n } = assignment.spec ?? {};
+  if (bandwidthInBps > 0n || bandwidthOutBps > 0n) {
+    const why = "this node has no network of its own, and so cannot limit a VM's bandwidth (docs/network.md)";
+    throw new PitwallError("unsupported", why, { reason: "BANDWIDTH_UNSUPPORTED" });
+  }
+  if (!egress) return undefined;
   const message = "this node has no network of its own, and so heeds no rules for what a VM sends (docs/network.md)";
   throw new PitwallError("unsupported", message, { reason: "EGRESS_UNSUPPORTED" });
 }

@@ -18,13 +18,20 @@ export interface Subnet {
   readonly gateway6: string;
 }
 
+/** What its specification says of a VM's network. It is not written on the TAP. */
+export interface OwnRules {
+  /** For what it sends; none: all that the node lets out. */
+  readonly egress?: Egress | undefined;
+  /** Bits a second that it may be sent, and may send, by way of the host; none, or 0: as many as there is room for. */
+  readonly bandwidthInBps?: bigint | undefined;
+  readonly bandwidthOutBps?: bigint | undefined;
+}
+
 /** What one VM has on the network. */
-export interface VmPort {
+export interface VmPort extends OwnRules {
   readonly vmId: string;
   readonly epoch: bigint;
   readonly address: string;
-  /** Its own rules for what it sends; none: all that the node lets out. They are not written on the TAP. */
-  readonly egress?: Egress | undefined;
 }
 
 /** What follows from it. */

@@ -5,9 +5,9 @@
 // Which TAPs there are is the kernel's knowledge, not this process's: after a crash each is known again by what is written on it, and those
 // that no VM of the journals claims are taken away. Which rules a VM has of its own is the journals'. All changes go one after the other, those
 // that come together made together.
-import type { Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, systemClock, type Log } from "@pitwall/runtime";
-import { bridgeName, isTapName, namesOf, type Subnet, type VmPort } from "./address-plan.ts";
+import { bridgeName, isTapName, namesOf, type OwnRules, type Subnet, type VmPort } from "./address-plan.ts";
+import { hasPace } from "./bandwidth.ts";
 import { applyRules, forgetFlows, readAddresses4, readLinks, readRuleCounts, runLines, type HostLink } from "./commands.ts";
 import { deniedOf, readDenied, type DeniedFlows } from "./denied.ts";
 import { heedable } from "./egress.ts";
@@ -35,9 +35,9 @@ export interface BridgeNetwork extends AsyncDisposable {
   /** Resolves when the VM's TAP is there and up. Repeatable. Throws `unavailable` while another VM has its address. */
   join(port: VmPort): Promise<void>;
   /** Whether {@link heed} would change nothing. */
-  heeds(vmId: string, egress: Egress | undefined): boolean;
+  heeds(vmId: string, own: OwnRules): boolean;
   /** Resolves when these are its rules. Repeatable; of a VM that has no TAP nothing. */
-  heed(vmId: string, egress: Egress | undefined): Promise<void>;
+  heed(vmId: string, own: OwnRules): Promise<void>;
   /** Of whichever placement. Resolves when nothing is left of it. Repeatable. */
   leave(vmId: string): Promise<void>;
   /** What the firewall has denied the VM lately; of one that has no TAP nothing. */
@@ -55,7 +55,7 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
   /** What is in the firewall. */
   const laid = new Map(ports);
   /** VMs that have chains there, or may have. */
-  const ruled = new Set([...ports.values()].flatMap(({ vmId, egress }) => (egress ? [vmId] : [])));
+  const ruled = new Set([...ports.values()].filter(hasRules).map(({ vmId }) => vmId));
   const isClosed = closedTo(settings);
   let waiting: Change[] = [];
   let working: Promise<void> | undefined;
@@ -123,7 +123,7 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
 
   /** Where the tables have gone, all of them are made again. */
   async function admit(admitted: readonly VmPort[]): Promise<void> {
-    for (const { vmId, egress } of admitted) if (egress) ruled.add(vmId); // before it is so, for it may come to half of this
+    for (const port of admitted) if (hasRules(port)) ruled.add(port.vmId); // before it is so, for it may come to half of this
     try {
       await applyRules(admitted.map((port) => joinScript(subnet, port, ruled.has(port.vmId))).join("\n"));
     } catch (error) {
@@ -132,7 +132,7 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
     }
     for (const port of admitted) {
       laid.set(port.vmId, port);
-      if (!port.egress) ruled.delete(port.vmId);
+      if (!hasRules(port)) ruled.delete(port.vmId);
     }
   }
 
@@ -169,9 +169,9 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
     if (ports.get(vmId) === port) ports.delete(vmId);
   }
 
-  function heeds(vmId: string, egress: Egress | undefined): boolean {
+  function heeds(vmId: string, own: OwnRules): boolean {
     const port = ports.get(vmId);
-    return !port || JSON.stringify(port.egress) === JSON.stringify(heedable(egress));
+    return !port || wordOf(port) === wordOf(heedable(own));
   }
 
   return {
@@ -186,10 +186,10 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
       await change({ kind: "join", port });
     },
     heeds,
-    async heed(vmId, egress) {
+    async heed(vmId, own) {
       const before = ports.get(vmId);
-      if (!before || heeds(vmId, egress)) return;
-      const port = { ...before, egress: heedable(egress) };
+      if (!before || heeds(vmId, own)) return;
+      const port = { ...before, ...heedable(own) };
       ports.set(vmId, port);
       try {
         await change({ kind: "heed", port });
@@ -221,6 +221,16 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
       await working;
     },
   };
+}
+
+/** Whether it has chains of its own. */
+function hasRules(own: OwnRules): boolean {
+  return own.egress !== undefined || hasPace(own);
+}
+
+/** The same for the same rules. */
+function wordOf({ egress, bandwidthInBps = 0n, bandwidthOutBps = 0n }: OwnRules): string {
+  return JSON.stringify([egress ?? null, String(bandwidthInBps), String(bandwidthOutBps)]);
 }
 
 /** A node whose subnet was changed may be given one that a VM of the former subnet still has. */

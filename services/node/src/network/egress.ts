@@ -5,6 +5,7 @@
 import { isIP } from "node:net";
 import { EgressProtocol, EgressVerdict, type Egress, type EgressRule } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError } from "@pitwall/runtime";
+import type { OwnRules } from "./address-plan.ts";
 
 /** Nothing passes: of a VM whose rules are not known. */
 export const denyAll: Egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERDICT_DENY };
@@ -13,12 +14,13 @@ export const denyAll: Egress = { rules: [], otherwise: EgressVerdict.EGRESS_VERD
 export type Way = "out" | "back";
 
 /** Nothing passes where a rule is one that this agent does not know. */
-export function heedable(egress: Egress | undefined): Egress | undefined {
+export function heedable({ egress, bandwidthInBps, bandwidthOutBps }: OwnRules = {}): OwnRules {
+  const paces = { bandwidthInBps, bandwidthOutBps };
   try {
     if (egress) egressRules(egress, "out");
-    return egress;
+    return { egress, ...paces };
   } catch {
-    return denyAll;
+    return { egress: denyAll, ...paces };
   }
 }
 

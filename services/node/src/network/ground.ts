@@ -1,10 +1,9 @@
 // What all VMs of a node share on its network: the bridge, the host's settings, the firewall. Making it twice changes nothing.
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { Egress } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, writeFileAtomic } from "@pitwall/runtime";
 import { z } from "zod";
-import { bridgeName, isTapName, type VmPort } from "./address-plan.ts";
+import { bridgeName, isTapName, type OwnRules, type VmPort } from "./address-plan.ts";
 import { applyRules, output, readLinks, readRoutes, runLines, type HostLink } from "./commands.ts";
 import { readDenied } from "./denied.ts";
 import { denyAll, heedable } from "./egress.ts";
@@ -31,7 +30,7 @@ export interface Ground {
 const kept = z.object({ before: z.array(z.object({ name: z.string(), value: z.string() })) });
 
 /** What VMs have as rules of their own, by VM; one that is not in it is nobody's. */
-export type VmRules = ReadonlyMap<string, Egress | undefined>;
+export type VmRules = ReadonlyMap<string, OwnRules | undefined>;
 
 /**
  * The firewall stands before anything can pass through it, with the rules of VMs that run. Throws `unsupported` for a host that cannot have
@@ -92,7 +91,7 @@ export async function clearGround(stateDir: string): Promise<readonly string[]> 
 export function portsOf(links: readonly HostLink[], vmRules: VmRules): readonly VmPort[] {
   return links
     .flatMap(({ ifname, ifalias }) => (isTapName(ifname) && ifalias !== undefined ? (fromTapAlias(ifalias) ?? []) : []))
-    .map((port) => ({ ...port, egress: vmRules.has(port.vmId) ? heedable(vmRules.get(port.vmId)) : denyAll }));
+    .map((port) => ({ ...port, ...(vmRules.has(port.vmId) ? heedable(vmRules.get(port.vmId)) : { egress: denyAll }) }));
 }
 
 /** Through which the host reaches the rest of the world. */

@@ -1,9 +1,10 @@
 // The bridge as machines see it: what the controller has given a VM, made into a TAP and into what its guest is told.
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
+import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
 import { PitwallError, type Log } from "@pitwall/runtime";
 import type { HostNetwork } from "../machine/host.ts";
 import type { JournalEntry } from "../machine/journal.ts";
-import { isOfSubnet, namesOf, type Subnet, type VmPort } from "./address-plan.ts";
+import { isOfSubnet, namesOf, type OwnRules, type Subnet, type VmPort } from "./address-plan.ts";
 import { openBridgeNetwork } from "./bridge-network.ts";
 import { denyAll, egressRules } from "./egress.ts";
 import type { NetworkSettings, VmRules } from "./ground.ts";
@@ -39,8 +40,8 @@ export async function openHostNetwork(
       const { tap, mac } = namesOf(subnet, port);
       return { name: tap, mac };
     },
-    heeds: ({ vmId, spec }) => spec === undefined || bridge.heeds(vmId, spec.egress),
-    heed: async ({ vmId, spec }) => (spec === undefined ? undefined : bridge.heed(vmId, spec.egress)),
+    heeds: ({ vmId, spec }) => spec === undefined || bridge.heeds(vmId, ownRules(spec)),
+    heed: async ({ vmId, spec }) => (spec === undefined ? undefined : bridge.heed(vmId, ownRules(spec))),
     disconnect: (vmId) => bridge.leave(vmId),
     async denied(vmId) {
       const { flows, unlistedPackets } = await bridge.denied(vmId);
@@ -53,14 +54,18 @@ export async function openHostNetwork(
 
 /** Of VMs that are to be removed and of whose specification nothing is left, nothing passes. */
 export function rulesIn(entries: readonly JournalEntry[]): VmRules {
-  return new Map(entries.map(({ assignment: { vmId, spec } }) => [vmId, spec ? spec.egress : denyAll]));
+  return new Map(entries.map(({ assignment: { vmId, spec } }) => [vmId, spec ? ownRules(spec) : { egress: denyAll }]));
+}
+
+function ownRules({ egress, bandwidthInBps, bandwidthOutBps }: VmSpec): OwnRules {
+  return { egress, bandwidthInBps, bandwidthOutBps };
 }
 
 /** Addresses and rules go into commands and rules: they are looked at, whoever sent them. */
 export function portOf({ vmId, epoch, address, spec }: Pick<Assignment, "vmId" | "epoch" | "address" | "spec">, subnet: Subnet): VmPort {
   const given = address?.ipv4 ?? "";
   if (spec?.egress) egressRules(spec.egress, "out");
-  if (isOfSubnet(subnet, given)) return { vmId, epoch, address: given, egress: spec?.egress };
+  if (isOfSubnet(subnet, given)) return { vmId, epoch, address: given, ...(spec && ownRules(spec)) };
   const what = given === "" ? "no address" : `the address ${JSON.stringify(given.slice(0, 40))}`;
   throw new PitwallError(
     "unavailable",

@@ -5,6 +5,7 @@
 // How many rules there are depends on how many VMs have rules of their own, not on the others: those are elements of sets. How many a packet is
 // held against depends on neither.
 import { bridgeName, namesOf, parseSubnet, type Subnet, type VmPort } from "./address-plan.ts";
+import { hasPace, noPaceScript, pacedMaps, pacedRules, paceScript } from "./bandwidth.ts";
 import { blockListOf, deniedSets, forgetDeniedLines, keepDeniedLines, refuseRules, type Denied } from "./denied.ts";
 import { egressRules, type Way } from "./egress.ts";
 
@@ -64,7 +65,11 @@ export function wholeScript(rules: RuleSet, ports: readonly VmPort[], kept: read
 
 /** A VM's addresses become good, and its own rules what they are now. Repeatable. `had`: it may have had rules of its own before. */
 export function joinScript(subnet: Subnet, port: VmPort, had = false): string {
-  return [...egressScript(subnet, port, had), ...elementsOf(subnet, port).map((element) => `add element ${element}`)].join("\n");
+  return [
+    ...paceScript(subnet, port, had),
+    ...egressScript(subnet, port, had),
+    ...elementsOf(subnet, port).map((element) => `add element ${element}`),
+  ].join("\n");
 }
 
 /**
@@ -75,6 +80,7 @@ export function leaveScript(subnet: Subnet, port: VmPort, had = false, denied: r
   return [...elementsOf(subnet, port), ...freeOf(subnet, port)]
     .flatMap(anewAndGone)
     .concat(had || port.egress ? noChainsOf(subnet, port) : [])
+    .concat(had || hasPace(port) ? noPaceScript(subnet, port) : [])
     .concat(forgetDeniedLines(denied, addressesOf(subnet, port)))
     .join("\n");
 }
@@ -236,6 +242,7 @@ function inetTable({ subnet, resolvers, allowed, denied }: RuleSet): string {
     set("denied6", "ipv6_addr", ofFamily(denied, true), true),
     ...["out4", "back4"].map((map) => `  map ruled_${map} { type ipv4_addr : verdict; }`),
     ...["out6", "back6"].map((map) => `  map ruled_${map} { type ipv6_addr : verdict; }`),
+    ...pacedMaps.map((line) => `  ${line}`),
     "  set free4 { type ipv4_addr; }",
     "  set free6 { type ipv6_addr; }",
     ...deniedSets.map((line) => `  ${line}`),
@@ -254,6 +261,7 @@ ${sets.join("\n")}
   chain through {
     type filter hook forward priority -10; policy accept;
     iifname "${bridgeName}" goto vm_out
+${pacedRules.in.map((rule) => `    oifname "${bridgeName}" ${rule}`).join("\n")}
     oifname "${bridgeName}" ct state related accept
     oifname "${bridgeName}" ct state established goto vm_back
     oifname "${bridgeName}" counter drop
@@ -272,6 +280,7 @@ ${sets.join("\n")}
   }
   chain vm_out {
     oifname "${bridgeName}" goto refuse
+${pacedRules.out.map((rule) => `    ${rule}`).join("\n")}
     ct state invalid counter drop
     ct state new jump vm_flow
     ip daddr @denied4 goto refuse

@@ -84,7 +84,7 @@ try {
       { verdict: allow, network: "203.0.113.0/24", protocol: udpOnly, firstPort: 7000, lastPort: 7002 },
       { verdict: allow, network: "10.0.0.0/8" },
     );
-    await network.heed(web.vmId, ordered);
+    await network.heed(web.vmId, { egress: ordered });
     const sent = [...[6999, 7001, 7002, 7010].map((to) => udpTo(web, anybody, to)), udpTo(web, "10.77.0.1", 7003)];
     result["byNetwork"] = (await passing(fromWeb, ...sent)).map(portIn).toSorted((one, other) => one - other);
     await systemClock.sleep(1_500); // the kernel tells whole seconds
@@ -114,9 +114,9 @@ try {
       return { out, back: packets4(fromFree.seen).some(({ from, protocol }) => from === anybody && protocol === 17) };
     };
     const first = await talk();
-    await network.heed(free.vmId, rulesOf(deny, { verdict: allow, protocol: tcp }));
+    await network.heed(free.vmId, { egress: rulesOf(deny, { verdict: allow, protocol: tcp }) });
     const denied = await talk();
-    await network.heed(free.vmId, undefined);
+    await network.heed(free.vmId, {});
     const again = await talk();
     result["cutOff"] = { before: first.out && first.back, out: denied.out, back: denied.back, again: again.out && again.back };
 
@@ -146,7 +146,7 @@ try {
     let count = 0;
     const isChanging = (async () => {
       for (let at = 0; at < 20; at++)
-        await network.heed(web.vmId, rulesOf(deny, { verdict: allow, network: "198.18.0.0/15", firstPort: at + 1 }));
+        await network.heed(web.vmId, { egress: rulesOf(deny, { verdict: allow, network: "198.18.0.0/15", firstPort: at + 1 }) });
       return 20;
     })();
     const changing = new AbortController();
@@ -160,9 +160,9 @@ try {
     result["changedWhile"] = { changes: await isChanging, sent: count, passed: came().length };
 
     // A rule of a newer controller's: nothing passes rather than anything.
-    await network.heed(free.vmId, rulesOf(allow, { verdict: allow, protocol: 9 as EgressRule["protocol"] }));
+    await network.heed(free.vmId, { egress: rulesOf(allow, { verdict: allow, protocol: 9 as EgressRule["protocol"] }) });
     result["unknownRule"] = (await passing(fromFree, ...probes(free))).map(portIn);
-    await network.heed(free.vmId, undefined);
+    await network.heed(free.vmId, {});
   }
 
   // The agent's next life, of which the journals say what VMs may send; a stray's rules nobody knows.
@@ -170,9 +170,9 @@ try {
     await using fromWeb = await Wire.open("tap", namesOf(subnet, web).tap);
     await using fromFree = await Wire.open("tap", namesOf(subnet, free).tap);
     const kept = rulesOf(deny, { verdict: allow, firstPort: 7102 });
-    await layGround(settings, new Map([[web.vmId, denyAll]])); // `pitwall node setup`, while no agent runs
+    await layGround(settings, new Map([[web.vmId, { egress: denyAll }]])); // `pitwall node setup`, while no agent runs
     const changesWhileDown = (await passing(fromWeb, udpTo(web, anybody, 7102))).map(portIn);
-    await using network = await openBridgeNetwork(settings, new Map([[web.vmId, kept]]), log);
+    await using network = await openBridgeNetwork(settings, new Map([[web.vmId, { egress: kept }]]), log);
     result["keptOverRestart"] = (await network.denied(web.vmId)).flows.some(({ destination }) => destination === "10.78.0.1");
     const ruled = (await passing(fromWeb, udpTo(web, anybody, 7101), udpTo(web, anybody, 7102))).map(portIn);
     const stray = (await passing(fromFree, udpTo(free, anybody, 7103))).map(portIn);
