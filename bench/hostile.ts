@@ -49,8 +49,6 @@ interface Door {
   readonly name: string;
   readonly good: GoodClient;
   readonly pid: number;
-  /** Has garbage collected, and given back to the system. A process as it runs in production cannot be told to. */
-  readonly collect?: () => Promise<unknown>;
   readonly target: Omit<Target, "sources">;
 }
 
@@ -60,8 +58,7 @@ interface Outcome {
   readonly quiet: Waits;
   readonly beside: Waits;
   readonly growthMib: number;
-  readonly leftMib: number;
-  /** Before garbage was collected. */
+  /** When good clients had gone on alone for a while. */
   readonly lateMib: number;
   /** Of its core, that the gateway used: quiet, and beside. */
   readonly busy: { readonly quiet: number; readonly beside: number };
@@ -86,7 +83,7 @@ export async function hostile({ quick, say }: BenchOptions): Promise<Readonly<Re
   execFileSync("chrt", ["--all-tasks", "--idle", "--pid", "0", String(attacker.pid)], { stdio: "ignore" });
   const { username, key } = world.door;
   const web: Door = {
-    ...{ name: "web", pid: child.pid, collect: () => child.ask({ isCollected: true }), target: { port, token, username, key } },
+    ...{ name: "web", pid: child.pid, target: { port, token, username, key } },
     good: stack.use(await openWebClient(port, token)),
   };
   const ssh: Door = {
@@ -94,19 +91,29 @@ export async function hostile({ quick, say }: BenchOptions): Promise<Readonly<Re
     good: stack.use(await openSshClient(world)),
   };
 
+  /** Of the web gateway, without garbage. V8 gives back late what that took. */
+  const collectedKib = async (): Promise<number> => {
+    await child.ask({ isCollected: true });
+    return residentKib(child.pid);
+  };
+  await warm(web, 16, times.warmMs);
+  const before = await collectedKib();
   await warm(web, 16, times.warmMs);
   await warm(ssh, 4, times.warmMs);
   const outcomes: Outcome[] = [];
-  for (const [door, attacks] of [[web, webAttacks] as const, [ssh, sshAttacks] as const])
+  let left = 0;
+  for (const [door, attacks] of [[web, webAttacks] as const, [ssh, sshAttacks] as const]) {
     for (const attack of attacks) {
       const sources = Array.from({ length: sourcesEach }, (_, at) => `127.0.${outcomes.length + 1}.${at + 1}`);
       const outcome = await judge(door, attack, sources, attacker, times);
       say(inWords(outcome));
       outcomes.push(outcome);
     }
+    if (door === web) left = ((await collectedKib()) - before) / 1024;
+  }
   const { tried, passed } = await smuggle(port);
   for (const one of passed) say(`not refused: ${one}`);
-  return { ...metricsOf(outcomes), smuggling_refused: atLeast(tried - passed.length, tried) };
+  return { ...metricsOf(outcomes, left), smuggling_refused: atLeast(tried - passed.length, tried) };
 }
 
 const quiteLong = { quietMs: 5_000, besideMs: 15_000, calmMs: 8_000, warmMs: 5_000 };
@@ -123,10 +130,9 @@ async function warm({ good, pid }: Door, atOnce: number, roundMs: number): Promi
 }
 
 async function judge(door: Door, attack: string, sources: readonly string[], attacker: Child, times: typeof quiteLong): Promise<Outcome> {
-  const { good, pid, target, collect } = door;
-  await collect?.();
-  const before = await residentKib(pid);
+  const { good, pid, target } = door;
   const quietly = await busyWhile(pid, () => good.work(times.quietMs));
+  const before = await residentKib(pid);
   let most = before;
   let isOver = false;
   const sampled = (async () => {
@@ -139,13 +145,10 @@ async function judge(door: Door, attack: string, sources: readonly string[], att
   await sampled;
   await good.work(times.calmMs);
   const late = (await residentKib(pid)) - before;
-  await collect?.();
-  const left = (await residentKib(pid)) - before;
   return {
     ...{ name: `${door.name}_${attack}`, quiet: quietly.waits, beside: attacked.waits, did },
     ...{
       growthMib: (most - before) / 1024,
-      leftMib: left / 1024,
       lateMib: late / 1024,
       busy: { quiet: quietly.busy, beside: attacked.busy },
     },
@@ -163,15 +166,16 @@ const ways = ["kept", "fresh"] as const;
 const ratioOf = ({ quiet, beside }: Outcome, way: (typeof ways)[number]): number => p99(beside[way]) / p99(quiet[way]);
 
 function inWords(outcome: Outcome): string {
-  const { name, quiet, beside, growthMib, leftMib, lateMib, busy, did } = outcome;
+  const { name, quiet, beside, growthMib, lateMib, busy, did } = outcome;
   const waits = ways.map((way) => `${way} ${p99(quiet[way]).toFixed(2)} → ${p99(beside[way]).toFixed(2)} ms (of ${beside[way].length})`);
   return (
     `${name}: p99 ${waits.join(", ")}; ${beside.failed} not served; memory +${growthMib.toFixed(0)} MiB, ` +
-    `then +${lateMib.toFixed(0)}, collected +${leftMib.toFixed(0)}; core ${(100 * busy.quiet).toFixed(0)} → ${(100 * busy.beside).toFixed(0)} %; ${did.connections} connections, ${did.sent} sent`
+    `then +${lateMib.toFixed(0)}; core ${(100 * busy.quiet).toFixed(0)} → ${(100 * busy.beside).toFixed(0)} %; ${did.connections} connections, ${did.sent} sent`
   );
 }
 
-function metricsOf(outcomes: readonly Outcome[]): Readonly<Record<string, Metric>> {
+/** `leftMib` of the web gateway, after all attacks on it. */
+function metricsOf(outcomes: readonly Outcome[], leftMib: number): Readonly<Record<string, Metric>> {
   const ratios: Record<string, number> = {};
   for (const outcome of outcomes)
     for (const way of ways) {
@@ -191,11 +195,11 @@ function metricsOf(outcomes: readonly Outcome[]): Readonly<Record<string, Metric
     return { value, unit, goal, ok: value <= goal, n: outcomes.length, raw };
   };
   const least = (raw: Record<string, number>): Metric => ({ ...atLeast(Math.min(...Object.values(raw)), 1), n: outcomes.length, raw });
-  const returns = most(
-    "MiB",
-    goals.returnsMib,
-    each(({ leftMib }) => leftMib),
-  );
+  const ssh = outcomes.filter(({ name }) => name.startsWith("ssh_"));
+  const returns = most("MiB", goals.returnsMib, {
+    web: round(leftMib),
+    ...Object.fromEntries(ssh.map(({ name, lateMib }) => [name, round(lateMib)])),
+  });
   const late = Object.fromEntries(outcomes.map(({ name, lateMib }) => [`${name}_late`, round(lateMib)]));
   const failed = each(({ quiet, beside }) => quiet.failed + beside.failed);
   return {
