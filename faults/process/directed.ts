@@ -15,6 +15,7 @@ export interface DirectedRun {
 const needsGuest = "no simulated VM boots powerunit: services/node/tests/guest-failpoints.test.ts has them";
 const needsJail = "no simulated VM is jailed: services/node/tests/firecracker-crash.test.ts has them";
 const needsSuspension = "nobody suspends VMs in this layer: services/node/tests/failpoints.test.ts has them";
+const needsBridge = "nodes have no bridge in this layer: services/node/tests/network/failpoints.test.ts has them";
 const needsSsh = "no simulated VM has an SSH server";
 
 /** Places that no real process of this layer passes, and why. docs/faults.md says the same. */
@@ -24,6 +25,10 @@ export const notDirected: Partial<Readonly<Record<FailpointName, string>>> = {
   "jail.confined": needsJail,
   "jail.empty": needsJail,
   "jail.gone": needsJail,
+  "net.rules": needsBridge,
+  "net.tap": needsBridge,
+  "net.tap.gone": needsBridge,
+  "net.rules.gone": needsBridge,
   "guest.hostkey": needsGuest,
   "guest.mount": needsGuest,
   "guest.net": needsGuest,

@@ -79,7 +79,7 @@ export interface Schedule {
 }
 
 /** What this layer leaves out. */
-const left = /^(jail|fence\.|create\.(pull|flatten)|tunnel|create\.api\.replied|lease\.resigned)/;
+const left = /^(jail|net|fence\.|create\.(pull|flatten)|tunnel|create\.api\.replied|lease\.resigned)/;
 
 /** The failpoints that are passed in this layer. */
 export const steps = (Object.keys(failpointList) as FailpointName[]).filter(isStep); // the keys of that very list

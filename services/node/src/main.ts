@@ -106,7 +106,7 @@ async function start(): Promise<AsyncDisposable> {
       }),
       openGuest,
       fence,
-      network: await networkOf(config, driver, journals, stack),
+      network: await networkOf(config, driver, journals, failpoints, stack),
       bootId,
       bootLimitMs: config.PITWALL_BOOT_TIMEOUT,
       capacity,
@@ -170,6 +170,7 @@ async function networkOf(
   config: NodeConfig,
   driver: VmmDriver,
   journals: JournalStore,
+  failpoints: Failpoints,
   stack: AsyncDisposableStack,
 ): Promise<HostNetwork | undefined> {
   switch (config.PITWALL_NETWORK) {
@@ -182,7 +183,7 @@ async function networkOf(
         throw new PitwallError("unsupported", message, { reason: "NETWORK_UNSUPPORTED" });
       }
       stack.use(await lockNetwork());
-      return stack.use(await openHostNetwork(await networkSettings(config), (await journals.readAll()).entries, log));
+      return stack.use(await openHostNetwork(await networkSettings(config), (await journals.readAll()).entries, log, failpoints));
   }
 }
 

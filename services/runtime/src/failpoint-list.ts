@@ -48,6 +48,12 @@ export const failpointList = {
   "jail.empty": step("node"),
   "jail.gone": step("node"),
 
+  // A VM's place on the host's bridge, from its first thing to its last. Starts and ends of VMs pass here where the node has a bridge.
+  "net.rules": step("node"),
+  "net.tap": step("node"),
+  "net.tap.gone": step("node"),
+  "net.rules.gone": step("node"),
+
   // Every other change of a VM, and its stop.
   "change.api.committed": step("controller"),
   "stop.vmm.term": step("node"),

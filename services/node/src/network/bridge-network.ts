@@ -5,7 +5,7 @@
 // Which TAPs there are is the kernel's knowledge, not this process's: after a crash each is known again by what is written on it, and those
 // that no VM of the journals claims are taken away. Which rules a VM has of its own is the journals'. All changes go one after the other, those
 // that come together made together.
-import { PitwallError, systemClock, type Log } from "@pitwall/runtime";
+import { noFailpoints, PitwallError, systemClock, type Failpoints, type Log } from "@pitwall/runtime";
 import { bridgeName, isTapName, namesOf, type OwnRules, type Subnet, type VmPort } from "./address-plan.ts";
 import { hasPace } from "./bandwidth.ts";
 import { applyRules, forgetFlows, readAddresses4, readLinks, readRuleCounts, runLines, type HostLink } from "./commands.ts";
@@ -46,7 +46,12 @@ export interface BridgeNetwork extends AsyncDisposable {
   keepOnly(vmIds: ReadonlySet<string>): Promise<void>;
 }
 
-export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRules, log: Log): Promise<BridgeNetwork> {
+export async function openBridgeNetwork(
+  settings: NetworkSettings,
+  vmRules: VmRules,
+  log: Log,
+  failpoints: Failpoints = noFailpoints,
+): Promise<BridgeNetwork> {
   const { subnet } = settings;
   const { mtu, changes } = await layGround(settings, vmRules);
   for (const what of changes) log.info("the host's network was changed", { what });
@@ -93,14 +98,12 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
     if (batch.some(({ kind }) => kind === "look")) await mend();
     const taps = joins.map((port) => tapLines(subnet, port, mtu));
     if (joins.length + ruleChanges.length > 0) await admit([...joins, ...ruleChanges]);
+    if (joins.length > 0) await failpoints.at("net.rules");
     if (joins.length + leaves.length === 0) return;
-    const complaints = [
-      await runLines("ip", [...leaves.flatMap((port) => noTapLines(subnet, port)), ...taps.flatMap(({ ip }) => ip)]),
-      await runLines(
-        "bridge",
-        taps.flatMap(({ bridge }) => bridge),
-      ),
-    ];
+    const complaints = [await runLines("ip", [...leaves.flatMap((port) => noTapLines(subnet, port)), ...taps.flatMap(({ ip }) => ip)])];
+    if (joins.length > 0) await failpoints.at("net.tap");
+    const entries = taps.flatMap(({ bridge }) => bridge);
+    complaints.push(await runLines("bridge", entries));
     const links = new Map((await readLinks()).map((link) => [link.ifname, link]));
     const bad = [
       ...joins.filter((port) => !isJoined(links.get(namesOf(subnet, port).tap), mtu)),
@@ -112,12 +115,14 @@ export async function openBridgeNetwork(settings: NetworkSettings, vmRules: VmRu
       });
     }
     if (leaves.length === 0) return;
+    await failpoints.at("net.tap.gone");
     const denied = await readDenied();
     await applyRules(leaves.map((port) => leaveScript(subnet, port, ruled.has(port.vmId), denied)).join("\n"));
     for (const { vmId } of leaves) {
       ruled.delete(vmId);
       laid.delete(vmId);
     }
+    await failpoints.at("net.rules.gone");
     await Promise.all(leaves.flatMap((port) => [port.address, namesOf(subnet, port).address6].map(forgetFlows)));
   }
 

@@ -1,7 +1,7 @@
 // The bridge as machines see it: what the controller has given a VM, made into a TAP and into what its guest is told.
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import type { VmSpec } from "@pitwall/proto/pitwall/v1/vm.ts";
-import { PitwallError, type Log } from "@pitwall/runtime";
+import { noFailpoints, PitwallError, type Failpoints, type Log } from "@pitwall/runtime";
 import type { HostNetwork } from "../machine/host.ts";
 import type { JournalEntry } from "../machine/journal.ts";
 import { isOfSubnet, namesOf, type OwnRules, type Subnet, type VmPort } from "./address-plan.ts";
@@ -17,9 +17,10 @@ export async function openHostNetwork(
   settings: NetworkSettings,
   entries: readonly JournalEntry[],
   log: Log,
+  failpoints: Failpoints = noFailpoints,
 ): Promise<HostNetwork & AsyncDisposable> {
   const { subnet, resolvers } = settings;
-  const bridge = await openBridgeNetwork(settings, rulesIn(entries), log);
+  const bridge = await openBridgeNetwork(settings, rulesIn(entries), log, failpoints);
   return {
     subnet: { ipv4: subnet.cidr, ipv6: subnet.cidr6 },
     guestNetwork(assignment) {

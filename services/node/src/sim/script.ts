@@ -24,8 +24,8 @@ const selection = {
   every: z.int().positive().optional(),
   chance: z.number().min(0).max(1).optional(),
 };
-/** A simulated node jails and pulls nothing; its tunnels and its fence are the host's. */
-const elsewhere = /^(jail|tunnel|fence)\.|^create\.(pull|flatten)\./;
+/** A simulated node jails and pulls nothing, and has no bridge; its tunnels and its fence are the host's. */
+const elsewhere = /^(jail|net|tunnel|fence)\.|^create\.(pull|flatten)\./;
 /** Where its agent can be made to die, as the trace names it. */
 export const agentSteps: readonly string[] = Object.entries(failpointList)
   .filter(([name, { owner, kind }]) => owner === "node" && kind === "step" && !elsewhere.test(name))
