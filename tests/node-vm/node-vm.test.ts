@@ -15,9 +15,15 @@ const mainFile = join(import.meta.dirname, "main.ts");
 const main = [process.execPath, mainFile];
 const bootGoalMs = 15_000;
 
+/** Much longer than any line here takes. */
+const lineLimitMs = 40_000;
+
 /** Output of a line of bash in `vm`, which must succeed. */
 async function bash(vm: NodeVm, line: string): Promise<string> {
-  const { code, stdout, stderr } = await vm.run(line);
+  const { code, stdout, stderr } = await vm.run(line, { timeoutMs: lineLimitMs }).catch(async (cause: unknown) => {
+    throw new Error(`${line}: its console says ${(await vm.console()).slice(-1_000)}`, { cause });
+  });
+  if (code === undefined) throw new Error(`${line} was ended: its console says ${(await vm.console()).slice(-1_000)}`);
   expect(code, `${line}\n${stderr}`).toBe(0);
   return stdout.trim();
 }

@@ -31,6 +31,7 @@ export interface RunOptions {
 
 const runLimitMs = 120_000;
 const killLimitMs = 10_000;
+const openLimitMs = 30_000;
 /** That a timer takes. */
 const longestMs = 2 ** 31 - 1;
 
@@ -120,8 +121,16 @@ export async function openShell(socketPath: string, keys: ShellKeys, signal: Abo
   };
 }
 
-function exec(client: Client, line: string, options: ExecOptions): Promise<ClientChannel> {
-  return new Promise((resolve, reject) => client.exec(line, options, (error, channel) => (error ? reject(error) : resolve(channel))));
+/** A machine that does not even open a channel is given up. */
+async function exec(client: Client, line: string, options: ExecOptions): Promise<ClientChannel> {
+  return new Promise((resolve, reject) => {
+    const limit = systemClock.after(openLimitMs, () => reject(new Error(`the node VM opened no channel for ${line}`)));
+    client.exec(line, options, (error, channel) => {
+      limit[Symbol.dispose]();
+      if (error) reject(error);
+      else resolve(channel);
+    });
+  });
 }
 
 /** Resolves when the channel has closed and all was read. */
