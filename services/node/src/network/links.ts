@@ -36,10 +36,9 @@ export function tapLines(subnet: Subnet, port: VmPort, mtu: number): TapLines {
   };
 }
 
-/** By the TAP a next life finds what is left of a VM: it goes last. */
 export function noTapLines(subnet: Subnet, port: VmPort): readonly string[] {
   const { tap, address6, linkLocal } = namesOf(subnet, port);
-  return [...[port.address, address6, linkLocal].map((address) => `neigh delete ${address} dev ${bridgeName}`), `link delete dev ${tap}`];
+  return [`link delete dev ${tap}`, ...[port.address, address6, linkLocal].map((address) => `neigh delete ${address} dev ${bridgeName}`)];
 }
 
 /** The bridge takes its addresses and neighbours along. */
