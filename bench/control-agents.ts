@@ -27,7 +27,7 @@ interface Sizes {
 }
 
 const sizes = {
-  quick: { first: 100, more: 300, perProcess: 300, bareMore: 300, idleMs: 3_000 },
+  quick: { first: 100, more: 200, perProcess: 200, bareMore: 200, idleMs: 2_500 },
   full: { first: 1_000, more: 9_000, perProcess: 1_500, bareMore: 3_000, idleMs: 30_000 },
 } satisfies Record<string, Sizes>;
 
