@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { systemClock } from "@pitwall/runtime";
 import { NodeState } from "@pitwall/sdk";
 import type { FinalVm, History, RowWrite, Run, SessionLoss } from "../observer/history.ts";
+import { isForeignTo } from "../checkers/checkers.ts";
 import { areSettled } from "../observer/settled.ts";
 import type { Clients } from "./clients.ts";
 import type { Installation } from "./installation.ts";
@@ -69,7 +70,7 @@ export async function calmLook(installation: Installation, clients: Clients, lim
 async function isCalm({ final, events, stored, vmms }: Look, installation: Installation, clients: Clients): Promise<boolean> {
   const { services, operator, nodeIds } = installation;
   const living = vmms.filter(({ toMs }) => toMs === undefined).map(({ vm, node }) => ({ vm, node: nodeIds[node] }));
-  if (!areSettled(final, living) || stored.length > final.length || clients.underWay > 0) return false;
+  if (!areSettled(final, living) || stored.some(isForeignTo(final)) || clients.underWay > 0) return false;
   const shown = new Set(clients.watched.map(({ vm, revision }) => `${vm}/${revision}`));
   if (!events.every(({ vm, revision }) => shown.has(`${vm}/${revision}`)) || !services.every(({ isUp }) => isUp)) return false;
   const nodes = await operator.listNodes();

@@ -91,7 +91,7 @@ import { refuseZeroBytes } from "./rpc/zero-bytes.ts";
 import { Connections } from "./rpc/connections.ts";
 import { callerInterceptor, Callers } from "./rpc/callers.ts";
 import { authenticate, peerInterceptor } from "./rpc/identity.ts";
-import { openHealth } from "./rpc/health.ts";
+import { askOf, openHealth } from "./rpc/health.ts";
 import { imageService } from "./rpc/image-service.ts";
 import { linkService } from "./rpc/link-service.ts";
 import { nodeService } from "./rpc/node-service.ts";
@@ -155,10 +155,10 @@ export async function startController(config: ControllerConfig, { log, failpoint
       at: config.PITWALL_OPS_LISTEN,
       service: "controller",
       levels: levelsOf(sessions),
-      notReady: async () => void (await store.read().execute("select 1")),
+      notReady: askOf(store),
     }),
   );
-  const health = stack.use(openHealth(() => store.read().execute("select 1"), systemClock, log));
+  const health = stack.use(openHealth(askOf(store), systemClock, log));
   const ca = await openInstallationCa(store, caDir);
   const { PITWALL_SECRETS_KEY_FILE: secretsKeyFile } = config;
   const box = await openSecretBox(secretsKeyFile ?? join(caDir, "secrets.key"), secretsKeyFile !== undefined);

@@ -5,7 +5,8 @@ import { GatewayMetrics } from "../src/metrics.ts";
 import { defaultLimits } from "../src/web/limits.ts";
 import { openWebServer } from "../src/web/server.ts";
 import { answer, frame, gatewayBefore } from "./support/gateway-before.ts";
-import { isServed, raw, refused, socketTo, start, type Gateway } from "./support/hostile-clients.ts";
+import { isServed, raw, refused, start, type Gateway } from "./support/hostile-clients.ts";
+import { socketTo } from "./support/ingress-clients.ts";
 import { callBlock, endHeaders, endStream, frameKind, frameOf, RawHttp2 } from "./support/raw-http2.ts";
 import { call2, session2, trailersOf } from "./support/upstream.ts";
 

@@ -3,7 +3,8 @@ import { once } from "node:events";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { startLoneGateway } from "./support/children.ts";
 import { answer, frame } from "./support/gateway-before.ts";
-import { isServed, raw, refused, socketTo, start } from "./support/hostile-clients.ts";
+import { isServed, raw, refused, start } from "./support/hostile-clients.ts";
+import { socketTo } from "./support/ingress-clients.ts";
 import { callBlock, endHeaders, endStream, frameKind, frameOf, headerBlock, RawHttp2 } from "./support/raw-http2.ts";
 import { call, call2, openUpstream, session2, trailersOf, webHeaders } from "./support/upstream.ts";
 

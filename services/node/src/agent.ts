@@ -35,7 +35,7 @@ export interface AgentParts extends Omit<MachineHost, "onReport" | "fence"> {
   /** Never rejects. */
   answerImages(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
   /** Digests of all that VMs can boot from without a pull; undefined: it is not said. */
-  heldImages?(): Promise<readonly string[]>;
+  readonly heldImages?: LinkHandlers["heldImages"];
 }
 
 export interface Agent extends AsyncDisposable {
@@ -89,7 +89,7 @@ export async function startAgent(parts: AgentParts): Promise<Agent> {
       onAssignments: (assignments) => machines.apply(assignments),
       onTunnel: tunnels.open,
       onImageCommand: (command, signal) => parts.answerImages(command, signal),
-      ...(parts.heldImages && { heldImages: () => parts.heldImages?.() ?? Promise.resolve([]) }),
+      ...(parts.heldImages && { heldImages: parts.heldImages }),
       onNetworkCommand: (command) => answerNetwork(parts.network, command),
     },
   );

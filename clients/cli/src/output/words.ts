@@ -80,7 +80,6 @@ export function durationWord(ms: number): string {
   return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
 }
 
-/** How a process ended. */
 /** `STOP by ada at 2026-01-01T12:00:00.000Z`; empty: nobody asked. */
 export function askedWord(asked: Asked | undefined): string {
   if (!asked) return "";
@@ -89,6 +88,7 @@ export function askedWord(asked: Asked | undefined): string {
   return `${why} by ${by}${time ? ` at ${time.toISOString()}` : ""}`;
 }
 
+/** How a process ended. */
 export function exitWord({ code, signal, outOfMemory }: Exit): string {
   const how = signal === 0 ? `exit code ${code}` : `signal ${signal}`;
   return outOfMemory ? `${how}, out of memory` : how;

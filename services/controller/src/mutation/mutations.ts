@@ -59,6 +59,9 @@ export interface Leavings {
   readonly request: RememberedRequest | undefined;
 }
 
+/** Who does what nobody asked for. */
+export const systemItself = { actor: "system", subject: "system" } as const;
+
 export class Mutations {
   readonly #store: Store;
   readonly #signer: Signer;
@@ -153,8 +156,8 @@ export class Mutations {
 
   /** A change that nobody asked for at this moment: what is due, or follows from what a node says. `action` is one word. */
   async system<T>(action: string, work: (change: Change) => Promise<T>): Promise<T> {
-    const origin: AuditOrigin = { actor: "system", subject: "system", action, requestId: "" };
-    const planned = { action, actor: "system", digest: "" };
+    const origin: AuditOrigin = { ...systemItself, action, requestId: "" };
+    const planned = { action, actor: systemItself.actor, digest: "" };
     return this.#store.change(async (em, after) =>
       work(this.#changeIn(em, after, origin, { validateOnly: false, plan: undefined, planned }).change),
     );

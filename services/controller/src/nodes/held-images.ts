@@ -2,7 +2,7 @@
 //
 // A node says the whole list when it has changed. The last one counts, and what comes faster than it is written is left out. It is kept over
 // the end of its session: a cache is on a disk.
-import { sleepOrAbort, systemClock, type Clock, type Log } from "@pitwall/runtime";
+import { systemClock, type Clock, type Log } from "@pitwall/runtime";
 import type { Store } from "../store/store.ts";
 import { gather } from "./gather.ts";
 import type { Session } from "./sessions.ts";
@@ -50,7 +50,7 @@ export class HeldImages {
       await writing.catch((error: unknown) =>
         this.#log.warn("what images a node holds could not be written", { node: session.nodeId, error }),
       );
-      await sleepOrAbort(everyMs, new AbortController().signal, this.#clock);
+      await this.#clock.sleep(everyMs);
     }
     this.#waiting.delete(session);
   }

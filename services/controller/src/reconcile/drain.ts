@@ -2,14 +2,14 @@
 import { Desired, Phase } from "@pitwall/proto/pitwall/v1/vm.ts";
 import type { Assignment } from "@pitwall/proto/pitwall/v1/link.ts";
 import { systemClock, type Clock, type Log } from "@pitwall/runtime";
-import type { Change, Mutations } from "../mutation/mutations.ts";
+import { systemItself, type Change, type Mutations } from "../mutation/mutations.ts";
 import { drainOf, up } from "../nodes/drain-plan.ts";
 import type { NodeLinks } from "../nodes/links.ts";
 import type { NodeNews } from "../nodes/node-news.ts";
 import type { VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { lockVm } from "../store/vm-rows.ts";
-import { noteAsked, systemItself } from "../vm/asked.ts";
+import { noteAsked } from "../vm/asked.ts";
 import { deletionOf } from "../vm/assignments.ts";
 import { follow } from "../vm/lifecycle.ts";
 import { beginAnew } from "../vm/move.ts";

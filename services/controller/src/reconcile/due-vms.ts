@@ -3,11 +3,11 @@
 // Any number of controllers may do this at once: each VM is claimed by whoever locks it first, and looked at anew under the lock. A VM that
 // cannot be dealt with is tried again ever later, and keeps nobody else's from theirs.
 import { Desired } from "@pitwall/proto/pitwall/v1/vm.ts";
-import type { Change, Mutations } from "../mutation/mutations.ts";
+import { systemItself, type Change, type Mutations } from "../mutation/mutations.ts";
 import { ProjectEntity, type VmRow } from "../store/entities.ts";
 import type { Store } from "../store/store.ts";
 import { claimVm } from "../store/vm-rows.ts";
-import { noteAsked, systemItself } from "../vm/asked.ts";
+import { noteAsked } from "../vm/asked.ts";
 import { withdraw } from "../vm/ingress.ts";
 import { follow } from "../vm/lifecycle.ts";
 import { markDeleted } from "../vm/moves.ts";

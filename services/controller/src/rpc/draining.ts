@@ -2,8 +2,9 @@
 //
 // Without this word they would hear of a broken connection, and one of them, by a whim of HTTP/2, of an internal error. What such a call has
 // begun goes on until it is done or the process ends: whoever repeats it says the same request_id.
-import { PitwallError, sleepOrAbort } from "@pitwall/runtime";
+import { sleepOrAbort, type PitwallError } from "@pitwall/runtime";
 import type { Server } from "nice-grpc";
+import { stopping } from "../store/turns.ts";
 
 const drainMs = 3_000;
 /** For the answers of those that are left. */
@@ -46,8 +47,4 @@ export class OpenCalls {
     this.#isOver = true;
     for (const refuse of this.#open) refuse(stopping());
   }
-}
-
-function stopping(): PitwallError {
-  return new PitwallError("unavailable", "the controller stops; try again, with the same request_id", { reason: "DRAINING" });
 }

@@ -1,6 +1,7 @@
 // What grpc.health.v1 says of this controller: it serves while its database answers, and no longer once it stops.
-import type { Clock, Log } from "@pitwall/runtime";
+import { onAbort, timeLimit, type Clock, type Log } from "@pitwall/runtime";
 import { HealthState } from "nice-grpc-server-health";
+import type { Store } from "../store/store.ts";
 
 const askEveryMs = 1_000;
 /** A database that has much to do is asked again before anybody goes elsewhere. */
@@ -12,6 +13,9 @@ export interface Health extends AsyncDisposable {
   stopping(): void;
 }
 
+/** A question that any database answers. */
+export const askOf = (store: Pick<Store, "read">) => async (): Promise<undefined> => void (await store.read().execute("select 1"));
+
 /** `ask` asks the database something. Disposing it asks no more. */
 export function openHealth(ask: () => Promise<unknown>, clock: Clock, log: Log): Health {
   const state = HealthState();
@@ -19,21 +23,15 @@ export function openHealth(ask: () => Promise<unknown>, clock: Clock, log: Log):
   let isStopping = false;
 
   async function answers(): Promise<boolean> {
-    const late = new AbortController();
-    const limit = clock.sleep(answerLimitMs, late.signal).then(
-      () => false,
-      () => false,
-    );
-    const answered = ask().then(
-      () => true,
-      (error: unknown) => {
-        log.debug("the database does not answer", { error });
-        return false;
-      },
-    );
-    const isThere = await Promise.race([answered, limit]);
-    late.abort();
-    return isThere;
+    using limit = timeLimit(clock, answerLimitMs);
+    const late = new Promise<never>((_, reject) => onAbort(limit.signal, () => reject(limit.signal.reason as Error)));
+    try {
+      await Promise.race([ask(), late]);
+      return true;
+    } catch (error) {
+      log.debug("the database does not answer", { error });
+      return false;
+    }
   }
 
   async function follow(): Promise<void> {

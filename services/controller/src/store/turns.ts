@@ -61,6 +61,7 @@ function tooMuch(): PitwallError {
   return new PitwallError("unavailable", message, { reason: "DATABASE_UNAVAILABLE" });
 }
 
-function stopping(): PitwallError {
+/** Of what comes, or still waits, when the controller has no more time for it. */
+export function stopping(): PitwallError {
   return new PitwallError("unavailable", "the controller stops; try again, with the same request_id", { reason: "DRAINING" });
 }

@@ -9,8 +9,6 @@ type Asker = Pick<AuditOrigin, "actor" | "subject">;
 /** As the API says it; the last three are the system's own. */
 export type Why = "STOP" | "PAUSE" | "SUSPEND" | "RESTART" | "DELETE" | "EXPIRED" | "PURGED" | "NODE_DRAIN";
 
-export const systemItself: Asker = { actor: "system", subject: "system" };
-
 /** Changes the row, whose generation has grown already. */
 export async function noteAsked(em: EntityManager, row: VmRow, { actor, subject }: Asker, why: Why): Promise<void> {
   // Of two that ask for an end before it has come, the last one is named; its node may have heard of the first one only.

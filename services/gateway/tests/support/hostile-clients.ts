@@ -1,6 +1,4 @@
 // What tests of hostile clients share: a gateway whose calls may hang, the harm, and the good client beside it.
-import { once } from "node:events";
-import { connect, type Socket } from "node:net";
 import { expect, onTestFinished } from "vitest";
 import { answer, frame, gatewayBefore } from "./gateway-before.ts";
 import { RawHttp2 } from "./raw-http2.ts";
@@ -38,12 +36,4 @@ export function raw(port: number, localAddress?: string): RawHttp2 {
   const client = new RawHttp2(port, localAddress);
   onTestFinished(() => client[Symbol.dispose]());
   return client;
-}
-
-export async function socketTo(port: number): Promise<Socket> {
-  const socket = connect(port, "127.0.0.1");
-  socket.on("error", () => undefined);
-  onTestFinished(() => void socket.destroy());
-  await once(socket, "connect");
-  return socket;
 }

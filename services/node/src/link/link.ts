@@ -53,7 +53,7 @@ export interface LinkHandlers {
   /** Never rejects. The signal aborts with the session. */
   onImageCommand(command: ImageCommand, signal: AbortSignal): Promise<ImageAnswer>;
   /** Digests of the images that the node can boot from without a pull; absent: they are not said. */
-  heldImages?(): Promise<readonly string[]>;
+  readonly heldImages?: () => Promise<readonly string[]>;
   /** Never rejects. */
   onNetworkCommand(command: NetworkCommand): Promise<NetworkAnswer>;
 }

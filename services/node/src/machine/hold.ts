@@ -45,14 +45,14 @@ export function memoryGone(): PitwallError {
 export async function pause(holder: Holder, generation: bigint, wake: () => Promise<void>): Promise<boolean> {
   const { live, record } = holder;
   if (record.report.phase === Phase.PHASE_PAUSED && record.report.generation === generation) return true;
-  if (!live.vmm && (await canWake(holder))) {
-    await wake();
-    if (!live.vmm) return false;
-  }
   if (!live.vmm) {
-    await haveNone(holder, generation);
-    return true;
+    if (!(await canWake(holder))) {
+      await haveNone(holder, generation);
+      return true;
+    }
+    await wake();
   }
+  if (!live.vmm) return false;
   await live.vmm.pause();
   await record.say({ generation, phase: Phase.PHASE_PAUSED, ...noReason });
   return true;
